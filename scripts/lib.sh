@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts here share: where things are kept, and how a piece of the
+# cache is made once, whole, and by one run at a time.
+#
+# Messages go to stderr; stdout is for results.
+
+set -euo pipefail
+
+PHYR_TOP=$(realpath "${BASH_SOURCE[0]%/*}/..")
+PHYR_CACHE=$(realpath -m "${PHYR_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/phyr}")
+export PHYR_TOP PHYR_CACHE
+
+say() { printf 'phyr: %s\n' "$*" >&2; }
+die() { say "$*"; exit "${PHYR_DIE:-1}"; }
+
+# Everything that must not outlive this script, however it ends.
+step_pid=
+scratch=()
+cleanup() {
+	if [[ $step_pid ]]; then
+		kill -TERM -- "-$step_pid" 2>/dev/null || :
+		wait "$step_pid" 2>/dev/null || :
+		step_pid=
+	fi
+	if ((${#scratch[@]})); then
+		rm -rf --one-file-system -- "${scratch[@]}"
+		scratch=()
+	fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# hash FILE|=WORD...: a short key for what these files and words say.
+hash_of() {
+	local arg
+	for arg; do
+		case $arg in
+		=*) printf '%s\n' "$arg" ;;
+		*) sha256sum <"$arg" ;;
+		esac
+	done | sha256sum | cut -c1-12
+}
+
+# free_mb DIR: what is left on the file system of DIR.
+free_mb() { df -Pm -- "$1" | awk 'NR == 2 { print $4 }'; }
+
+need_space() { # MB WHAT
+	local have
+	have=$(free_mb "$PHYR_CACHE")
+	((have >= $1)) || die "disk full: $2 needs $1 MB in $PHYR_CACHE, which has $have MB"
+}
+
+# Everything needs root (chroot, mounts) and this architecture; say so before
+# anything else goes wrong because of it.
+require_host() {
+	[[ $(uname -m) == x86_64 ]] || die "this machine is $(uname -m); only x86_64 can build and run phyr's guests now"
+	((EUID == 0)) || die "not root: building and running guests mounts and chroots; run this as root"
+	mkdir -p "$PHYR_CACHE"/{lock,log,tmp} 2>/dev/null || die "cannot write to the cache folder $PHYR_CACHE"
+}
+
+# Why a step failed, in a few words, from its log.
+reason() { # LOG
+	local line
+	if grep -qiE 'no space left on device|disk quota exceeded' "$1" || (($(free_mb "$PHYR_CACHE") < 50)); then
+		echo "disk full ($PHYR_CACHE)"
+	elif grep -qE 'Could not (resolve|connect)|Temporary failure (in name resolution|resolving)|Network is unreachable|Unable to connect|Connection (refused|timed out|failed)' "$1"; then
+		echo "a Debian mirror cannot be reached (offline?)"
+	else
+		line=$(grep -iE '^(E:|error|.*\berror\b[:[])|No rule to make|\*\*\*' "$1" | head -n1 || :)
+		echo "${line:-$(tail -n1 "$1")}"
+	fi
+}
+
+# step LOGNAME WHAT CMD...: run CMD, a command or a function, with its output in
+# a log, and show what goes on when it takes a while.
+step() {
+	local log=$PHYR_CACHE/log/$1.log what=$2 rc=0 start=$SECONDS t shown=0
+	shift 2
+	# A group of its own: cleanup() must reach what CMD started, too.
+	set -m
+	(trap - EXIT INT TERM HUP; set -e; "$@") >"$log" 2>&1 </dev/null &
+	step_pid=$!
+	set +m
+	while kill -0 "$step_pid" 2>/dev/null; do
+		sleep 0.2
+		t=$((SECONDS - start))
+		((t >= 2)) || continue
+		if [[ -t 2 ]]; then
+			((t == shown)) || printf '\rphyr: %s ... %d s ' "$what" "$t" >&2
+			shown=$t
+		elif ((t >= shown)); then
+			say "$what ... $t s"
+			shown=$((t + 15))
+		fi
+	done
+	wait "$step_pid" || rc=$?
+	step_pid=
+	t=$((SECONDS - start))
+	if [[ -t 2 ]] && ((shown)); then printf '\r\033[K' >&2; fi
+	if ((rc)); then die "$what: failed after $t s: $(reason "$log") (log: $log)"; fi
+	if ((shown)); then say "$what: done in $t s"; fi
+}
+
+# locked NAME CMD...: run CMD while no other run does anything under NAME.
+# The lock is the kernel's, so it ends with the last process that holds it.
+locked() {
+	local name=$1 fd
+	shift
+	exec {fd}>"$PHYR_CACHE/lock/$name"
+	if ! flock -n "$fd"; then
+		say "waiting for another run that is busy with $name"
+		flock "$fd"
+	fi
+	"$@"
+	exec {fd}>&-
+}
+
+# piece NAME KEY MB WHAT BUILDER...: a folder of the cache, made at most once.
+# BUILDER gets the name of an empty folder to fill, which is renamed only when
+# BUILDER succeeded.  Leaves the folder's name in $REPLY.
+piece() {
+	local dir=$PHYR_CACHE/$1-$2
+	if [[ ! -d $dir ]]; then locked "$1-$2" make_piece "$dir" "${@:3}"; fi
+	REPLY=$dir
+}
+
+make_piece() { # DIR MB WHAT BUILDER...
+	local dir=$1 mb=$2 what=$3 tmp
+	shift 3
+	[[ ! -d $dir ]] || return 0
+	# We hold the lock: whatever is there was left by a run that was killed.
+	rm -rf --one-file-system -- "$PHYR_CACHE/tmp/${dir##*/}".*
+	need_space "$mb" "$what"
+	tmp=$PHYR_CACHE/tmp/${dir##*/}.$$
+	scratch+=("$tmp")
+	mkdir "$tmp"
+	step "${dir##*/}" "$what" "$@" "$tmp"
+	mv -T -- "$tmp" "$dir"
+}
