@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# What a person types.  kbuild reads Kbuild instead of this file.
+#
+#   make KDIR=/path/to/built/tree [LLVM=1]	modules, with that tree and nothing else
+#   make demo, make test, ...			set up all they need by themselves
+#
+# "make help" has the list.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := modules
+
+ifdef KDIR
+# An absolute path: kbuild changes to it.
+override KDIR := $(abspath $(KDIR))
+
+modules:
+	@scripts/check-kdir $(KDIR)
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+modules_install: modules
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
+
+clean:
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) clean
+else
+modules:
+	@scripts/modules $(or $(KERNEL),base)
+
+clean:
+	@scripts/modules $(or $(KERNEL),base) clean
+endif
+
+# The shell of a guest: VM="--iommu virtio --kernel debug" and the like.
+shell:
+	@scripts/vm $(VM)
+
+demo:
+	@scripts/demo
+
+test:
+	@scripts/test $(TESTS)
+
+check:
+	@scripts/check
+
+help:
+	@echo 'make KDIR=TREE [LLVM=1]  build the modules here against a built tree, 7.3 or newer;'
+	@echo '                         also: make KDIR=TREE modules_install, clean'
+	@echo
+	@echo 'On an x86_64 Debian machine, as root; all that is needed comes into one cache'
+	@echo 'folder ($$PHYR_CACHE, or ~/.cache/phyr) by itself:'
+	@echo 'make [KERNEL=debug]      build the modules against a 7.3 kernel of the cache'
+	@echo 'make demo                a file system on NVMe behind an IOMMU, checked by the host'
+	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
+	@echo 'make check               formatting, lints, documentation'
+	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
+	@echo 'make clean               remove the modules'
+
+.PHONY: modules modules_install clean shell demo test check help
