@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What phyr needs of C and the kernel's own bindings do not carry: types, tracepoints, and the
+ * functions of helpers.c, which wrap static inline functions and macros.
+ */
+#ifndef _PHYR_BINDINGS_H
+#define _PHYR_BINDINGS_H
+
+#include <linux/blk-mq.h>
+#include <linux/dma-mapping.h>
+#include <linux/dmaengine.h>
+
+#include "trace.h"
+
+phys_addr_t phyr_helper_page_to_phys(const struct page *page);
+bool phyr_helper_dev_maps_whole_granules(struct device *dev);
+unsigned int phyr_helper_dma_get_max_seg_size(struct device *dev);
+unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev);
+void phyr_helper_dma_set_min_align_mask(struct device *dev, unsigned int mask);
+int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr);
+void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t len,
+				  enum dma_data_direction dir);
+void phyr_helper_dma_sync_for_device(struct device *dev, dma_addr_t addr, size_t len,
+				     enum dma_data_direction dir);
+
+extern struct tracepoint __tracepoint_phyr_map;
+extern struct tracepoint __tracepoint_phyr_descriptors;
+void rust_do_trace_phyr_map(struct device *dev, const struct phyr_map_counts *counts);
+void rust_do_trace_phyr_descriptors(struct device *dev, u32 kind, u32 entries);
+
+#endif /* _PHYR_BINDINGS_H */

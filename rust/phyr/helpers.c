@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * What Rust cannot call: static inline functions and macros of the kernel. No logic of phyr's own
+ * lives here.
+ */
+
+#include <linux/dma-map-ops.h>
+#include <linux/export.h>
+#include <linux/memremap.h>
+#include <linux/pci.h>
+
+#include "bindings.h"
+
+/*
+ * The physical address of a page, or all ones for a page of peer-to-peer memory: such a page is a
+ * range on a bus, not memory, and needs a mapping of its own kind.
+ */
+phys_addr_t phyr_helper_page_to_phys(const struct page *page)
+{
+	if (is_pci_p2pdma_page(page))
+		return PHYS_ADDR_MAX;
+	return page_to_phys(page);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_page_to_phys);
+
+/*
+ * Whether the DMA API maps the whole granules around a buffer for this device. It does not for a
+ * device that it does not trust (the rest of the granule is bounced away from it), nor may the
+ * caches of the rest be touched where the device is not coherent.
+ */
+bool phyr_helper_dev_maps_whole_granules(struct device *dev)
+{
+	if (dev_is_pci(dev) && to_pci_dev(dev)->untrusted)
+		return false;
+	return dev_is_dma_coherent(dev);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dev_maps_whole_granules);
+
+unsigned int phyr_helper_dma_get_max_seg_size(struct device *dev)
+{
+	return dma_get_max_seg_size(dev);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_get_max_seg_size);
+
+unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev)
+{
+	return dma_get_seg_boundary(dev);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_get_seg_boundary);
+
+void phyr_helper_dma_set_min_align_mask(struct device *dev, unsigned int mask)
+{
+	dma_set_min_align_mask(dev, mask);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_set_min_align_mask);
+
+int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr)
+{
+	return dma_mapping_error(dev, addr);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_mapping_error);
+
+void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t len,
+				  enum dma_data_direction dir)
+{
+	dma_sync_single_for_cpu(dev, addr, len, dir);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_sync_for_cpu);
+
+void phyr_helper_dma_sync_for_device(struct device *dev, dma_addr_t addr, size_t len,
+				     enum dma_data_direction dir)
+{
+	dma_sync_single_for_device(dev, addr, len, dir);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_sync_for_device);

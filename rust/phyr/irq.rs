@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interrupts of a PCI device whose handlers may borrow for the time of the driver's binding.
+//!
+//! The kernel's own [`kernel::irq::Registration`] borrows from the allocation of the vectors, which
+//! a driver would have to store beside it, and must never be leaked, which every driver would have
+//! to vouch for. [`Irq`] holds a share of the vectors and is unregistered as the device unbinds.
+//!
+//! C header: [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h)
+
+use super::bound::Guarded;
+use kernel::{
+    device::Bound,
+    irq::{
+        Flags,
+        Handler,
+        IrqRequest,
+        Registration, //
+    },
+    pci::{
+        self,
+        IrqTypes,
+        IrqVectorRegistration, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The interrupt vectors of a PCI device.
+///
+/// They are freed when the last handler and this are gone.
+pub struct Vectors<'bound> {
+    pdev: &'bound pci::Device<Bound>,
+    vectors: Arc<IrqVectorRegistration<'bound>>,
+}
+
+impl<'bound> Vectors<'bound> {
+    /// Allocates from `min` to `max` vectors of the kinds in `types`.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOSPC`: the device has fewer than `min` vectors.
+    /// - `ENOMEM`: no memory.
+    pub fn alloc(
+        pdev: &'bound pci::Device<Bound>,
+        min: u32,
+        max: u32,
+        types: IrqTypes,
+    ) -> Result<Self> {
+        let vectors = pdev.alloc_irq_vectors(min, max, types)?;
+        Ok(Self {
+            pdev,
+            vectors: Arc::new(vectors, GFP_KERNEL)?,
+        })
+    }
+
+    /// Number of vectors, at least the minimum that was asked for.
+    #[inline]
+    #[expect(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.vectors.len()
+    }
+
+    /// Registers `handler` for the vector `index`; it is called from hard interrupt context from
+    /// now on until the returned value is dropped.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: there is no such vector.
+    /// - `EBUSY`: it has a handler.
+    /// - `ENOMEM`: no memory.
+    pub fn request<H>(
+        &self,
+        index: usize,
+        name: &'static CStr,
+        handler: H,
+    ) -> Result<Irq<'bound, H>>
+    where
+        H: Handler + Send + 'bound,
+    {
+        let vectors = Arc::clone(&self.vectors);
+        let request = IrqRequest::from(self.vectors.index(index)?);
+        // SAFETY: only the lifetime changes. The request is good for as long as the vectors are
+        // allocated, and `Registered` holds a share of them until its handler is unregistered.
+        let request: IrqRequest<'bound> = unsafe { core::mem::transmute(request) };
+
+        // SAFETY: the registration is owned by a `Guarded`, which drops it before the device
+        // unbinds whatever happens to the value that is returned.
+        let init =
+            unsafe { Registration::new(request, Flags::TRIGGER_NONE, name, Ok::<_, Error>(handler)) };
+        let registered = Registered {
+            irq: KBox::pin_init(init, GFP_KERNEL)?,
+            _vectors: vectors,
+        };
+        Ok(Irq(Guarded::new(self.pdev.as_ref(), registered)?))
+    }
+}
+
+/// A handler and the vectors that one of them is of. The order of the fields is the order of the
+/// drops: the handler must be gone when the vectors are freed.
+struct Registered<'bound, H: Handler> {
+    irq: Pin<KBox<Registration<'bound, H>>>,
+    _vectors: Arc<IrqVectorRegistration<'bound>>,
+}
+
+/// A registered interrupt handler, see [`Vectors::request`].
+///
+/// Dropping it waits for a running handler to end.
+pub struct Irq<'bound, H: Handler + Send>(Guarded<'bound, Registered<'bound, H>>);
+
+impl<H: Handler + Send> Irq<'_, H> {
+    /// The handler.
+    #[inline]
+    pub fn handler(&self) -> &H {
+        self.0.irq.handler()
+    }
+
+    /// Waits for a handler that is running on another CPU.
+    ///
+    /// Context: process context, may sleep.
+    pub fn synchronize(&self) {
+        self.0.irq.synchronize();
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mapper of a device: made once at probe, asked on every I/O.
+//!
+//! A [`Mapper`] knows how its device's DMA goes, through an IOMMU or directly, and what the device
+//! asks of a segment. The driver does not: its code is the same on all.
+
+use super::{
+    bindings,
+    ops,
+    plan::Limits,
+    raw,
+    types::Granule, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// Maps memory for one device, for as long as a driver is bound to it.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{device::{Bound, Device}, prelude::*};
+/// use phyr::{Limits, Mapper};
+///
+/// fn probe(dev: &Device<Bound>) -> Result {
+///     let mapper = Mapper::new(dev, Limits::of_device(dev))?;
+///     match mapper.granule() {
+///         Some(granule) => dev_info!(dev, "IOMMU joins at {} bytes\n", granule.size()),
+///         None => dev_info!(dev, "direct map\n"),
+///     }
+///     Ok(())
+/// }
+/// ```
+pub struct Mapper<'bound> {
+    dev: &'bound Device<Bound>,
+    limits: Limits,
+    /// `None`: the DMA API does not translate for this device.
+    granule: Option<Granule>,
+    /// Whether runs may share one IOVA allocation, see [`Mapper::packs`].
+    packs: bool,
+}
+
+impl<'bound> Mapper<'bound> {
+    /// Makes the mapper of `dev`, whose DMA masks must have been set.
+    ///
+    /// Context: process context, may be called at any time while the device is bound.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment.
+    pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
+        let granule = match ops::merge_boundary(dev) {
+            0 => None,
+            mask => Some(Granule::new(mask + 1).ok_or(EINVAL)?),
+        };
+        // CAST: a page size fits in 64 bits.
+        let smallest = granule.map_or(0, Granule::size).max(PAGE_SIZE as u64);
+
+        if !limits.allow(smallest) {
+            dev_err!(dev, "phyr: limits of less than {} bytes a segment\n", smallest);
+            return Err(EINVAL);
+        }
+        let mask = limits.min_align_mask();
+        if mask != 0 {
+            // SAFETY: `dev` is a valid device; the mask is a number that mapping reads, and before
+            // this mapper there is none that relies on it.
+            unsafe { bindings::phyr_helper_dma_set_min_align_mask(raw::device(dev), mask) };
+        }
+        Ok(Self {
+            dev,
+            limits,
+            granule,
+            // SAFETY: `dev` is a valid device.
+            packs: unsafe { bindings::phyr_helper_dev_maps_whole_granules(raw::device(dev)) },
+        })
+    }
+
+    /// The device that this maps for.
+    #[inline]
+    pub fn device(&self) -> &'bound Device<Bound> {
+        self.dev
+    }
+
+    /// The granule of the IOMMU that translates for the device, or `None` where none does (direct
+    /// map, pass-through, bounce buffers).
+    #[inline]
+    pub fn granule(&self) -> Option<Granule> {
+        self.granule
+    }
+
+    /// The longest mapping, in bytes, that the DMA API can make for the device:
+    /// `dma_max_mapping_size()`.
+    ///
+    /// `usize::MAX` unless memory is bounced for it. A driver limits its requests by it.
+    pub fn max_mapping_size(&self) -> usize {
+        // SAFETY: the device is valid.
+        unsafe { kernel::bindings::dma_max_mapping_size(raw::device(self.dev)) }
+    }
+
+    /// What the device asks of a segment.
+    #[inline]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether runs may share one IOVA allocation.
+    ///
+    /// A run that ends within a granule is then linked with all of that granule. The DMA API does
+    /// the same for each mapping of its own, except for a device that it does not trust, or whose
+    /// caches it has to keep in step by hand: for those each run gets a range of its own.
+    #[inline]
+    pub(crate) fn packs(&self) -> bool {
+        self.packs
+    }
+}
+
+impl Limits {
+    /// The limits that a device's bus or driver has set: `dma_get_max_seg_size()` and
+    /// `dma_get_seg_boundary()`.
+    ///
+    /// Where nobody set them these are 64 KiB and 4 GiB.
+    pub fn of_device(dev: &Device<Bound>) -> Self {
+        // SAFETY: `dev` is a valid device.
+        let max = unsafe { bindings::phyr_helper_dma_get_max_seg_size(raw::device(dev)) };
+        // SAFETY: `dev` is a valid device.
+        let mask = unsafe { bindings::phyr_helper_dma_get_seg_boundary(raw::device(dev)) };
+
+        // CAST: an `unsigned long` is at most 64 bits wide; one of all ones means no boundary.
+        let mask = if mask == usize::MAX { u64::MAX } else { mask as u64 };
+        Self::NONE
+            .with_max_segment(u64::from(max))
+            .and_then(|limits| limits.with_boundary_mask(mask))
+            .unwrap_or(Self::NONE)
+    }
+}

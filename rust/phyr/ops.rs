@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel functions that make and end a mapping, one thin wrapper each.
+//!
+//! Nothing else in the crate calls them. The wrappers choose the types; when to call what is for
+//! their callers.
+//!
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+
+use super::raw;
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::DataDirection,
+    error::to_result,
+    prelude::*, //
+};
+
+/// Maps one physically contiguous range by itself: `dma_map_phys()`.
+///
+/// Returns the DMA address, or `None` where the DMA API could not map it.
+///
+/// # Safety
+///
+/// - `[paddr, paddr + len)` is memory that the device may access until it is unmapped, and that
+///   nobody frees before.
+/// - `dir` is not [`DataDirection::None`].
+#[inline]
+pub(crate) unsafe fn map_phys(
+    dev: &Device<Bound>,
+    paddr: u64,
+    len: usize,
+    dir: DataDirection,
+) -> Option<u64> {
+    // SAFETY: `dev` is bound; the rest is what the caller guarantees.
+    let addr = unsafe { bindings::dma_map_phys(raw::device(dev), paddr, len, dir.into(), 0) };
+
+    if mapping_error(dev, addr) {
+        None
+    } else {
+        Some(addr)
+    }
+}
+
+/// `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants to see
+/// the check done.
+#[inline]
+fn mapping_error(dev: &Device<Bound>, addr: u64) -> bool {
+    #[cfg(CONFIG_DMA_API_DEBUG)]
+    {
+        // SAFETY: `dev` is a valid device.
+        unsafe { crate::bindings::phyr_helper_dma_mapping_error(raw::device(dev), addr) != 0 }
+    }
+    #[cfg(not(CONFIG_DMA_API_DEBUG))]
+    {
+        let _ = dev;
+        // `DMA_MAPPING_ERROR` is all ones.
+        addr == u64::MAX
+    }
+}
+
+/// Ends a mapping of [`map_phys`]: `dma_unmap_phys()`.
+///
+/// # Safety
+///
+/// The arguments are those of a call of [`map_phys`] that succeeded and was not undone, and the
+/// device is done with the memory.
+#[inline]
+pub(crate) unsafe fn unmap_phys(dev: &Device<Bound>, addr: u64, len: usize, dir: DataDirection) {
+    // SAFETY: by the requirements of this function.
+    unsafe { bindings::dma_unmap_phys(raw::device(dev), addr, len, dir.into(), 0) };
+}
+
+/// Whether mappings of the device have to be undone at all: `dma_need_unmap()`.
+///
+/// To be asked after mapping: a bounce buffer taken meanwhile changes the answer.
+#[inline]
+pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
+    // SAFETY: `dev` is a valid device.
+    unsafe { bindings::dma_need_unmap(raw::device(dev)) }
+}
+
+/// The granule mask of the IOMMU through which the DMA API maps for the device, or zero where it
+/// maps directly: `dma_get_merge_boundary()`.
+pub(crate) fn merge_boundary(dev: &Device<Bound>) -> u64 {
+    // SAFETY: `dev` is a valid device.
+    // CAST: an `unsigned long` is at most 64 bits wide.
+    unsafe { bindings::dma_get_merge_boundary(raw::device(dev)) as u64 }
+}
+
+/// An open range of IOVA: some of it linked from its beginning on, or none.
+///
+/// Dropping it unlinks what was linked and frees the range; [`IovaRange::close`] leaves it to the
+/// caller instead.
+///
+/// # Invariants
+///
+/// `state` is what `dma_iova_try_alloc` made for `dev` and nothing freed; exactly its first
+/// `linked` bytes are linked, for the direction `dir`.
+pub(crate) struct IovaRange<'a> {
+    dev: &'a Device<Bound>,
+    state: bindings::dma_iova_state,
+    linked: usize,
+    dir: DataDirection,
+}
+
+impl<'a> IovaRange<'a> {
+    /// Takes `len` bytes of IOVA that begin as far into a granule as `paddr` does:
+    /// `dma_iova_try_alloc()`.
+    ///
+    /// Returns `None` where the device's DMA does not go through an IOMMU, or there is no room.
+    /// `len` is not zero and `dir` not [`DataDirection::None`].
+    #[inline]
+    pub(crate) fn try_alloc(
+        dev: &'a Device<Bound>,
+        paddr: u64,
+        len: usize,
+        dir: DataDirection,
+    ) -> Option<Self> {
+        let mut state = bindings::dma_iova_state::default();
+
+        // SAFETY: `dev` is bound and `state` may be written.
+        if !unsafe { bindings::dma_iova_try_alloc(raw::device(dev), &mut state, paddr, len) } {
+            return None;
+        }
+        // INVARIANT: the range was just allocated, with nothing linked.
+        Some(Self {
+            dev,
+            state,
+            linked: 0,
+            dir,
+        })
+    }
+
+    /// Links `len` bytes at `paddr` behind what is linked: `dma_iova_link()`.
+    ///
+    /// # Errors
+    ///
+    /// What `dma_iova_link()` returns, such as `ENOMEM` for a page table. The range is as before.
+    ///
+    /// # Safety
+    ///
+    /// - The memory is such as [`map_phys`] asks for.
+    /// - There is room in the range for it.
+    /// - `paddr` is aligned to the granule, unless this is the first link and the range was
+    ///   allocated for this very `paddr`; what is linked so far ends at a granule.
+    #[inline]
+    pub(crate) unsafe fn link(&mut self, paddr: u64, len: usize) -> Result {
+        // SAFETY: by the requirements of this function and the type invariant.
+        to_result(unsafe {
+            bindings::dma_iova_link(
+                raw::device(self.dev),
+                &mut self.state,
+                paddr,
+                self.linked,
+                len,
+                self.dir.into(),
+                0,
+            )
+        })?;
+        // INVARIANT: the next `len` bytes were just linked.
+        self.linked += len;
+        Ok(())
+    }
+
+    /// Makes all that is linked visible to the device, with one flush: `dma_iova_sync()`.
+    ///
+    /// # Errors
+    ///
+    /// What `dma_iova_sync()` returns; the range is as before.
+    #[inline]
+    pub(crate) fn sync(&mut self) -> Result {
+        // SAFETY: by the type invariant exactly this much is linked.
+        to_result(unsafe {
+            bindings::dma_iova_sync(raw::device(self.dev), &mut self.state, 0, self.linked)
+        })
+    }
+
+    /// Where the range begins for the device.
+    #[inline]
+    pub(crate) fn addr(&self) -> u64 {
+        self.state.addr
+    }
+
+    /// Gives up the range without freeing it; returns its address and the DMA API's size word, to
+    /// be given to [`destroy`].
+    #[inline]
+    pub(crate) fn close(self) -> (u64, u64) {
+        let state = (self.state.addr, self.state.__size);
+        core::mem::forget(self);
+        state
+    }
+}
+
+impl Drop for IovaRange<'_> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant; the device never learned of the range.
+        unsafe {
+            bindings::dma_iova_destroy(
+                raw::device(self.dev),
+                &mut self.state,
+                self.linked,
+                self.dir.into(),
+                0,
+            )
+        };
+    }
+}
+
+/// Unlinks the whole of a range and frees it: `dma_iova_destroy()`.
+///
+/// # Safety
+///
+/// `addr` and `size` come from [`IovaRange::close`] of a range of `dev` with `linked` bytes linked
+/// for `dir`, are not used again, and the device is done with the memory.
+#[inline]
+pub(crate) unsafe fn destroy(
+    dev: &Device<Bound>,
+    addr: u64,
+    size: u64,
+    linked: usize,
+    dir: DataDirection,
+) {
+    let mut state = bindings::dma_iova_state { addr, __size: size };
+
+    // SAFETY: by the requirements of this function.
+    unsafe {
+        bindings::dma_iova_destroy(raw::device(dev), &mut state, linked, dir.into(), 0);
+    }
+}

@@ -1,0 +1,606 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scatter: map this bunch of disjoint things.
+//!
+//! One engine for every device. The phyrs of a source are collected in slots and planned on the
+//! way, then mapped by the strategy that the device calls for:
+//!
+//! | device | phyrs | mapped as |
+//! |---|---|---|
+//! | any | 1 | one `dma_map_phys()`, no slot |
+//! | not translated | n | `dma_map_phys()` each |
+//! | IOMMU, one run | n | one IOVA range, linked phyr by phyr, one flush |
+//! | IOMMU, several runs | n | one IOVA range that holds all the runs, one flush |
+//! | IOMMU, several runs that may not share | n | an IOVA range a run, `dma_map_phys()` for a run of one |
+//! | IOMMU without room for a range | n | `dma_map_phys()` each |
+//!
+//! Whatever fails on the way, what was mapped until then is unmapped by the Drop of the value that
+//! holds it ([`IovaRange`] or [`Singles`]).
+//!
+//! C: what `blk_rq_dma_map_iter_start()` in [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c) does
+//! for requests; it joins all of a request or nothing.
+
+use super::{
+    mapper::Mapper,
+    ops::{
+        self,
+        IovaRange, //
+    },
+    plan::{
+        Packed,
+        Place,
+        Plan,
+        PlanError,
+        Planner, //
+    },
+    source::{
+        request::RequestPhyrs,
+        Source, //
+    },
+    state::{
+        Kind,
+        Slot,
+        State, //
+    },
+    trace,
+    types::{
+        Granule,
+        Phyr, //
+    },
+};
+use core::cell::Cell;
+use kernel::{
+    bindings,
+    dma::DataDirection,
+    prelude::*, //
+};
+
+impl From<PlanError> for Error {
+    fn from(e: PlanError) -> Self {
+        match e {
+            PlanError::Empty => EINVAL,
+            PlanError::Overflow => EOVERFLOW,
+        }
+    }
+}
+
+/// The direction as a [`State`] keeps it.
+#[inline]
+fn dir_to_byte(dir: DataDirection) -> u8 {
+    // CAST: the enumeration ends at 3.
+    dir as u8
+}
+
+#[inline]
+fn dir_from_byte(dir: u8) -> DataDirection {
+    const TO_DEVICE: u8 = DataDirection::ToDevice as u8;
+    const FROM_DEVICE: u8 = DataDirection::FromDevice as u8;
+
+    match dir {
+        TO_DEVICE => DataDirection::ToDevice,
+        FROM_DEVICE => DataDirection::FromDevice,
+        _ => DataDirection::Bidirectional,
+    }
+}
+
+impl Mapper<'_> {
+    /// Maps all of `source`; the ranges that the device sees are then in the returned state and
+    /// `slots`, see [`State::dma_vecs`].
+    ///
+    /// A slot a phyr is needed, and none for one phyr. Each phyr must be within the mapper's
+    /// limits, as [`Segments`](super::source::Segments) cuts them.
+    ///
+    /// Context: any; allocates no memory of its own and does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// In each case nothing is left mapped.
+    ///
+    /// - `EINVAL`: nothing to map, or `dir` is [`DataDirection::None`].
+    /// - `E2BIG`: more phyrs than slots.
+    /// - `EMSGSIZE`: a phyr is over a limit of the device.
+    /// - `EOVERFLOW`: the length of all overflows.
+    /// - `ENOMEM`: no page table, no IOVA, no bounce buffer, or memory that the device cannot reach.
+    /// - What `source` fails with.
+    ///
+    /// # Safety
+    ///
+    /// Until the mapping has ended by [`Mapper::unmap_from`]:
+    ///
+    /// - the memory of `source` must stay allocated, and must be such as the device may access in
+    ///   the direction `dir`;
+    /// - `slots` must not be written, not even by another mapping.
+    #[inline]
+    pub unsafe fn map_into<S: Source>(
+        &self,
+        mut source: S,
+        dir: DataDirection,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        if dir == DataDirection::None {
+            return Err(EINVAL);
+        }
+        let first = source.next().ok_or(EINVAL)??;
+        self.check(first)?;
+        let Some(second) = source.next() else {
+            // SAFETY: by the requirements of this function; `dir` was checked.
+            return unsafe { self.map_one(first, dir) };
+        };
+
+        let mut list = Collect::new(self, slots);
+        list.push(first)?;
+        list.push(second?)?;
+        for phyr in source {
+            list.push(phyr?)?;
+        }
+        let (nr, plan) = list.finish()?;
+        let slots = slots.get_mut(..nr).ok_or(E2BIG)?;
+
+        // SAFETY: the slots hold the phyrs of the source; the rest as above.
+        unsafe { self.map_slots(slots, plan, dir) }
+    }
+
+    /// Ends the mapping of `state`; does nothing if that is [`State::UNMAPPED`].
+    ///
+    /// Context: any; does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// - `state` comes from a mapping by this mapper, made with these `slots`, which have not been
+    ///   written since.
+    /// - The device is done with the memory.
+    #[inline]
+    pub unsafe fn unmap_from(&self, state: State, slots: &[Slot]) {
+        if !state.needs_unmap() {
+            return;
+        }
+        let dir = dir_from_byte(state.dir());
+        let one = state.one();
+
+        match state.kind() {
+            Kind::Unmapped => {}
+            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again.
+            // CAST: here and below, the length came from a `usize`.
+            Kind::Single => unsafe {
+                ops::unmap_phys(self.device(), one.addr(), one.len() as usize, dir)
+            },
+            // SAFETY: as above; all of the range is linked.
+            Kind::Joined | Kind::Packed => unsafe {
+                let linked = one.len() as usize;
+                ops::destroy(self.device(), one.addr(), one.size_word(), linked, dir)
+            },
+            Kind::Each => {
+                let slots = slots.get(..state.slots_used()).unwrap_or(&[]);
+                // SAFETY: as above, of each slot.
+                slots.iter().for_each(|slot| unsafe { self.unmap_slot(*slot, dir) });
+            }
+        }
+    }
+
+    /// Maps the data of a block request, in the direction `dir`.
+    ///
+    /// As [`Mapper::map_into`], with a short path for a request of one segment.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mapper::map_into`], and:
+    ///
+    /// - `EREMOTEIO`: peer-to-peer memory.
+    ///
+    /// # Safety
+    ///
+    /// - The caller owns the started request `rq` until the mapping has ended, and does not complete
+    ///   any of it before.
+    /// - `slots` must not be written until then, not even by another mapping.
+    pub unsafe fn map_request(
+        &self,
+        rq: *const bindings::request,
+        dir: DataDirection,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        // SAFETY: the caller owns the request.
+        let source = unsafe { RequestPhyrs::of_request(rq) };
+        // SAFETY: the block layer keeps the pages of a request until it is completed, and the
+        // operation of the request is what allows the direction.
+        let state = unsafe { self.map_into(source, dir, slots) }?;
+
+        if trace::map_enabled() {
+            // SAFETY: as above.
+            let bio_vecs = unsafe { RequestPhyrs::count_bio_vecs(rq) };
+            // SAFETY: as above.
+            let source = unsafe { RequestPhyrs::of_request(rq) };
+            trace::map(self.device(), bio_vecs, source, &state, slots);
+        }
+        Ok(state)
+    }
+
+    /// Whether the device takes `phyr` as one segment.
+    #[inline]
+    fn check(&self, phyr: Phyr) -> Result {
+        // CAST: a `usize` is at most 64 bits wide.
+        if phyr.len() as u64 > self.limits().room(phyr.paddr().into_raw()) {
+            return Err(EMSGSIZE);
+        }
+        Ok(())
+    }
+
+    /// The short path: one segment.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`]; `dir` is not [`DataDirection::None`].
+    #[inline]
+    unsafe fn map_one(&self, phyr: Phyr, dir: DataDirection) -> Result<State> {
+        let (paddr, len) = (phyr.paddr().into_raw(), phyr.len());
+
+        // SAFETY: by the requirements of this function.
+        let addr = unsafe { ops::map_phys(self.device(), paddr, len, dir) }.ok_or(ENOMEM)?;
+        let unmap = self.granule().is_some() || ops::need_unmap(self.device());
+
+        // SAFETY: just that is mapped.
+        // CAST: a `usize` is at most 64 bits wide.
+        Ok(unsafe {
+            State::new(
+                Kind::Single,
+                Slot::single(addr, len as u64),
+                1,
+                dir_to_byte(dir),
+                unmap,
+            )
+        })
+    }
+
+    /// Maps the phyrs in `slots`, which are two or more, and leaves DMA ranges in them.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`]; `dir` is not [`DataDirection::None`]; `plan` is the plan of
+    /// these phyrs.
+    unsafe fn map_slots(
+        &self,
+        slots: &mut [Slot],
+        plan: Option<Plan>,
+        dir: DataDirection,
+    ) -> Result<State> {
+        let slots = Cell::from_mut(slots).as_slice_of_cells();
+        let (Some(granule), Some(plan)) = (self.granule(), plan) else {
+            // SAFETY: by the requirements of this function.
+            return unsafe { self.map_each(slots, dir) };
+        };
+
+        // SAFETY: by the requirements of this function, here and below.
+        let joined = match (plan.runs, plan.packed) {
+            (1, _) => unsafe { self.map_joined(slots, plan.bytes, dir) },
+            (_, Some(packed)) if self.packs() => unsafe {
+                self.map_packed(granule, slots, packed, dir)
+            },
+            _ => return unsafe { self.map_runs(granule, slots, dir) },
+        }?;
+        match joined {
+            Some(state) => Ok(state),
+            // The phyrs are still in the slots: nothing was written.
+            // SAFETY: as above.
+            None => unsafe { self.map_each(slots, dir) },
+        }
+    }
+
+    /// One `dma_map_phys()` a phyr.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`].
+    unsafe fn map_each(&self, slots: &[Cell<Slot>], dir: DataDirection) -> Result<State> {
+        let mut done = Singles::new(self, slots, dir);
+        for slot in slots {
+            // SAFETY: by the requirements of this function, the slot holds a phyr to be mapped.
+            unsafe { done.map(slot.get()) }?;
+        }
+        Ok(done.close())
+    }
+
+    /// One IOVA range for one run. Returns `None` where there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`]; the phyrs are one run of `bytes` bytes.
+    unsafe fn map_joined(
+        &self,
+        slots: &[Cell<Slot>],
+        bytes: u64,
+        dir: DataDirection,
+    ) -> Result<Option<State>> {
+        // SAFETY: by the requirements of this function.
+        let range = unsafe { self.link_run(slots, bytes, dir) }?;
+
+        Ok(range.map(|range| {
+            let (addr, size) = range.close();
+            // SAFETY: this range is linked with all of its bytes.
+            unsafe { State::new(Kind::Joined, Slot::iova(addr, size), 1, dir_to_byte(dir), true) }
+        }))
+    }
+
+    /// Links the phyrs of one run in a range of their own.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_joined`].
+    #[inline]
+    unsafe fn link_run(
+        &self,
+        run: &[Cell<Slot>],
+        bytes: u64,
+        dir: DataDirection,
+    ) -> Result<Option<IovaRange<'_>>> {
+        let first = run.first().ok_or(EINVAL)?.get().phyr_addr().into_raw();
+        let bytes = usize::try_from(bytes)?;
+        let Some(mut range) = IovaRange::try_alloc(self.device(), first, bytes, dir) else {
+            return Ok(None);
+        };
+        for slot in run {
+            let slot = slot.get();
+            // SAFETY: the memory is the caller's promise; the range is for just these phyrs, and
+            // the phyrs of a run join at granules.
+            // CAST: the length came from a `usize`.
+            unsafe { range.link(slot.phyr_addr().into_raw(), slot.len() as usize) }?;
+        }
+        range.sync()?;
+        Ok(Some(range))
+    }
+
+    /// One IOVA range for all runs. Returns `None` where there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`]; `packed` is the allocation that was planned for the phyrs;
+    /// [`Mapper::packs`] holds.
+    unsafe fn map_packed(
+        &self,
+        granule: Granule,
+        slots: &[Cell<Slot>],
+        packed: Packed,
+        dir: DataDirection,
+    ) -> Result<Option<State>> {
+        let len = usize::try_from(packed.len)?;
+        let Some(mut range) = IovaRange::try_alloc(self.device(), 0, len, dir) else {
+            return Ok(None);
+        };
+        for slot in slots {
+            let slot = slot.get();
+            let paddr = slot.phyr_addr().into_raw();
+            let start = granule.align_down(paddr);
+            let end = granule.align_up(paddr + slot.len()).ok_or(EOVERFLOW)?;
+
+            // SAFETY: the memory is the caller's promise, the rest of its granules comes with it
+            // as `Mapper::packs` explains; the plan counted whole granules; all is aligned.
+            // CAST: not longer than `len`, which is a `usize`.
+            unsafe { range.link(start, (end - start) as usize) }?;
+        }
+        range.sync()?;
+
+        let nr = write_packed(Planner::new(granule, *self.limits()), slots, range.addr())?;
+        let (addr, size) = range.close();
+        // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in `slots`.
+        Ok(Some(unsafe {
+            State::new(Kind::Packed, Slot::iova(addr, size), nr, dir_to_byte(dir), true)
+        }))
+    }
+
+    /// An IOVA range a run, `dma_map_phys()` for a run of one phyr.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`].
+    unsafe fn map_runs(
+        &self,
+        granule: Granule,
+        slots: &[Cell<Slot>],
+        dir: DataDirection,
+    ) -> Result<State> {
+        let mut done = Singles::new(self, slots, dir);
+        let mut rest = slots;
+
+        while let Some((nr, bytes)) = self.next_run(granule, rest)? {
+            let (run, behind) = rest.split_at_checked(nr).ok_or(EINVAL)?;
+            rest = behind;
+
+            if nr > 1 {
+                // SAFETY: by the requirements of this function; `next_run` found a run.
+                if let Some(range) = unsafe { self.link_run(run, bytes, dir) }? {
+                    done.add(range);
+                    continue;
+                }
+            }
+            for slot in run {
+                // SAFETY: by the requirements of this function.
+                unsafe { done.map(slot.get()) }?;
+            }
+        }
+        Ok(done.close())
+    }
+
+    /// Number of phyrs and bytes in the run with which `slots` begin.
+    fn next_run(&self, granule: Granule, slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
+        let mut planner = Planner::new(granule, *self.limits());
+        let mut bytes = 0;
+
+        for (nr, slot) in slots.iter().enumerate() {
+            let slot = slot.get();
+            // CAST: the length came from a `usize`.
+            let phyr = Phyr::new(slot.phyr_addr(), slot.len() as usize)?;
+            if planner.push(phyr)? == Place::Begins && nr != 0 {
+                return Ok(Some((nr, bytes)));
+            }
+            bytes += slot.len();
+        }
+        Ok((!slots.is_empty()).then_some((slots.len(), bytes)))
+    }
+
+    /// Unmaps what one slot of [`Kind::Each`] holds.
+    ///
+    /// # Safety
+    ///
+    /// The slot holds a range that is mapped for `dir` and not unmapped again; the device is done
+    /// with it.
+    unsafe fn unmap_slot(&self, slot: Slot, dir: DataDirection) {
+        let (dev, addr) = (self.device(), slot.addr());
+        // CAST: the length came from a `usize`.
+        let len = slot.len() as usize;
+
+        // SAFETY: by the requirements of this function; all of an IOVA range is linked.
+        unsafe {
+            if slot.is_iova() {
+                ops::destroy(dev, addr, slot.size_word(), len, dir)
+            } else {
+                ops::unmap_phys(dev, addr, len, dir)
+            }
+        }
+    }
+}
+
+/// Turns the phyrs in `slots` into the ranges that they have in a packed allocation at `base`, one
+/// a run, and returns how many these are.
+fn write_packed(mut planner: Planner, slots: &[Cell<Slot>], base: u64) -> Result<u32> {
+    let mut out = slots.iter();
+    let mut run = None;
+    let mut nr = 0;
+
+    for slot in slots {
+        let slot = slot.get();
+        // CAST: the length came from a `usize`.
+        let phyr = Phyr::new(slot.phyr_addr(), slot.len() as usize)?;
+        if planner.push(phyr)? == Place::Begins {
+            run = out.next();
+            nr += 1;
+        }
+        // No slot is written before its phyr has been read: a run has a phyr at the least.
+        if let Some(run) = run {
+            let (start, len) = planner.last_run();
+            run.set(Slot::single(base + start, len));
+        }
+    }
+    Ok(nr)
+}
+
+/// Collects phyrs in slots and plans them on the way.
+struct Collect<'a, 'b> {
+    mapper: &'a Mapper<'a>,
+    slots: core::slice::IterMut<'b, Slot>,
+    nr: usize,
+    planner: Option<Planner>,
+}
+
+impl<'a, 'b> Collect<'a, 'b> {
+    #[inline]
+    fn new(mapper: &'a Mapper<'a>, slots: &'b mut [Slot]) -> Self {
+        Self {
+            mapper,
+            slots: slots.iter_mut(),
+            nr: 0,
+            planner: mapper
+                .granule()
+                .map(|granule| Planner::new(granule, *mapper.limits())),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, phyr: Phyr) -> Result {
+        self.mapper.check(phyr)?;
+        if let Some(planner) = &mut self.planner {
+            planner.push(phyr)?;
+        }
+        *self.slots.next().ok_or(E2BIG)? = Slot::from_phyr(phyr);
+        self.nr += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn finish(self) -> Result<(usize, Option<Plan>)> {
+        let plan = match &self.planner {
+            Some(planner) => Some(planner.plan()?),
+            None => None,
+        };
+        Ok((self.nr, plan))
+    }
+}
+
+/// Ranges that are mapped one by one; unmaps them when dropped.
+///
+/// # Invariants
+///
+/// The first `nr` slots hold ranges that are mapped for `dir`.
+struct Singles<'a> {
+    mapper: &'a Mapper<'a>,
+    slots: &'a [Cell<Slot>],
+    out: core::slice::Iter<'a, Cell<Slot>>,
+    nr: u32,
+    dir: DataDirection,
+}
+
+impl<'a> Singles<'a> {
+    #[inline]
+    fn new(mapper: &'a Mapper<'a>, slots: &'a [Cell<Slot>], dir: DataDirection) -> Self {
+        // INVARIANT: there are none yet.
+        Self {
+            mapper,
+            slots,
+            out: slots.iter(),
+            nr: 0,
+            dir,
+        }
+    }
+
+    /// Maps the phyr in `slot`.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`ops::map_phys`].
+    #[inline]
+    unsafe fn map(&mut self, slot: Slot) -> Result {
+        let dev = self.mapper.device();
+        let paddr = slot.phyr_addr().into_raw();
+
+        // CAST: the length came from a `usize`.
+        // SAFETY: by the requirements of this function.
+        let addr = unsafe { ops::map_phys(dev, paddr, slot.len() as usize, self.dir) };
+        self.put(Slot::single(addr.ok_or(ENOMEM)?, slot.len()));
+        Ok(())
+    }
+
+    /// Adds a range that is linked whole.
+    fn add(&mut self, range: IovaRange<'_>) {
+        let (addr, size) = range.close();
+        self.put(Slot::iova(addr, size));
+    }
+
+    #[inline]
+    fn put(&mut self, range: Slot) {
+        // A range a phyr at the most, so there is always a slot.
+        if let Some(out) = self.out.next() {
+            out.set(range);
+            // INVARIANT: the slot behind the last was just filled.
+            self.nr += 1;
+        }
+    }
+
+    /// Hands the ranges over to a state.
+    #[inline]
+    fn close(self) -> State {
+        let dev = self.mapper.device();
+        let unmap = self.mapper.granule().is_some() || ops::need_unmap(dev);
+        let (nr, dir) = (self.nr, dir_to_byte(self.dir));
+
+        core::mem::forget(self);
+        // SAFETY: by the type invariant; nobody unmaps these ranges but the owner of the state.
+        unsafe { State::new(Kind::Each, Slot::EMPTY, nr, dir, unmap) }
+    }
+}
+
+impl Drop for Singles<'_> {
+    fn drop(&mut self) {
+        // CAST: a `usize` has at least 32 bits.
+        for slot in self.slots.iter().take(self.nr as usize) {
+            // SAFETY: by the type invariant; the device never learned of the range.
+            unsafe { self.mapper.unmap_slot(slot.get(), self.dir) };
+        }
+    }
+}

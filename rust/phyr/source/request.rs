@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Source: a block request.
+//!
+//! All the bios of a request, or its special payload, with multi-page bio_vecs and an iterator that
+//! may have been advanced in part; joined and cut by the limits of its queue. The virt boundary of
+//! the queue needs no work here: the block layer has split the bios at every gap that it forbids.
+//!
+//! C: `blk_rq_map_iter_init()` in [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c), which is for
+//! C drivers what this is here.
+
+use super::{
+    page_piece,
+    Segments, //
+};
+use crate::{
+    plan::Limits,
+    types::Phyr, //
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+/// The phyrs of a block request.
+pub type RequestPhyrs = Segments<RequestPieces>;
+
+/// The pieces of a block request as its bio_vecs hold them.
+///
+/// # Invariants
+///
+/// - `bio` is null or a bio of a request that the holder of this owns.
+/// - Unless `size` is zero, `vecs` is the bio_vec array that `size`, `idx` and `done` are the
+///   remainder of.
+pub struct RequestPieces {
+    bio: *const bindings::bio,
+    vecs: *const bindings::bio_vec,
+    /// Bytes left in this bio.
+    size: u32,
+    /// The bio_vec to read next.
+    idx: u32,
+    /// Bytes of it that are behind us.
+    done: u32,
+}
+
+impl RequestPieces {
+    /// Begins at the first byte of `rq` that is not completed.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the started request `rq` for as long as the iterator is used.
+    #[inline]
+    unsafe fn new(rq: *const bindings::request) -> Self {
+        // SAFETY: the request is valid and owned by the caller, so nobody else changes it.
+        let (flags, bio) = unsafe { ((*rq).rq_flags, (*rq).bio) };
+
+        if flags & (1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD) != 0 {
+            // SAFETY: with this flag, this member of the union is the one in use.
+            let vec = unsafe { &raw const (*rq).__bindgen_anon_3.special_vec };
+            // INVARIANT: the array is the one vector, whole.
+            return Self {
+                bio: core::ptr::null(),
+                vecs: vec,
+                // SAFETY: as above.
+                size: unsafe { (*vec).bv_len },
+                idx: 0,
+                done: 0,
+            };
+        }
+        // INVARIANT: nothing is left of no bio.
+        let mut pieces = Self {
+            bio,
+            vecs: core::ptr::null(),
+            size: 0,
+            idx: 0,
+            done: 0,
+        };
+        // A flush has no bio.
+        if !bio.is_null() {
+            // SAFETY: `bio` is a bio of the request.
+            unsafe { pieces.enter(bio) };
+        }
+        pieces
+    }
+
+    /// Turns to `bio`.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is a bio of the request.
+    #[inline]
+    unsafe fn enter(&mut self, bio: *const bindings::bio) {
+        // SAFETY: the bio is valid by the requirements of this function.
+        let (iter, vecs) = unsafe { ((*bio).bi_iter, (*bio).bi_io_vec) };
+
+        // INVARIANT: the iterator of a bio is the remainder of its array.
+        *self = Self {
+            bio,
+            vecs,
+            size: iter.bi_size,
+            idx: iter.bi_idx,
+            done: iter.bi_offset,
+        };
+    }
+
+    /// Number of bio_vecs left, for those who watch.
+    pub(crate) fn count(mut self) -> u32 {
+        let mut n = 0;
+        while self.advance().is_some() {
+            n += 1;
+        }
+        n
+    }
+
+    /// Takes the next bio_vec: its page, and the offset and length of what is left of it.
+    #[inline]
+    fn advance(&mut self) -> Option<(*const bindings::page, u32, u32)> {
+        loop {
+            if self.size != 0 {
+                // SAFETY: by the type invariant something is left of the array, so that this
+                // element is in it.
+                let vec = unsafe { *self.vecs.add(self.idx as usize) };
+                let len = (vec.bv_len - self.done).min(self.size);
+                let piece = (vec.bv_page.cast_const(), vec.bv_offset + self.done, len);
+
+                // INVARIANT: this is how `bvec_iter_advance()` goes on at the end of a bio_vec.
+                self.size -= len;
+                self.idx += 1;
+                self.done = 0;
+                if len != 0 {
+                    return Some(piece);
+                }
+            } else {
+                if self.bio.is_null() {
+                    return None;
+                }
+                // SAFETY: by the type invariant the bio is one of the request.
+                let next = unsafe { (*self.bio).bi_next };
+                if next.is_null() {
+                    return None;
+                }
+                // SAFETY: the bios of a request are linked by this member.
+                unsafe { self.enter(next) };
+            }
+        }
+    }
+}
+
+impl Iterator for RequestPieces {
+    type Item = Result<Phyr>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<Phyr>> {
+        let (page, offset, len) = self.advance()?;
+        // SAFETY: a bio_vec names a valid page and as many bytes of it, and of the pages behind it,
+        // as it holds.
+        // CAST: a `usize` has at least 32 bits.
+        Some(unsafe { page_piece(page, u64::from(offset), len as usize) })
+    }
+}
+
+impl RequestPhyrs {
+    /// The phyrs of `rq`: what is left to do of all its bios, or its special payload.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the started request `rq` for as long as the iterator is used.
+    #[inline]
+    pub unsafe fn of_request(rq: *const bindings::request) -> Self {
+        // SAFETY: a request is of a queue, whose limits do not change while requests are started.
+        let limits = unsafe { &raw const (*(*rq).q).limits };
+        // SAFETY: as above.
+        let (max, mask) = unsafe { ((*limits).max_segment_size, (*limits).seg_boundary_mask) };
+        let limits = Limits::of_queue(max, mask);
+
+        // SAFETY: by the requirements of this function.
+        Self::new(unsafe { RequestPieces::new(rq) }, limits)
+    }
+
+    /// Number of bio_vecs that `rq` consists of.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the started request `rq`.
+    pub(crate) unsafe fn count_bio_vecs(rq: *const bindings::request) -> u32 {
+        // SAFETY: by the requirements of this function.
+        unsafe { RequestPieces::new(rq) }.count()
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tracepoints: what a mapping was made of, what descriptors were built for it.
+//!
+//! They are `phyr:phyr_map` and `phyr:phyr_descriptors` in tracefs. A driver's path pays one branch
+//! that is patched out while nobody looks.
+//!
+//! C header: `trace.h` in this folder.
+
+use super::{
+    source::Source,
+    state::{
+        Kind,
+        Slot,
+        State, //
+    }, //
+};
+use kernel::device::{
+    Bound,
+    Device, //
+};
+
+#[cfg(CONFIG_TRACEPOINTS)]
+use super::{
+    bindings,
+    raw, //
+};
+
+/// The kinds of descriptors that [`descriptors`] tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Descriptors {
+    /// Physical region pages: an entry is the address of one page.
+    Prp = 0,
+    /// Scatter-gather list: an entry is an address and a length.
+    Sgl = 1,
+}
+
+/// Whether anyone watches `phyr:phyr_map`.
+#[inline(always)]
+pub(crate) fn map_enabled() -> bool {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    // SAFETY: the key of a tracepoint may always be asked.
+    return unsafe {
+        kernel::jump_label::static_branch_unlikely!(
+            bindings::__tracepoint_phyr_map,
+            kernel::bindings::tracepoint,
+            key
+        )
+    };
+    #[cfg(not(CONFIG_TRACEPOINTS))]
+    false
+}
+
+/// Whether anyone watches `phyr:phyr_descriptors`.
+#[inline(always)]
+fn descriptors_enabled() -> bool {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    // SAFETY: the key of a tracepoint may always be asked.
+    return unsafe {
+        kernel::jump_label::static_branch_unlikely!(
+            bindings::__tracepoint_phyr_descriptors,
+            kernel::bindings::tracepoint,
+            key
+        )
+    };
+    #[cfg(not(CONFIG_TRACEPOINTS))]
+    false
+}
+
+/// Reports a mapping that was made of `bio_vecs` pieces, which `source` joins to phyrs.
+#[cold]
+pub(crate) fn map<S: Source>(
+    dev: &Device<Bound>,
+    bio_vecs: u32,
+    source: S,
+    state: &State,
+    slots: &[Slot],
+) {
+    let (mut phyrs, mut bytes) = (0u32, 0u64);
+    for phyr in source.flatten() {
+        phyrs += 1;
+        // CAST: a `usize` is at most 64 bits wide.
+        bytes += phyr.len() as u64;
+    }
+    let used = slots.get(..state.slots_used()).unwrap_or(&[]);
+    // CAST: the slots of a mapping are counted in 32 bits.
+    let ranges = used.iter().filter(|slot| slot.is_iova()).count() as u32;
+    // CAST: as above.
+    let dma_vecs = state.dma_vecs(slots).len() as u32;
+    let (iova_ranges, single_maps) = match state.kind() {
+        Kind::Unmapped => (0, 0),
+        Kind::Single => (0, 1),
+        Kind::Joined | Kind::Packed => (1, 0),
+        Kind::Each => (ranges, dma_vecs - ranges),
+    };
+
+    #[cfg(CONFIG_TRACEPOINTS)]
+    {
+        let counts = bindings::phyr_map_counts {
+            bytes,
+            bio_vecs,
+            phyrs,
+            dma_vecs,
+            iova_ranges,
+            single_maps,
+        };
+        // SAFETY: the device and the counts are valid for the call.
+        unsafe { bindings::rust_do_trace_phyr_map(raw::device(dev), &counts) };
+    }
+    #[cfg(not(CONFIG_TRACEPOINTS))]
+    let _ = (dev, bio_vecs, phyrs, bytes, dma_vecs, iova_ranges, single_maps);
+}
+
+/// Reports that a driver built `entries` descriptors for a command of `dev`.
+///
+/// Context: any.
+#[inline]
+pub fn descriptors(dev: &Device<Bound>, kind: Descriptors, entries: u32) {
+    if descriptors_enabled() {
+        #[cfg(CONFIG_TRACEPOINTS)]
+        // SAFETY: the device is valid for the call.
+        // CAST: the enumeration is of this type.
+        unsafe {
+            bindings::rust_do_trace_phyr_descriptors(raw::device(dev), kind as u32, entries)
+        };
+        #[cfg(not(CONFIG_TRACEPOINTS))]
+        let _ = (dev, kind, entries);
+    }
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The two ends of a mapping: [`Phyr`] goes in, [`DmaVec`] comes out.
+//!
+//! The types never mix. A [`Phyr`] holds no DMA address; a [`DmaVec`] holds no physical address,
+//! page or kernel pointer, and nothing turns one back into the other. This file is plain Rust with
+//! no kernel call in it.
+//!
+//! C: `struct phys_vec` ([`include/linux/types.h`](srctree/include/linux/types.h)) and
+//! `struct dma_vec` ([`include/linux/dmaengine.h`](srctree/include/linux/dmaengine.h)); that the
+//! layouts are the same is asserted in `layout.rs`.
+
+use core::num::NonZeroUsize;
+
+/// A physical address, as the CPU sees it: what `phys_addr_t` holds.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PhysAddr(u64);
+
+impl PhysAddr {
+    /// Makes a physical address from its number.
+    #[inline]
+    pub const fn from_raw(addr: u64) -> Self {
+        Self(addr)
+    }
+
+    /// The address as a number.
+    #[inline]
+    pub const fn into_raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// An address as a device sees it: what `dma_addr_t` holds. Behind an IOMMU it is an IOVA.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DmaAddr(u64);
+
+impl DmaAddr {
+    /// Makes a DMA address from its number.
+    #[inline]
+    pub const fn from_raw(addr: u64) -> Self {
+        Self(addr)
+    }
+
+    /// The address as a number, to be written into a descriptor or a register.
+    #[inline]
+    pub const fn into_raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// Why a pair of an address and a length is no [`Phyr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPhyr {
+    /// The length is zero.
+    Empty,
+    /// The range ends beyond the last address.
+    Overflow,
+}
+
+/// A physically contiguous range of memory: the input of a mapping.
+///
+/// The length is in bytes and never zero; the end does not overflow.
+///
+/// A `Phyr` is a description, not a permission: whoever maps one vouches for the memory, see
+/// [`Mapper::map_into`](crate::mapper::Mapper::map_into).
+///
+/// # Invariants
+///
+/// `paddr + len` does not overflow `u64`.
+///
+/// # Examples
+///
+/// ```
+/// use phyr::{PhysAddr, Phyr};
+///
+/// let phyr = Phyr::new(PhysAddr::from_raw(0x1000), 0x200)?;
+/// assert_eq!(phyr.end(), 0x1200);
+/// assert!(Phyr::new(PhysAddr::from_raw(0x1000), 0).is_err());
+/// # Ok::<(), phyr::BadPhyr>(())
+/// ```
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phyr {
+    pub(crate) paddr: PhysAddr,
+    pub(crate) len: NonZeroUsize,
+}
+
+impl Phyr {
+    /// Describes the `len` bytes of memory at `paddr`.
+    ///
+    /// # Errors
+    ///
+    /// - [`BadPhyr::Empty`]: `len` is zero.
+    /// - [`BadPhyr::Overflow`]: the range does not fit below the highest address.
+    #[inline]
+    pub const fn new(paddr: PhysAddr, len: usize) -> Result<Self, BadPhyr> {
+        let Some(len) = NonZeroUsize::new(len) else {
+            return Err(BadPhyr::Empty);
+        };
+        // CAST: a `usize` is at most 64 bits wide on every architecture that Linux has.
+        if paddr.0.checked_add(len.get() as u64).is_none() {
+            return Err(BadPhyr::Overflow);
+        }
+        // INVARIANT: the sum was checked just above.
+        Ok(Self { paddr, len })
+    }
+
+    /// Where the range begins.
+    #[inline]
+    pub const fn paddr(self) -> PhysAddr {
+        self.paddr
+    }
+
+    /// Its length in bytes, never zero.
+    #[inline]
+    #[expect(clippy::len_without_is_empty)]
+    pub const fn len(self) -> usize {
+        self.len.get()
+    }
+
+    /// The first `at` bytes and the rest, or `None` where one of them would be empty.
+    #[inline]
+    pub const fn split(self, at: usize) -> Option<(Self, Self)> {
+        let (Some(head), Some(tail)) = (
+            NonZeroUsize::new(at),
+            NonZeroUsize::new(self.len.get().saturating_sub(at)),
+        ) else {
+            return None;
+        };
+        let paddr = PhysAddr(self.paddr.0 + at as u64);
+        // INVARIANT: both ends are within the range, which does not overflow.
+        Some((Self { len: head, ..self }, Self { paddr, len: tail }))
+    }
+
+    /// The two ranges as one, if `next` begins where this ends and the length does not overflow.
+    #[inline]
+    pub const fn join(self, next: Self) -> Option<Self> {
+        if self.end() != next.paddr.0 {
+            return None;
+        }
+        match self.len.checked_add(next.len.get()) {
+            // INVARIANT: the end is that of `next`, which does not overflow.
+            Some(len) => Some(Self { len, ..self }),
+            None => None,
+        }
+    }
+
+    /// The first address behind the range.
+    #[inline]
+    pub const fn end(self) -> u64 {
+        // CAST: see `new`; by the type invariant the sum does not overflow.
+        self.paddr.0.wrapping_add(self.len.get() as u64)
+    }
+}
+
+/// A range of addresses that a device may use: the output of a mapping.
+///
+/// Both the address and the length in bytes are the device's view. The range is valid from the
+/// mapping that gave it until that mapping ends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaVec {
+    pub(crate) addr: DmaAddr,
+    pub(crate) len: usize,
+}
+
+impl DmaVec {
+    /// Names a range of DMA addresses, such as a part of a coherent allocation.
+    ///
+    /// This maps nothing: it is for memory that is mapped already, and for tests of what builds
+    /// descriptors out of ranges.
+    #[inline]
+    pub const fn new(addr: DmaAddr, len: usize) -> Self {
+        Self { addr, len }
+    }
+
+    /// Where the range begins for the device.
+    #[inline]
+    pub const fn addr(self) -> DmaAddr {
+        self.addr
+    }
+
+    /// Its length in bytes.
+    #[inline]
+    #[expect(clippy::len_without_is_empty)]
+    pub const fn len(self) -> usize {
+        self.len
+    }
+}
+
+/// The smallest unit that an IOMMU maps, in bytes: a power of two.
+///
+/// # Invariants
+///
+/// `mask + 1` is a power of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granule {
+    mask: u64,
+}
+
+impl Granule {
+    /// A granule of `size` bytes, or `None` where that is no power of two.
+    #[inline]
+    pub const fn new(size: u64) -> Option<Self> {
+        if !size.is_power_of_two() {
+            return None;
+        }
+        // INVARIANT: `size` is a power of two.
+        Some(Self { mask: size - 1 })
+    }
+
+    /// Its size in bytes.
+    #[inline]
+    pub const fn size(self) -> u64 {
+        // By the type invariant the mask is below the highest number.
+        self.mask.wrapping_add(1)
+    }
+
+    /// How far `addr` is into its granule.
+    #[inline]
+    pub const fn offset(self, addr: u64) -> u64 {
+        addr & self.mask
+    }
+
+    /// Whether `addr` is where a granule begins.
+    #[inline]
+    pub const fn aligned(self, addr: u64) -> bool {
+        addr & self.mask == 0
+    }
+
+    /// `addr` rounded up to a whole granule, or `None` on overflow.
+    #[inline]
+    pub const fn align_up(self, addr: u64) -> Option<u64> {
+        match addr.checked_add(self.mask) {
+            Some(sum) => Some(sum & !self.mask),
+            None => None,
+        }
+    }
+
+    /// `addr` rounded down to a whole granule.
+    #[inline]
+    pub const fn align_down(self, addr: u64) -> u64 {
+        addr & !self.mask
+    }
+}
