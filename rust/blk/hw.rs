@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A hardware queue: the driver's data, what is in flight, and the memory for mappings.
+//!
+//! C: `struct blk_mq_hw_ctx` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
+
+use super::{
+    inflight::Table,
+    mapped::Mapped,
+    operations::Operations,
+    request::Info,
+    tag_set::{
+        Affinity,
+        TagSet, //
+    },
+};
+use core::{
+    cell::UnsafeCell,
+    ptr::NonNull,
+    slice, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    }, //
+};
+use phyr::{
+    Mapper,
+    Slot, //
+};
+
+/// One hardware queue of a [`TagSet`]. It serves every disk of the tag set.
+///
+/// # Invariants
+///
+/// - `slots` holds `max_segments` slots for each tag of `inflight`.
+/// - `tag_set` is null while the tag set is being made; then it is the tag set that holds `self`,
+///   in an [`Arc`].
+pub struct HwCtx<'bound, T: Operations> {
+    queue: T::HwQueue<'bound>,
+    inflight: Table<bindings::request>,
+    slots: KVVec<UnsafeCell<Slot>>,
+    max_segments: u16,
+    index: u16,
+    affinity: Affinity,
+    mapper: Arc<Mapper<'bound>>,
+    tag_set: *const TagSet<'bound, T>,
+}
+
+// SAFETY: `HwQueue` and `Mapper` are `Send`, the slots are plain data, and the tag set that it points
+// back to is the one that it is in.
+unsafe impl<T: Operations> Send for HwCtx<'_, T> {}
+
+// SAFETY: `HwQueue` and `Mapper` are `Sync`, and so is the table. The slots of a tag belong to the
+// owner of the request with that tag.
+unsafe impl<T: Operations> Sync for HwCtx<'_, T> {}
+
+impl<'bound, T: Operations> HwCtx<'bound, T> {
+    pub(crate) fn new(
+        queue: T::HwQueue<'bound>,
+        index: u16,
+        depth: u16,
+        max_segments: u16,
+        affinity: Affinity,
+        mapper: Arc<Mapper<'bound>>,
+    ) -> Result<Self> {
+        let nr = usize::from(depth) * usize::from(max_segments);
+        let mut slots = KVVec::with_capacity(nr, GFP_KERNEL)?;
+        for _ in 0..nr {
+            slots.push(UnsafeCell::new(Slot::EMPTY), GFP_KERNEL)?;
+        }
+        // INVARIANT: `nr` slots were made just above; the tag set is yet to be made.
+        Ok(Self {
+            queue,
+            inflight: Table::new(depth)?,
+            slots,
+            max_segments,
+            index,
+            affinity,
+            mapper,
+            tag_set: core::ptr::null(),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `tag_set` holds `self` and is in an [`Arc`].
+    pub(crate) unsafe fn set_tag_set(&mut self, tag_set: *const TagSet<'bound, T>) {
+        // INVARIANT: by the safety requirements.
+        self.tag_set = tag_set;
+    }
+
+    /// The driver's data of the queue.
+    #[inline]
+    pub fn queue(&self) -> &T::HwQueue<'bound> {
+        &self.queue
+    }
+
+    /// Its number in the tag set.
+    #[inline]
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// How many requests can be in flight: tags are below it.
+    #[inline]
+    pub fn depth(&self) -> u16 {
+        self.inflight.depth()
+    }
+
+    /// The tag set that the queue is in.
+    pub fn tag_set(&self) -> ArcBorrow<'_, TagSet<'bound, T>> {
+        // SAFETY: by the type invariants this is a tag set in an `Arc`: nobody but `TagSet::new` has
+        // a queue before. It holds `self`, and so lives while that is borrowed.
+        unsafe { ArcBorrow::from_raw(self.tag_set) }
+    }
+
+    /// Takes the request that is in flight under `tag`, if there is one.
+    ///
+    /// Of several who try, one gets it. `tag` can be anything that a device may report.
+    ///
+    /// Whoever takes a request, and then unmaps and ends it, says that the device is done with its
+    /// memory: because the device reported that it has completed, or because it cannot access memory
+    /// any more (see [`HwCtx::drain`]).
+    #[inline]
+    pub fn take(&self, tag: u16) -> Option<Mapped<'_, 'bound, T>> {
+        self.inflight.take(tag).map(|rq| self.taken(rq))
+    }
+
+    pub(crate) fn take_exact(
+        &self,
+        tag: u16,
+        rq: NonNull<bindings::request>,
+    ) -> Option<Mapped<'_, 'bound, T>> {
+        self.inflight
+            .take_exact(tag, rq)
+            .map(|rq| self.taken(rq))
+    }
+
+    #[inline]
+    fn taken(&self, rq: NonNull<bindings::request>) -> Mapped<'_, 'bound, T> {
+        // SAFETY: `Mapped::park` gave the request to this queue's table, with all that the
+        // invariants of `Info` want; the table gave it to us alone.
+        Mapped::from_info(unsafe { Info::new(rq, self, false) })
+    }
+
+    /// Whether a request is in flight under `tag`. It may be gone by the time this returns.
+    #[inline]
+    pub fn is_in_flight(&self, tag: u16) -> bool {
+        self.inflight.contains(tag)
+    }
+
+    /// Takes all that is in flight, one after the other.
+    ///
+    /// For a device that was stopped, and cannot access memory any more: say to each what becomes of
+    /// it, such as `unmap().requeue()`. What is parked meanwhile may be missed:
+    /// [`TagSet::quiesce`] before.
+    pub fn drain<F: FnMut(Mapped<'_, 'bound, T>)>(&self, f: F) {
+        (0..self.depth())
+            .filter_map(|tag| self.take(tag))
+            .for_each(f);
+    }
+
+    /// How the tag set maps CPUs to queues; the same for all of them.
+    pub(crate) fn affinity(&self) -> Affinity {
+        self.affinity
+    }
+
+    #[inline]
+    pub(crate) fn mapper(&self) -> &Mapper<'bound> {
+        &self.mapper
+    }
+
+    #[inline]
+    pub(crate) fn table(&self) -> &Table<bindings::request> {
+        &self.inflight
+    }
+
+    /// The cells of the slots of `tag`; none where it is out of range.
+    #[inline]
+    fn cells(&self, tag: u16) -> &[UnsafeCell<Slot>] {
+        let nr = usize::from(self.max_segments);
+        let first = usize::from(tag) * nr;
+        self.slots.get(first..first + nr).unwrap_or(&[])
+    }
+
+    /// The slots of `tag`, to be written.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the request with this tag, and has no other reference to its slots for `'s`.
+    #[inline]
+    #[expect(clippy::mut_from_ref)]
+    pub(crate) unsafe fn slots_mut<'s>(&'s self, tag: u16) -> &'s mut [Slot] {
+        let cells = self.cells(tag);
+        // SAFETY: `UnsafeCell<Slot>` has the layout of `Slot`; the cells are valid for `'s`, and by
+        // the safety requirements nobody else uses them.
+        unsafe { slice::from_raw_parts_mut(cells.as_ptr().cast_mut().cast(), cells.len()) }
+    }
+
+    /// The slots of `tag`, to be read.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the request with this tag, and nobody writes its slots for `'s`.
+    #[inline]
+    pub(crate) unsafe fn slots<'s>(&'s self, tag: u16) -> &'s [Slot] {
+        let cells = self.cells(tag);
+        // SAFETY: as in `slots_mut`, for reading.
+        unsafe { slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
+    }
+}

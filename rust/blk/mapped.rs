@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request whose data is mapped for the device.
+
+use super::{
+    operations::Operations,
+    pdu::Pdu,
+    request::{
+        Info,
+        Request, //
+    },
+    status::Status, //
+};
+use core::{
+    fmt,
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr, //
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+use phyr::DmaVecs;
+
+/// A request that the driver owns and whose data, if it has any, is mapped.
+///
+/// When it is dropped it is unmapped, and ends with [`Status::IoErr`].
+#[must_use = "a request that is dropped ends with an error"]
+pub struct Mapped<'a, 'bound, T: Operations>(Info<'a, 'bound, T>);
+
+impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
+    #[inline]
+    pub(crate) fn from_info(info: Info<'a, 'bound, T>) -> Self {
+        Self(info)
+    }
+
+    #[inline]
+    fn into_info(self) -> Info<'a, 'bound, T> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, so that the value moves out of it.
+        unsafe { ptr::read(&this.0) }
+    }
+
+    /// The ranges that the device sees, in the order of the data.
+    #[inline]
+    pub fn dma_vecs(&self) -> DmaVecs<'_> {
+        // SAFETY: by the invariants of `Info` the slots of the tag belong to `self`, and nobody
+        // writes them while it is borrowed.
+        let slots = unsafe { self.0.hw.slots(self.0.tag()) };
+        self.0.pdu().state.dma_vecs(slots)
+    }
+
+    /// What the driver keeps in the request.
+    #[inline]
+    pub fn data_mut(&mut self) -> &mut T::RequestData {
+        &mut self.0.pdu_mut().data
+    }
+
+    /// Puts the request in flight and returns its tag.
+    ///
+    /// From here on [`HwCtx::take`](super::HwCtx::take) finds it. Park before the device can know of
+    /// the request, that is before the doorbell: it can complete at once.
+    #[inline]
+    pub fn park(self) -> u16 {
+        let tag = self.0.tag();
+        let info = self.into_info();
+        if !info.hw.table().put(tag, info.rq) {
+            // blk-mq has no tags out of range. If it had, this would end with an error.
+            drop(Self(info));
+        }
+        tag
+    }
+
+    /// Unmaps the data. The device must be done with the request.
+    #[inline]
+    pub fn unmap(self) -> Request<'a, 'bound, T> {
+        let mut info = self.into_info();
+        Self::unmap_info(&mut info);
+        // SAFETY: it was unmapped just now.
+        unsafe { Request::from_info(info) }
+    }
+
+    #[inline]
+    fn unmap_info(info: &mut Info<'a, 'bound, T>) {
+        let state = info.pdu_mut().state.take();
+        if state.is_mapped() {
+            // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
+            let slots = unsafe { info.hw.slots(info.tag()) };
+            // SAFETY:
+            // - By the invariants of `Info` the state came from `map_into` of this mapper with
+            //   these slots.
+            // - That the device is done with the request is what the driver says by unmapping.
+            unsafe { info.hw.mapper().unmap_from(state, slots) };
+        }
+    }
+
+    /// Brings the request to the CPU that wants its result, and finishes it there by
+    /// [`Operations::complete`]: unmaps it and ends it with `status`.
+    ///
+    /// If that is this CPU, or one that shares its cache, it is done before this returns. For a
+    /// device with one hardware queue it is left to the soft interrupt.
+    ///
+    /// C: `blk_mq_complete_request`.
+    #[inline]
+    pub fn complete(mut self, status: Status) {
+        self.0.pdu_mut().status = status;
+        let info = self.into_info();
+        // SAFETY: by the invariants of `Info` this is a started request, and `info`, its only
+        // owner, gives it to the `complete` callback if this returns `true`.
+        if !unsafe { bindings::blk_mq_complete_request_remote(info.rq.as_ptr()) } {
+            T::complete(Self(info), status);
+        }
+    }
+
+    /// Goes on with a request that [`Mapped::complete`] sent.
+    ///
+    /// # Safety
+    ///
+    /// The block layer calls back with the request that `info` stands for.
+    #[inline]
+    pub(crate) unsafe fn complete_here(info: Info<'a, 'bound, T>) {
+        // SAFETY: by the invariants of `Info`, which the caller vouches for.
+        let status = unsafe { (*Pdu::<T>::of(info.rq).as_ptr()).status };
+        T::complete(Self(info), status);
+    }
+}
+
+impl<'a, 'bound, T: Operations> Deref for Mapped<'a, 'bound, T> {
+    type Target = Info<'a, 'bound, T>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T: Operations> Drop for Mapped<'_, '_, T> {
+    fn drop(&mut self) {
+        Self::unmap_info(&mut self.0);
+        // SAFETY: by the invariants of `Info` this is a started request; it is not mapped any more,
+        // and nobody uses `self` afterwards.
+        unsafe { bindings::blk_mq_end_request(self.0.rq.as_ptr(), Status::IoErr.into_raw()) };
+    }
+}
+
+/// A request that could not be mapped, and why; see [`Request::map`].
+pub struct MapError<'a, 'bound, T: Operations> {
+    error: Error,
+    request: Request<'a, 'bound, T>,
+}
+
+impl<'a, 'bound, T: Operations> MapError<'a, 'bound, T> {
+    pub(crate) fn new(error: Error, request: Request<'a, 'bound, T>) -> Self {
+        Self { error, request }
+    }
+
+    /// Why.
+    pub fn error(&self) -> Error {
+        self.error
+    }
+
+    /// The request, as it was before.
+    pub fn into_request(self) -> Request<'a, 'bound, T> {
+        self.request
+    }
+}
+
+impl<T: Operations> fmt::Debug for MapError<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MapError").field(&self.error).finish()
+    }
+}

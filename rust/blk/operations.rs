@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a driver implements, and what it answers.
+//!
+//! C: `struct blk_mq_ops` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
+
+use super::{
+    hw::HwCtx,
+    mapped::{
+        MapError,
+        Mapped, //
+    },
+    request::Request,
+    status::Status, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    module::ModuleMetadata,
+    prelude::*, //
+};
+
+/// The answer to [`Operations::queue_rq`].
+pub type Queued<'a, 'bound, T> = Result<(), Refused<'a, 'bound, T>>;
+
+/// A block driver.
+///
+/// `'bound` is how long the driver is bound to its device, `'a` is one call.
+pub trait Operations: Sized + 'static {
+    /// The module with the driver's code, as `module!` and its like name it. It cannot be unloaded
+    /// while one of its disks is open.
+    type Module: ModuleMetadata;
+
+    /// What the driver keeps for each hardware queue, such as a ring.
+    type HwQueue<'bound>: Send + Sync + 'bound;
+
+    /// What the driver keeps for each disk, such as a namespace's number.
+    type DiskData<'bound>: Send + Sync + 'bound;
+
+    /// What the driver keeps in each request. It is new when a request comes for the first time, and
+    /// survives [`Request::requeue`]. Keep it small and simple: no allocation.
+    type RequestData: Default + Send + 'static;
+
+    /// Starts a request. `last` tells that no other follows at once: ring the doorbell.
+    ///
+    /// The request has been started: its timer runs. `Ok` means that the driver has dealt with it,
+    /// commonly by [`Mapped::park`]. What a driver held back of earlier requests that were not
+    /// `last` it has to submit by the `last` one, or in [`Operations::commit_rqs`], which follows
+    /// when a request is refused.
+    ///
+    /// Context: atomic, on any CPU. Calls of one hardware queue can run at the same time.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] gives the request back to blk-mq.
+    fn queue_rq<'a, 'bound>(
+        hw: &'a HwCtx<'bound, Self>,
+        disk: &Self::DiskData<'bound>,
+        rq: Request<'a, 'bound, Self>,
+        last: bool,
+    ) -> Queued<'a, 'bound, Self>;
+
+    /// Submits what [`Operations::queue_rq`] held back for a `last` request that did not come.
+    ///
+    /// Context: atomic.
+    fn commit_rqs<'a, 'bound>(_hw: &'a HwCtx<'bound, Self>) {}
+
+    /// Finishes a request that [`Mapped::complete`] brought to the CPU that wants its result.
+    ///
+    /// Context: atomic; hard or soft interrupt.
+    fn complete<'a, 'bound>(io: Mapped<'a, 'bound, Self>, status: Status) {
+        io.unmap().end(status);
+    }
+
+    /// A request in flight has taken too long.
+    ///
+    /// It can still complete at any time; [`Expired::take`] decides. A driver must have made sure
+    /// that the device is done with a request before it takes it: it was aborted, or the device
+    /// stopped.
+    ///
+    /// Context: may sleep. One call at a time for each disk, several for a tag set.
+    fn timeout<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        _expired: Expired<'a, 'bound, Self>,
+    ) -> TimeoutAction {
+        TimeoutAction::ResetTimer
+    }
+}
+
+/// What [`Operations::timeout`] has done about a request.
+///
+/// C: `enum blk_eh_timer_return`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeoutAction {
+    /// The request has ended, or will for sure: its timer does not start again.
+    Done,
+    /// The request goes on waiting; the timer starts again.
+    ResetTimer,
+}
+
+/// A request that a driver did not start.
+#[must_use = "a refused request is an answer to `queue_rq`"]
+pub enum Refused<'a, 'bound, T: Operations> {
+    /// There is no room for it now. blk-mq tries it again in a moment.
+    Busy(Request<'a, 'bound, T>),
+    /// It fails.
+    Failed(Request<'a, 'bound, T>, Status),
+}
+
+/// Busy where the error passes by itself (see [`Status::is_busy`]), else failed.
+impl<'a, 'bound, T: Operations> From<MapError<'a, 'bound, T>> for Refused<'a, 'bound, T> {
+    fn from(e: MapError<'a, 'bound, T>) -> Self {
+        let status = Status::from(e.error());
+        let rq = e.into_request();
+        if status.is_busy() {
+            Self::Busy(rq)
+        } else {
+            Self::Failed(rq, status)
+        }
+    }
+}
+
+/// A request whose time is over; see [`Operations::timeout`].
+pub struct Expired<'a, 'bound, T: Operations> {
+    /// Only to compare with what is in flight; it is not ours.
+    rq: NonNull<bindings::request>,
+    tag: u16,
+    hw: &'a HwCtx<'bound, T>,
+}
+
+impl<'a, 'bound, T: Operations> Expired<'a, 'bound, T> {
+    pub(crate) fn new(rq: NonNull<bindings::request>, tag: u16, hw: &'a HwCtx<'bound, T>) -> Self {
+        Self { rq, tag, hw }
+    }
+
+    /// Its tag.
+    pub fn tag(&self) -> u16 {
+        self.tag
+    }
+
+    /// Whether it is still in flight. It may complete before this returns.
+    pub fn is_in_flight(&self) -> bool {
+        self.hw.table().peek(self.tag) == self.rq.as_ptr()
+    }
+
+    /// Takes the request, unless it has completed in the meantime.
+    ///
+    /// See [`HwCtx::take`] for what the caller has to be sure of.
+    pub fn take(self) -> Option<Mapped<'a, 'bound, T>> {
+        self.hw.take_exact(self.tag, self.rq)
+    }
+}

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request that the driver owns.
+//!
+//! C: `struct request` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
+
+use super::{
+    hw::HwCtx,
+    mapped::{
+        MapError,
+        Mapped, //
+    },
+    operations::Operations,
+    pdu::Pdu,
+    status::Status, //
+};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::{
+        self,
+        NonNull, //
+    },
+};
+use kernel::{
+    bindings,
+    dma::DataDirection,
+    prelude::*, //
+};
+use phyr::source::RequestPhyrs;
+
+/// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
+const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
+const NOUNMAP: u32 = 1 << bindings::req_flag_bits___REQ_NOUNMAP;
+/// `REQ_FAILFAST_MASK`
+const FAILFAST: u32 = 1 << bindings::req_flag_bits___REQ_FAILFAST_DEV
+    | 1 << bindings::req_flag_bits___REQ_FAILFAST_TRANSPORT
+    | 1 << bindings::req_flag_bits___REQ_FAILFAST_DRIVER;
+/// `REQ_OP_MASK`
+const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
+/// `RQF_DONTPREP`
+const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
+
+/// What a request asks for.
+///
+/// C: `enum req_op`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Read sectors.
+    Read,
+    /// Write sectors.
+    Write,
+    /// Write back the device's cache.
+    Flush,
+    /// Forget the content of sectors.
+    Discard,
+    /// Forget the content of sectors, and erase it.
+    SecureErase,
+    /// Fill sectors with zeroes; the request carries none.
+    WriteZeroes,
+    /// Anything else, by its number.
+    Other(u8),
+}
+
+impl Op {
+    fn from_raw(op: u32) -> Self {
+        match op {
+            bindings::req_op_REQ_OP_READ => Self::Read,
+            bindings::req_op_REQ_OP_WRITE => Self::Write,
+            bindings::req_op_REQ_OP_FLUSH => Self::Flush,
+            bindings::req_op_REQ_OP_DISCARD => Self::Discard,
+            bindings::req_op_REQ_OP_SECURE_ERASE => Self::SecureErase,
+            bindings::req_op_REQ_OP_WRITE_ZEROES => Self::WriteZeroes,
+            // CAST: `OP_MASK` leaves eight bits.
+            other => Self::Other(other as u8),
+        }
+    }
+
+    /// Which way the request's data goes; `None` where it has none.
+    #[inline]
+    pub fn direction(self) -> Option<DataDirection> {
+        match self {
+            Self::Read => Some(DataDirection::FromDevice),
+            Self::Write => Some(DataDirection::ToDevice),
+            _ => None,
+        }
+    }
+}
+
+/// A run of sectors of 512 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first sector.
+    pub sector: u64,
+    /// How many.
+    pub sectors: u32,
+}
+
+/// What [`Request`] and [`Mapped`] can both tell; they dereference to it.
+///
+/// # Invariants
+///
+/// - `rq` is a started request of a queue of `hw`'s tag set, on `hw`, that has not ended.
+/// - The [`Info`] is in the only value that owns the request, and with it the request's [`Pdu`], which
+///   is initialised, and the slots of its tag in `hw`.
+/// - If the [`Pdu`] has a mapping, `hw`'s mapper made it of the request's own pages with those slots.
+/// - `fresh` tells that the request came with the call of `queue_rq` that is running with `'a`, and
+///   was not in flight since.
+pub struct Info<'a, 'bound, T: Operations> {
+    pub(crate) rq: NonNull<bindings::request>,
+    pub(crate) hw: &'a HwCtx<'bound, T>,
+    pub(crate) fresh: bool,
+    /// The [`Pdu`] is owned.
+    _data: PhantomData<T::RequestData>,
+}
+
+// SAFETY: an owned request can be ended on any CPU and in any context; `RequestData` is `Send`, and
+// `HwCtx` is `Sync`.
+unsafe impl<T: Operations> Send for Info<'_, '_, T> {}
+
+impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
+    /// # Safety
+    ///
+    /// The arguments satisfy the type invariants: the caller hands ownership over.
+    #[inline]
+    pub(crate) unsafe fn new(
+        rq: NonNull<bindings::request>,
+        hw: &'a HwCtx<'bound, T>,
+        fresh: bool,
+    ) -> Self {
+        // INVARIANT: by the safety requirements.
+        Self {
+            rq,
+            hw,
+            fresh,
+            _data: PhantomData,
+        }
+    }
+
+    /// The request for reading.
+    #[inline]
+    pub(crate) fn raw(&self) -> *const bindings::request {
+        self.rq.as_ptr()
+    }
+
+    #[inline]
+    pub(crate) fn pdu(&self) -> &Pdu<T> {
+        // SAFETY: by the type invariants the request is valid, of such a tag set, and its `Pdu` is
+        // initialised and owned by `self`, which is borrowed.
+        unsafe { Pdu::of(self.rq).as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn pdu_mut(&mut self) -> &mut Pdu<T> {
+        // SAFETY: as in `pdu`, and borrowed mutably.
+        unsafe { Pdu::of(self.rq).as_mut() }
+    }
+
+    #[inline]
+    fn flags(&self) -> u32 {
+        // SAFETY: by the type invariants the request is valid, and only its owner changes it.
+        unsafe { (*self.raw()).cmd_flags }
+    }
+
+    /// The hardware queue that it is on.
+    #[inline]
+    pub fn hw(&self) -> &'a HwCtx<'bound, T> {
+        self.hw
+    }
+
+    /// The driver's data of the disk that it is for.
+    #[inline]
+    pub fn disk(&self) -> &T::DiskData<'bound> {
+        // SAFETY: by the type invariants the request is valid, and so is its queue; `Disk` set the
+        // queue's data to a `DiskData<'bound>`, which outlives all of the queue's requests.
+        unsafe { &*(*(*self.raw()).q).queuedata.cast::<T::DiskData<'bound>>() }
+    }
+
+    /// The tag: unique among what is in flight on the hardware queue, and below its depth.
+    #[inline]
+    pub fn tag(&self) -> u16 {
+        // SAFETY: by the type invariants the request is valid, and has its tag while it is started.
+        // CAST: tags are below the depth, which is a `u16`.
+        unsafe { (*self.raw()).tag as u16 }
+    }
+
+    /// What it asks for.
+    #[inline]
+    pub fn op(&self) -> Op {
+        Op::from_raw(self.flags() & OP_MASK)
+    }
+
+    /// Where it begins, in sectors of 512 bytes.
+    #[inline]
+    pub fn sector(&self) -> u64 {
+        // SAFETY: by the type invariants the request is valid, and only its owner changes it.
+        unsafe { (*self.raw()).__sector }
+    }
+
+    /// How much it covers, in bytes.
+    #[inline]
+    pub fn bytes(&self) -> u32 {
+        // SAFETY: as in `sector`.
+        unsafe { (*self.raw()).__data_len }
+    }
+
+    /// How much it covers, in sectors of 512 bytes.
+    #[inline]
+    pub fn sectors(&self) -> u32 {
+        self.bytes() >> bindings::SECTOR_SHIFT
+    }
+
+    /// How many segments of memory it has at most, or, for a discard, how many [`Ranges`].
+    #[inline]
+    pub fn segments(&self) -> u16 {
+        // SAFETY: as in `sector`.
+        unsafe { (*self.raw()).nr_phys_segments }.max(1)
+    }
+
+    /// Whether the data must be on the medium when it ends (forced unit access).
+    #[inline]
+    pub fn is_fua(&self) -> bool {
+        self.flags() & FUA != 0
+    }
+
+    /// Whether [`Op::WriteZeroes`] must keep the sectors allocated.
+    #[inline]
+    pub fn is_nounmap(&self) -> bool {
+        self.flags() & NOUNMAP != 0
+    }
+
+    /// Whether a failure is to be reported at once rather than retried.
+    ///
+    /// C: `blk_noretry_request`.
+    #[inline]
+    pub fn is_noretry(&self) -> bool {
+        self.flags() & FAILFAST != 0
+    }
+
+    /// What a discard is to discard: at most `max_discard_segments` of the disk.
+    #[inline]
+    pub fn ranges(&self) -> Ranges<'_> {
+        // SAFETY: by the type invariants the request and its queue are valid. A bio that belongs to
+        // it does so until the request ends, which takes its owner, which is borrowed.
+        let (one, bio) = unsafe {
+            let several = (*(*self.raw()).q).limits.max_discard_segments > 1;
+            (!several, (*self.raw()).bio)
+        };
+        // INVARIANT: see above.
+        Ranges {
+            whole: one.then(|| Range {
+                sector: self.sector(),
+                sectors: self.sectors(),
+            }),
+            bio: if one { ptr::null() } else { bio },
+            _owner: PhantomData,
+        }
+    }
+
+    /// What the driver keeps in the request.
+    #[inline]
+    pub fn data(&self) -> &T::RequestData {
+        &self.pdu().data
+    }
+}
+
+/// The ranges of a discard; see [`Info::ranges`].
+///
+/// # Invariants
+///
+/// `bio` is null, or a bio of a request whose owner is borrowed for `'r`.
+#[derive(Clone)]
+pub struct Ranges<'r> {
+    whole: Option<Range>,
+    bio: *const bindings::bio,
+    _owner: PhantomData<&'r ()>,
+}
+
+impl Iterator for Ranges<'_> {
+    type Item = Range;
+
+    fn next(&mut self) -> Option<Range> {
+        if let Some(range) = self.whole.take() {
+            return Some(range);
+        }
+        // SAFETY: by the type invariants it is null or valid.
+        let bio = unsafe { self.bio.as_ref() }?;
+        // INVARIANT: the next bio of a request is the request's.
+        self.bio = bio.bi_next;
+        let iter = bio.bi_iter;
+        Some(Range {
+            sector: iter.bi_sector,
+            sectors: iter.bi_size >> bindings::SECTOR_SHIFT,
+        })
+    }
+}
+
+/// A request that the driver owns and that is not mapped.
+///
+/// When it is dropped it ends with [`Status::IoErr`].
+///
+/// # Invariants
+///
+/// The request's [`Pdu`] has no mapping.
+#[must_use = "a request that is dropped ends with an error"]
+pub struct Request<'a, 'bound, T: Operations>(Info<'a, 'bound, T>);
+
+impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
+    /// # Safety
+    ///
+    /// The request is not mapped.
+    #[inline]
+    pub(crate) unsafe fn from_info(info: Info<'a, 'bound, T>) -> Self {
+        // INVARIANT: by the safety requirements.
+        Self(info)
+    }
+
+    #[inline]
+    pub(crate) fn into_info(self) -> Info<'a, 'bound, T> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, so that the value moves out of it.
+        unsafe { ptr::read(&this.0) }
+    }
+
+    /// Prepares a request that has just come, before the driver sees it.
+    #[inline]
+    pub(crate) fn prepare(&mut self) {
+        let rq = self.0.rq.as_ptr();
+        // SAFETY: by the type invariants the request is valid, and its owner may change it; no
+        // timeout looks at its flags while `queue_rq` runs.
+        let flags = unsafe { &mut (*rq).rq_flags };
+        if *flags & DONTPREP == 0 {
+            *flags |= DONTPREP;
+            self.0.pdu_mut().data = T::RequestData::default();
+        }
+    }
+
+    /// What the driver keeps in the request.
+    #[inline]
+    pub fn data_mut(&mut self) -> &mut T::RequestData {
+        &mut self.0.pdu_mut().data
+    }
+
+    /// Maps the request's data for the device, in the direction that its operation says.
+    ///
+    /// A request without data maps to nothing: [`Mapped::dma_vecs`] is empty, and nothing was
+    /// called. This neither allocates nor sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`] has the request and what [`phyr::Mapper::map_into`] said.
+    #[inline]
+    pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
+        let mut info = self.into_info();
+        let direction = match info.op().direction() {
+            Some(direction) if info.bytes() != 0 => direction,
+            _ => return Ok(Mapped::from_info(info)),
+        };
+        // SAFETY: by the type invariants the request is valid and owned; it is used for this call.
+        let source = unsafe { RequestPhyrs::new(info.rq.as_ptr()) };
+        // SAFETY: by the type invariants the slots of the tag belong to `info`; this is the only
+        // reference to them.
+        let slots = unsafe { info.hw.slots_mut(info.tag()) };
+        // SAFETY:
+        // - The block layer keeps a request's pages until it ends. It ends only by its owner, who
+        //   unmaps it first: the mapping's state is in the `Pdu`, and `Mapped::unmap` alone makes a
+        //   `Request` of it.
+        // - The slots belong to the request's tag, and so to the mapping until it is unmapped.
+        match unsafe { info.hw.mapper().map_into(source, direction, slots) } {
+            Ok(state) => {
+                // INVARIANT: `hw`'s mapper made the mapping with the tag's slots.
+                info.pdu_mut().state = state;
+                Ok(Mapped::from_info(info))
+            }
+            // SAFETY: nothing was mapped.
+            Err(e) => Err(MapError::new(e, unsafe { Self::from_info(info) })),
+        }
+    }
+
+    /// Ends the request here and now, whatever the CPU.
+    ///
+    /// See [`Mapped::complete`] for the way that considers who waits for it.
+    #[inline]
+    pub fn end(self, status: Status) {
+        let info = self.into_info();
+        // SAFETY: by the type invariants this is a started request, and `info`, its only owner, is
+        // given up; it is not mapped. All of its bytes end, so that nothing of it is left over.
+        unsafe { bindings::blk_mq_end_request(info.rq.as_ptr(), status.into_raw()) };
+    }
+
+    /// Gives the request back to blk-mq, which starts it again: later, maybe with another tag.
+    pub fn requeue(self) {
+        let info = self.into_info();
+        // SAFETY: by the type invariants this is a started request, and `info`, its only owner, is
+        // given up; it is not mapped.
+        unsafe { bindings::blk_mq_requeue_request(info.rq.as_ptr(), true) };
+    }
+}
+
+impl<'a, 'bound, T: Operations> Deref for Request<'a, 'bound, T> {
+    type Target = Info<'a, 'bound, T>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T: Operations> Drop for Request<'_, '_, T> {
+    fn drop(&mut self) {
+        // SAFETY: as in `end`; nobody uses `self` afterwards.
+        unsafe { bindings::blk_mq_end_request(self.0.rq.as_ptr(), Status::IoErr.into_raw()) };
+    }
+}

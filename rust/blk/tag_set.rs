@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tags and hardware queues of a device, shared by its disks.
+//!
+//! C: `struct blk_mq_tag_set` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
+
+use super::{
+    hw::HwCtx,
+    operations::Operations,
+    pdu::Pdu,
+    status::Status,
+    vtable::VTable, //
+};
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*,
+    sync::{
+        Arc,
+        UniqueArc, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Msecs, //
+    },
+    types::Opaque, //
+};
+use phyr::Mapper;
+
+/// Which hardware queue a CPU uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// The CPUs are spread over the queues, neighbours together.
+    Spread,
+    /// As the affinity of the device's interrupts says: queue `n` goes with vector `first + n`.
+    Interrupts {
+        /// The vector of the first queue.
+        first: u32,
+    },
+}
+
+/// What a [`TagSet`] is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    depth: u16,
+    max_segments: u16,
+    timeout: Msecs,
+    affinity: Affinity,
+}
+
+impl Config {
+    /// `depth` requests in flight per hardware queue, each of at most `max_segments` segments of
+    /// memory. Neither can be zero. The block layer limits the depth to 10240.
+    pub const fn new(depth: u16, max_segments: u16) -> Self {
+        Self {
+            depth,
+            max_segments,
+            timeout: 0,
+            affinity: Affinity::Spread,
+        }
+    }
+
+    /// How long a request can take, in milliseconds, before [`Operations::timeout`] is called; 30
+    /// seconds if zero.
+    pub const fn timeout(mut self, timeout: Msecs) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Which hardware queue a CPU uses.
+    pub const fn affinity(mut self, affinity: Affinity) -> Self {
+        self.affinity = affinity;
+        self
+    }
+}
+
+/// The tags and hardware queues of a device; see the [crate documentation](crate).
+///
+/// # Invariants
+///
+/// - If `live`, `raw` is a tag set that `blk_mq_alloc_tag_set` made, with at most as many hardware
+///   queues as `hw` has, and a depth of at most theirs; its `driver_data` points to the first of
+///   `hw`, which does not move.
+/// - Only a [`Disk`](super::Disk) adds a queue to it, and holds it for as long as the queue is there.
+pub struct TagSet<'bound, T: Operations> {
+    raw: Opaque<bindings::blk_mq_tag_set>,
+    live: bool,
+    hw: KVec<HwCtx<'bound, T>>,
+    mapper: Arc<Mapper<'bound>>,
+    max_segments: u16,
+}
+
+// SAFETY: `HwCtx` and `Mapper` are `Send`; a `blk_mq_tag_set` belongs to no thread.
+unsafe impl<T: Operations> Send for TagSet<'_, T> {}
+
+// SAFETY: `HwCtx` and `Mapper` are `Sync`; what is done to the `blk_mq_tag_set` by reference has locks
+// in the block layer.
+unsafe impl<T: Operations> Sync for TagSet<'_, T> {}
+
+impl<'bound, T: Operations> TagSet<'bound, T> {
+    /// Makes a tag set with one hardware queue for each of `queues`.
+    ///
+    /// Allocates all that the I/O path uses. If there are more queues than CPUs, those at the end
+    /// stay idle.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero.
+    /// - `ENOMEM`: no memory.
+    pub fn new(
+        mapper: Arc<Mapper<'bound>>,
+        queues: KVec<T::HwQueue<'bound>>,
+        config: Config,
+    ) -> Result<Arc<Self>> {
+        if config.depth == 0 || config.max_segments == 0 {
+            return Err(EINVAL);
+        }
+        let nr = u16::try_from(queues.len()).map_err(|_| EINVAL)?;
+        let mut hw = KVec::with_capacity(queues.len(), GFP_KERNEL)?;
+        for (index, queue) in (0..nr).zip(queues) {
+            let queue = HwCtx::new(
+                queue,
+                index,
+                config.depth,
+                config.max_segments,
+                config.affinity,
+                mapper.clone(),
+            )?;
+            hw.push(queue, GFP_KERNEL)?;
+        }
+        let set = UniqueArc::new(
+            // INVARIANT: not `live`.
+            Self {
+                raw: Opaque::new(Self::template(&config, nr)),
+                live: false,
+                hw,
+                mapper,
+                max_segments: config.max_segments,
+            },
+            GFP_KERNEL,
+        )?;
+        Self::bring_up(set)
+    }
+
+    fn template(config: &Config, nr_hw_queues: u16) -> bindings::blk_mq_tag_set {
+        bindings::blk_mq_tag_set {
+            ops: VTable::<T>::ops(),
+            nr_maps: 1,
+            nr_hw_queues: nr_hw_queues.into(),
+            queue_depth: config.depth.into(),
+            cmd_size: Pdu::<T>::SIZE,
+            numa_node: bindings::NUMA_NO_NODE,
+            timeout: u32::try_from(msecs_to_jiffies(config.timeout)).unwrap_or(u32::MAX),
+            ..pin_init::zeroed()
+        }
+    }
+
+    fn bring_up(mut set: UniqueArc<Self>) -> Result<Arc<Self>> {
+        let tag_set = UniqueArc::as_ptr(&set);
+        for hw in &mut set.hw {
+            // SAFETY: `set` holds it, and is an `Arc`.
+            unsafe { hw.set_tag_set(tag_set) };
+        }
+        let raw = set.raw.get();
+        // SAFETY: the tag set is not allocated yet, and nobody else knows of it.
+        unsafe { (*raw).driver_data = set.hw.as_mut_ptr().cast() };
+        // SAFETY: `raw` is filled in as `template` and the line above do; it does not move, being in
+        // an `Arc` of which nobody gets the content by value.
+        to_result(unsafe { bindings::blk_mq_alloc_tag_set(raw) })?;
+        // INVARIANT: it was allocated just now. The block layer makes fewer queues or tags than
+        // asked for, never more.
+        set.live = true;
+        Ok(set.into())
+    }
+
+    #[inline]
+    pub(crate) fn as_raw(&self) -> *mut bindings::blk_mq_tag_set {
+        self.raw.get()
+    }
+
+    /// The mapper that maps the requests.
+    #[inline]
+    pub fn mapper(&self) -> &Arc<Mapper<'bound>> {
+        &self.mapper
+    }
+
+    /// How many segments of memory a request has at most.
+    #[inline]
+    pub fn max_segments(&self) -> u16 {
+        self.max_segments
+    }
+
+    /// The hardware queue with this number.
+    #[inline]
+    pub fn hw(&self, index: usize) -> Option<&HwCtx<'bound, T>> {
+        self.hw.get(index)
+    }
+
+    /// All hardware queues, also those that stay idle.
+    #[inline]
+    pub fn hw_queues(&self) -> &[HwCtx<'bound, T>] {
+        &self.hw
+    }
+
+    /// Stops starting requests, on all disks, until the returned value and all others like it are
+    /// dropped. When this returns no [`Operations::queue_rq`] is running.
+    ///
+    /// Do not add or remove disks meanwhile: an added one is not stopped, and a removed one waits
+    /// for requests that cannot start.
+    ///
+    /// Context: sleeps. Not from [`Operations::queue_rq`].
+    pub fn quiesce(set: Arc<Self>) -> Quiesced<'bound, T> {
+        // SAFETY: by the type invariants this is a tag set; nobody has an `Arc` before.
+        unsafe { bindings::blk_mq_quiesce_tagset(set.as_raw()) };
+        Quiesced { set }
+    }
+
+    /// Ends all that is in flight, on all queues, with `status`; see [`HwCtx::drain`] for what the
+    /// caller has to be sure of.
+    pub fn cancel(&self, status: Status) {
+        for hw in &self.hw {
+            hw.drain(|io| io.unmap().end(status));
+        }
+    }
+}
+
+impl<T: Operations> Drop for TagSet<'_, T> {
+    fn drop(&mut self) {
+        if self.live {
+            // SAFETY: by the type invariants it was allocated, and no queue uses it: each would hold
+            // the tag set.
+            unsafe { bindings::blk_mq_free_tag_set(self.raw.get()) };
+        }
+    }
+}
+
+/// While this lives no request is started; see [`TagSet::quiesce`].
+///
+/// Leaking it stops the disks for ever.
+#[must_use = "the queues start again when this is dropped"]
+pub struct Quiesced<'bound, T: Operations> {
+    set: Arc<TagSet<'bound, T>>,
+}
+
+impl<'bound, T: Operations> Quiesced<'bound, T> {
+    /// What is quiesced.
+    pub fn tag_set(&self) -> &Arc<TagSet<'bound, T>> {
+        &self.set
+    }
+}
+
+impl<T: Operations> Drop for Quiesced<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: the tag set is allocated; it was quiesced when `self` was made.
+        unsafe { bindings::blk_mq_unquiesce_tagset(self.set.as_raw()) };
+    }
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What blk-mq calls, and how that becomes [`Operations`].
+//!
+//! Here the lifetimes begin: each callback picks one that ends with it for both `'a` and `'bound`.
+//! A driver's functions are the same for all of them, and can tell neither apart from the true one.
+
+use super::{
+    hw::HwCtx,
+    operations::{
+        Expired,
+        Operations,
+        Refused,
+        TimeoutAction, //
+    },
+    pdu::Pdu,
+    request::{
+        Info,
+        Request, //
+    },
+    status::Status,
+    tag_set::Affinity,
+    Mapped,
+};
+use core::{
+    marker::PhantomData,
+    ptr::{
+        self,
+        NonNull, //
+    },
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+/// The `struct blk_mq_ops` of a driver.
+pub(crate) struct VTable<T>(PhantomData<T>);
+
+impl<T: Operations> VTable<T> {
+    const OPS: bindings::blk_mq_ops = bindings::blk_mq_ops {
+        queue_rq: Some(Self::queue_rq),
+        commit_rqs: Some(Self::commit_rqs),
+        complete: Some(Self::complete),
+        timeout: Some(Self::timeout),
+        init_hctx: Some(Self::init_hctx),
+        init_request: Some(Self::init_request),
+        exit_request: Some(Self::exit_request),
+        map_queues: Some(Self::map_queues),
+        queue_rqs: None,
+        get_budget: None,
+        put_budget: None,
+        set_rq_budget_token: None,
+        get_rq_budget_token: None,
+        poll: None,
+        exit_hctx: None,
+        cleanup_rq: None,
+        busy: None,
+        #[cfg(CONFIG_BLK_DEBUG_FS)]
+        show_rq: None,
+    };
+
+    pub(crate) const fn ops() -> &'static bindings::blk_mq_ops {
+        &Self::OPS
+    }
+
+    /// # Safety
+    ///
+    /// - `hctx` is one that [`Self::init_hctx`] was called for, and valid.
+    /// - A queue of the tag set lives for `'a`.
+    #[inline]
+    unsafe fn hw<'a, 'bound>(hctx: *const bindings::blk_mq_hw_ctx) -> &'a HwCtx<'bound, T> {
+        // SAFETY: by the safety requirements; `init_hctx` made the data point to an `HwCtx` of the
+        // tag set, which lives as long as its queues.
+        unsafe { &*(*hctx).driver_data.cast::<HwCtx<'bound, T>>() }
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this with a request of its own that it wants started.
+    unsafe extern "C" fn queue_rq(
+        hctx: *mut bindings::blk_mq_hw_ctx,
+        bd: *const bindings::blk_mq_queue_data,
+    ) -> bindings::blk_status_t {
+        // SAFETY: `bd` is valid for the call.
+        let (rq, last) = unsafe { ((*bd).rq, (*bd).last) };
+        // SAFETY: blk-mq calls with a queue's own context; that queue lives during the call.
+        let hw = unsafe { Self::hw(hctx) };
+        // SAFETY: the context and its queue are valid; `Disk` set the queue's data.
+        let disk = unsafe { &*(*(*hctx).queue).queuedata.cast::<T::DiskData<'_>>() };
+        // SAFETY: blk-mq gives the request to us, and it was not started yet.
+        unsafe { bindings::blk_mq_start_request(rq) };
+        // SAFETY: blk-mq never passes null.
+        let rq = unsafe { NonNull::new_unchecked(rq) };
+        // SAFETY:
+        // - The request is a started one on `hw`'s context, and its private part was made by
+        //   `init_request`.
+        // - blk-mq gave it to us, with its tag. No request that had the tag before is left: each had
+        //   to end or be given back to free its tag.
+        // - It has no mapping: a request ends and is given back unmapped only.
+        // - It came with this call.
+        let info = unsafe { Info::new(rq, hw, true) };
+        // SAFETY: see above.
+        let mut request = unsafe { Request::from_info(info) };
+        request.prepare();
+        match T::queue_rq(hw, disk, request, last) {
+            Ok(()) => Status::Ok.into_raw(),
+            Err(refused) => Self::refuse(hw, refused, last),
+        }
+    }
+
+    /// What blk-mq is told of a request that comes back from [`Operations::queue_rq`].
+    #[cold]
+    fn refuse(hw: &HwCtx<'_, T>, refused: Refused<'_, '_, T>, last: bool) -> u8 {
+        let (request, status) = match refused {
+            Refused::Busy(request) => (request, Status::Resource),
+            Refused::Failed(request, status) => (request, status),
+        };
+        if request.fresh && !status.is_ok() {
+            // The request is the one of this call: there is one fresh request in a call, and its
+            // type does not let it leave. blk-mq takes it back with the status: it ends it, or tries
+            // it again, and calls `commit_rqs`.
+            let _ = request.into_info();
+            return status.into_raw();
+        }
+        // It is some other request, that was in flight; or it is said to have failed with success.
+        // Neither can be told to blk-mq by the return value.
+        if status.is_busy() {
+            request.requeue();
+        } else {
+            request.end(status);
+        }
+        if last {
+            T::commit_rqs(hw);
+        }
+        Status::Ok.into_raw()
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this with a context of a queue of the tag set.
+    unsafe extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
+        // SAFETY: by the safety requirements; the queue lives during the call.
+        T::commit_rqs(unsafe { Self::hw(hctx) });
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this for a request that [`Mapped::complete`] passed to it.
+    unsafe extern "C" fn complete(rq: *mut bindings::request) {
+        // SAFETY: the request is valid, and so is its context; it did not end, so that its queue
+        // lives.
+        let hw = unsafe { Self::hw((*rq).mq_hctx) };
+        // SAFETY: blk-mq never passes null.
+        let rq = unsafe { NonNull::new_unchecked(rq) };
+        // SAFETY: `Mapped::complete` gave up the request with all that the invariants want.
+        let info = unsafe { Info::new(rq, hw, false) };
+        // SAFETY: see above.
+        unsafe { Mapped::<T>::complete_here(info) };
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this with a reference to a request of the tag set.
+    unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_timer_return {
+        // The request is not ours: it can complete at any moment, or be given back and lose its tag.
+        // But blk-mq's reference keeps it, its context and its queue. Only a request that is found in
+        // flight under its tag is shown to the driver, who has to win it from the others.
+        //
+        // SAFETY: the request is valid. Others may write its tag; any value does.
+        let tag = unsafe { ptr::read_volatile(&raw const (*rq).tag) };
+        // SAFETY: a request that blk-mq has a reference to has a context, of a queue that lives.
+        let hw = unsafe { Self::hw((*rq).mq_hctx) };
+        let action = match (u16::try_from(tag), NonNull::new(rq)) {
+            (Ok(tag), Some(raw)) if hw.table().peek(tag) == rq => {
+                T::timeout(hw, Expired::new(raw, tag, hw))
+            }
+            // SAFETY: as above.
+            _ => unsafe { Self::not_in_flight(rq) },
+        };
+        match action {
+            TimeoutAction::Done => bindings::blk_eh_timer_return_BLK_EH_DONE,
+            TimeoutAction::ResetTimer => bindings::blk_eh_timer_return_BLK_EH_RESET_TIMER,
+        }
+    }
+
+    /// What becomes of the timer of a request that is not in flight: it has completed, or a driver
+    /// keeps it.
+    ///
+    /// # Safety
+    ///
+    /// `rq` is valid for reads.
+    unsafe fn not_in_flight(rq: *const bindings::request) -> TimeoutAction {
+        // SAFETY: by the safety requirements. Others may write it; any value does.
+        let state = unsafe { ptr::read_volatile(&raw const (*rq).state) };
+        if state == bindings::mq_rq_state_MQ_RQ_IN_FLIGHT {
+            TimeoutAction::ResetTimer
+        } else {
+            TimeoutAction::Done
+        }
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this for a new context, with the tag set's `driver_data`.
+    unsafe extern "C" fn init_hctx(
+        hctx: *mut bindings::blk_mq_hw_ctx,
+        data: *mut c_void,
+        index: c_uint,
+    ) -> c_int {
+        // CAST: an index is at most a `u16`.
+        //
+        // SAFETY: by the invariants of `TagSet` the data points to as many `HwCtx` as blk-mq has
+        // hardware queues, or more.
+        let hw = unsafe { data.cast::<HwCtx<'_, T>>().add(index as usize) };
+        // SAFETY: the context is ours to set up.
+        unsafe { (*hctx).driver_data = hw.cast() };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this for a new request with `cmd_size` bytes behind it.
+    unsafe extern "C" fn init_request(
+        _set: *mut bindings::blk_mq_tag_set,
+        rq: *mut bindings::request,
+        _hctx_idx: c_uint,
+        _numa_node: c_int,
+    ) -> c_int {
+        // SAFETY: blk-mq never passes null; the private part is there, aligned and unused.
+        unsafe { Pdu::<T>::of(NonNull::new_unchecked(rq)).write(Pdu::new()) };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this once for each request that [`Self::init_request`] was called for, when
+    /// nobody uses it.
+    unsafe extern "C" fn exit_request(
+        _set: *mut bindings::blk_mq_tag_set,
+        rq: *mut bindings::request,
+        _hctx_idx: c_uint,
+    ) {
+        // SAFETY: by the safety requirements.
+        unsafe { Pdu::<T>::of(NonNull::new_unchecked(rq)).drop_in_place() };
+    }
+
+    /// # Safety
+    ///
+    /// blk-mq calls this from `blk_mq_alloc_tag_set`.
+    unsafe extern "C" fn map_queues(set: *mut bindings::blk_mq_tag_set) {
+        // SAFETY: the set is valid, and by the invariants of `TagSet` its data points to its first
+        // `HwCtx`, of at least one.
+        let hw = unsafe { &*(*set).driver_data.cast::<HwCtx<'_, T>>() };
+        // SAFETY: the set has one map, that is being filled in.
+        let map = unsafe { &raw mut (*set).map[0] };
+        match hw.affinity() {
+            // SAFETY: see above.
+            Affinity::Spread => unsafe { bindings::blk_mq_map_queues(map) },
+            Affinity::Interrupts { first } => {
+                let device = phyr::raw::device(hw.mapper().device());
+                // SAFETY: see above; the device is bound.
+                unsafe { bindings::blk_mq_map_hw_queues(map, device, first) };
+            }
+        }
+    }
+}
