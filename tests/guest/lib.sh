@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# For the tests in this folder, which run in a guest as /tests/NAME.  A test
+# succeeds by exit status 0; what it says on the way is kept in its log.
+
+set -eu
+
+DISK=${DISK:-/dev/rnvme0n1}
+disk=${DISK##*/}
+
+fail() {
+	echo "$*" >&2
+	exit 1
+}
+
+# A disk appears some time after its driver is bound.
+wait_for() { # BLOCK DEVICE
+	tries=100
+	until [ -b "$1" ]; do
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || fail "$1 did not appear"
+		sleep 0.1
+	done
+}
+
+limit() { cat "/sys/block/$disk/queue/$1"; }
+
+# The PCI device of $DISK, its driver's folder and its address.
+pci_of() {
+	path=$(readlink -f "/sys/block/$disk/device")
+	until [ -e "$path/vendor" ]; do
+		path=${path%/*}
+		[ "$path" ] || fail "$DISK is on no PCI device"
+	done
+	echo "$path"
+}
