@@ -7,7 +7,10 @@
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
-use super::raw;
+use super::{
+    mapper::Mapper,
+    raw, //
+};
 use kernel::{
     bindings,
     device::{
@@ -81,6 +84,24 @@ pub(crate) unsafe fn unmap_phys(dev: &Device<Bound>, addr: u64, len: usize, dir:
 pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
     // SAFETY: `dev` is a valid device.
     unsafe { bindings::dma_need_unmap(raw::device(dev)) }
+}
+
+/// Lets the CPU see what the device wrote: `dma_sync_single_for_cpu()`.
+///
+/// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
+pub(crate) fn sync_for_cpu(mapper: &Mapper<'_>, addr: u64, len: usize, dir: DataDirection) {
+    let dev = raw::device(mapper.device());
+    // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
+    unsafe { crate::bindings::phyr_helper_dma_sync_for_cpu(dev, addr, len, dir.into()) };
+}
+
+/// Lets the device see what the CPU wrote: `dma_sync_single_for_device()`.
+///
+/// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
+pub(crate) fn sync_for_device(mapper: &Mapper<'_>, addr: u64, len: usize, dir: DataDirection) {
+    let dev = raw::device(mapper.device());
+    // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
+    unsafe { crate::bindings::phyr_helper_dma_sync_for_device(dev, addr, len, dir.into()) };
 }
 
 /// The granule mask of the IOMMU through which the DMA API maps for the device, or zero where it
@@ -164,6 +185,31 @@ impl<'a> IovaRange<'a> {
         // INVARIANT: the next `len` bytes were just linked.
         self.linked += len;
         Ok(())
+    }
+
+    /// Number of bytes that are linked, from the beginning on.
+    #[inline]
+    pub(crate) fn linked(&self) -> usize {
+        self.linked
+    }
+
+    /// Unlinks all but the first `to` bytes: `dma_iova_unlink()`. `to` is where a link began.
+    pub(crate) fn truncate(&mut self, to: usize) {
+        if to < self.linked {
+            // SAFETY: by the type invariant these bytes are linked.
+            unsafe {
+                bindings::dma_iova_unlink(
+                    raw::device(self.dev),
+                    &mut self.state,
+                    to,
+                    self.linked - to,
+                    self.dir.into(),
+                    0,
+                )
+            };
+            // INVARIANT: just unlinked.
+            self.linked = to;
+        }
     }
 
     /// Makes all that is linked visible to the device, with one flush: `dma_iova_sync()`.

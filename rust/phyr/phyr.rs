@@ -30,9 +30,12 @@ use kernel::prelude::*;
 mod layout;
 mod ops;
 
+pub mod batch;
 pub mod bound;
 pub mod irq;
 pub mod mapper;
+pub mod mapping;
+pub mod memory;
 pub mod pci;
 pub mod plan;
 pub mod scatter;

@@ -66,7 +66,7 @@ impl From<PlanError> for Error {
 
 /// The direction as a [`State`] keeps it.
 #[inline]
-fn dir_to_byte(dir: DataDirection) -> u8 {
+pub(crate) fn dir_to_byte(dir: DataDirection) -> u8 {
     // CAST: the enumeration ends at 3.
     dir as u8
 }
@@ -113,9 +113,50 @@ impl Mapper<'_> {
     #[inline]
     pub unsafe fn map_into<S: Source>(
         &self,
+        source: S,
+        dir: DataDirection,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        // SAFETY: by the requirements of this function.
+        unsafe { self.map_source(source, dir, slots, self.granule()) }
+    }
+
+    /// As [`Mapper::map_into`], for a mapping to which the CPU will want access: `dma_sync_*()`
+    /// has to know each range.
+    ///
+    /// The DMA API can sync only what `dma_map_phys()` mapped. Where there is nothing to sync, as
+    /// for every device that [packs](Mapper::packs), ranges are linked all the same.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mapper::map_into`].
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`].
+    pub(crate) unsafe fn map_syncable<S: Source>(
+        &self,
+        source: S,
+        dir: DataDirection,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        let granule = self.granule().filter(|_| self.packs());
+        // SAFETY: by the requirements of this function.
+        unsafe { self.map_source(source, dir, slots, granule) }
+    }
+
+    /// Maps `source`, and joins what it can if there is a `granule`.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`]; `granule` is [`Mapper::granule`] or `None`.
+    #[inline]
+    unsafe fn map_source<S: Source>(
+        &self,
         mut source: S,
         dir: DataDirection,
         slots: &mut [Slot],
+        granule: Option<Granule>,
     ) -> Result<State> {
         if dir == DataDirection::None {
             return Err(EINVAL);
@@ -127,7 +168,7 @@ impl Mapper<'_> {
             return unsafe { self.map_one(first, dir) };
         };
 
-        let mut list = Collect::new(self, slots);
+        let mut list = Collect::new(self, granule, slots);
         list.push(first)?;
         list.push(second?)?;
         for phyr in source {
@@ -165,8 +206,13 @@ impl Mapper<'_> {
                 ops::unmap_phys(self.device(), one.addr(), one.len() as usize, dir)
             },
             // SAFETY: as above; all of the range is linked.
-            Kind::Joined | Kind::Packed => unsafe {
+            Kind::Joined => unsafe {
                 let linked = one.len() as usize;
+                ops::destroy(self.device(), one.addr(), one.size_word(), linked, dir)
+            },
+            // SAFETY: as above; the range is linked up to the granule in which the last run ends.
+            Kind::Packed => unsafe {
+                let linked = self.packed_len(&state, slots);
                 ops::destroy(self.device(), one.addr(), one.size_word(), linked, dir)
             },
             Kind::Each => {
@@ -222,6 +268,16 @@ impl Mapper<'_> {
             return Err(EMSGSIZE);
         }
         Ok(())
+    }
+
+    /// Number of bytes that are linked in the range of a [`Kind::Packed`] state.
+    #[inline]
+    fn packed_len(&self, state: &State, slots: &[Slot]) -> usize {
+        let last = state.slots_used().checked_sub(1).and_then(|last| slots.get(last));
+        let end = last.map_or(0, |slot| slot.addr() + slot.len() - state.one().addr());
+        let end = self.granule().and_then(|granule| granule.align_up(end));
+        // CAST: not longer than the allocation, whose length is a `usize`.
+        end.map_or(0, |end| end as usize)
     }
 
     /// The short path: one segment.
@@ -441,7 +497,7 @@ impl Mapper<'_> {
     ///
     /// The slot holds a range that is mapped for `dir` and not unmapped again; the device is done
     /// with it.
-    unsafe fn unmap_slot(&self, slot: Slot, dir: DataDirection) {
+    pub(crate) unsafe fn unmap_slot(&self, slot: Slot, dir: DataDirection) {
         let (dev, addr) = (self.device(), slot.addr());
         // CAST: the length came from a `usize`.
         let len = slot.len() as usize;
@@ -491,14 +547,12 @@ struct Collect<'a, 'b> {
 
 impl<'a, 'b> Collect<'a, 'b> {
     #[inline]
-    fn new(mapper: &'a Mapper<'a>, slots: &'b mut [Slot]) -> Self {
+    fn new(mapper: &'a Mapper<'a>, granule: Option<Granule>, slots: &'b mut [Slot]) -> Self {
         Self {
             mapper,
             slots: slots.iter_mut(),
             nr: 0,
-            planner: mapper
-                .granule()
-                .map(|granule| Planner::new(granule, *mapper.limits())),
+            planner: granule.map(|granule| Planner::new(granule, *mapper.limits())),
         }
     }
 

@@ -184,6 +184,12 @@ impl State {
         self.kind != Kind::Unmapped
     }
 
+    /// Whether the ranges were linked in one IOVA range, rather than mapped one by one.
+    #[inline]
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(self.kind, Kind::Joined | Kind::Packed)
+    }
+
     /// Leaves [`State::UNMAPPED`] behind and returns what was there.
     #[inline]
     pub fn take(&mut self) -> Self {

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Batch: start, add discontiguous pieces until full, finalise.
+//!
+//! The scatter engine, fed by hand: [`Mapper::batch`] takes the room, [`Batch::add`] maps a piece
+//! of memory, [`Batch::finalise`] makes all of it visible to the device at once. A batch that is
+//! dropped before that leaves nothing mapped. Behind an IOMMU the pieces lie in one IOVA range;
+//! elsewhere each is mapped by itself.
+
+use super::{
+    mapper::Mapper,
+    mapping::Mapping,
+    memory::{
+        segments,
+        Memory, //
+    },
+    ops::{
+        self,
+        IovaRange, //
+    },
+    plan::{
+        Place,
+        Planner, //
+    },
+    scatter::dir_to_byte,
+    source::Source,
+    state::{
+        Kind,
+        Slot,
+        State, //
+    },
+    types::{
+        Granule,
+        Phyr, //
+    }, //
+};
+use kernel::{
+    dma::DataDirection,
+    prelude::*, //
+};
+
+/// An open batch; see the [module documentation](self).
+///
+/// The state is the type: what can be done with a batch is done with this value, and
+/// [`Batch::finalise`] consumes it.
+///
+/// # Invariants
+///
+/// `slots` describes exactly what is mapped of `pieces`, as `road` says. Its capacity, and that of
+/// `pieces`, is the number that the batch was made for.
+pub struct Batch<'m, M: Memory> {
+    mapper: &'m Mapper<'m>,
+    dir: DataDirection,
+    road: Road<'m>,
+    slots: KVVec<Slot>,
+    /// The pieces are freed after they are unmapped: below the fields that hold the mapping.
+    pieces: KVVec<M>,
+}
+
+/// How the pieces are mapped.
+enum Road<'m> {
+    /// In one IOVA range; a slot a run.
+    Range {
+        range: IovaRange<'m>,
+        planner: Planner,
+        granule: Granule,
+        /// Bytes of IOVA that there are.
+        room: usize,
+    },
+    /// By themselves; a slot a phyr.
+    Singles,
+}
+
+/// A piece that a batch did not take, and why.
+pub struct Refused<M> {
+    /// The piece, which is not mapped.
+    pub piece: M,
+    /// Why.
+    pub error: Error,
+}
+
+impl<M> From<Refused<M>> for Error {
+    fn from(refused: Refused<M>) -> Self {
+        refused.error
+    }
+}
+
+impl<'bound> Mapper<'bound> {
+    /// Opens a batch with room for `pieces` pieces of together `segments` segments, and `bytes`
+    /// bytes.
+    ///
+    /// The bytes count in whole granules where a piece begins or ends within one.
+    ///
+    /// Context: may sleep if `flags` allow it.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: no room was asked for, or `dir` is [`DataDirection::None`].
+    /// - `EOVERFLOW`: the length cannot be rounded up to a granule.
+    /// - `ENOMEM`: no memory.
+    pub fn batch<'m, M: Memory>(
+        &'m self,
+        pieces: usize,
+        segments: usize,
+        bytes: usize,
+        dir: DataDirection,
+        flags: kernel::alloc::Flags,
+    ) -> Result<Batch<'m, M>> {
+        if pieces == 0 || segments == 0 || bytes == 0 || dir == DataDirection::None {
+            return Err(EINVAL);
+        }
+        let slots = KVVec::with_capacity(segments, flags)?;
+        let pieces = KVVec::with_capacity(pieces, flags)?;
+
+        // INVARIANT: nothing is mapped.
+        Ok(Batch {
+            mapper: self,
+            dir,
+            road: Road::new(self, bytes, dir)?,
+            slots,
+            pieces,
+        })
+    }
+}
+
+impl<'m> Road<'m> {
+    fn new(mapper: &'m Mapper<'m>, bytes: usize, dir: DataDirection) -> Result<Self> {
+        let Some(granule) = mapper.granule().filter(|_| mapper.packs()) else {
+            return Ok(Self::Singles);
+        };
+        // CAST: a `usize` is at most 64 bits wide.
+        let room = granule.align_up(bytes as u64).ok_or(EOVERFLOW)?;
+        let room = usize::try_from(room)?;
+
+        Ok(match IovaRange::try_alloc(mapper.device(), 0, room, dir) {
+            Some(range) => Self::Range {
+                range,
+                planner: Planner::new(granule, *mapper.limits()),
+                granule,
+                room,
+            },
+            None => Self::Singles,
+        })
+    }
+}
+
+impl<'m, M: Memory> Batch<'m, M> {
+    /// Maps `piece` behind what is in the batch; the batch owns it from now on.
+    ///
+    /// Context: any; allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// The piece comes back unmapped, and the batch is as it was.
+    ///
+    /// - `ENOSPC`: the batch is full, in pieces, segments or bytes.
+    /// - `EMSGSIZE`: a limit of the device forbids a segment where it would come to lie.
+    /// - `EINVAL`: the piece is empty.
+    /// - `ENOMEM`: it could not be mapped.
+    /// - What the piece's source fails with.
+    pub fn add(&mut self, piece: M) -> Result<(), Refused<M>> {
+        match self.try_add(&piece) {
+            Ok(()) => {
+                // There is room, as `try_add` found: this neither fails nor allocates.
+                let _ = self.pieces.push_within_capacity(piece);
+                Ok(())
+            }
+            Err(error) => Err(Refused { piece, error }),
+        }
+    }
+
+    /// Number of segments in the batch so far.
+    #[inline]
+    pub fn segments(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Makes all pieces visible to the device, with one flush, and ends the batch.
+    ///
+    /// Context: any.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is left mapped, and the pieces are dropped.
+    ///
+    /// - `EINVAL`: there is nothing in the batch.
+    /// - What `dma_iova_sync()` returns.
+    pub fn finalise(self) -> Result<Mapping<'m, KVVec<M>>> {
+        let mut this = self;
+
+        if this.slots.is_empty() {
+            return Err(EINVAL);
+        }
+        if let Road::Range { range, .. } = &mut this.road {
+            range.sync()?;
+        }
+        let (mapper, dir) = (this.mapper, this.dir);
+        let pieces = core::mem::take(&mut this.pieces);
+        let slots = core::mem::take(&mut this.slots);
+        // CAST: a batch of 2^32 segments would not fit in memory.
+        let nr = slots.len() as u32;
+
+        let (kind, one) = match core::mem::replace(&mut this.road, Road::Singles) {
+            Road::Range { range, .. } => {
+                let (addr, size) = range.close();
+                (Kind::Packed, Slot::iova(addr, size))
+            }
+            Road::Singles => (Kind::Each, Slot::EMPTY),
+        };
+        let unmap = mapper.granule().is_some() || ops::need_unmap(mapper.device());
+        // SAFETY: by the type invariant `slots` describes what is mapped; it was taken out of the
+        // batch, which unmaps no more.
+        let state = unsafe { State::new(kind, one, nr, dir_to_byte(dir), unmap) };
+        // SAFETY: the state is that of these pieces and slots.
+        Ok(unsafe { Mapping::from_parts(mapper, state, slots, dir, pieces) })
+    }
+
+    fn try_add(&mut self, piece: &M) -> Result {
+        if self.pieces.len() == self.pieces.capacity() {
+            return Err(ENOSPC);
+        }
+        let mark = self.mark();
+        let source = segments(piece, *self.mapper.limits());
+        // SAFETY: by the contract of `Memory` the piece stays where it is; it becomes the batch's,
+        // or all of it is unmapped just below.
+        let result = unsafe { self.map_all(source) };
+
+        if result.is_err() {
+            self.roll_back(mark);
+        }
+        result
+    }
+
+    /// # Safety
+    ///
+    /// The memory of `source` stays allocated for as long as it is mapped.
+    unsafe fn map_all<S: Source>(&mut self, source: S) -> Result {
+        let mut nr = 0;
+        for phyr in source {
+            // SAFETY: by the requirements of this function.
+            unsafe { self.map_one(phyr?) }?;
+            nr += 1;
+        }
+        if nr == 0 {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// The memory of `phyr` stays allocated for as long as it is mapped.
+    unsafe fn map_one(&mut self, phyr: Phyr) -> Result {
+        let (paddr, len) = (phyr.paddr().into_raw(), phyr.len());
+
+        match &mut self.road {
+            Road::Singles => {
+                if self.slots.len() == self.slots.capacity() {
+                    return Err(ENOSPC);
+                }
+                // SAFETY: by the requirements of this function; the direction was checked.
+                let addr = unsafe { ops::map_phys(self.mapper.device(), paddr, len, self.dir) };
+                // CAST: a `usize` is at most 64 bits wide.
+                let slot = Slot::single(addr.ok_or(ENOMEM)?, len as u64);
+                let _ = self.slots.push_within_capacity(slot);
+            }
+            Road::Range {
+                range,
+                planner,
+                granule,
+                room,
+            } => {
+                let mut next = planner.clone();
+                let begins = next.push(phyr)? == Place::Begins;
+
+                if begins && self.slots.len() == self.slots.capacity() {
+                    return Err(ENOSPC);
+                }
+                let plan = next.plan()?;
+                let packed = plan.packed.ok_or(EMSGSIZE)?;
+                // CAST: a `usize` is at most 64 bits wide.
+                if packed.len > *room as u64 {
+                    return Err(ENOSPC);
+                }
+                let start = granule.align_down(paddr);
+                let end = granule.align_up(phyr.end()).ok_or(EOVERFLOW)?;
+                // SAFETY: the memory is the caller's promise, the rest of its granules comes with
+                // it as `Mapper::packs` explains; there is room; all is aligned.
+                // CAST: within the room, which is a `usize`.
+                unsafe { range.link(start, (end - start) as usize) }?;
+                *planner = next;
+
+                let (start, len) = planner.last_run();
+                let slot = Slot::single(range.addr() + start, len);
+                if begins {
+                    let _ = self.slots.push_within_capacity(slot);
+                } else if let Some(last) = self.slots.last_mut() {
+                    *last = slot;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What [`Batch::roll_back`] needs to know.
+    fn mark(&self) -> Mark {
+        Mark {
+            slots: self.slots.len(),
+            last: self.slots.last().copied(),
+            road: match &self.road {
+                Road::Singles => None,
+                Road::Range { range, planner, .. } => Some((range.linked(), planner.clone())),
+            },
+        }
+    }
+
+    /// Unmaps what was mapped since `mark`.
+    fn roll_back(&mut self, mark: Mark) {
+        match (&mut self.road, mark.road) {
+            (Road::Range { range, planner, .. }, Some((linked, plan))) => {
+                range.truncate(linked);
+                *planner = plan;
+            }
+            _ => {
+                for slot in self.slots.iter().skip(mark.slots) {
+                    // SAFETY: by the type invariant this was mapped so; it is forgotten just below.
+                    unsafe { self.mapper.unmap_slot(*slot, self.dir) };
+                }
+            }
+        }
+        self.slots.truncate(mark.slots);
+        if let (Some(slot), Some(last)) = (self.slots.last_mut(), mark.last) {
+            *slot = last;
+        }
+    }
+}
+
+impl<M: Memory> Drop for Batch<'_, M> {
+    fn drop(&mut self) {
+        // A range unlinks itself.
+        if let Road::Singles = self.road {
+            for slot in &self.slots {
+                // SAFETY: by the type invariant this is mapped; the device never learned of it.
+                unsafe { self.mapper.unmap_slot(*slot, self.dir) };
+            }
+        }
+    }
+}
+
+/// Where a batch was.
+struct Mark {
+    slots: usize,
+    last: Option<Slot>,
+    road: Option<(usize, Planner)>,
+}

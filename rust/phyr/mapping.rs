@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mapping that owns its memory.
+//!
+//! Begins with [`Mapper::map`]. While it lasts the memory is the device's; the CPU gets at it
+//! through [`Mapping::cpu`] only, which hands it over and back. It ends with [`Mapping::unmap`],
+//! which returns the memory, or when it is dropped.
+//!
+//! A driver has to see to it that the device is done with the memory before it ends a mapping: the
+//! addresses that it wrote into the device's registers are beyond what a type can guard. Behind an
+//! IOMMU a late access then faults.
+
+use super::{
+    mapper::Mapper,
+    memory::{
+        segments,
+        Memory, //
+    },
+    ops,
+    state::{
+        DmaVecs,
+        Slot,
+        State, //
+    }, //
+};
+use core::{
+    mem::ManuallyDrop,
+    ptr, //
+};
+use kernel::{
+    dma::DataDirection,
+    prelude::*, //
+};
+
+/// Memory that is mapped for a device.
+///
+/// If it is leaked, the memory is never freed, and stays mapped for as long as the device has its
+/// IOMMU domain.
+///
+/// # Invariants
+///
+/// `state` is that of a mapping of `memory` by `mapper` for `dir`, with `slots`.
+pub struct Mapping<'m, M: Memory> {
+    mapper: &'m Mapper<'m>,
+    state: State,
+    slots: KVVec<Slot>,
+    dir: DataDirection,
+    memory: M,
+}
+
+impl<'bound> Mapper<'bound> {
+    /// Maps `memory`, which the mapping owns from now on.
+    ///
+    /// This is for buffers that live for a while. It allocates 16 bytes a segment if there is more
+    /// than one; a path that must not allocate sets its slots aside beforehand, as the block layer
+    /// of this project does for its requests.
+    ///
+    /// Context: may sleep if `flags` allow it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mapper::map_into`] except `E2BIG`. The memory is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::prelude::*;
+    /// use phyr::{memory::Pages, DataDirection, DmaVec, Mapper};
+    ///
+    /// fn receive(mapper: &Mapper<'_>, start: impl Fn(DmaVec)) -> Result {
+    ///     let pages = Pages::zeroed(65536, GFP_KERNEL)?;
+    ///     let mut mapping = mapper.map(pages, DataDirection::FromDevice, GFP_KERNEL)?;
+    ///     mapping.dma_vecs().for_each(start);
+    ///     // ... wait for the device ...
+    ///     let mut header = [0; 16];
+    ///     mapping.cpu().read(0, &mut header)?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn map<'m, M: Memory>(
+        &'m self,
+        memory: M,
+        dir: DataDirection,
+        flags: kernel::alloc::Flags,
+    ) -> Result<Mapping<'m, M>> {
+        let nr = segments(&memory, *self.limits()).count();
+        let mut slots = KVVec::new();
+        if nr > 1 {
+            slots.extend_with(nr, Slot::EMPTY, flags)?;
+        }
+        let source = segments(&memory, *self.limits());
+        // SAFETY: by the contract of `Memory` it stays where it is for as long as `memory` exists,
+        // and a device may access all of it. The mapping owns both `memory` and `slots`, and
+        // writes neither while it lasts but through its guard.
+        let state = unsafe { self.map_syncable(source, dir, &mut slots) }?;
+
+        // INVARIANT: just mapped so.
+        Ok(Mapping {
+            mapper: self,
+            state,
+            slots,
+            dir,
+            memory,
+        })
+    }
+}
+
+impl<'m, M: Memory> Mapping<'m, M> {
+    /// # Safety
+    ///
+    /// The arguments are those of a mapping, as the type invariant says.
+    pub(crate) unsafe fn from_parts(
+        mapper: &'m Mapper<'m>,
+        state: State,
+        slots: KVVec<Slot>,
+        dir: DataDirection,
+        memory: M,
+    ) -> Self {
+        // INVARIANT: by the safety requirements.
+        Self {
+            mapper,
+            state,
+            slots,
+            dir,
+            memory,
+        }
+    }
+
+    /// The ranges that the device sees.
+    #[inline]
+    pub fn dma_vecs(&self) -> DmaVecs<'_> {
+        self.state.dma_vecs(&self.slots)
+    }
+
+    /// In which direction the memory is mapped.
+    #[inline]
+    pub fn direction(&self) -> DataDirection {
+        self.dir
+    }
+
+    /// Its length in bytes.
+    #[inline]
+    #[expect(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Hands the memory over to the CPU until the returned guard is dropped.
+    ///
+    /// The device must not access it meanwhile: the driver has it wait. Calls
+    /// `dma_sync_single_for_cpu()` now, and `dma_sync_single_for_device()` in the end, where the
+    /// device is one that needs it.
+    ///
+    /// Context: any.
+    pub fn cpu(&mut self) -> CpuAccess<'_, 'm, M> {
+        self.sync(ops::sync_for_cpu);
+        CpuAccess { mapping: self }
+    }
+
+    /// Ends the mapping and gives the memory back. The device must be done with it.
+    ///
+    /// Context: any, as far as dropping the slots allows (see `kvfree()`).
+    pub fn unmap(self) -> M {
+        let mut this = ManuallyDrop::new(self);
+
+        this.end();
+        // SAFETY: `this` is not used again, nor dropped; each field is taken out once.
+        let (memory, slots) = unsafe { (ptr::read(&this.memory), ptr::read(&this.slots)) };
+        drop(slots);
+        memory
+    }
+
+    /// Unmaps; may be called again.
+    fn end(&mut self) {
+        // SAFETY: by the type invariant; that the device is done is the driver's part.
+        unsafe { self.mapper.unmap_from(self.state.take(), &self.slots) };
+    }
+
+    /// Calls `sync` for each phyr with the DMA address that it has.
+    fn sync(&self, sync: impl Fn(&Mapper<'_>, u64, usize, DataDirection)) {
+        // What is linked in an IOVA range is coherent: see `Mapper::map_syncable`.
+        if self.state.is_linked() {
+            return;
+        }
+        for vec in self.dma_vecs() {
+            sync(self.mapper, vec.addr().into_raw(), vec.len(), self.dir);
+        }
+    }
+}
+
+impl<M: Memory> Drop for Mapping<'_, M> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The CPU's turn with the memory of a mapping; see [`Mapping::cpu`].
+pub struct CpuAccess<'a, 'm, M: Memory> {
+    mapping: &'a mut Mapping<'m, M>,
+}
+
+impl<M: Memory> CpuAccess<'_, '_, M> {
+    /// Copies from the memory at `offset` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.mapping.memory.read(offset, to)
+    }
+
+    /// Copies `from` to the memory at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        self.mapping.memory.write(offset, from)
+    }
+}
+
+impl<M: Memory> Drop for CpuAccess<'_, '_, M> {
+    fn drop(&mut self) {
+        self.mapping.sync(ops::sync_for_device);
+    }
+}

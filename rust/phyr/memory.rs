@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that a mapping owns while the device may reach it.
+//!
+//! A mapping takes its memory by value. It gives it back when it is unmapped; should the mapping be
+//! leaked, so is the memory, and the device never reaches memory that is in use for something else.
+
+use super::{
+    plan::Limits,
+    source::{
+        page_piece,
+        Segments,
+        Source, //
+    },
+    types::Phyr, //
+};
+use kernel::{
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// Memory that can be mapped for a device.
+///
+/// # Safety
+///
+/// - The memory that [`Memory::phyrs`] yields is the same every time, and stays allocated and in
+///   place for as long as the value exists, even if the value is moved.
+/// - A device may read and write all of it: nothing else lies in it, and no safe code accesses it
+///   but through this value.
+pub unsafe trait Memory: Send {
+    /// The source of [`Memory::phyrs`].
+    type Phyrs<'a>: Source
+    where
+        Self: 'a;
+
+    /// Where the memory is, in order.
+    fn phyrs(&self) -> Self::Phyrs<'_>;
+
+    /// Its length in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there is none of it.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies from the memory at `offset` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result;
+
+    /// Copies `from` to the memory at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    fn write(&mut self, offset: usize, from: &[u8]) -> Result;
+}
+
+/// Pages of order 0, wherever in physical memory they are, and the part of them that is used.
+///
+/// # Invariants
+///
+/// `offset` is within the first page, and the last of the `len` bytes behind it is in the last.
+pub struct Pages {
+    pages: KVVec<Page>,
+    offset: usize,
+    len: usize,
+}
+
+impl Pages {
+    /// Allocates `len` bytes of zeroed pages.
+    ///
+    /// Context: may sleep if `flags` allow it.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: `len` is zero.
+    /// - `ENOMEM`: no memory.
+    pub fn zeroed(len: usize, flags: kernel::alloc::Flags) -> Result<Self> {
+        let nr = len.div_ceil(PAGE_SIZE);
+        let mut pages = KVVec::with_capacity(nr, flags)?;
+        for _ in 0..nr {
+            pages.push(Page::alloc_page(flags | kernel::alloc::flags::__GFP_ZERO)?, flags)?;
+        }
+        Self::new(pages, 0, len)
+    }
+
+    /// The `len` bytes that begin `offset` bytes into the first of `pages`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: `len` is zero, `offset` is not within the first page, or the pages are more or
+    ///   fewer than that.
+    pub fn new(pages: KVVec<Page>, offset: usize, len: usize) -> Result<Self> {
+        let end = offset.checked_add(len).ok_or(EINVAL)?;
+        if len == 0 || offset >= PAGE_SIZE || end.div_ceil(PAGE_SIZE) != pages.len() {
+            return Err(EINVAL);
+        }
+        // INVARIANT: just checked.
+        Ok(Self { pages, offset, len })
+    }
+
+    /// Gives the pages back.
+    pub fn into_pages(self) -> KVVec<Page> {
+        self.pages
+    }
+
+    /// Calls `f` for each piece of at most a page in `len` bytes at `offset`: the page, the offset
+    /// in it, and the range of the bytes in the `len`.
+    fn pieces(
+        &self,
+        offset: usize,
+        len: usize,
+        mut f: impl FnMut(&Page, usize, core::ops::Range<usize>) -> Result,
+    ) -> Result {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(EINVAL);
+        }
+        let mut pos = self.offset + offset;
+        let mut done = 0;
+        while done < len {
+            let page = self.pages.get(pos / PAGE_SIZE).ok_or(EINVAL)?;
+            let nr = (PAGE_SIZE - pos % PAGE_SIZE).min(len - done);
+            f(page, pos % PAGE_SIZE, done..done + nr)?;
+            pos += nr;
+            done += nr;
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: the pages are owned by the value and do not move with it; they are whole pages of order
+// 0, to which only this value gives access.
+unsafe impl Memory for Pages {
+    type Phyrs<'a> = PagePieces<'a>;
+
+    fn phyrs(&self) -> PagePieces<'_> {
+        PagePieces {
+            pages: self.pages.iter(),
+            offset: self.offset,
+            left: self.len,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.pieces(offset, to.len(), |page, start, range| {
+            let to = to.get_mut(range).ok_or(EINVAL)?;
+            // SAFETY: `to` may be written; nothing else in the kernel writes to the page, as this
+            // value is borrowed. A device may, if the mapping is not between CPU and device: then
+            // the bytes are any, which a `u8` may be.
+            unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
+        })
+    }
+
+    fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        self.pieces(offset, from.len(), |page, start, range| {
+            let from = from.get(range).ok_or(EINVAL)?;
+            // SAFETY: `from` may be read; nothing else in the kernel accesses the page, as this
+            // value is borrowed mutably.
+            unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
+        })
+    }
+}
+
+/// The pieces of [`Pages`], a page each at the most.
+pub struct PagePieces<'a> {
+    pages: core::slice::Iter<'a, Page>,
+    offset: usize,
+    left: usize,
+}
+
+impl Iterator for PagePieces<'_> {
+    type Item = Result<Phyr>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<Phyr>> {
+        if self.left == 0 {
+            return None;
+        }
+        let page = self.pages.next()?;
+        let (offset, len) = (self.offset, self.left.min(PAGE_SIZE - self.offset));
+
+        self.offset = 0;
+        self.left -= len;
+        // SAFETY: the page is valid, and by the type invariant of `Pages` the piece is within it.
+        // CAST: less than a page.
+        Some(unsafe { page_piece(page.as_ptr(), offset as u64, len) })
+    }
+}
+
+// SAFETY: each element keeps its own memory in place, as its own implementation promises; moving
+// the vector does not even move the elements.
+unsafe impl<M: Memory> Memory for KVVec<M> {
+    type Phyrs<'a>
+        = Chain<'a, M>
+    where
+        M: 'a;
+
+    fn phyrs(&self) -> Chain<'_, M> {
+        Chain {
+            elements: self.iter(),
+            current: None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.iter().map(Memory::len).sum()
+    }
+
+    fn read(&self, mut offset: usize, mut to: &mut [u8]) -> Result {
+        for element in self {
+            let nr = element.len().saturating_sub(offset).min(to.len());
+            let (head, tail) = to.split_at_mut_checked(nr).ok_or(EINVAL)?;
+            if nr != 0 {
+                element.read(offset, head)?;
+            }
+            to = tail;
+            offset = offset.saturating_sub(element.len());
+        }
+        if to.is_empty() { Ok(()) } else { Err(EINVAL) }
+    }
+
+    fn write(&mut self, mut offset: usize, mut from: &[u8]) -> Result {
+        for element in self {
+            let nr = element.len().saturating_sub(offset).min(from.len());
+            let (head, tail) = from.split_at_checked(nr).ok_or(EINVAL)?;
+            if nr != 0 {
+                element.write(offset, head)?;
+            }
+            from = tail;
+            offset = offset.saturating_sub(element.len());
+        }
+        if from.is_empty() { Ok(()) } else { Err(EINVAL) }
+    }
+}
+
+/// The pieces of several [`Memory`]s, one behind the other.
+pub struct Chain<'a, M: Memory> {
+    elements: core::slice::Iter<'a, M>,
+    current: Option<M::Phyrs<'a>>,
+}
+
+impl<M: Memory> Iterator for Chain<'_, M> {
+    type Item = Result<Phyr>;
+
+    fn next(&mut self) -> Option<Result<Phyr>> {
+        loop {
+            if let Some(phyr) = self.current.as_mut().and_then(Iterator::next) {
+                return Some(phyr);
+            }
+            self.current = Some(self.elements.next()?.phyrs());
+        }
+    }
+}
+
+/// The phyrs of `memory`, joined and cut to `limits`.
+pub fn segments<M: Memory>(memory: &M, limits: Limits) -> Segments<M::Phyrs<'_>> {
+    Segments::new(memory.phyrs(), limits)
+}
