@@ -28,6 +28,8 @@
 use kernel::prelude::*;
 
 mod layout;
+#[cfg(CONFIG_KUNIT)]
+mod model;
 mod ops;
 
 pub mod batch;

@@ -201,6 +201,9 @@ pub struct Granule {
 }
 
 impl Granule {
+    /// A granule of one byte.
+    pub const ONE: Self = Self { mask: 0 };
+
     /// A granule of `size` bytes, or `None` where that is no power of two.
     #[inline]
     pub const fn new(size: u64) -> Option<Self> {
@@ -243,5 +246,55 @@ impl Granule {
     #[inline]
     pub const fn align_down(self, addr: u64) -> u64 {
         addr & !self.mask
+    }
+}
+
+#[cfg(CONFIG_KUNIT)]
+#[kernel::prelude::kunit_tests(phyr_types)]
+mod tests {
+    use super::*;
+
+    fn phyr(addr: u64, len: usize) -> Result<Phyr, BadPhyr> {
+        Phyr::new(PhysAddr::from_raw(addr), len)
+    }
+
+    #[test]
+    fn a_phyr_is_neither_empty_nor_overflows() {
+        assert_eq!(phyr(0, 0), Err(BadPhyr::Empty));
+        assert_eq!(phyr(u64::MAX, 1), Err(BadPhyr::Overflow));
+        assert_eq!(phyr(1, usize::MAX), Err(BadPhyr::Overflow));
+        assert_eq!(phyr(0, usize::MAX).map(Phyr::end), Ok(u64::MAX));
+        assert_eq!(phyr(u64::MAX - 1, 1).map(Phyr::end), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn split_gives_two_parts_or_none() {
+        let whole = phyr(0x1000, 10);
+        assert!(whole.is_ok_and(|whole| whole.split(0).is_none()));
+        assert!(whole.is_ok_and(|whole| whole.split(10).is_none()));
+        assert!(whole.is_ok_and(|whole| whole.split(11).is_none()));
+        let parts = whole.ok().and_then(|whole| whole.split(9));
+        assert_eq!(parts.map(|(a, b)| (a.len(), b.len(), b.paddr().into_raw())), Some((9, 1, 0x1009)));
+    }
+
+    #[test]
+    fn join_takes_neighbours_only() {
+        let join = |a: (u64, usize), b: (u64, usize)| {
+            phyr(a.0, a.1).ok()?.join(phyr(b.0, b.1).ok()?).map(Phyr::len)
+        };
+        assert_eq!(join((0x1000, 16), (0x1010, 16)), Some(32));
+        assert_eq!(join((0x1000, 16), (0x1011, 16)), None);
+        assert_eq!(join((0x1010, 16), (0x1000, 16)), None);
+    }
+
+    #[test]
+    fn a_granule_is_a_power_of_two() {
+        assert!(Granule::new(0).is_none() && Granule::new(4095).is_none());
+        let top = Granule::new(1 << 63);
+        assert_eq!(top.map(Granule::size), Some(1 << 63));
+        assert_eq!(top.and_then(|g| g.align_up(1)), Some(1 << 63));
+        assert_eq!(top.and_then(|g| g.align_up((1 << 63) + 1)), None);
+        assert_eq!(Granule::new(4096).map(|g| g.offset(4097)), Some(1));
+        assert_eq!(Granule::new(4096).map(|g| g.align_down(8191)), Some(4096));
     }
 }
