@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The admin queue: one command at a time, from process context.
+//!
+//! Commands are few (probe, reset, unbind), so they are waited for by polling. Each gets an
+//! identifier of its own out of 65536 and nothing else is answered to: the completion of a
+//! command that was given up cannot be taken for the answer to a later one.
+//!
+//! All commands that transfer data share one page that lives as long as the queue. A controller
+//! that still writes the answer to a command long given up writes there.
+
+use super::{
+    cmd::{
+        Command,
+        Completion,
+        Identify, //
+    },
+    queue::{
+        Cq,
+        Sq, //
+    },
+    regs::{
+        cq_doorbell,
+        sq_doorbell,
+        Bar,
+        Capabilities,
+        CSTS, //
+    },
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::Coherent,
+    io::{
+        poll::read_poll_timeout,
+        Io, //
+    },
+    prelude::*,
+    sync::Arc,
+    time::Delta, //
+};
+
+/// Entries of the admin queue.
+pub(crate) const ENTRIES: u16 = 32;
+
+/// Bytes of everything that Identify returns.
+pub(crate) const IDENTIFY_BYTES: usize = 4096;
+
+/// How long a command may take: what the C driver gives it.
+const TIMEOUT: Delta = Delta::from_secs(60);
+
+/// The admin queue pair.
+pub(crate) struct Admin<'bound> {
+    dev: &'bound Device<Bound>,
+    bar: Arc<Bar<'bound>>,
+    sq: Sq<'bound>,
+    cq: Cq<'bound>,
+    data: Coherent<[u8]>,
+    cid: u16,
+    /// A command was never answered: the queue is of no use before the next reset.
+    stuck: bool,
+}
+
+impl<'bound> Admin<'bound> {
+    /// Allocates the queue. The controller learns of it in
+    /// [`Ctrl::enable`](super::ctrl::Ctrl::enable).
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if memory is short.
+    pub(crate) fn new(
+        dev: &'bound Device<Bound>,
+        bar: Arc<Bar<'bound>>,
+        caps: &Capabilities,
+    ) -> Result<Self> {
+        let stride = caps.doorbell_stride;
+        Ok(Self {
+            dev,
+            sq: Sq::new(dev, bar.clone(), ENTRIES, sq_doorbell(0, stride))?,
+            cq: Cq::new(dev, bar.clone(), ENTRIES, cq_doorbell(0, stride))?,
+            data: Coherent::zeroed_slice(dev, IDENTIFY_BYTES, GFP_KERNEL)?,
+            bar,
+            cid: 0,
+            stuck: false,
+        })
+    }
+
+    /// Device address of the submission ring.
+    pub(crate) fn sq_addr(&self) -> u64 {
+        self.sq.addr()
+    }
+
+    /// Device address of the completion ring.
+    pub(crate) fn cq_addr(&self) -> u64 {
+        self.cq.addr()
+    }
+
+    /// Empties the queue. The controller must be disabled.
+    pub(crate) fn reset(&mut self) {
+        self.sq.reset();
+        self.cq.reset();
+        self.stuck = false;
+    }
+
+    /// Runs a command and returns word 0 of its completion. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// - [`EIO`]: the command failed.
+    /// - [`ENODEV`]: the controller is gone or in a fatal state, or did not answer before.
+    /// - [`ETIMEDOUT`]: no answer.
+    pub(crate) fn run(&mut self, command: Command) -> Result<u32> {
+        if self.stuck {
+            return Err(ENODEV);
+        }
+        self.cid = self.cid.wrapping_add(1);
+        self.sq.push(&command.with_cid(self.cid));
+        self.sq.commit();
+
+        let completion = self.wait().inspect_err(|_| {
+            self.stuck = true;
+            dev_err!(
+                self.dev,
+                "admin command {:#04x} was not answered; the controller is dead\n",
+                command.opcode()
+            );
+        })?;
+        if !completion.status.is_ok() {
+            dev_err!(
+                self.dev,
+                "admin command {:#04x} failed with status {:#05x}\n",
+                command.opcode(),
+                completion.status.code()
+            );
+            return Err(EIO);
+        }
+        Ok(completion.result)
+    }
+
+    /// Waits for the completion of the command `self.cid`.
+    fn wait(&mut self) -> Result<Completion> {
+        let completion = read_poll_timeout(
+            || self.poll(),
+            Option::is_some,
+            Delta::from_micros(50),
+            TIMEOUT,
+        )?;
+        completion.ok_or(ETIMEDOUT)
+    }
+
+    fn poll(&mut self) -> Result<Option<Completion>> {
+        let mut found = None;
+
+        while let Some(completion) = self.cq.pop() {
+            if completion.cid == self.cid {
+                found = Some(completion);
+            } else {
+                dev_warn!(self.dev, "late admin completion ignored\n");
+            }
+        }
+        self.cq.commit();
+
+        if found.is_none() && self.bar.read(CSTS).is_dead() {
+            return Err(ENODEV);
+        }
+        Ok(found)
+    }
+
+    /// Runs Identify and returns the structure.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Admin::run`], and [`ENOMEM`].
+    pub(crate) fn identify(&mut self, what: Identify) -> Result<KVec<u8>> {
+        let mut out = KVec::from_elem(0, IDENTIFY_BYTES, GFP_KERNEL)?;
+
+        self.run(Command::identify(what, self.data.dma_address()))?;
+        // PANIC: Both are of `IDENTIFY_BYTES`.
+        (&self.data).copy_to_slice(&mut out);
+        Ok(out)
+    }
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands, completions and status codes.
+//!
+//! C header: [`include/linux/nvme.h`](srctree/include/linux/nvme.h), `struct nvme_command`,
+//! `struct nvme_completion`, `NVME_SC_*`
+//!
+//! A command is 16 little-endian words of 32 bits. All constructors here leave the command
+//! identifier at zero; the queue that submits the command puts it in ([`Command::with_cid`]).
+
+use super::desc::{
+    Kind,
+    Pointer, //
+};
+use phyr_blk::Status as BlkStatus;
+
+/// Bytes of a submission queue entry, as a power of two (`CC.IOSQES`).
+pub(crate) const SQE_SHIFT: u32 = 6;
+/// Bytes of a completion queue entry, as a power of two (`CC.IOCQES`).
+pub(crate) const CQE_SHIFT: u32 = 4;
+
+/// A submission queue entry in memory.
+pub(crate) type Sqe = [u32; 16];
+/// A completion queue entry in memory.
+pub(crate) type Cqe = [u32; 4];
+
+mod admin_op {
+    pub(super) const DELETE_SQ: u32 = 0x00;
+    pub(super) const CREATE_SQ: u32 = 0x01;
+    pub(super) const DELETE_CQ: u32 = 0x04;
+    pub(super) const CREATE_CQ: u32 = 0x05;
+    pub(super) const IDENTIFY: u32 = 0x06;
+    pub(super) const SET_FEATURES: u32 = 0x09;
+}
+
+mod io_op {
+    pub(super) const FLUSH: u32 = 0x00;
+    pub(super) const WRITE: u32 = 0x01;
+    pub(super) const READ: u32 = 0x02;
+    pub(super) const WRITE_ZEROES: u32 = 0x08;
+    pub(super) const DATASET_MANAGEMENT: u32 = 0x09;
+}
+
+/// `PSDT` of command word 0: the data pointer is an SGL, any metadata pointer is contiguous.
+const PSDT_SGL: u32 = 1 << 14;
+/// Queue creation: physically contiguous.
+const QUEUE_CONTIGUOUS: u32 = 1 << 0;
+/// Queue creation: interrupts on.
+const CQ_INTERRUPTS: u32 = 1 << 1;
+/// Read, write, write zeroes: force unit access.
+const RW_FUA: u32 = 1 << 30;
+/// Write zeroes: deallocate.
+const WZ_DEALLOCATE: u32 = 1 << 25;
+/// Dataset management: deallocate.
+const DSM_DEALLOCATE: u32 = 1 << 2;
+/// Feature: number of queues.
+const FEATURE_QUEUES: u32 = 0x07;
+
+/// What [`Command::identify`] returns.
+#[derive(Clone, Copy)]
+pub(crate) enum Identify {
+    /// The namespace of this id.
+    Namespace(u32),
+    Controller,
+    /// Ids of the active namespaces above this one.
+    ActiveNamespaces(u32),
+}
+
+/// A command. `0` everywhere but in what its constructor is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Command(Sqe);
+
+impl Command {
+    fn new(opcode: u32, nsid: u32) -> Self {
+        let mut words = [0; 16];
+        words[0] = opcode;
+        words[1] = nsid;
+        Self(words)
+    }
+
+    fn with(mut self, word: usize, value: u32) -> Self {
+        // PANIC: Every caller's `word` is a literal below 16.
+        self.0[word] = value;
+        self
+    }
+
+    fn with_u64(self, word: usize, value: u64) -> Self {
+        // CAST: Each half on purpose.
+        self.with(word, value as u32)
+            .with(word + 1, (value >> 32) as u32)
+    }
+
+    /// Sets the data pointer.
+    fn with_data(mut self, data: &Pointer) -> Self {
+        if data.kind == Kind::Sgl {
+            self.0[0] |= PSDT_SGL;
+        }
+        let [first, second] = data.words;
+        self.with_u64(6, first).with_u64(8, second)
+    }
+
+    /// Sets the data pointer to memory that does not cross a controller page.
+    fn with_page(self, addr: u64) -> Self {
+        self.with_u64(6, addr)
+    }
+
+    /// Sets the command identifier.
+    pub(crate) fn with_cid(mut self, cid: u16) -> Self {
+        self.0[0] = (self.0[0] & 0xffff) | u32::from(cid) << 16;
+        self
+    }
+
+    /// As the controller reads it.
+    pub(crate) fn to_entry(self) -> Sqe {
+        self.0.map(u32::to_le)
+    }
+
+    /// The operation, for messages.
+    pub(crate) fn opcode(&self) -> u8 {
+        // CAST: Cut to the opcode on purpose.
+        self.0[0] as u8
+    }
+
+    /// Writes a structure of 4 KiB to `addr`.
+    pub(crate) fn identify(what: Identify, addr: u64) -> Self {
+        let (nsid, cns) = match what {
+            Identify::Namespace(nsid) => (nsid, 0),
+            Identify::Controller => (0, 1),
+            Identify::ActiveNamespaces(above) => (above, 2),
+        };
+        Self::new(admin_op::IDENTIFY, nsid)
+            .with_page(addr)
+            .with(10, cns)
+    }
+
+    /// Asks for `count` pairs of I/O queues. The completion says how many may be made.
+    pub(crate) fn set_queue_count(count: u16) -> Self {
+        let count = u32::from(count.saturating_sub(1));
+        Self::new(admin_op::SET_FEATURES, 0)
+            .with(10, FEATURE_QUEUES)
+            .with(11, count << 16 | count)
+    }
+
+    /// Makes completion queue `qid` of `entries` at `addr`, with interrupt `vector`.
+    pub(crate) fn create_cq(qid: u16, entries: u16, addr: u64, vector: u16) -> Self {
+        Self::new(admin_op::CREATE_CQ, 0)
+            .with_page(addr)
+            .with(10, u32::from(entries - 1) << 16 | u32::from(qid))
+            .with(
+                11,
+                u32::from(vector) << 16 | CQ_INTERRUPTS | QUEUE_CONTIGUOUS,
+            )
+    }
+
+    /// Makes submission queue `qid` of `entries` at `addr`, which completes to queue `qid`.
+    pub(crate) fn create_sq(qid: u16, entries: u16, addr: u64) -> Self {
+        Self::new(admin_op::CREATE_SQ, 0)
+            .with_page(addr)
+            .with(10, u32::from(entries - 1) << 16 | u32::from(qid))
+            .with(11, u32::from(qid) << 16 | QUEUE_CONTIGUOUS)
+    }
+
+    pub(crate) fn delete_sq(qid: u16) -> Self {
+        Self::new(admin_op::DELETE_SQ, 0).with(10, u32::from(qid))
+    }
+
+    pub(crate) fn delete_cq(qid: u16) -> Self {
+        Self::new(admin_op::DELETE_CQ, 0).with(10, u32::from(qid))
+    }
+
+    pub(crate) fn flush(nsid: u32) -> Self {
+        Self::new(io_op::FLUSH, nsid)
+    }
+
+    pub(crate) fn read(nsid: u32, blocks: Blocks, data: &Pointer) -> Self {
+        Self::new(io_op::READ, nsid)
+            .with_data(data)
+            .with_blocks(blocks, 0)
+    }
+
+    pub(crate) fn write(nsid: u32, blocks: Blocks, data: &Pointer, fua: bool) -> Self {
+        Self::new(io_op::WRITE, nsid)
+            .with_data(data)
+            .with_blocks(blocks, if fua { RW_FUA } else { 0 })
+    }
+
+    pub(crate) fn write_zeroes(nsid: u32, blocks: Blocks, fua: bool, deallocate: bool) -> Self {
+        let fua = if fua { RW_FUA } else { 0 };
+        let deallocate = if deallocate { WZ_DEALLOCATE } else { 0 };
+        Self::new(io_op::WRITE_ZEROES, nsid).with_blocks(blocks, fua | deallocate)
+    }
+
+    /// Deallocates the one range, [`dsm_range`], that lies at `addr`.
+    pub(crate) fn discard(nsid: u32, addr: u64) -> Self {
+        Self::new(io_op::DATASET_MANAGEMENT, nsid)
+            .with_page(addr)
+            .with(11, DSM_DEALLOCATE)
+    }
+
+    fn with_blocks(self, blocks: Blocks, control: u32) -> Self {
+        self.with_u64(10, blocks.first)
+            .with(12, u32::from(blocks.count_less_one) | control)
+    }
+}
+
+/// A range of logical blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks {
+    pub(crate) first: u64,
+    pub(crate) count_less_one: u16,
+}
+
+impl Blocks {
+    /// `sector` and `bytes` of a request, on a disk of blocks of `1 << shift` bytes.
+    ///
+    /// [`None`] if that is not 1 to 65536 blocks: the disk's limits exclude it.
+    pub(crate) fn new(sector: u64, bytes: u32, shift: u32) -> Option<Self> {
+        Some(Self {
+            first: sector >> (shift - 9),
+            count_less_one: u16::try_from((bytes >> shift).checked_sub(1)?).ok()?,
+        })
+    }
+}
+
+/// The two words of a dataset management range: `sector` and `bytes` of a request, on a disk of
+/// blocks of `1 << shift` bytes.
+pub(crate) fn dsm_range(sector: u64, bytes: u32, shift: u32) -> [u64; 2] {
+    [u64::from(bytes >> shift) << 32, sector >> (shift - 9)]
+}
+
+/// A completion, in the CPU's byte order.
+#[derive(Clone, Copy)]
+pub(crate) struct Completion {
+    /// Word 0: the command's result.
+    pub(crate) result: u32,
+    pub(crate) cid: u16,
+    pub(crate) status: Status,
+}
+
+impl Completion {
+    /// The phase bit of an entry's last word.
+    pub(crate) fn phase(word3: u32) -> bool {
+        u32::from_le(word3) & (1 << 16) != 0
+    }
+
+    pub(crate) fn from_entry(entry: Cqe) -> Self {
+        let [result, _, _, last] = entry.map(u32::from_le);
+        Self {
+            result,
+            // CAST: The low half on purpose.
+            cid: last as u16,
+            // CAST: The high half, without the phase.
+            status: Status((last >> 17) as u16),
+        }
+    }
+}
+
+/// The status field of a completion, without the phase bit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status(u16);
+
+impl Status {
+    const TYPE_AND_CODE: u16 = 0x7ff;
+    const DO_NOT_RETRY: u16 = 0x4000;
+
+    pub(crate) fn is_ok(self) -> bool {
+        self.code() == 0
+    }
+
+    /// Status code type (10:8) and status code (7:0).
+    pub(crate) fn code(self) -> u16 {
+        self.0 & Self::TYPE_AND_CODE
+    }
+
+    /// The same command may succeed later.
+    pub(crate) fn may_retry(self) -> bool {
+        !self.is_ok() && self.0 & Self::DO_NOT_RETRY == 0
+    }
+
+    /// What the block layer is told, as `nvme_error_status()` has it.
+    pub(crate) fn to_blk(self) -> BlkStatus {
+        match self.code() {
+            0x000 => BlkStatus::Ok,
+            // Capacity exceeded.
+            0x081 => BlkStatus::NoSpace,
+            // LBA range; command interrupted; namespace not ready.
+            0x080 | 0x021 | 0x082 => BlkStatus::Target,
+            // Conflicting attributes; invalid opcode, field, namespace.
+            0x180 | 0x001 | 0x002 | 0x00b => BlkStatus::NotSupported,
+            // Write fault; read error; unwritten block; access denied; read only; compare failed.
+            0x280 | 0x281 | 0x287 | 0x286 | 0x182 | 0x285 => BlkStatus::Medium,
+            // Guard, application tag, reference tag check; invalid protection information.
+            0x282..=0x284 | 0x181 => BlkStatus::Protection,
+            // Reservation conflict.
+            0x083 => BlkStatus::ReservationConflict,
+            // Host path error.
+            0x370 => BlkStatus::Transport,
+            _ => BlkStatus::IoErr,
+        }
+    }
+}

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The controller: on, off, what it can do.
+//!
+//! C: `nvme_enable_ctrl()`, `nvme_disable_ctrl()` in
+//! [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c)
+//!
+//! ```text
+//!            enable()                      shut_down(), disable()
+//! disabled ───────────▶ enabled ─────────────────────────────────▶ disabled
+//!                          │ no answer, fatal status, unplugged
+//!                          ▼
+//!                        dead      (stays; all I/O fails)
+//! ```
+//!
+//! While it is enabled the controller may access all memory it was told of. So [`Enabled`], whose
+//! drop disables it, must be gone before that memory is.
+
+use super::{
+    admin::{
+        self,
+        Admin, //
+    },
+    cmd::{
+        Command,
+        Identify,
+        CQE_SHIFT,
+        SQE_SHIFT, //
+    },
+    regs::{
+        Bar,
+        Capabilities,
+        ACQ_HI,
+        ACQ_LO,
+        AQA,
+        ASQ_HI,
+        ASQ_LO,
+        CC,
+        CSTS,
+        VS, //
+    },
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    io::{
+        poll::read_poll_timeout,
+        Io, //
+    },
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex,
+        MutexGuard, //
+    },
+    time::Delta, //
+};
+
+/// The controller's memory page (`CC.MPS`). The smallest there is: every controller but a few
+/// exotic ones has it, and pages of the host of any size consist of whole ones.
+pub(crate) const PAGE_SHIFT: u32 = 12;
+pub(crate) const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
+
+/// How long a controller may take to shut down: the C driver's default.
+const SHUTDOWN_TIMEOUT: Delta = Delta::from_secs(5);
+
+/// What Identify Controller says, as far as it is used.
+pub(crate) struct Identity {
+    /// Bytes of one transfer, 0 if not limited.
+    pub(crate) max_transfer: usize,
+    /// Highest namespace id.
+    pub(crate) namespaces: u32,
+    /// Dataset management, and so discard.
+    pub(crate) has_discard: bool,
+    pub(crate) has_write_zeroes: bool,
+    pub(crate) has_write_cache: bool,
+    /// SGLs for data of I/O commands.
+    pub(crate) has_sgl: bool,
+}
+
+impl Identity {
+    const MDTS: usize = 77;
+    const NN: usize = 516;
+    const ONCS: usize = 520;
+    const VWC: usize = 525;
+    const SGLS: usize = 536;
+
+    const ONCS_DSM: u16 = 1 << 2;
+    const ONCS_WRITE_ZEROES: u16 = 1 << 3;
+    const VWC_PRESENT: u8 = 1 << 0;
+    /// 1: any alignment, 2: multiples of 4 bytes. The disk's `dma_alignment` covers both.
+    const SGLS_SUPPORT: u32 = 3;
+
+    fn parse(data: &[u8], caps: &Capabilities) -> Result<Self> {
+        let mdts = u32::from(byte(data, Self::MDTS)?);
+        let oncs = le16(data, Self::ONCS)?;
+        let sgls = le32(data, Self::SGLS)? & Self::SGLS_SUPPORT;
+
+        Ok(Self {
+            max_transfer: match mdts {
+                0 => 0,
+                _ => 1usize.checked_shl(caps.min_page_shift + mdts).unwrap_or(0),
+            },
+            namespaces: le32(data, Self::NN)?,
+            has_discard: oncs & Self::ONCS_DSM != 0,
+            has_write_zeroes: oncs & Self::ONCS_WRITE_ZEROES != 0,
+            has_write_cache: byte(data, Self::VWC)? & Self::VWC_PRESENT != 0,
+            has_sgl: sgls == 1 || sgls == 2,
+        })
+    }
+}
+
+/// A byte of an Identify structure.
+pub(crate) fn byte(data: &[u8], at: usize) -> Result<u8> {
+    data.get(at).copied().ok_or(EIO)
+}
+
+fn array<const N: usize>(data: &[u8], at: usize) -> Result<[u8; N]> {
+    let bytes = data.get(at..).and_then(|rest| rest.first_chunk());
+    bytes.copied().ok_or(EIO)
+}
+
+/// A 16-bit field of an Identify structure.
+pub(crate) fn le16(data: &[u8], at: usize) -> Result<u16> {
+    array(data, at).map(u16::from_le_bytes)
+}
+
+/// A 32-bit field of an Identify structure.
+pub(crate) fn le32(data: &[u8], at: usize) -> Result<u32> {
+    array(data, at).map(u32::from_le_bytes)
+}
+
+/// A 64-bit field of an Identify structure.
+pub(crate) fn le64(data: &[u8], at: usize) -> Result<u64> {
+    array(data, at).map(u64::from_le_bytes)
+}
+
+/// Whether commands can be submitted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Live,
+    /// Later.
+    Resetting,
+    /// Never again.
+    Dead,
+}
+
+impl State {
+    const LIVE: u32 = 0;
+    const RESETTING: u32 = 1;
+    const DEAD: u32 = 2;
+}
+
+/// A reset that is going on.
+pub(crate) struct Resetting<'a, 'bound> {
+    ctrl: &'a Ctrl<'bound>,
+    was_dead: bool,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Resetting<'_, '_> {
+    /// Ends the reset. Says it once when the controller was given up.
+    pub(crate) fn end(self, state: State) {
+        let state = match state {
+            State::Live => State::LIVE,
+            State::Resetting => State::RESETTING,
+            State::Dead => State::DEAD,
+        };
+        if state == State::DEAD && !self.was_dead {
+            dev_err!(
+                self.ctrl.dev,
+                "the controller is dead; all I/O fails from now on\n"
+            );
+        }
+        self.ctrl.state.store(state, Relaxed);
+    }
+}
+
+/// A controller.
+#[pin_data]
+pub(crate) struct Ctrl<'bound> {
+    dev: &'bound Device<Bound>,
+    bar: Arc<Bar<'bound>>,
+    power: phyr::pci::Enabled<'bound>,
+    caps: Capabilities,
+    /// A [`State`], as a number.
+    state: Atomic<u32>,
+    /// How many resets there were.
+    generation: Atomic<u32>,
+    #[pin]
+    admin: Mutex<Admin<'bound>>,
+    /// Held during a reset.
+    #[pin]
+    resetting: Mutex<()>,
+}
+
+impl<'bound> Ctrl<'bound> {
+    /// Allocates what the admin queue needs. The controller is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: it has no memory pages of 4 KiB, or not the NVM command set.
+    /// - [`ENOMEM`]: memory is short.
+    pub(crate) fn new(
+        dev: &'bound Device<Bound>,
+        power: phyr::pci::Enabled<'bound>,
+        bar: Arc<Bar<'bound>>,
+        caps: Capabilities,
+    ) -> Result<Arc<Self>> {
+        if caps.min_page_shift > PAGE_SHIFT || !caps.nvm {
+            dev_err!(dev, "no NVM command set with pages of 4 KiB\n");
+            return Err(ENODEV);
+        }
+        let admin = Admin::new(dev, bar.clone(), &caps)?;
+
+        Arc::pin_init(
+            pin_init!(Self {
+                dev,
+                bar,
+                power,
+                caps,
+                state: Atomic::new(State::LIVE),
+                generation: Atomic::new(0),
+                admin <- new_mutex!(admin),
+                resetting <- new_mutex!(()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(crate) fn device(&self) -> &'bound Device<Bound> {
+        self.dev
+    }
+
+    pub(crate) fn bar(&self) -> &Arc<Bar<'bound>> {
+        &self.bar
+    }
+
+    pub(crate) fn caps(&self) -> &Capabilities {
+        &self.caps
+    }
+
+    /// Whether commands can be submitted.
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            State::LIVE => State::Live,
+            State::RESETTING => State::Resetting,
+            _ => State::Dead,
+        }
+    }
+
+    /// Whether the driver gave the controller up.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state() == State::Dead
+    }
+
+    /// Changes whenever the controller is reset.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Waits for a reset that is going on. Then begins one, unless there was one after
+    /// `generation`.
+    pub(crate) fn begin_reset(&self, generation: u32) -> Option<Resetting<'_, 'bound>> {
+        let guard = self.resetting.lock();
+        if self.generation() != generation {
+            return None;
+        }
+        // Only changed under the lock.
+        self.generation.store(generation.wrapping_add(1), Relaxed);
+        let was = self.state.xchg(State::RESETTING, Relaxed);
+        Some(Resetting {
+            ctrl: self,
+            was_dead: was == State::DEAD,
+            _guard: guard,
+        })
+    }
+
+    /// Whether Identify has a list of the active namespaces: version 1.1 and later.
+    pub(crate) fn has_namespace_list(&self) -> bool {
+        let version = self.bar.read(VS);
+        (u32::from(version.major()), u32::from(version.minor())) >= (1, 1)
+    }
+
+    /// Whether the hardware itself says that it cannot go on: unplugged, or fatal status.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.bar.read(CSTS).is_dead()
+    }
+
+    /// Waits until the status is as `done` wants it, the controller is gone or time is up.
+    fn wait(&self, timeout: Delta, done: impl Fn(CSTS) -> bool) -> Result {
+        let status = read_poll_timeout(
+            || Ok(self.bar.read(CSTS)),
+            |status| status.is_gone() || done(*status),
+            Delta::from_millis(1),
+            timeout,
+        )?;
+        if status.is_gone() {
+            return Err(ENODEV);
+        }
+        Ok(())
+    }
+
+    fn change_timeout(&self) -> Delta {
+        Delta::from_millis(self.caps.timeout_ms)
+    }
+
+    /// Disables the controller. It does not touch memory any more when this returns `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: it is gone.
+    /// - [`ETIMEDOUT`]: it does not stop; only turning bus mastering off does now.
+    pub(crate) fn disable(&self) -> Result {
+        let config = self.bar.read(CC);
+
+        self.bar
+            .write_reg(config.with_const_shn::<0>().with_en(false));
+        self.wait(self.change_timeout(), |status| !status.rdy())
+    }
+
+    /// Ends all DMA of the controller, whatever it thinks. It can only be enabled again by a new
+    /// probe.
+    pub(crate) fn stop_dma(&self) {
+        self.power.stop_dma();
+    }
+
+    /// Tells the controller that power may go, and waits until it has everything on the medium.
+    fn shut_down(&self) -> Result {
+        let config = self.bar.read(CC);
+
+        self.bar.write_reg(config.with_const_shn::<1>());
+        self.wait(SHUTDOWN_TIMEOUT, |status| {
+            u32::from(status.shst()) == CSTS::SHST_COMPLETE
+        })
+    }
+
+    /// Enables a disabled controller, with an empty admin queue.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: it is gone.
+    /// - [`ETIMEDOUT`]: it does not get ready.
+    pub(crate) fn enable(&self) -> Result {
+        let bar = &*self.bar;
+        let mut admin = self.admin.lock();
+
+        admin.reset();
+        let (sq, cq) = (admin.sq_addr(), admin.cq_addr());
+        bar.write_reg(
+            AQA::zeroed()
+                .with_const_asqs::<{ admin::ENTRIES as u32 - 1 }>()
+                .with_const_acqs::<{ admin::ENTRIES as u32 - 1 }>(),
+        );
+        // CAST: Each half on purpose.
+        bar.write_reg(ASQ_LO::from(sq as u32));
+        bar.write_reg(ASQ_HI::from((sq >> 32) as u32));
+        bar.write_reg(ACQ_LO::from(cq as u32));
+        bar.write_reg(ACQ_HI::from((cq >> 32) as u32));
+
+        // All zero: the NVM command set, round robin arbitration, pages of 4 KiB.
+        let config = CC::zeroed()
+            .with_const_iosqes::<SQE_SHIFT>()
+            .with_const_iocqes::<CQE_SHIFT>();
+        bar.write_reg(config);
+        bar.write_reg(config.with_en(true));
+        self.wait(self.change_timeout(), |status| status.rdy() || status.cfs())?;
+        if self.has_failed() {
+            return Err(ENODEV);
+        }
+        Ok(())
+    }
+
+    /// Runs an admin command; see [`Admin::run`]. Sleeps.
+    pub(crate) fn run(&self, command: Command) -> Result<u32> {
+        self.admin.lock().run(command)
+    }
+
+    /// Runs Identify; see [`Admin::identify`]. Sleeps.
+    pub(crate) fn identify(&self, what: Identify) -> Result<KVec<u8>> {
+        self.admin.lock().identify(what)
+    }
+
+    /// Asks the controller what it can do.
+    pub(crate) fn identity(&self) -> Result<Identity> {
+        Identity::parse(&self.identify(Identify::Controller)?, &self.caps)
+    }
+
+    /// Asks for `wanted` I/O queue pairs and returns how many there may be, at most `wanted`.
+    pub(crate) fn set_queue_count(&self, wanted: u16) -> Result<u16> {
+        let granted = self.run(Command::set_queue_count(wanted))?;
+        // Both halves are one less than the number. CAST: 65535 at most.
+        let granted = (granted & 0xffff).min(granted >> 16) as u16;
+
+        Ok(granted.saturating_add(1).min(wanted))
+    }
+}
+
+/// A controller that is on. Dropping this shuts it down, disables it and ends its DMA.
+pub(crate) struct Enabled<'bound> {
+    ctrl: Arc<Ctrl<'bound>>,
+}
+
+impl<'bound> Enabled<'bound> {
+    /// Turns the controller on, whatever state it was left in.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ctrl::disable`] and [`Ctrl::enable`].
+    pub(crate) fn new(ctrl: Arc<Ctrl<'bound>>) -> Result<Self> {
+        ctrl.disable()
+            .inspect_err(|_| dev_err!(ctrl.dev, "the controller does not reset\n"))?;
+        let enabled = Self { ctrl };
+        enabled
+            .ctrl
+            .enable()
+            .inspect_err(|_| dev_err!(enabled.ctrl.dev, "the controller does not get ready\n"))?;
+        Ok(enabled)
+    }
+}
+
+impl Drop for Enabled<'_> {
+    fn drop(&mut self) {
+        let ctrl = &self.ctrl;
+
+        if !ctrl.is_dead() && !ctrl.has_failed() && ctrl.shut_down().is_err() {
+            dev_warn!(ctrl.dev, "the controller does not shut down\n");
+        }
+        match ctrl.disable() {
+            // A controller that is gone does no DMA.
+            Ok(()) | Err(ENODEV) => {}
+            Err(_) => dev_err!(ctrl.dev, "the controller does not stop\n"),
+        }
+        ctrl.stop_dma();
+    }
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The I/O path: request in, command out, and back.
+//!
+//! ```text
+//!            map()             describe()         park(), submit()
+//!  Request ─────────▶ DmaVec ─────────────▶ PRP ────────────────▶ ring, doorbell
+//!                                        or SGL                        │
+//!  end() ◀── unmap() ◀── complete() ◀── take(cid) ◀── interrupt ◀──────┘
+//! ```
+//!
+//! The command identifier is the request's tag. What the controller reports is looked up in the
+//! table of what is in flight, so a wrong identifier finds nothing.
+//!
+//! There is one queue pair per hardware queue of blk-mq, each with an interrupt of its own. The two
+//! locks are the queue's: submitters of one queue share one, its interrupt handler and
+//! [`timeout`](Operations::timeout) the other. Nothing here allocates or sleeps but `timeout`.
+
+use super::{
+    cmd::{
+        self,
+        Blocks,
+        Command,
+        Completion, //
+    },
+    ctrl::{
+        Ctrl,
+        State,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    desc::{
+        Kind,
+        List,
+        Pointer,
+        Range,
+        Unfit, //
+    },
+    ns::Namespace,
+    prp,
+    queue::{
+        Cq,
+        Sq, //
+    },
+    regs::{
+        cq_doorbell,
+        sq_doorbell, //
+    },
+    reset, sgl,
+    slots::{
+        Slot,
+        Slots, //
+    },
+};
+use kernel::{
+    fmt,
+    irq::{
+        Handler,
+        IrqReturn, //
+    },
+    new_spinlock, new_spinlock_irq,
+    prelude::*,
+    sync::{
+        Arc,
+        SpinLock,
+        SpinLockIrq, //
+    },
+};
+use phyr::trace;
+use phyr_blk::{
+    Expired,
+    HwCtx,
+    Mapped,
+    Op,
+    Operations,
+    Queued,
+    Refused,
+    Request,
+    Status,
+    TagSet,
+    TimeoutAction, //
+};
+
+/// How often a request is tried again: as often as the C driver does by default.
+const MAX_RETRIES: u8 = 5;
+
+/// From this average length of a range on an SGL is shorter than a PRP list by enough to be worth
+/// it; the C driver's default threshold.
+const SGL_THRESHOLD: usize = 32 << 10;
+
+/// Which descriptors to use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// PRPs only: all that the controller has, or the user's wish.
+    Prp,
+    /// SGLs only.
+    Sgl,
+    /// Whichever is shorter.
+    Either,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prp => "PRP",
+            Self::Sgl => "SGL",
+            Self::Either => "PRP or SGL",
+        })
+    }
+}
+
+/// What all I/O queues of a controller have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    /// Entries of each ring; one stays empty.
+    pub(crate) entries: u16,
+    /// Bytes of the largest transfer.
+    pub(crate) max_transfer: usize,
+    /// Ranges of the largest transfer.
+    pub(crate) max_segments: u16,
+    pub(crate) format: Format,
+}
+
+impl Layout {
+    /// How many commands are in flight at most: a full ring looks like an empty one.
+    pub(crate) fn depth(&self) -> u16 {
+        self.entries - 1
+    }
+
+    /// Words of descriptor memory per command.
+    fn slot_words(&self) -> usize {
+        let prp = prp::list_words(self.max_transfer, PAGE_SHIFT);
+        let sgl = usize::from(self.max_segments) * sgl::DESCRIPTOR / size_of::<u64>();
+
+        match self.format {
+            Format::Prp => prp,
+            Format::Sgl => sgl,
+            Format::Either => prp.max(sgl),
+        }
+    }
+}
+
+/// A pair of rings, and its commands' descriptor memory.
+#[pin_data]
+pub(crate) struct IoQueue<'bound> {
+    ctrl: Arc<Ctrl<'bound>>,
+    qid: u16,
+    vector: u16,
+    layout: Layout,
+    slots: Slots,
+    #[pin]
+    sq: SpinLock<Sq<'bound>>,
+    #[pin]
+    cq: SpinLockIrq<Cq<'bound>>,
+}
+
+impl<'bound> IoQueue<'bound> {
+    /// Allocates the memory of queue `qid`, which completes to interrupt `vector`.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: the BAR has no doorbells for it.
+    /// - [`ENOMEM`]: memory is short.
+    pub(crate) fn new(
+        ctrl: Arc<Ctrl<'bound>>,
+        qid: u16,
+        vector: u16,
+        layout: Layout,
+    ) -> Result<Arc<Self>> {
+        let (dev, bar) = (ctrl.device(), ctrl.bar());
+        let (entries, stride) = (layout.entries, ctrl.caps().doorbell_stride);
+        let sq = Sq::new(dev, bar.clone(), entries, sq_doorbell(qid, stride))?;
+        let cq = Cq::new(dev, bar.clone(), entries, cq_doorbell(qid, stride))?;
+        let depth = usize::from(layout.depth());
+        let slots = Slots::new(dev, depth, layout.slot_words(), PAGE_SIZE)?;
+
+        Arc::pin_init(
+            pin_init!(Self {
+                ctrl,
+                qid,
+                vector,
+                layout,
+                slots,
+                sq <- new_spinlock!(sq),
+                cq <- new_spinlock_irq!(cq),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Empties the rings and tells the controller of them. It must not know of them before.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Admin::run`](super::admin::Admin::run).
+    pub(crate) fn create(&self) -> Result {
+        let entries = self.layout.entries;
+        let sq = {
+            let mut sq = self.sq.lock();
+            sq.reset();
+            sq.addr()
+        };
+        let cq = {
+            let mut cq = self.cq.lock();
+            cq.reset();
+            cq.addr()
+        };
+
+        self.ctrl
+            .run(Command::create_cq(self.qid, entries, cq, self.vector))?;
+        self.ctrl.run(Command::create_sq(self.qid, entries, sq))?;
+        Ok(())
+    }
+
+    /// Makes the controller forget the rings.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Admin::run`](super::admin::Admin::run).
+    pub(crate) fn delete(&self) -> Result {
+        self.ctrl.run(Command::delete_sq(self.qid))?;
+        self.ctrl.run(Command::delete_cq(self.qid))?;
+        Ok(())
+    }
+
+    /// Its interrupt vector.
+    pub(crate) fn vector(&self) -> u16 {
+        self.vector
+    }
+
+    fn submit(&self, command: &Command, last: bool) {
+        let mut sq = self.sq.lock();
+
+        sq.push(command);
+        if last {
+            sq.commit();
+        }
+    }
+
+    /// Finishes what the controller has completed. Returns whether there was anything.
+    ///
+    /// The lock is held all the while, so that whoever gets it next knows that nothing is half
+    /// finished.
+    pub(crate) fn process(&self, hw: &HwCtx<'bound, Nvme>) -> bool {
+        let mut cq = self.cq.lock();
+        let mut any = false;
+
+        while let Some(completion) = cq.pop() {
+            self.finish(hw, &completion);
+            any = true;
+        }
+        cq.commit();
+        any
+    }
+
+    fn finish(&self, hw: &HwCtx<'bound, Nvme>, completion: &Completion) {
+        match hw.take(completion.cid) {
+            Some(io) => settle(
+                io,
+                completion.status.may_retry(),
+                completion.status.to_blk(),
+            ),
+            None => dev_warn!(
+                self.ctrl.device(),
+                "queue {}: no command {} is in flight\n",
+                self.qid,
+                completion.cid
+            ),
+        }
+    }
+
+    /// Describes the data of `io`, if need be with a list in `slot`.
+    fn describe(
+        &self,
+        io: &Mapped<'_, 'bound, Nvme>,
+        slot: &mut Slot<'_>,
+    ) -> Result<Pointer, Unfit> {
+        let vecs = io.dma_vecs();
+        let count = vecs.len().max(1);
+        // CAST: A length fits in 64 bits.
+        let ranges = vecs.map(|vec| Range {
+            addr: vec.addr().into_raw(),
+            len: vec.len() as u64,
+        });
+
+        let pointer = match self.layout.format {
+            Format::Prp => prp::build(ranges, slot, PAGE_SHIFT),
+            Format::Sgl => sgl::build(ranges, slot),
+            // CAST: A request's length fits in a `usize`.
+            Format::Either if io.bytes() as usize / count >= SGL_THRESHOLD => {
+                sgl::build(ranges, slot)
+            }
+            Format::Either => match prp::build(ranges.clone(), slot, PAGE_SHIFT) {
+                Err(Unfit::Gap) => sgl::build(ranges, slot),
+                other => other,
+            },
+        }?;
+
+        let kind = match pointer.kind {
+            Kind::Prp => trace::Descriptors::Prp,
+            Kind::Sgl => trace::Descriptors::Sgl,
+        };
+        trace::descriptors(self.ctrl.device(), kind, pointer.entries);
+        Ok(pointer)
+    }
+
+    /// The command for `io`.
+    ///
+    /// # Errors
+    ///
+    /// What the request is to end with. The disk's limits exclude all of them but
+    /// [`Status::NotSupported`].
+    fn command(&self, ns: &Namespace, io: &Mapped<'_, 'bound, Nvme>) -> Result<Command, Status> {
+        let blocks = Blocks::new(io.sector(), io.bytes(), ns.shift).ok_or(Status::Invalid);
+        let mut slot = self.slots.get(io.tag()).ok_or(Status::Invalid)?;
+        let mut data = || self.describe(io, &mut slot).map_err(|_| Status::Invalid);
+
+        Ok(match io.op() {
+            Op::Flush => Command::flush(ns.id),
+            Op::Read => Command::read(ns.id, blocks?, &data()?),
+            Op::Write => Command::write(ns.id, blocks?, &data()?, io.is_fua()),
+            Op::WriteZeroes => {
+                let deallocate = ns.zeroes_when_deallocated && !io.is_nounmap();
+                Command::write_zeroes(ns.id, blocks?, io.is_fua(), deallocate)
+            }
+            Op::Discard => {
+                let [count, first] = cmd::dsm_range(io.sector(), io.bytes(), ns.shift);
+                slot.put(0, count);
+                slot.put(1, first);
+                Command::discard(ns.id, slot.addr())
+            }
+            _ => return Err(Status::NotSupported),
+        })
+    }
+}
+
+/// Tries a request again, if that makes sense, or ends it with `status`. The controller is done
+/// with it.
+pub(crate) fn settle(mut io: Mapped<'_, '_, Nvme>, may_retry: bool, status: Status) {
+    if may_retry && !io.is_noretry() && io.data().0 < MAX_RETRIES {
+        io.data_mut().0 += 1;
+        io.unmap().requeue();
+    } else {
+        io.complete(status);
+    }
+}
+
+/// How often a request was tried again.
+#[derive(Default)]
+pub(crate) struct Retries(u8);
+
+/// The driver, as blk-mq sees it.
+pub(crate) struct Nvme;
+
+impl Operations for Nvme {
+    type Module = super::DriverModule;
+    type HwQueue<'bound> = Arc<IoQueue<'bound>>;
+    type DiskData<'bound> = Namespace;
+    type RequestData = Retries;
+
+    fn queue_rq<'a, 'bound>(
+        hw: &'a HwCtx<'bound, Self>,
+        ns: &Namespace,
+        rq: Request<'a, 'bound, Self>,
+        last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        let queue = hw.queue();
+        match queue.ctrl.state() {
+            State::Live => {}
+            State::Resetting => return Err(Refused::Busy(rq)),
+            State::Dead => return Err(Refused::Failed(rq, Status::IoErr)),
+        }
+
+        let io = rq.map()?;
+        let command = match queue.command(ns, &io) {
+            Ok(command) => command,
+            Err(status) => return Err(Refused::Failed(io.unmap(), status)),
+        };
+        // From here on the request is the completion's: the doorbell comes after.
+        let cid = io.park();
+        queue.submit(&command.with_cid(cid), last);
+        Ok(())
+    }
+
+    fn commit_rqs<'a, 'bound>(hw: &'a HwCtx<'bound, Self>) {
+        hw.queue().sq.lock().commit();
+    }
+
+    fn timeout<'a, 'bound>(
+        hw: &'a HwCtx<'bound, Self>,
+        expired: Expired<'a, 'bound, Self>,
+    ) -> TimeoutAction {
+        let queue = hw.queue();
+        let ctrl = &queue.ctrl;
+        let generation = ctrl.generation();
+
+        // Was an interrupt missed?
+        queue.process(hw);
+        if !expired.is_in_flight() {
+            dev_warn!(
+                ctrl.device(),
+                "queue {}: a completion came without interrupt\n",
+                queue.qid
+            );
+            return TimeoutAction::Done;
+        }
+        dev_warn!(
+            ctrl.device(),
+            "queue {}: command {} timed out; resetting the controller\n",
+            queue.qid,
+            expired.tag()
+        );
+        reset::recover(ctrl, hw.tag_set().into(), generation);
+        TimeoutAction::Done
+    }
+}
+
+/// The interrupt of one I/O queue.
+pub(crate) struct Interrupt<'bound> {
+    pub(crate) tags: Arc<TagSet<'bound, Nvme>>,
+    pub(crate) index: usize,
+}
+
+impl Handler for Interrupt<'_> {
+    fn handle(&self) -> IrqReturn {
+        match self.tags.hw(self.index) {
+            Some(hw) if hw.queue().process(hw) => IrqReturn::Handled,
+            _ => IrqReturn::None,
+        }
+    }
+}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A bound controller: its parts, in the order of their making and unmaking.
+//!
+//! Whatever step of [`Controller::new`] fails, the steps before it are undone by the drop of what
+//! they made, last first. Unbinding drops the same values in the same order, which is that of the
+//! fields of [`Controller`].
+
+use super::{
+    ctrl::{
+        Ctrl,
+        Enabled,
+        Identity,
+        PAGE_SIZE, //
+    },
+    instance::Instance,
+    io::{
+        Format,
+        Interrupt,
+        IoQueue,
+        Layout,
+        Nvme, //
+    },
+    module_parameters,
+    ns::{
+        self,
+        Namespace, //
+    },
+    regs::{
+        Bar,
+        Capabilities, //
+    },
+    reset,
+};
+use kernel::{
+    cpu::nr_cpu_ids,
+    device::{
+        Bound,
+        Core, //
+    },
+    dma::{
+        Device as _,
+        DmaMask, //
+    },
+    pci::{
+        self,
+        IrqType,
+        IrqTypes, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+use phyr::{
+    irq::{
+        Irq,
+        Vectors, //
+    },
+    Limits,
+    Mapper, //
+};
+use phyr_blk::{
+    Config,
+    Disk,
+    DiskBuilder,
+    TagSet, //
+};
+
+/// The largest transfer, in bytes, whatever the controller allows. Requests of this size cost
+/// nothing any more that is per request; larger ones only keep more memory waiting. And the PRP
+/// list of 4 MiB, at 12 KiB for each command of each queue, is about what is decent to reserve.
+const MAX_TRANSFER: usize = 4 << 20;
+
+/// The most segments of a request: an SGL of one page, as in the C driver.
+const MAX_SEGMENTS: usize = PAGE_SIZE / 16;
+
+/// The longest DMA range: what an SGL descriptor can say, in whole pages.
+const MAX_RANGE: u64 = (u32::MAX as u64 + 1) - PAGE_SIZE as u64;
+
+const SECTOR_SIZE: usize = 512;
+
+/// A controller with its disks.
+pub(crate) struct Controller<'bound> {
+    /// Removing a disk waits for its requests, so everything below still works.
+    disks: KVec<Disk<'bound, Nvme>>,
+    /// The queues are deleted,
+    _created: Created<'bound>,
+    /// so there are no more interrupts; a running handler ends.
+    _irqs: KVec<Irq<'bound, Interrupt<'bound>>>,
+    /// The controller is shut down and disabled, and may not master the bus any more.
+    _enabled: Enabled<'bound>,
+    /// With the last references the memory goes that the controller could access.
+    tags: Arc<TagSet<'bound, Nvme>>,
+    ctrl: Arc<Ctrl<'bound>>,
+    _instance: Instance,
+}
+
+impl<'bound> Controller<'bound> {
+    /// Brings up a controller and shows its disks.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: it does not answer, or lacks what this driver needs.
+    /// - [`EIO`], [`ETIMEDOUT`]: it does not do as it is told.
+    /// - [`ENOSPC`]: it has no interrupts but INTx.
+    /// - [`ENOMEM`]: memory is short.
+    pub(crate) fn new(pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
+        let instance = Instance::new()?;
+        // SAFETY: There are no concurrent calls to DMA allocation and mapping primitives.
+        unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>())? };
+
+        let power = phyr::pci::Enabled::new(pdev)?;
+        let pdev: &'bound pci::Device<Bound> = pdev;
+        let bar: Bar<'bound> = pdev.iomap_region_sized(0, c"rust_nvme")?;
+        let caps = Capabilities::read(&bar)?;
+        let ctrl = Ctrl::new(pdev.as_ref(), power, Arc::new(bar, GFP_KERNEL)?, caps)?;
+        let enabled = Enabled::new(ctrl.clone())?;
+        let identity = ctrl.identity()?;
+
+        let mapper = Mapper::new(pdev.as_ref(), limits()?)?;
+        let layout = layout(&identity, &caps, &mapper);
+        let (vectors, count) = vectors(pdev, &ctrl)?;
+        let tags = tags(&ctrl, mapper, layout, &vectors, count)?;
+        let irqs = request(&vectors, &tags)?;
+        let created = Created::new(tags.clone())?;
+        let disks = disks(&ctrl, &identity, &tags, layout, &instance)?;
+
+        dev_info!(
+            pdev,
+            "rnvme{}: {} queues of {}, up to {} KiB in {} segments by {}, {} namespaces\n",
+            instance.number(),
+            count,
+            layout.depth(),
+            layout.max_transfer >> 10,
+            layout.max_segments,
+            layout.format,
+            disks.len()
+        );
+        Ok(Self {
+            disks,
+            _created: created,
+            _irqs: irqs,
+            _enabled: enabled,
+            tags,
+            ctrl,
+            _instance: instance,
+        })
+    }
+
+    /// Called before the drop. If the controller was pulled out nobody shall wait for it.
+    pub(crate) fn prepare_removal(&self) {
+        if self.ctrl.has_failed() {
+            reset::abandon(&self.ctrl, self.tags.clone());
+            self.disks.iter().for_each(Disk::mark_dead);
+        }
+    }
+}
+
+/// What the controller asks of a DMA range.
+fn limits() -> Result<Limits> {
+    // Bounced memory must keep its offset in a controller page, or PRPs do not fit it.
+    Limits::NONE
+        .with_max_segment(MAX_RANGE)
+        .and_then(|limits| limits.with_min_align_mask(PAGE_SIZE as u32 - 1))
+        .ok_or(EINVAL)
+}
+
+/// The size of everything.
+fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Layout {
+    let limit = match identity.max_transfer {
+        0 => MAX_TRANSFER,
+        max => max.min(MAX_TRANSFER),
+    };
+    // Bounce buffers: nothing larger can be mapped.
+    let max_transfer = limit.min(mapper.max_mapping_size() & !(PAGE_SIZE - 1));
+    let depth = u32::from(module_parameters::io_queue_depth.value());
+    let format = match module_parameters::use_sgl.value() {
+        1 => Format::Prp,
+        _ if !identity.has_sgl => Format::Prp,
+        2 => Format::Sgl,
+        _ => Format::Either,
+    };
+
+    Layout {
+        // CAST: 4096 at most. Two entries are the least that a queue can have.
+        entries: depth.clamp(2, 4096).min(caps.max_entries) as u16,
+        max_transfer,
+        // CAST: `MAX_SEGMENTS` fits. One more for an offset in the first page.
+        max_segments: (max_transfer / PAGE_SIZE + 1).min(MAX_SEGMENTS) as u16,
+        format,
+    }
+}
+
+/// Allocates interrupt vectors. Returns them and the number of I/O queues that can be made.
+fn vectors<'bound>(
+    pdev: &'bound pci::Device<Bound>,
+    ctrl: &Ctrl<'bound>,
+) -> Result<(Vectors<'bound>, u16)> {
+    let cpus = u16::try_from(nr_cpu_ids()).unwrap_or(u16::MAX);
+    let wanted = match module_parameters::max_io_queues.value() {
+        0 => cpus,
+        max => max.min(cpus),
+    };
+    let granted = ctrl.set_queue_count(wanted)?;
+
+    // One more for the admin queue, which has vector 0 and no handler: it is polled.
+    let types = IrqTypes::default().with(IrqType::MsiX).with(IrqType::Msi);
+    let vectors = Vectors::alloc(pdev, 1, u32::from(granted) + 1, types)
+        .inspect_err(|_| dev_err!(pdev, "no message signalled interrupts\n"))?;
+    let usable = u16::try_from(vectors.len() - 1).unwrap_or(u16::MAX);
+    Ok((vectors, granted.min(usable.max(1))))
+}
+
+/// The vector of queue `qid`: its own, unless there is but one.
+fn vector(vectors: &Vectors<'_>, qid: u16) -> u16 {
+    if vectors.len() == 1 {
+        0
+    } else {
+        qid
+    }
+}
+
+/// Allocates `count` queue pairs and all that their requests need.
+fn tags<'bound>(
+    ctrl: &Arc<Ctrl<'bound>>,
+    mapper: Mapper<'bound>,
+    layout: Layout,
+    vectors: &Vectors<'bound>,
+    count: u16,
+) -> Result<Arc<TagSet<'bound, Nvme>>> {
+    let mut queues = KVec::with_capacity(count.into(), GFP_KERNEL)?;
+    for qid in 1..=count {
+        let queue = IoQueue::new(ctrl.clone(), qid, vector(vectors, qid), layout)?;
+        queues.push(queue, GFP_KERNEL)?;
+    }
+
+    let seconds = module_parameters::io_timeout.value().clamp(1, 3600);
+    let config = Config::new(layout.depth(), layout.max_segments).timeout(seconds * 1000);
+    TagSet::new(Arc::new(mapper, GFP_KERNEL)?, queues, config)
+}
+
+/// Registers the interrupt handlers of all queues.
+fn request<'bound>(
+    vectors: &Vectors<'bound>,
+    tags: &Arc<TagSet<'bound, Nvme>>,
+) -> Result<KVec<Irq<'bound, Interrupt<'bound>>>> {
+    let mut irqs = KVec::new();
+    for (index, hw) in tags.hw_queues().iter().enumerate() {
+        let handler = Interrupt {
+            tags: tags.clone(),
+            index,
+        };
+        let vector = usize::from(hw.queue().vector());
+        irqs.push(vectors.request(vector, c"rust_nvme", handler)?, GFP_KERNEL)?;
+    }
+    Ok(irqs)
+}
+
+/// Queues that the controller knows of. It forgets them when this is dropped.
+struct Created<'bound> {
+    tags: Arc<TagSet<'bound, Nvme>>,
+}
+
+impl<'bound> Created<'bound> {
+    fn new(tags: Arc<TagSet<'bound, Nvme>>) -> Result<Self> {
+        for hw in tags.hw_queues() {
+            hw.queue().create()?;
+        }
+        Ok(Self { tags })
+    }
+}
+
+impl Drop for Created<'_> {
+    fn drop(&mut self) {
+        for hw in self.tags.hw_queues() {
+            // Where that fails disabling the controller does it.
+            if hw.queue().delete().is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Makes the disks of all namespaces.
+fn disks<'bound>(
+    ctrl: &Ctrl<'bound>,
+    identity: &Identity,
+    tags: &Arc<TagSet<'bound, Nvme>>,
+    layout: Layout,
+    instance: &Instance,
+) -> Result<KVec<Disk<'bound, Nvme>>> {
+    let mut disks = KVec::new();
+    for id in ns::active(ctrl, identity)? {
+        let Some(namespace) = Namespace::read(ctrl, id)? else {
+            continue;
+        };
+        let disk = describe(&namespace, identity, layout).build(
+            fmt!("rnvme{}n{}", instance.number(), id),
+            tags,
+            namespace,
+        )?;
+        disks.push(disk, GFP_KERNEL)?;
+    }
+    Ok(disks)
+}
+
+/// What the block layer is told of a namespace.
+fn describe(namespace: &Namespace, identity: &Identity, layout: Layout) -> DiskBuilder {
+    let block = 1u32 << namespace.shift;
+    // CAST: `MAX_TRANSFER` fits by far.
+    let sectors = (layout.max_transfer / SECTOR_SIZE) as u32;
+    let mut disk = DiskBuilder::new()
+        .capacity_sectors(namespace.sectors())
+        .logical_block_size(block)
+        .physical_block_size(block)
+        .max_hw_sectors(sectors)
+        .max_segments(layout.max_segments)
+        .max_segment_size(u32::MAX)
+        // Both kinds of descriptors can say multiples of 4 bytes.
+        .dma_alignment(3)
+        .write_cache(identity.has_write_cache, identity.has_write_cache);
+
+    if layout.format == Format::Prp {
+        disk = disk.virt_boundary_mask(PAGE_SIZE - 1);
+    }
+    if identity.has_discard {
+        // One range per command, of a 32-bit number of blocks.
+        disk = disk.discard(u32::MAX >> 9 << (namespace.shift - 9), 1, block);
+    }
+    if identity.has_write_zeroes {
+        // 16 bits of blocks, and no longer than a write: it may take as long.
+        disk = disk.max_write_zeroes_sectors(sectors.min(1 << (16 + namespace.shift - 9)));
+    }
+    disk
+}

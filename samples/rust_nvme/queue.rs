@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Queue pairs: rings, doorbells, phase bits.
+//!
+//! A submission queue ([`Sq`]) is written by the driver at the tail and read by the controller;
+//! a completion queue ([`Cq`]) the other way round. Either side learns of the other's progress
+//! through doorbells and, for completions, a phase bit that flips with every turn of the ring.
+//!
+//! Neither locks: the admin queue has both under one mutex ([`admin`](super::admin)), an I/O queue
+//! each under a spinlock of its own ([`io`](super::io)).
+
+use super::{
+    cmd::{
+        Command,
+        Completion,
+        Cqe,
+        Sqe, //
+    },
+    regs::Bar, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::Coherent,
+    io::{
+        io_project,
+        io_read,
+        Io, //
+    },
+    prelude::*,
+    sync::{
+        barrier::{
+            dma_mb,
+            Read, //
+        },
+        Arc, //
+    },
+};
+
+/// One doorbell register.
+///
+/// # Invariants
+///
+/// `offset` is a multiple of 4 and the register lies in `bar`.
+struct Doorbell<'bound> {
+    bar: Arc<Bar<'bound>>,
+    offset: usize,
+}
+
+impl<'bound> Doorbell<'bound> {
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the BAR is too small for this doorbell.
+    fn new(bar: Arc<Bar<'bound>>, offset: usize) -> Result<Self> {
+        if offset % size_of::<u32>() != 0 || offset + size_of::<u32>() > (&*bar).size() {
+            return Err(ENODEV);
+        }
+        // INVARIANT: Just checked.
+        Ok(Self { bar, offset })
+    }
+
+    /// Tells the controller. All memory written before is visible to it then: the MMIO accessors
+    /// order that.
+    fn ring(&self, index: u16) {
+        // By the type invariant this cannot fail.
+        let _ = self.bar.try_write32(u32::from(index), self.offset);
+    }
+}
+
+/// A submission queue.
+///
+/// # Invariants
+///
+/// `tail` is below the number of entries.
+pub(crate) struct Sq<'bound> {
+    entries: Coherent<[Sqe]>,
+    doorbell: Doorbell<'bound>,
+    tail: u16,
+    /// The tail that the controller knows.
+    rung: u16,
+}
+
+impl<'bound> Sq<'bound> {
+    /// Allocates a ring of `entries` whose doorbell is at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: no such doorbell.
+    /// - [`ENOMEM`]: memory is short.
+    pub(crate) fn new(
+        dev: &Device<Bound>,
+        bar: Arc<Bar<'bound>>,
+        entries: u16,
+        offset: usize,
+    ) -> Result<Self> {
+        // INVARIANT: `zeroed_slice` refuses a ring of no entries.
+        Ok(Self {
+            entries: Coherent::zeroed_slice(dev, entries.into(), GFP_KERNEL)?,
+            doorbell: Doorbell::new(bar, offset)?,
+            tail: 0,
+            rung: 0,
+        })
+    }
+
+    /// Device address of the ring.
+    pub(crate) fn addr(&self) -> u64 {
+        self.entries.dma_address()
+    }
+
+    /// Back to an empty ring. The controller must not be using it.
+    pub(crate) fn reset(&mut self) {
+        self.tail = 0;
+        self.rung = 0;
+    }
+
+    /// Adds a command. The controller sees it at the next [`Sq::commit`].
+    ///
+    /// The caller keeps fewer commands in flight than the ring has entries.
+    pub(crate) fn push(&mut self, command: &Command) {
+        // PANIC: By the type invariant.
+        let entry = io_project!(self.entries, [panic: usize::from(self.tail)]);
+        entry.copy_write(command.to_entry());
+
+        // INVARIANT: Wraps at the number of entries.
+        self.tail += 1;
+        if usize::from(self.tail) == self.entries.len() {
+            self.tail = 0;
+        }
+    }
+
+    /// Rings the doorbell, if there is anything new.
+    pub(crate) fn commit(&mut self) {
+        if self.rung != self.tail {
+            self.doorbell.ring(self.tail);
+            self.rung = self.tail;
+        }
+    }
+}
+
+/// A completion queue.
+///
+/// # Invariants
+///
+/// `head` is below the number of entries.
+pub(crate) struct Cq<'bound> {
+    entries: Coherent<[Cqe]>,
+    doorbell: Doorbell<'bound>,
+    head: u16,
+    /// The phase of a new entry at `head`.
+    phase: bool,
+    /// The head that the controller knows.
+    rung: u16,
+}
+
+impl<'bound> Cq<'bound> {
+    /// Allocates a ring of `entries` whose doorbell is at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: no such doorbell.
+    /// - [`ENOMEM`]: memory is short.
+    pub(crate) fn new(
+        dev: &Device<Bound>,
+        bar: Arc<Bar<'bound>>,
+        entries: u16,
+        offset: usize,
+    ) -> Result<Self> {
+        // INVARIANT: `zeroed_slice` refuses a ring of no entries.
+        Ok(Self {
+            entries: Coherent::zeroed_slice(dev, entries.into(), GFP_KERNEL)?,
+            doorbell: Doorbell::new(bar, offset)?,
+            head: 0,
+            phase: true,
+            rung: 0,
+        })
+    }
+
+    /// Device address of the ring.
+    pub(crate) fn addr(&self) -> u64 {
+        self.entries.dma_address()
+    }
+
+    /// Back to an empty ring. The controller must not be using it.
+    pub(crate) fn reset(&mut self) {
+        for index in 0..self.entries.len() {
+            // PANIC: `index` is below the length.
+            io_project!(self.entries, [panic: index]).copy_write([0; 4]);
+        }
+        self.head = 0;
+        self.rung = 0;
+        self.phase = true;
+    }
+
+    /// Takes the next completion, if there is one. What it says is the controller's word: the
+    /// identifier in it need not belong to any command.
+    pub(crate) fn pop(&mut self) -> Option<Completion> {
+        // PANIC: By the type invariant.
+        let entry = io_project!(self.entries, [panic: usize::from(self.head)]);
+        if Completion::phase(io_read!(entry, [build: 3])) != self.phase {
+            return None;
+        }
+        // The rest of the entry, and what the command wrote, is read after the phase bit.
+        dma_mb(Read);
+        let completion = Completion::from_entry(entry.copy_read());
+
+        // INVARIANT: Wraps at the number of entries.
+        self.head += 1;
+        if usize::from(self.head) == self.entries.len() {
+            self.head = 0;
+            self.phase = !self.phase;
+        }
+        Some(completion)
+    }
+
+    /// Gives the entries taken since the last time back to the controller.
+    pub(crate) fn commit(&mut self) {
+        if self.rung != self.head {
+            self.doorbell.ring(self.head);
+            self.rung = self.head;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reset: from a controller that does not answer to one that does, or to a dead one.
+//!
+//! 1. No request is started any more.
+//! 2. The controller is disabled, so it accesses no memory.
+//! 3. What it completed before is finished. The rest is taken, unmapped and put back into the
+//!    block layer's queue.
+//! 4. The controller is enabled and told of its queues.
+//! 5. Requests are started again.
+//!
+//! If 2 or 4 fail, the controller is dead: everything in flight fails, and so does all that comes.
+//! If 2 fails because the controller does not stop, its bus mastering is turned off first.
+
+use super::{
+    ctrl::{
+        Ctrl,
+        State, //
+    },
+    io::{
+        self,
+        Nvme, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use phyr_blk::{
+    Quiesced,
+    Status,
+    TagSet, //
+};
+
+/// Resets the controller, unless somebody else did after `generation`, which
+/// [`Ctrl::generation`] returned. Sleeps.
+pub(crate) fn recover<'bound>(
+    ctrl: &Ctrl<'bound>,
+    tags: Arc<TagSet<'bound, Nvme>>,
+    generation: u32,
+) {
+    let Some(resetting) = ctrl.begin_reset(generation) else {
+        return;
+    };
+    let quiesced = TagSet::quiesce(tags);
+
+    let alive =
+        !ctrl.is_dead() && !ctrl.has_failed() && stop(ctrl, &quiesced) && start(ctrl, &quiesced);
+    if !alive {
+        fail(ctrl, &quiesced);
+    }
+    // Requests start when `quiesced` is dropped, and must find the new state.
+    resetting.end(if alive { State::Live } else { State::Dead });
+    drop(quiesced);
+}
+
+/// Gives up a controller whose hardware has failed, so that no one waits for it.
+pub(crate) fn abandon<'bound>(ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'bound, Nvme>>) {
+    let Some(resetting) = ctrl.begin_reset(ctrl.generation()) else {
+        return;
+    };
+    let quiesced = TagSet::quiesce(tags);
+
+    fail(ctrl, &quiesced);
+    resetting.end(State::Dead);
+    drop(quiesced);
+}
+
+/// Disables the controller and empties its queues.
+fn stop<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, Nvme>) -> bool {
+    if ctrl.disable().is_err() {
+        return false;
+    }
+    for hw in quiesced.tag_set().hw_queues() {
+        hw.queue().process(hw);
+        hw.drain(|io| io::settle(io, true, Status::Timeout));
+    }
+    true
+}
+
+/// Enables the controller with its old queues.
+fn start<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, Nvme>) -> bool {
+    let queues = quiesced.tag_set().hw_queues();
+    let restart = || -> Result {
+        ctrl.enable()?;
+        // CAST: There were no more than fit to begin with.
+        let wanted = queues.len() as u16;
+        if ctrl.set_queue_count(wanted)? < wanted {
+            return Err(ENOSPC);
+        }
+        queues.iter().try_for_each(|hw| hw.queue().create())
+    };
+
+    match restart() {
+        Ok(()) => {
+            dev_info!(ctrl.device(), "the controller was reset\n");
+            true
+        }
+        Err(e) => {
+            dev_err!(
+                ctrl.device(),
+                "the controller does not come back: {:?}\n",
+                e
+            );
+            false
+        }
+    }
+}
+
+/// Fails all that is in flight, when the controller can do no more harm to its memory.
+fn fail<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, Nvme>) {
+    ctrl.stop_dma();
+    quiesced.tag_set().cancel(Status::IoErr);
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! NVMe over PCIe: a block driver on top of `phyr` and `phyr_blk`.
+//!
+//! Every namespace becomes a disk `/dev/rnvme<controller>n<namespace>` that reads, writes,
+//! flushes, discards and writes zeroes. It is a sample: there is no multipath, no metadata, no
+//! power management, no passthrough.
+//!
+//! C: [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
+//!
+//! # Which controllers it takes
+//!
+//! Every PCI function of the NVMe class that has no driver when this module is loaded or the
+//! function appears. The C driver `nvme` wants the same ones; whoever comes first has them. To
+//! hand over a single controller:
+//!
+//! ```text
+//! # echo rust_nvme > /sys/bus/pci/devices/0000:00:04.0/driver_override
+//! # echo 0000:00:04.0 > /sys/bus/pci/devices/0000:00:04.0/driver/unbind
+//! # echo 0000:00:04.0 > /sys/bus/pci/drivers_probe
+//! ```
+//!
+//! A controller whose `driver_override` is `nvme` is left alone here.
+//!
+//! # Files
+//!
+//! ```text
+//! rust_nvme   the PCI driver
+//! probe       what a bound controller consists of, and in which order it comes and goes
+//! ctrl        the controller: on, off, what it can do        regs    its registers
+//! admin       admin queue                                    queue   rings and doorbells
+//! ns          namespaces                                     cmd     commands and status codes
+//! io          the I/O path                                   reset   when it does not answer
+//! prp, sgl    DMA ranges to descriptors                      slots   memory for these
+//! ```
+//!
+//! # Memory
+//!
+//! All of it is allocated at probe. A queue pair takes, for each of `io_queue_depth` commands, 80
+//! bytes of rings, a descriptor slot (4 KiB for transfers of up to 512 KiB, 12 KiB at most) and the
+//! mapper's state of 16 bytes for each segment that a request can have (129 for 512 KiB, 256 at
+//! most): 0.8 MiB at a depth of 128 for a controller that transfers 512 KiB at once.
+
+use kernel::{
+    device::Core,
+    pci,
+    prelude::*, //
+};
+
+mod admin;
+mod cmd;
+mod ctrl;
+mod desc;
+mod instance;
+mod io;
+mod ns;
+mod probe;
+mod prp;
+mod queue;
+mod regs;
+mod reset;
+mod sgl;
+mod slots;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
+
+/// Mass storage, non-volatile memory, NVM Express I/O controller.
+const CLASS_NVME: u32 = 0x01_0802;
+/// All 24 bits of a class.
+const CLASS_MASK: u32 = 0xff_ffff;
+
+struct NvmeDriver;
+
+kernel::pci_device_table!(
+    PCI_TABLE,
+    <NvmeDriver as pci::Driver>::IdInfo,
+    [(pci::DeviceId::from_class(CLASS_NVME, CLASS_MASK), ())]
+);
+
+impl pci::Driver for NvmeDriver {
+    type IdInfo = ();
+    type Data<'bound> = probe::Controller<'bound>;
+
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+
+    fn probe<'bound>(
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        probe::Controller::new(pdev)
+    }
+
+    fn unbind<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        this.prepare_removal();
+    }
+}
+
+kernel::module_pci_driver! {
+    type: NvmeDriver,
+    name: "rust_nvme",
+    authors: ["phyr developers"],
+    description: "NVMe PCI driver on phyr",
+    license: "GPL",
+    params: {
+        io_queue_depth: u16 {
+            default: 128,
+            description: "Entries of an I/O queue, 2 to 4096; the controller may have fewer (128)",
+        },
+        max_io_queues: u16 {
+            default: 0,
+            description: "Most I/O queues of a controller, 0 for one per CPU (0)",
+        },
+        use_sgl: u8 {
+            default: 0,
+            description: "Descriptors: 0 whichever is shorter, 1 PRP only, 2 SGL only (0)",
+        },
+        io_timeout: u32 {
+            default: 30,
+            description: "Seconds until a request that is not answered resets the controller (30)",
+        },
+    },
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Fixtures of the descriptor builders' tests.
+
+use super::desc::{
+    List,
+    Range, //
+};
+use kernel::prelude::*;
+
+/// Descriptor memory that knows what was written.
+pub(crate) struct Memory {
+    addr: u64,
+    words: KVec<Option<u64>>,
+}
+
+impl Memory {
+    /// `words` words at device address `addr`.
+    pub(crate) fn new(addr: u64, words: usize) -> Self {
+        Self {
+            addr,
+            words: KVec::from_elem(None, words, GFP_KERNEL).unwrap(),
+        }
+    }
+
+    /// The word at device address `addr`, which must have been written.
+    pub(crate) fn read(&self, addr: u64) -> u64 {
+        let index = (addr - self.addr) as usize / 8;
+        self.words[index].unwrap()
+    }
+
+    /// How many words were written.
+    pub(crate) fn written(&self) -> usize {
+        self.words.iter().flatten().count()
+    }
+}
+
+impl List for Memory {
+    fn addr(&self) -> u64 {
+        self.addr
+    }
+
+    fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    fn put(&mut self, index: usize, value: u64) {
+        self.words[index] = Some(value);
+    }
+}
+
+/// A table's pairs as ranges.
+pub(crate) fn ranges(of: &[(u64, u64)]) -> impl Iterator<Item = Range> + '_ {
+    of.iter().map(|&(addr, len)| Range { addr, len })
+}
+
+/// xorshift64: the same numbers in every run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// `seed` must not be 0.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 8) % limit
+    }
+}
