@@ -28,7 +28,7 @@ use kernel::{
     dma::DataDirection,
     prelude::*, //
 };
-use phyr::source::RequestPhyrs;
+use phyr::source::request::RequestPhyrs;
 
 /// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
 const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
@@ -358,7 +358,7 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
             _ => return Ok(Mapped::from_info(info)),
         };
         // SAFETY: by the type invariants the request is valid and owned; it is used for this call.
-        let source = unsafe { RequestPhyrs::new(info.rq.as_ptr()) };
+        let source = unsafe { RequestPhyrs::of_request(info.rq.as_ptr()) };
         // SAFETY: by the type invariants the slots of the tag belong to `info`; this is the only
         // reference to them.
         let slots = unsafe { info.hw.slots_mut(info.tag()) };
