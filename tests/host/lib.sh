@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# For the tests in this folder: each is a program that succeeds by exit status 0,
+# is skipped by 77, and says why in its last line.
+
+set -euo pipefail
+
+top=$(realpath "${BASH_SOURCE[0]%/*}/../..")
+cache=$(realpath -m "${PHYR_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/phyr}")
+vm=$top/scripts/vm
+work=$(mktemp -d "$cache/tmp/host.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+	echo "$*"
+	exit 1
+}
+
+# expect STATUS CMD...: CMD's output goes to $work/out and $work/err.
+expect() {
+	local want=$1 rc=0
+	shift
+	"$@" >"$work/out" 2>"$work/err" || rc=$?
+	[[ $rc == "$want" ]] || {
+		cat "$work/out" "$work/err"
+		fail "status $rc, not $want: ${*##*/}"
+	}
+}
+
+# image NAME SIZE: a raw image.
+image() {
+	truncate -s "$2" "$work/$1"
+	echo "$work/$1"
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The `edu` device: its registers, and its DMA engine as two calls.
+//!
+//! QEMU: docs/specs/edu.rst.
+
+use kernel::{
+    device::{
+        Bound,
+        Core, //
+    },
+    dma::{
+        Device,
+        DmaMask, //
+    },
+    io::Io,
+    pci,
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+use phyr::DmaVec;
+
+/// The kernel's crate has no name for the vendor of `edu` (0x1234) and takes no number: matched by
+/// class ("other"), and then by the number of the device.
+pub(crate) const CLASS: u32 = 0x00_ff00;
+pub(crate) const CLASS_MASK: u32 = 0xff_ff00;
+const DEVICE: u16 = 0x11e8;
+
+/// Length of the device's own buffer, in bytes.
+pub(crate) const BUFFER: usize = 4096;
+
+const BAR_LEN: usize = 0x10_0000;
+
+/// Where the device's buffer is, for the engine.
+const BUFFER_ADDR: u64 = 0x4_0000;
+
+const DMA_SOURCE: usize = 0x80;
+const DMA_DESTINATION: usize = 0x88;
+const DMA_COUNT: usize = 0x90;
+const DMA_COMMAND: usize = 0x98;
+
+const COMMAND_START: u64 = 1;
+const COMMAND_TO_MEMORY: u64 = 2;
+
+/// The engine takes 100 ms for a transfer.
+const POLL_MS: i64 = 5;
+const POLLS: usize = 2000;
+
+/// Lets the device do DMA.
+///
+/// # Errors
+///
+/// - `ENODEV`: it is another device.
+pub(crate) fn prepare(pdev: &pci::Device<Core<'_>>) -> Result {
+    if pdev.device_id() != DEVICE {
+        return Err(ENODEV);
+    }
+    pdev.enable_device_mem()?;
+    pdev.set_master();
+    // SAFETY: nothing is mapped for the device yet.
+    unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }
+}
+
+/// The device's DMA engine.
+pub(crate) struct Engine<'a> {
+    bar: pci::Bar<'a, BAR_LEN>,
+}
+
+impl<'a> Engine<'a> {
+    pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Result<Self> {
+        Ok(Self {
+            bar: pdev.iomap_region_sized::<BAR_LEN>(0, c"phyr_test")?,
+        })
+    }
+
+    /// Reads `len` bytes at `offset` of `vec` into the device's buffer.
+    pub(crate) fn read(&self, vec: DmaVec, offset: usize, len: usize) -> Result {
+        // CAST: offsets within a range.
+        self.run(vec.addr().into_raw() + offset as u64, BUFFER_ADDR, len, 0)
+    }
+
+    /// Writes the first `len` bytes of the device's buffer to `offset` of `vec`.
+    pub(crate) fn write(&self, vec: DmaVec, offset: usize, len: usize) -> Result {
+        // CAST: as above.
+        let to = vec.addr().into_raw() + offset as u64;
+        self.run(BUFFER_ADDR, to, len, COMMAND_TO_MEMORY)
+    }
+
+    fn run(&self, from: u64, to: u64, len: usize, command: u64) -> Result {
+        if len > BUFFER {
+            return Err(EINVAL);
+        }
+        self.bar.try_write64(from, DMA_SOURCE)?;
+        self.bar.try_write64(to, DMA_DESTINATION)?;
+        // CAST: at most a page.
+        self.bar.try_write64(len as u64, DMA_COUNT)?;
+        self.bar.try_write64(command | COMMAND_START, DMA_COMMAND)?;
+
+        for _ in 0..POLLS {
+            if self.bar.try_read64(DMA_COMMAND)? & COMMAND_START == 0 {
+                return Ok(());
+            }
+            fsleep(Delta::from_millis(POLL_MS));
+        }
+        Err(ETIMEDOUT)
+    }
+}

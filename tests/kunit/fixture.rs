@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the tests share: the device, and memory that is scattered on purpose.
+
+use core::{
+    ptr,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    }, //
+};
+use kernel::{
+    device::Bound,
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
+    pci,
+    prelude::*, //
+};
+use phyr::{
+    memory::Pages,
+    Limits,
+    Mapper, //
+};
+
+/// The device that is bound, or null.
+static DEVICE: AtomicPtr<pci::Device<Bound>> = AtomicPtr::new(ptr::null_mut());
+
+pub(crate) fn publish(pdev: &pci::Device<Bound>) {
+    DEVICE.store(ptr::from_ref(pdev).cast_mut(), Ordering::Release);
+}
+
+pub(crate) fn withdraw() {
+    DEVICE.store(ptr::null_mut(), Ordering::Release);
+}
+
+/// Runs `test` with the device.
+///
+/// The suites run as the module is loaded, right after the driver was registered, and nobody unbinds
+/// a device from it meanwhile.
+pub(crate) fn with_device(
+    test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
+    let pdev = DEVICE.load(Ordering::Acquire);
+    if pdev.is_null() {
+        return Err("no edu device is bound to phyr_test");
+    }
+    // SAFETY: the device is bound, and stays so while the suites run, see above.
+    let pdev = unsafe { &*pdev };
+    let mapper = Mapper::new(pdev.as_ref(), Limits::NONE).map_err(|_| "no mapper")?;
+    test(pdev, &mapper)
+}
+
+/// `nr` zeroed pages no two of which are neighbours in the order in which they come.
+pub(crate) fn scattered(nr: usize) -> Result<KVVec<Page>> {
+    let mut all = KVVec::with_capacity(2 * nr, GFP_KERNEL)?;
+    for _ in 0..2 * nr {
+        let page = Page::alloc_page(GFP_KERNEL | kernel::alloc::flags::__GFP_ZERO)?;
+        all.push(page, GFP_KERNEL)?;
+    }
+    // The allocator likes to give out neighbours: sort by where the pages are, and take every
+    // second one, the highest first.
+    all.sort_unstable_by_key(|page| core::cmp::Reverse(page.as_ptr().addr()));
+    let mut pages = KVVec::with_capacity(nr, GFP_KERNEL)?;
+    for (at, page) in all.into_iter().enumerate() {
+        if at % 2 == 0 {
+            pages.push(page, GFP_KERNEL)?;
+        }
+    }
+    Ok(pages)
+}
+
+/// `nr` scattered pages as one buffer.
+pub(crate) fn buffer(nr: usize) -> Result<Pages> {
+    Pages::new(scattered(nr)?, 0, nr * PAGE_SIZE)
+}
+
+/// A buffer of one page, of which only `len` bytes at `offset` are used.
+pub(crate) fn piece(offset: usize, len: usize) -> Result<Pages> {
+    Pages::new(scattered(1)?, offset, len)
+}
+
+/// The byte that a test puts at `at`.
+pub(crate) fn pattern(at: usize) -> u8 {
+    // CAST: the low bits are what is wanted.
+    (at as u8).wrapping_mul(31) ^ ((at >> 8) as u8)
+}

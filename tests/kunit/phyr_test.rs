@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit suites on a real device: QEMU's `edu`, whose DMA engine reads and writes through the
+//! mappings that the library makes.
+//!
+//! What the library says of a mapping is checked in two ways: the IOMMU's page table is asked for
+//! every granule of every range ([`table`]), and the engine moves bytes ([`edu`]). A module for tests
+//! only; it looks where a driver must not.
+
+use kernel::{
+    device::Core,
+    pci,
+    prelude::*, //
+};
+
+mod edu;
+mod fixture;
+mod table;
+
+mod test_batch;
+mod test_invariants;
+mod test_scatter;
+
+struct TestDriver;
+
+kernel::pci_device_table!(
+    PCI_TABLE,
+    <TestDriver as pci::Driver>::IdInfo,
+    [(pci::DeviceId::from_class(edu::CLASS, edu::CLASS_MASK), ())]
+);
+
+/// Forgets the device when the driver is unbound.
+struct Published;
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        fixture::withdraw();
+    }
+}
+
+impl pci::Driver for TestDriver {
+    type IdInfo = ();
+    type Data<'bound> = Published;
+
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+
+    fn probe<'bound>(
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Published, Error> + 'bound {
+        edu::prepare(pdev).map(|()| {
+            fixture::publish(pdev);
+            Published
+        })
+    }
+}
+
+kernel::module_pci_driver! {
+    type: TestDriver,
+    name: "phyr_test",
+    authors: ["phyr developers"],
+    description: "KUnit suites of phyr on a device that does DMA",
+    license: "GPL",
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The invariants of the design that a test can break; those that the types keep are listed in
+//! Documentation/invariants.rst.
+
+use crate::{
+    fixture::{
+        buffer,
+        pattern,
+        piece,
+        with_device, //
+    },
+    table, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use phyr::{
+    memory::Memory,
+    DataDirection,
+    State, //
+};
+
+#[kunit_tests(phyr_device_invariants)]
+mod tests {
+    use super::*;
+
+    /// A leaked mapping keeps its page: the device still reaches it, and nobody else gets it.
+    #[test]
+    fn a_leaked_mapping_keeps_its_memory() {
+        let result = with_device(|_, mapper| {
+            let memory = piece(0, PAGE_SIZE).map_err(|_| "no memory")?;
+            let mapping = mapper
+                .map(memory, DataDirection::FromDevice, GFP_KERNEL)
+                .map_err(|_| "not mapped")?;
+            let vec = mapping.dma_vecs().next().ok_or("no range")?;
+            let addr = vec.addr().into_raw();
+            let before = table::lookup(mapper.device(), addr);
+            core::mem::forget(mapping);
+
+            // Were the page free, one of these would be it.
+            for _ in 0..64 {
+                let other = piece(0, PAGE_SIZE).map_err(|_| "no memory")?;
+                let at = phyr::memory::segments(&other, *mapper.limits()).flatten().next();
+                if before.is_some() && at.map(|phyr| phyr.paddr().into_raw()) == before {
+                    return Err("the page was given out again");
+                }
+            }
+            if table::lookup(mapper.device(), addr) != before {
+                return Err("the mapping ended");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// The CPU's guard reads and writes what the mapping owns, within its bounds.
+    #[test]
+    fn the_cpu_has_its_turn() {
+        let result = with_device(|_, mapper| {
+            let mut mapping = mapper
+                .map(
+                    buffer(3).map_err(|_| "no memory")?,
+                    DataDirection::Bidirectional,
+                    GFP_KERNEL,
+                )
+                .map_err(|_| "not mapped")?;
+            let at = PAGE_SIZE - 4;
+            let bytes = core::array::from_fn::<u8, 8, _>(pattern);
+            mapping.cpu().write(at, &bytes).map_err(|_| "not written")?;
+
+            let mut seen = [0; 8];
+            mapping.cpu().read(at, &mut seen).map_err(|_| "not read")?;
+            if seen != bytes {
+                return Err("other bytes");
+            }
+            if mapping.cpu().read(3 * PAGE_SIZE - 7, &mut seen).is_ok() {
+                return Err("read behind the end");
+            }
+            if mapping.cpu().write(usize::MAX, &bytes).is_ok() {
+                return Err("written behind the end");
+            }
+            let memory = mapping.unmap();
+            memory.read(at, &mut seen).map_err(|_| "not read")?;
+            if seen != bytes {
+                return Err("other bytes after the end");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// The unmap state leaves nothing to unmap behind.
+    #[test]
+    fn a_state_is_taken_once() {
+        let mut state = State::UNMAPPED;
+        assert!(!state.is_mapped());
+        assert!(!state.take().is_mapped());
+        assert_eq!(core::mem::size_of::<State>(), 24);
+    }
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scatter mappings on a device: shapes, bytes, errors.
+
+use crate::{
+    edu::{
+        Engine,
+        BUFFER, //
+    },
+    fixture::{
+        buffer,
+        pattern,
+        piece,
+        with_device, //
+    },
+    table, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use phyr::{
+    memory::{
+        segments,
+        Memory,
+        Pages, //
+    },
+    plan::Planner,
+    DataDirection,
+    DmaVec,
+    Limits,
+    Mapper,
+    PhysAddr,
+    Phyr,
+    Slot, //
+};
+
+/// How many ranges `memory` should come out as on this device.
+pub(crate) fn expected<M: Memory>(mapper: &Mapper<'_>, memory: &M) -> Result<usize, &'static str> {
+    let phyrs = segments(memory, *mapper.limits()).flatten();
+    let Some(granule) = mapper.granule() else {
+        return Ok(phyrs.count());
+    };
+    let mut planner = Planner::new(granule, *mapper.limits());
+    for phyr in phyrs {
+        planner.push(phyr).map_err(|_| "not planned")?;
+    }
+    planner.plan().map(|plan| plan.runs).map_err(|_| "no plan")
+}
+
+/// Maps `memory`, checks ranges and page table, and that nothing is left afterwards.
+fn round<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, &'static str> {
+    let nr = expected(mapper, &memory)?;
+    let mut phyrs = KVVec::new();
+    for phyr in segments(&memory, *mapper.limits()).flatten() {
+        phyrs.push(phyr, GFP_KERNEL).map_err(|_| "no memory")?;
+    }
+    let mapping = mapper
+        .map(memory, DataDirection::Bidirectional, GFP_KERNEL)
+        .map_err(|_| "not mapped")?;
+
+    let mut vecs = KVVec::<DmaVec>::new();
+    for vec in mapping.dma_vecs() {
+        vecs.push(vec, GFP_KERNEL).map_err(|_| "no memory")?;
+    }
+    if vecs.len() != nr {
+        return Err("not as many ranges as planned");
+    }
+    table::check(mapper, vecs.iter().copied(), phyrs.iter().copied())?;
+    let memory = mapping.unmap();
+    table::check_gone(mapper, vecs.iter().copied())?;
+    Ok(memory)
+}
+
+/// Several pieces, each a page of its own with `(offset, len)` of it used.
+fn pieces(shape: &[(usize, usize)]) -> Result<KVVec<Pages>> {
+    let mut all = KVVec::with_capacity(shape.len(), GFP_KERNEL)?;
+    for &(offset, len) in shape {
+        all.push(piece(offset, len)?, GFP_KERNEL)?;
+    }
+    Ok(all)
+}
+
+fn round_pieces(mapper: &Mapper<'_>, shape: &[(usize, usize)]) -> Result<(), &'static str> {
+    let memory = pieces(shape).map_err(|_| "no memory")?;
+    round(mapper, memory).map(drop)
+}
+
+/// The device reads what the CPU wrote and writes it somewhere else, where the CPU finds it.
+///
+/// `at` may be anywhere in the first range.
+fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Result<(), &'static str> {
+    let len = BUFFER;
+    let mut bytes = KVVec::new();
+    for n in 0..len {
+        bytes.push(pattern(at + n), GFP_KERNEL).map_err(|_| "no memory")?;
+    }
+
+    let mut source = buffer(8).map_err(|_| "no memory")?;
+    source.write(at, &bytes).map_err(|_| "not written")?;
+    let source = mapper
+        .map(source, DataDirection::ToDevice, GFP_KERNEL)
+        .map_err(|_| "not mapped")?;
+    let mut target = mapper
+        .map(buffer(8).map_err(|_| "no memory")?, DataDirection::FromDevice, GFP_KERNEL)
+        .map_err(|_| "not mapped")?;
+
+    // As a driver does: a transfer a range, where there are several.
+    transfer(source.dma_vecs(), target.dma_vecs(), at, len, engine)?;
+
+    let mut seen = KVVec::new();
+    seen.extend_with(len, 0u8, GFP_KERNEL).map_err(|_| "no memory")?;
+    target.cpu().read(at, &mut seen).map_err(|_| "not read")?;
+    if seen[..] != bytes[..] {
+        return Err("the device did not carry the bytes");
+    }
+    Ok(())
+}
+
+/// Has the device copy `len` bytes at `at` of one mapping to the same place of another.
+fn transfer(
+    from: impl Iterator<Item = DmaVec> + Clone,
+    to: impl Iterator<Item = DmaVec> + Clone,
+    mut at: usize,
+    mut len: usize,
+    engine: &Engine<'_>,
+) -> Result<(), &'static str> {
+    let find = |mut vecs: &mut dyn Iterator<Item = DmaVec>, mut at: usize| {
+        for vec in &mut vecs {
+            if at < vec.len() {
+                return Some((vec, at));
+            }
+            at -= vec.len();
+        }
+        None
+    };
+    while len != 0 {
+        let (source, start) = find(&mut from.clone(), at).ok_or("not that long")?;
+        let (target, to) = find(&mut to.clone(), at).ok_or("not that long")?;
+        let step = len.min(source.len() - start).min(target.len() - to);
+        engine.read(source, start, step).map_err(|_| "the device did not read")?;
+        engine.write(target, to, step).map_err(|_| "the device did not write")?;
+        at += step;
+        len -= step;
+    }
+    Ok(())
+}
+
+#[kunit_tests(phyr_device_scatter)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_page_is_one_range() {
+        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &[(0, 4096)])), Ok(()));
+        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &[(100, 1)])), Ok(()));
+    }
+
+    #[test]
+    fn scattered_pages_are_one_range_behind_an_iommu() {
+        let nr = with_device(|_, mapper| {
+            let memory = buffer(32).map_err(|_| "no memory")?;
+            let nr = expected(mapper, &memory)?;
+            if nr != mapper.granule().map_or(32, |_| 1) {
+                return Err("the fixture is not scattered");
+            }
+            round(mapper, memory).map(drop)
+        });
+        assert_eq!(nr, Ok(()));
+    }
+
+    #[test]
+    fn a_gap_costs_one_range_more() {
+        let page = (0, PAGE_SIZE);
+        let shape = [page, page, (0, 512), page, page];
+        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &shape)), Ok(()));
+    }
+
+    #[test]
+    fn pieces_within_pages() {
+        let shape = [(512, 1024), (0, 4096), (1, 1), (4095, 1), (8, 4088)];
+        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &shape)), Ok(()));
+    }
+
+    #[test]
+    fn random_shapes_match_the_page_table() {
+        let result = with_device(|_, mapper| {
+            let mut state = 0x6564_7521u64;
+            let mut below = |limit: usize| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                // CAST: reduced to less than `limit`.
+                (state >> 33) as usize % limit
+            };
+            for _ in 0..200 {
+                let mut shape = [(0, PAGE_SIZE); 12];
+                let nr = 1 + below(shape.len());
+                for place in &mut shape {
+                    if below(3) == 0 {
+                        let offset = below(PAGE_SIZE);
+                        *place = (offset, 1 + below(PAGE_SIZE - offset));
+                    }
+                }
+                round_pieces(mapper, shape.get(..nr).unwrap_or(&shape))?;
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn the_device_reads_and_writes_across_phyrs() {
+        let result = with_device(|pdev, mapper| {
+            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+            // Within a page, across two, and from the last bytes of one.
+            carry(&engine, mapper, 0)?;
+            carry(&engine, mapper, PAGE_SIZE / 2)?;
+            carry(&engine, mapper, 3 * PAGE_SIZE - 8)
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn bad_input_has_an_error_of_its_own() {
+        let result = with_device(|_, mapper| {
+            let none = mapper.map(buffer(2).map_err(|_| "no memory")?, DataDirection::None, GFP_KERNEL);
+            if !matches!(none, Err(e) if e == EINVAL) {
+                return Err("no direction: not EINVAL");
+            }
+            let empty = mapper.map(KVVec::<Pages>::new(), DataDirection::ToDevice, GFP_KERNEL);
+            if !matches!(empty, Err(e) if e == EINVAL) {
+                return Err("nothing: not EINVAL");
+            }
+            let memory = buffer(3).map_err(|_| "no memory")?;
+            let mut slots = [Slot::EMPTY; 2];
+            // SAFETY: it fails, which is what is tested; were it to succeed, the memory is only
+            // freed at the end of the module's test and the device told of nothing.
+            let full = unsafe {
+                mapper.map_into(segments(&memory, Limits::NONE), DataDirection::ToDevice, &mut slots)
+            };
+            if !matches!(full, Err(e) if e == E2BIG) {
+                return Err("too many segments: not E2BIG");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn a_segment_over_the_limit_is_refused() {
+        let result = with_device(|pdev, _| {
+            // CAST: a page.
+            let limits = Limits::NONE.with_max_segment(PAGE_SIZE as u64).ok_or("no limit")?;
+            let mapper = Mapper::new(pdev.as_ref(), limits).map_err(|_| "no mapper")?;
+            let phyr = Phyr::new(PhysAddr::from_raw(0x10_0000), PAGE_SIZE + 1);
+            let source = core::iter::once(phyr.map_err(|_| EINVAL));
+            // SAFETY: it fails before anything is mapped.
+            let long = unsafe { mapper.map_into(source, DataDirection::ToDevice, &mut []) };
+            if !matches!(long, Err(e) if e == EMSGSIZE) {
+                return Err("over the limit: not EMSGSIZE");
+            }
+            let small = Limits::NONE.with_max_segment(512).ok_or("no limit")?;
+            if !matches!(Mapper::new(pdev.as_ref(), small), Err(e) if e == EINVAL) {
+                return Err("limits below a page: not EINVAL");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+}
