@@ -59,16 +59,22 @@ pub(crate) fn scattered(nr: usize) -> Result<KVVec<Page>> {
         let page = Page::alloc_page(GFP_KERNEL | kernel::alloc::flags::__GFP_ZERO)?;
         all.push(page, GFP_KERNEL)?;
     }
-    // The allocator likes to give out neighbours: sort by where the pages are, and take every
-    // second one, the highest first.
-    all.sort_unstable_by_key(|page| core::cmp::Reverse(page.as_ptr().addr()));
+    // The allocator likes to give out neighbours: go by where the pages are, from the highest on,
+    // and take every second one.
     let mut pages = KVVec::with_capacity(nr, GFP_KERNEL)?;
-    for (at, page) in all.into_iter().enumerate() {
-        if at % 2 == 0 {
-            pages.push(page, GFP_KERNEL)?;
-        }
+    while pages.len() < nr {
+        let page = take_highest(&mut all)?;
+        drop(take_highest(&mut all)?);
+        pages.push(page, GFP_KERNEL)?;
     }
     Ok(pages)
+}
+
+/// Takes the page out of `pages` that is highest in physical memory.
+fn take_highest(pages: &mut KVVec<Page>) -> Result<Page> {
+    let places = pages.iter().map(|page| page.as_ptr().addr());
+    let (at, _) = places.enumerate().max_by_key(|place| place.1).ok_or(EINVAL)?;
+    pages.remove(at).map_err(|_| EINVAL)
 }
 
 /// `nr` scattered pages as one buffer.
