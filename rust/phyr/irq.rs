@@ -90,8 +90,9 @@ impl<'bound> Vectors<'bound> {
 
         // SAFETY: the registration is owned by a `Guarded`, which drops it before the device
         // unbinds whatever happens to the value that is returned.
-        let init =
-            unsafe { Registration::new(request, Flags::TRIGGER_NONE, name, Ok::<_, Error>(handler)) };
+        let init = unsafe {
+            Registration::new(request, Flags::TRIGGER_NONE, name, Ok::<_, Error>(handler))
+        };
         let registered = Registered {
             irq: KBox::pin_init(init, GFP_KERNEL)?,
             _vectors: vectors,

@@ -64,7 +64,11 @@ impl<'bound> Mapper<'bound> {
         let smallest = granule.map_or(0, Granule::size).max(PAGE_SIZE as u64);
 
         if !limits.allow(smallest) {
-            dev_err!(dev, "phyr: limits of less than {} bytes a segment\n", smallest);
+            dev_err!(
+                dev,
+                "phyr: limits of less than {} bytes a segment\n",
+                smallest
+            );
             return Err(EINVAL);
         }
         let mask = limits.min_align_mask();
@@ -133,7 +137,11 @@ impl Limits {
         let mask = unsafe { bindings::phyr_helper_dma_get_seg_boundary(raw::device(dev)) };
 
         // CAST: an `unsigned long` is at most 64 bits wide; one of all ones means no boundary.
-        let mask = if mask == usize::MAX { u64::MAX } else { mask as u64 };
+        let mask = if mask == usize::MAX {
+            u64::MAX
+        } else {
+            mask as u64
+        };
         Self::NONE
             .with_max_segment(u64::from(max))
             .and_then(|limits| limits.with_boundary_mask(mask))

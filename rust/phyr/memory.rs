@@ -86,7 +86,10 @@ impl Pages {
         let nr = len.div_ceil(PAGE_SIZE);
         let mut pages = KVVec::with_capacity(nr, flags)?;
         for _ in 0..nr {
-            pages.push(Page::alloc_page(flags | kernel::alloc::flags::__GFP_ZERO)?, flags)?;
+            pages.push(
+                Page::alloc_page(flags | kernel::alloc::flags::__GFP_ZERO)?,
+                flags,
+            )?;
         }
         Self::new(pages, 0, len)
     }
@@ -227,7 +230,11 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
             to = tail;
             offset = offset.saturating_sub(element.len());
         }
-        if to.is_empty() { Ok(()) } else { Err(EINVAL) }
+        if to.is_empty() {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
     }
 
     fn write(&mut self, mut offset: usize, mut from: &[u8]) -> Result {
@@ -240,7 +247,11 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
             from = tail;
             offset = offset.saturating_sub(element.len());
         }
-        if from.is_empty() { Ok(()) } else { Err(EINVAL) }
+        if from.is_empty() {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
     }
 }
 

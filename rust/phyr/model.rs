@@ -13,8 +13,8 @@ use super::{
     },
     types::{
         Granule,
-        PhysAddr,
         Phyr, //
+        PhysAddr,
     }, //
 };
 
@@ -125,9 +125,8 @@ fn check_minimal(
 
     for phyr in list.iter() {
         let (addr, size) = (phyr.paddr().into_raw(), phyr.len() as u64);
-        let meets = before.is_some_and(|before| {
-            before.end() % granule.size() == 0 && addr % granule.size() == 0
-        });
+        let meets = before
+            .is_some_and(|before| before.end() % granule.size() == 0 && addr % granule.size() == 0);
         if meets && len + size <= limits.room(start) {
             len += size;
         } else {

@@ -31,6 +31,7 @@ mod layout;
 #[cfg(CONFIG_KUNIT)]
 mod model;
 mod ops;
+mod strategy;
 
 pub mod batch;
 pub mod bound;
@@ -53,6 +54,7 @@ pub mod raw;
 #[doc(hidden)]
 #[allow(
     clippy::all,
+    clippy::undocumented_unsafe_blocks,
     missing_docs,
     non_camel_case_types,
     non_upper_case_globals,
@@ -79,8 +81,8 @@ pub use self::{
         DmaAddr,
         DmaVec,
         Granule,
-        PhysAddr,
         Phyr, //
+        PhysAddr,
     }, //
 };
 pub use kernel::dma::DataDirection;

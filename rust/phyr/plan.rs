@@ -200,7 +200,11 @@ impl Planner {
         let g = self.granule;
         // CAST: a `usize` is at most 64 bits wide.
         let len = phyr.len() as u64;
-        let bytes = self.plan.bytes.checked_add(len).ok_or(PlanError::Overflow)?;
+        let bytes = self
+            .plan
+            .bytes
+            .checked_add(len)
+            .ok_or(PlanError::Overflow)?;
 
         if self.joins(phyr, len) {
             // No overflow: `pos` is at most one granule a run above `bytes`, see below.
@@ -335,7 +339,10 @@ mod tests {
 
     #[test]
     fn whole_granules_join_in_any_order() {
-        assert_eq!(shape(&[(G, 4096), (9 * G, 4096), (5 * G, 8192)]), Some((1, 4)));
+        assert_eq!(
+            shape(&[(G, 4096), (9 * G, 4096), (5 * G, 8192)]),
+            Some((1, 4))
+        );
     }
 
     #[test]
@@ -371,14 +378,22 @@ mod tests {
         let list = [(G, 4096), (3 * G, 4096), (5 * G, 4096)];
         assert_eq!(plan(limits, &list).map(|plan| plan.runs), Ok(2));
         // Exactly at the limit, and one byte over it.
-        assert_eq!(plan(limits, &[(G, 4096), (3 * G, 4096)]).map(|plan| plan.runs), Ok(1));
-        assert_eq!(plan(limits, &[(G, 8192), (4 * G, 1)]).map(|plan| plan.runs), Ok(2));
+        assert_eq!(
+            plan(limits, &[(G, 4096), (3 * G, 4096)]).map(|plan| plan.runs),
+            Ok(1)
+        );
+        assert_eq!(
+            plan(limits, &[(G, 8192), (4 * G, 1)]).map(|plan| plan.runs),
+            Ok(2)
+        );
     }
 
     #[test]
     fn a_boundary_ends_a_run_and_packing_where_it_would_be_crossed() {
         let mask = 2 * G - 1;
-        let limits = Limits::NONE.with_boundary_mask(mask).unwrap_or(Limits::NONE);
+        let limits = Limits::NONE
+            .with_boundary_mask(mask)
+            .unwrap_or(Limits::NONE);
         let three = plan(limits, &[(2 * G, 4096), (6 * G, 4096), (8 * G, 4096)]);
         assert_eq!(three.map(|plan| plan.runs), Ok(2));
         // The second run would lie across the boundary, one granule into the allocation.
@@ -390,8 +405,13 @@ mod tests {
     fn room_at_the_edges() {
         assert_eq!(Limits::NONE.room(0), u64::MAX);
         assert_eq!(Limits::NONE.room(u64::MAX), 1);
-        let limits = Limits::NONE.with_boundary_mask(G - 1).unwrap_or(Limits::NONE);
-        assert_eq!((limits.room(0), limits.room(1), limits.room(G - 1)), (G, G - 1, 1));
+        let limits = Limits::NONE
+            .with_boundary_mask(G - 1)
+            .unwrap_or(Limits::NONE);
+        assert_eq!(
+            (limits.room(0), limits.room(1), limits.room(G - 1)),
+            (G, G - 1, 1)
+        );
         assert!(limits.allow(G) && !limits.allow(G + 1));
         assert!(Limits::NONE.with_max_segment(0).is_none());
         assert!(Limits::NONE.with_boundary_mask(G).is_none());

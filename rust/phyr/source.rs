@@ -15,8 +15,8 @@ use super::{
     plan::Limits,
     types::{
         BadPhyr,
-        PhysAddr,
         Phyr, //
+        PhysAddr,
     },
 };
 use kernel::prelude::*;
@@ -161,7 +161,10 @@ mod tests {
     fn adjacent_pieces_join() {
         let none = Some(Limits::NONE);
         assert_eq!(segments(none, &[]), Some([]));
-        assert_eq!(segments(none, &[(0x1000, 512), (0x1200, 512)]), Some([(0x1000, 1024)]));
+        assert_eq!(
+            segments(none, &[(0x1000, 512), (0x1200, 512)]),
+            Some([(0x1000, 1024)])
+        );
         assert_eq!(
             segments(none, &[(0x1000, 512), (0x1201, 512)]),
             Some([(0x1000, 512), (0x1201, 512)])
@@ -178,7 +181,10 @@ mod tests {
             Some([(0, 1024), (1024, 1024)])
         );
         let boundary = Limits::NONE.with_boundary_mask(0xfff);
-        assert_eq!(segments(boundary, &[(0xe00, 0x400)]), Some([(0xe00, 0x200), (0x1000, 0x200)]));
+        assert_eq!(
+            segments(boundary, &[(0xe00, 0x400)]),
+            Some([(0xe00, 0x200), (0x1000, 0x200)])
+        );
     }
 
     #[test]
@@ -221,12 +227,16 @@ mod tests {
                 .iter()
                 .map(|&(addr, len)| Ok(Phyr::new(PhysAddr::from_raw(addr), len)?));
             let mut bytes = pieces.iter().flat_map(|&(addr, len)| {
-                (0..len as u64).step_by(512).map(move |offset| addr + offset)
+                (0..len as u64)
+                    .step_by(512)
+                    .map(move |offset| addr + offset)
             });
             let mut before: Option<Phyr> = None;
             for phyr in Segments::new(source, limits).flatten() {
                 let (addr, len) = (phyr.paddr().into_raw(), phyr.len() as u64);
-                let same = (addr..addr + len).step_by(512).all(|at| bytes.next() == Some(at));
+                let same = (addr..addr + len)
+                    .step_by(512)
+                    .all(|at| bytes.next() == Some(at));
                 let joinable = before.is_some_and(|before| {
                     before.end() == addr
                         && (before.len() as u64) < limits.room(before.paddr().into_raw())

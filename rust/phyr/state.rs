@@ -10,8 +10,8 @@
 use super::types::{
     DmaAddr,
     DmaVec,
-    PhysAddr,
     Phyr, //
+    PhysAddr,
 };
 use core::fmt;
 

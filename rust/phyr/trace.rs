@@ -109,7 +109,15 @@ pub(crate) fn map<S: Source>(
         unsafe { bindings::rust_do_trace_phyr_map(raw::device(dev), &counts) };
     }
     #[cfg(not(CONFIG_TRACEPOINTS))]
-    let _ = (dev, bio_vecs, phyrs, bytes, dma_vecs, iova_ranges, single_maps);
+    let _ = (
+        dev,
+        bio_vecs,
+        phyrs,
+        bytes,
+        dma_vecs,
+        iova_ranges,
+        single_maps,
+    );
 }
 
 /// Reports that a driver built `entries` descriptors for a command of `dev`.

@@ -274,13 +274,19 @@ mod tests {
         assert!(whole.is_ok_and(|whole| whole.split(10).is_none()));
         assert!(whole.is_ok_and(|whole| whole.split(11).is_none()));
         let parts = whole.ok().and_then(|whole| whole.split(9));
-        assert_eq!(parts.map(|(a, b)| (a.len(), b.len(), b.paddr().into_raw())), Some((9, 1, 0x1009)));
+        assert_eq!(
+            parts.map(|(a, b)| (a.len(), b.len(), b.paddr().into_raw())),
+            Some((9, 1, 0x1009))
+        );
     }
 
     #[test]
     fn join_takes_neighbours_only() {
         let join = |a: (u64, usize), b: (u64, usize)| {
-            phyr(a.0, a.1).ok()?.join(phyr(b.0, b.1).ok()?).map(Phyr::len)
+            phyr(a.0, a.1)
+                .ok()?
+                .join(phyr(b.0, b.1).ok()?)
+                .map(Phyr::len)
         };
         assert_eq!(join((0x1000, 16), (0x1010, 16)), Some(32));
         assert_eq!(join((0x1000, 16), (0x1011, 16)), None);

@@ -73,7 +73,10 @@ pub(crate) fn scattered(nr: usize) -> Result<KVVec<Page>> {
 /// Takes the page out of `pages` that is highest in physical memory.
 fn take_highest(pages: &mut KVVec<Page>) -> Result<Page> {
     let places = pages.iter().map(|page| page.as_ptr().addr());
-    let (at, _) = places.enumerate().max_by_key(|place| place.1).ok_or(EINVAL)?;
+    let (at, _) = places
+        .enumerate()
+        .max_by_key(|place| place.1)
+        .ok_or(EINVAL)?;
     pages.remove(at).map_err(|_| EINVAL)
 }
 

@@ -64,8 +64,11 @@ fn finish(mapper: &Mapper<'_>, batch: Batch<'_, Pages>) -> Result<KVVec<Pages>, 
     // Asked of the page table first, and compared with the memory when it is back.
     let mut seen = KVVec::new();
     for vec in &vecs {
-        seen.push(table::lookup(mapper.device(), vec.addr().into_raw()), GFP_KERNEL)
-            .map_err(|_| "no memory")?;
+        seen.push(
+            table::lookup(mapper.device(), vec.addr().into_raw()),
+            GFP_KERNEL,
+        )
+        .map_err(|_| "no memory")?;
     }
     let memory = mapping.unmap();
     table::check_gone(mapper, vecs.iter().copied())?;

@@ -42,7 +42,9 @@ mod tests {
             // Were the page free, one of these would be it.
             for _ in 0..64 {
                 let other = piece(0, PAGE_SIZE).map_err(|_| "no memory")?;
-                let at = phyr::memory::segments(&other, *mapper.limits()).flatten().next();
+                let at = phyr::memory::segments(&other, *mapper.limits())
+                    .flatten()
+                    .next();
                 if before.is_some() && at.map(|phyr| phyr.paddr().into_raw()) == before {
                     return Err("the page was given out again");
                 }

@@ -30,8 +30,8 @@ use phyr::{
     DmaVec,
     Limits,
     Mapper,
-    PhysAddr,
     Phyr,
+    PhysAddr,
     Slot, //
 };
 
@@ -93,7 +93,9 @@ fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Result<(), &'st
     let len = BUFFER;
     let mut bytes = KVVec::new();
     for n in 0..len {
-        bytes.push(pattern(at + n), GFP_KERNEL).map_err(|_| "no memory")?;
+        bytes
+            .push(pattern(at + n), GFP_KERNEL)
+            .map_err(|_| "no memory")?;
     }
 
     let mut source = buffer(8).map_err(|_| "no memory")?;
@@ -102,14 +104,19 @@ fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Result<(), &'st
         .map(source, DataDirection::ToDevice, GFP_KERNEL)
         .map_err(|_| "not mapped")?;
     let mut target = mapper
-        .map(buffer(8).map_err(|_| "no memory")?, DataDirection::FromDevice, GFP_KERNEL)
+        .map(
+            buffer(8).map_err(|_| "no memory")?,
+            DataDirection::FromDevice,
+            GFP_KERNEL,
+        )
         .map_err(|_| "not mapped")?;
 
     // As a driver does: a transfer a range, where there are several.
     transfer(source.dma_vecs(), target.dma_vecs(), at, len, engine)?;
 
     let mut seen = KVVec::new();
-    seen.extend_with(len, 0u8, GFP_KERNEL).map_err(|_| "no memory")?;
+    seen.extend_with(len, 0u8, GFP_KERNEL)
+        .map_err(|_| "no memory")?;
     target.cpu().read(at, &mut seen).map_err(|_| "not read")?;
     if seen[..] != bytes[..] {
         return Err("the device did not carry the bytes");
@@ -138,8 +145,12 @@ fn transfer(
         let (source, start) = find(&mut from.clone(), at).ok_or("not that long")?;
         let (target, to) = find(&mut to.clone(), at).ok_or("not that long")?;
         let step = len.min(source.len() - start).min(target.len() - to);
-        engine.read(source, start, step).map_err(|_| "the device did not read")?;
-        engine.write(target, to, step).map_err(|_| "the device did not write")?;
+        engine
+            .read(source, start, step)
+            .map_err(|_| "the device did not read")?;
+        engine
+            .write(target, to, step)
+            .map_err(|_| "the device did not write")?;
         at += step;
         len -= step;
     }
@@ -152,8 +163,14 @@ mod tests {
 
     #[test]
     fn one_page_is_one_range() {
-        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &[(0, 4096)])), Ok(()));
-        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &[(100, 1)])), Ok(()));
+        assert_eq!(
+            with_device(|_, mapper| round_pieces(mapper, &[(0, 4096)])),
+            Ok(())
+        );
+        assert_eq!(
+            with_device(|_, mapper| round_pieces(mapper, &[(100, 1)])),
+            Ok(())
+        );
     }
 
     #[test]
@@ -173,13 +190,19 @@ mod tests {
     fn a_gap_costs_one_range_more() {
         let page = (0, PAGE_SIZE);
         let shape = [page, page, (0, 512), page, page];
-        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &shape)), Ok(()));
+        assert_eq!(
+            with_device(|_, mapper| round_pieces(mapper, &shape)),
+            Ok(())
+        );
     }
 
     #[test]
     fn pieces_within_pages() {
         let shape = [(512, 1024), (0, 4096), (1, 1), (4095, 1), (8, 4088)];
-        assert_eq!(with_device(|_, mapper| round_pieces(mapper, &shape)), Ok(()));
+        assert_eq!(
+            with_device(|_, mapper| round_pieces(mapper, &shape)),
+            Ok(())
+        );
     }
 
     #[test]
@@ -187,7 +210,9 @@ mod tests {
         let result = with_device(|_, mapper| {
             let mut state = 0x6564_7521u64;
             let mut below = |limit: usize| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 // CAST: reduced to less than `limit`.
                 (state >> 33) as usize % limit
             };
@@ -222,7 +247,11 @@ mod tests {
     #[test]
     fn bad_input_has_an_error_of_its_own() {
         let result = with_device(|_, mapper| {
-            let none = mapper.map(buffer(2).map_err(|_| "no memory")?, DataDirection::None, GFP_KERNEL);
+            let none = mapper.map(
+                buffer(2).map_err(|_| "no memory")?,
+                DataDirection::None,
+                GFP_KERNEL,
+            );
             if !matches!(none, Err(e) if e == EINVAL) {
                 return Err("no direction: not EINVAL");
             }
@@ -235,7 +264,11 @@ mod tests {
             // SAFETY: it fails, which is what is tested; were it to succeed, the memory is only
             // freed at the end of the module's test and the device told of nothing.
             let full = unsafe {
-                mapper.map_into(segments(&memory, Limits::NONE), DataDirection::ToDevice, &mut slots)
+                mapper.map_into(
+                    segments(&memory, Limits::NONE),
+                    DataDirection::ToDevice,
+                    &mut slots,
+                )
             };
             if !matches!(full, Err(e) if e == E2BIG) {
                 return Err("too many segments: not E2BIG");
@@ -249,7 +282,9 @@ mod tests {
     fn a_segment_over_the_limit_is_refused() {
         let result = with_device(|pdev, _| {
             // CAST: a page.
-            let limits = Limits::NONE.with_max_segment(PAGE_SIZE as u64).ok_or("no limit")?;
+            let limits = Limits::NONE
+                .with_max_segment(PAGE_SIZE as u64)
+                .ok_or("no limit")?;
             let mapper = Mapper::new(pdev.as_ref(), limits).map_err(|_| "no mapper")?;
             let phyr = Phyr::new(PhysAddr::from_raw(0x10_0000), PAGE_SIZE + 1);
             let source = core::iter::once(phyr.map_err(|_| EINVAL));

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How several phyrs are mapped: the strategies of [`scatter`](super::scatter), one function each.
+//!
+//! All work in place on the slots: phyrs go in, DMA ranges come out, and no slot is written before
+//! its phyr has been read.
+
+use super::{
+    mapper::Mapper,
+    ops::{
+        self,
+        IovaRange, //
+    },
+    plan::{
+        Packed,
+        Place,
+        Plan,
+        Planner, //
+    },
+    scatter::dir_to_byte,
+    state::{
+        Kind,
+        Slot,
+        State, //
+    },
+    types::{
+        Granule,
+        Phyr, //
+    }, //
+};
+use core::cell::Cell;
+use kernel::{
+    dma::DataDirection,
+    prelude::*, //
+};
+
+impl Mapper<'_> {
+    /// Maps the phyrs in `slots`, which are two or more, and leaves DMA ranges in them.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`]; `dir` is not [`DataDirection::None`]; `plan` is the plan of
+    /// these phyrs.
+    pub(crate) unsafe fn map_slots(
+        &self,
+        slots: &mut [Slot],
+        plan: Option<Plan>,
+        dir: DataDirection,
+    ) -> Result<State> {
+        let slots = Cell::from_mut(slots).as_slice_of_cells();
+        let (Some(granule), Some(plan)) = (self.granule(), plan) else {
+            // SAFETY: by the requirements of this function.
+            return unsafe { self.map_each(slots, dir) };
+        };
+
+        let joined = match plan.packed {
+            _ if plan.runs == 1 => {
+                // SAFETY: by the requirements of this function; the plan says one run.
+                unsafe { self.map_joined(slots, plan.bytes, dir) }
+            }
+            Some(packed) if self.packs() => {
+                // SAFETY: by the requirements of this function; the plan is of these phyrs.
+                unsafe { self.map_packed(granule, slots, packed, dir) }
+            }
+            _ => {
+                // SAFETY: by the requirements of this function.
+                return unsafe { self.map_runs(granule, slots, dir) };
+            }
+        }?;
+        match joined {
+            Some(state) => Ok(state),
+            // The phyrs are still in the slots: nothing was written.
+            // SAFETY: as above.
+            None => unsafe { self.map_each(slots, dir) },
+        }
+    }
+
+    /// One `dma_map_phys()` a phyr.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`].
+    unsafe fn map_each(&self, slots: &[Cell<Slot>], dir: DataDirection) -> Result<State> {
+        let mut done = Singles::new(self, slots, dir);
+        for slot in slots {
+            // SAFETY: by the requirements of this function, the slot holds a phyr to be mapped.
+            unsafe { done.map(slot.get()) }?;
+        }
+        Ok(done.close())
+    }
+
+    /// One IOVA range for one run. Returns `None` where there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`]; the phyrs are one run of `bytes` bytes.
+    unsafe fn map_joined(
+        &self,
+        slots: &[Cell<Slot>],
+        bytes: u64,
+        dir: DataDirection,
+    ) -> Result<Option<State>> {
+        // SAFETY: by the requirements of this function.
+        let range = unsafe { self.link_run(slots, bytes, dir) }?;
+
+        Ok(range.map(|range| {
+            let (addr, size) = range.close();
+            // SAFETY: this range is linked with all of its bytes.
+            unsafe {
+                State::new(
+                    Kind::Joined,
+                    Slot::iova(addr, size),
+                    1,
+                    dir_to_byte(dir),
+                    true,
+                )
+            }
+        }))
+    }
+
+    /// Links the phyrs of one run in a range of their own.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_joined`].
+    #[inline]
+    unsafe fn link_run(
+        &self,
+        run: &[Cell<Slot>],
+        bytes: u64,
+        dir: DataDirection,
+    ) -> Result<Option<IovaRange<'_>>> {
+        let first = run.first().ok_or(EINVAL)?.get().phyr_addr().into_raw();
+        let bytes = usize::try_from(bytes)?;
+        let Some(mut range) = IovaRange::try_alloc(self.device(), first, bytes, dir) else {
+            return Ok(None);
+        };
+        for slot in run {
+            let slot = slot.get();
+            // SAFETY: the memory is the caller's promise; the range is for just these phyrs, and
+            // the phyrs of a run join at granules.
+            // CAST: the length came from a `usize`.
+            unsafe { range.link(slot.phyr_addr().into_raw(), slot.len() as usize) }?;
+        }
+        range.sync()?;
+        Ok(Some(range))
+    }
+
+    /// One IOVA range for all runs. Returns `None` where there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`]; `packed` is the allocation that was planned for the phyrs;
+    /// [`Mapper::packs`] holds.
+    unsafe fn map_packed(
+        &self,
+        granule: Granule,
+        slots: &[Cell<Slot>],
+        packed: Packed,
+        dir: DataDirection,
+    ) -> Result<Option<State>> {
+        let len = usize::try_from(packed.len)?;
+        let Some(mut range) = IovaRange::try_alloc(self.device(), 0, len, dir) else {
+            return Ok(None);
+        };
+        for slot in slots {
+            let slot = slot.get();
+            let paddr = slot.phyr_addr().into_raw();
+            let start = granule.align_down(paddr);
+            let end = granule.align_up(paddr + slot.len()).ok_or(EOVERFLOW)?;
+
+            // SAFETY: the memory is the caller's promise, the rest of its granules comes with it
+            // as `Mapper::packs` explains; the plan counted whole granules; all is aligned.
+            // CAST: not longer than `len`, which is a `usize`.
+            unsafe { range.link(start, (end - start) as usize) }?;
+        }
+        range.sync()?;
+
+        let nr = write_packed(Planner::new(granule, *self.limits()), slots, range.addr())?;
+        let (addr, size) = range.close();
+        // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in `slots`.
+        Ok(Some(unsafe {
+            State::new(
+                Kind::Packed,
+                Slot::iova(addr, size),
+                nr,
+                dir_to_byte(dir),
+                true,
+            )
+        }))
+    }
+
+    /// An IOVA range a run, `dma_map_phys()` for a run of one phyr.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_slots`].
+    unsafe fn map_runs(
+        &self,
+        granule: Granule,
+        slots: &[Cell<Slot>],
+        dir: DataDirection,
+    ) -> Result<State> {
+        let mut done = Singles::new(self, slots, dir);
+        let mut rest = slots;
+
+        while let Some((nr, bytes)) = self.next_run(granule, rest)? {
+            let (run, behind) = rest.split_at_checked(nr).ok_or(EINVAL)?;
+            rest = behind;
+
+            if nr > 1 {
+                // SAFETY: by the requirements of this function; `next_run` found a run.
+                if let Some(range) = unsafe { self.link_run(run, bytes, dir) }? {
+                    done.add(range);
+                    continue;
+                }
+            }
+            for slot in run {
+                // SAFETY: by the requirements of this function.
+                unsafe { done.map(slot.get()) }?;
+            }
+        }
+        Ok(done.close())
+    }
+
+    /// Number of phyrs and bytes in the run with which `slots` begin.
+    fn next_run(&self, granule: Granule, slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
+        let mut planner = Planner::new(granule, *self.limits());
+        let mut bytes = 0;
+
+        for (nr, slot) in slots.iter().enumerate() {
+            let slot = slot.get();
+            // CAST: the length came from a `usize`.
+            let phyr = Phyr::new(slot.phyr_addr(), slot.len() as usize)?;
+            if planner.push(phyr)? == Place::Begins && nr != 0 {
+                return Ok(Some((nr, bytes)));
+            }
+            bytes += slot.len();
+        }
+        Ok((!slots.is_empty()).then_some((slots.len(), bytes)))
+    }
+}
+
+/// Turns the phyrs in `slots` into the ranges that they have in a packed allocation at `base`, one
+/// a run, and returns how many these are.
+fn write_packed(mut planner: Planner, slots: &[Cell<Slot>], base: u64) -> Result<u32> {
+    let mut out = slots.iter();
+    let mut run = None;
+    let mut nr = 0;
+
+    for slot in slots {
+        let slot = slot.get();
+        // CAST: the length came from a `usize`.
+        let phyr = Phyr::new(slot.phyr_addr(), slot.len() as usize)?;
+        if planner.push(phyr)? == Place::Begins {
+            run = out.next();
+            nr += 1;
+        }
+        // No slot is written before its phyr has been read: a run has a phyr at the least.
+        if let Some(run) = run {
+            let (start, len) = planner.last_run();
+            run.set(Slot::single(base + start, len));
+        }
+    }
+    Ok(nr)
+}
+
+/// Ranges that are mapped one by one; unmaps them when dropped.
+///
+/// # Invariants
+///
+/// The first `nr` slots hold ranges that are mapped for `dir`.
+struct Singles<'a> {
+    mapper: &'a Mapper<'a>,
+    slots: &'a [Cell<Slot>],
+    out: core::slice::Iter<'a, Cell<Slot>>,
+    nr: u32,
+    dir: DataDirection,
+}
+
+impl<'a> Singles<'a> {
+    #[inline]
+    fn new(mapper: &'a Mapper<'a>, slots: &'a [Cell<Slot>], dir: DataDirection) -> Self {
+        // INVARIANT: there are none yet.
+        Self {
+            mapper,
+            slots,
+            out: slots.iter(),
+            nr: 0,
+            dir,
+        }
+    }
+
+    /// Maps the phyr in `slot`.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`ops::map_phys`].
+    #[inline]
+    unsafe fn map(&mut self, slot: Slot) -> Result {
+        let dev = self.mapper.device();
+        let paddr = slot.phyr_addr().into_raw();
+
+        // CAST: the length came from a `usize`.
+        // SAFETY: by the requirements of this function.
+        let addr = unsafe { ops::map_phys(dev, paddr, slot.len() as usize, self.dir) };
+        self.put(Slot::single(addr.ok_or(ENOMEM)?, slot.len()));
+        Ok(())
+    }
+
+    /// Adds a range that is linked whole.
+    fn add(&mut self, range: IovaRange<'_>) {
+        let (addr, size) = range.close();
+        self.put(Slot::iova(addr, size));
+    }
+
+    #[inline]
+    fn put(&mut self, range: Slot) {
+        // A range a phyr at the most, so there is always a slot.
+        if let Some(out) = self.out.next() {
+            out.set(range);
+            // INVARIANT: the slot behind the last was just filled.
+            self.nr += 1;
+        }
+    }
+
+    /// Hands the ranges over to a state.
+    #[inline]
+    fn close(self) -> State {
+        let dev = self.mapper.device();
+        let unmap = self.mapper.granule().is_some() || ops::need_unmap(dev);
+        let (nr, dir) = (self.nr, dir_to_byte(self.dir));
+
+        core::mem::forget(self);
+        // SAFETY: by the type invariant; nobody unmaps these ranges but the owner of the state.
+        unsafe { State::new(Kind::Each, Slot::EMPTY, nr, dir, unmap) }
+    }
+}
+
+impl Drop for Singles<'_> {
+    fn drop(&mut self) {
+        // CAST: a `usize` has at least 32 bits.
+        for slot in self.slots.iter().take(self.nr as usize) {
+            // SAFETY: by the type invariant; the device never learned of the range.
+            unsafe { self.mapper.unmap_slot(slot.get(), self.dir) };
+        }
+    }
+}
