@@ -27,6 +27,9 @@ else
 modules:
 	@scripts/modules $(or $(KERNEL),base)
 
+modules_install:
+	$(error modules_install needs KDIR=, the tree to install for)
+
 clean:
 	@scripts/modules $(or $(KERNEL),base) clean
 endif

@@ -8,7 +8,7 @@ set -euo pipefail
 
 top=$(realpath "${BASH_SOURCE[0]%/*}/../..")
 cache=$(realpath -m "${PHYR_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/phyr}")
-vm=$top/scripts/vm
+export vm=$top/scripts/vm
 work=$(mktemp -d "$cache/tmp/host.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
