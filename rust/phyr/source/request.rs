@@ -187,3 +187,173 @@ impl RequestPhyrs {
         unsafe { RequestPieces::new(rq) }.count()
     }
 }
+
+#[cfg(CONFIG_KUNIT)]
+#[kunit_tests(phyr_source_request)]
+mod tests {
+    use super::*;
+    use crate::bindings::phyr_helper_page_to_phys;
+    use core::ptr;
+    use kernel::{
+        page::Page,
+        types::Opaque, //
+    };
+
+    /// A request of two bios with two bio_vecs each, in four pages of memory, as far as this file
+    /// looks at one.
+    struct Fake {
+        rq: bindings::request,
+        queue: KBox<Opaque<bindings::request_queue>>,
+        bios: [bindings::bio; 2],
+        vecs: [bindings::bio_vec; 4],
+        pages: [Page; 4],
+    }
+
+    impl Fake {
+        /// The bio_vecs are `(offset, length)` in the four pages.
+        fn new(vecs: [(u32, u32); 4]) -> Result<KBox<Self>> {
+            let page = || Page::alloc_page(GFP_KERNEL);
+            let mut this = KBox::new(
+                Self {
+                    rq: pin_init::zeroed(),
+                    queue: KBox::zeroed(GFP_KERNEL)?,
+                    bios: pin_init::zeroed(),
+                    vecs: pin_init::zeroed(),
+                    pages: [page()?, page()?, page()?, page()?],
+                },
+                GFP_KERNEL,
+            )?;
+            let queue = this.queue.get();
+            // SAFETY: the queue is this test's own memory.
+            unsafe {
+                (*queue).limits.max_segment_size = u32::MAX;
+                (*queue).limits.seg_boundary_mask = usize::MAX;
+            }
+            for (nr, (offset, len)) in vecs.into_iter().enumerate() {
+                this.vecs[nr] = bindings::bio_vec {
+                    bv_page: this.pages[nr].as_ptr(),
+                    bv_len: len,
+                    bv_offset: offset,
+                };
+                this.bios[nr / 2].bi_iter.bi_size += len;
+            }
+            this.bios[0].bi_io_vec = &raw mut this.vecs[0];
+            this.bios[1].bi_io_vec = &raw mut this.vecs[2];
+            this.bios[0].bi_next = &raw mut this.bios[1];
+            this.rq.bio = &raw mut this.bios[0];
+            this.rq.q = queue;
+            Ok(this)
+        }
+
+        /// The phyrs as `(page, offset in it, length)`.
+        fn phyrs<const N: usize>(&self) -> Option<[(usize, u64, usize); N]> {
+            // SAFETY: the request is this test's own, and as a request of the block layer in all
+            // that is read of it.
+            let mut phyrs = unsafe { RequestPhyrs::of_request(&self.rq) };
+            let mut out = [(0, 0, 0); N];
+            for out in &mut out {
+                let phyr = phyrs.next()?.ok()?;
+                let addr = phyr.paddr().into_raw();
+                let (nr, start) = self.pages.iter().enumerate().find_map(|(nr, page)| {
+                    // SAFETY: the page is valid.
+                    let start = unsafe { phyr_helper_page_to_phys(page.as_ptr()) };
+                    (start..start + 4096).contains(&addr).then_some((nr, start))
+                })?;
+                *out = (nr, addr - start, phyr.len());
+            }
+            phyrs.next().is_none().then_some(out)
+        }
+
+        fn bio_vecs(&self) -> u32 {
+            // SAFETY: as above.
+            unsafe { RequestPhyrs::count_bio_vecs(&self.rq) }
+        }
+    }
+
+    /// Lengths that never touch the next page, so that nothing joins by chance.
+    const VECS: [(u32, u32); 4] = [(0, 512), (512, 1024), (0, 2048), (1024, 512)];
+
+    #[test]
+    fn all_bios_of_a_request() {
+        let fake = Fake::new(VECS);
+        let all = [(0, 0, 512), (1, 512, 1024), (2, 0, 2048), (3, 1024, 512)];
+        assert_eq!(fake.as_ref().ok().and_then(|fake| fake.phyrs()), Some(all));
+        assert_eq!(fake.map(|fake| fake.bio_vecs()), Ok(4));
+    }
+
+    #[test]
+    fn a_partly_advanced_iterator() {
+        let mut left = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            // The first bio has one bio_vec and half of the second behind it.
+            fake.bios[0].bi_iter.bi_idx = 1;
+            fake.bios[0].bi_iter.bi_offset = 512;
+            fake.bios[0].bi_iter.bi_size = 512;
+            left = fake.phyrs();
+        }
+        assert_eq!(left, Some([(1, 1024, 512), (2, 0, 2048), (3, 1024, 512)]));
+    }
+
+    #[test]
+    fn an_iterator_that_ends_early() {
+        let mut left = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            fake.bios[1].bi_iter.bi_size = 100;
+            fake.bios[0].bi_iter.bi_size = 512 + 7;
+            left = fake.phyrs();
+        }
+        assert_eq!(left, Some([(0, 0, 512), (1, 512, 7), (2, 0, 100)]));
+    }
+
+    #[test]
+    fn neighbours_join_across_bios() {
+        let mut joined = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            // All in the first page, one behind the other.
+            let page = fake.pages[0].as_ptr();
+            for (nr, vec) in fake.vecs.iter_mut().enumerate() {
+                vec.bv_page = page;
+                vec.bv_len = 512;
+                // CAST: at most 4.
+                vec.bv_offset = 512 * nr as u32;
+            }
+            fake.bios[0].bi_iter.bi_size = 1024;
+            fake.bios[1].bi_iter.bi_size = 1024;
+            joined = fake.phyrs();
+        }
+        assert_eq!(joined, Some([(0, 0, 2048)]));
+    }
+
+    #[test]
+    fn the_limits_of_the_queue_cut() {
+        let mut cut = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            fake.rq.bio = &raw mut fake.bios[1];
+            // SAFETY: the queue is this test's own memory.
+            unsafe { (*fake.queue.get()).limits.max_segment_size = 1536 };
+            cut = fake.phyrs();
+        }
+        assert_eq!(cut, Some([(2, 0, 1536), (2, 1536, 512), (3, 1024, 512)]));
+    }
+
+    #[test]
+    fn a_special_payload_instead_of_the_bios() {
+        let mut special = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            fake.rq.rq_flags = 1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD;
+            fake.rq.__bindgen_anon_3.special_vec = fake.vecs[1];
+            special = fake.phyrs();
+        }
+        assert_eq!(special, Some([(1, 512, 1024)]));
+    }
+
+    #[test]
+    fn a_flush_has_nothing() {
+        let mut none = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            fake.rq.bio = ptr::null_mut();
+            none = fake.phyrs();
+        }
+        assert_eq!(none, Some([]));
+    }
+}
