@@ -119,6 +119,8 @@ pub(crate) struct Layout {
     /// Ranges of the largest transfer.
     pub(crate) max_segments: u16,
     pub(crate) format: Format,
+    /// Make PRP lists chain, for tests.
+    pub(crate) chain: bool,
 }
 
 impl Layout {
@@ -172,7 +174,7 @@ impl<'bound> IoQueue<'bound> {
         let sq = Sq::new(dev, bar.clone(), entries, sq_doorbell(qid, stride))?;
         let cq = Cq::new(dev, bar.clone(), entries, cq_doorbell(qid, stride))?;
         let depth = usize::from(layout.depth());
-        let slots = Slots::new(dev, depth, layout.slot_words(), PAGE_SIZE)?;
+        let slots = Slots::new(dev, depth, layout.slot_words(), PAGE_SIZE, layout.chain)?;
 
         Arc::pin_init(
             pin_init!(Self {

@@ -70,8 +70,9 @@ use phyr_blk::{
 /// list of 4 MiB, at 12 KiB for each command of each queue, is about what is decent to reserve.
 const MAX_TRANSFER: usize = 4 << 20;
 
-/// The most segments of a request: an SGL of one page, as in the C driver.
-const MAX_SEGMENTS: usize = PAGE_SIZE / 16;
+/// The most segments of a request that may go by SGL: a list of one page, as in the C driver. To
+/// PRPs it does not matter how many segments there are.
+const MAX_SGL_SEGMENTS: usize = PAGE_SIZE / 16;
 
 /// The longest DMA range: what an SGL descriptor can say, in whole pages.
 const MAX_RANGE: u64 = (u32::MAX as u64 + 1) - PAGE_SIZE as u64;
@@ -180,13 +181,21 @@ fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Layo
         _ => Format::Either,
     };
 
+    // One more for an offset in the first page.
+    let pages = max_transfer / PAGE_SIZE + 1;
+    let max_segments = match format {
+        Format::Prp => pages,
+        _ => pages.min(MAX_SGL_SEGMENTS),
+    };
+
     Layout {
         // CAST: 4096 at most. Two entries are the least that a queue can have.
         entries: depth.clamp(2, 4096).min(caps.max_entries) as u16,
         max_transfer,
-        // CAST: `MAX_SEGMENTS` fits. One more for an offset in the first page.
-        max_segments: (max_transfer / PAGE_SIZE + 1).min(MAX_SEGMENTS) as u16,
+        // CAST: `MAX_TRANSFER` has 1025 pages.
+        max_segments: max_segments as u16,
         format,
+        chain: module_parameters::test_chain.value(),
     }
 }
 
@@ -323,8 +332,8 @@ fn describe(namespace: &Namespace, identity: &Identity, layout: Layout) -> DiskB
         disk = disk.virt_boundary_mask(PAGE_SIZE - 1);
     }
     if identity.has_discard {
-        // One range per command, of a 32-bit number of blocks.
-        disk = disk.discard(u32::MAX >> 9 << (namespace.shift - 9), 1, block);
+        // One range per command, and a request of less than 4 GiB.
+        disk = disk.discard(u32::MAX >> 9, 1, block);
     }
     if identity.has_write_zeroes {
         // 16 bits of blocks, and no longer than a write: it may take as long.

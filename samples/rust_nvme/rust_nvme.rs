@@ -39,7 +39,7 @@
 //! All of it is allocated at probe. A queue pair takes, for each of `io_queue_depth` commands, 80
 //! bytes of rings, a descriptor slot (4 KiB for transfers of up to 512 KiB, 12 KiB at most) and the
 //! mapper's state of 16 bytes for each segment that a request can have (129 for 512 KiB, 256 at
-//! most): 0.8 MiB at a depth of 128 for a controller that transfers 512 KiB at once.
+//! most, or 1025 without SGLs): 0.8 MiB at a depth of 128 for a controller that transfers 512 KiB at once.
 
 use kernel::{
     device::Core,
@@ -117,6 +117,10 @@ kernel::module_pci_driver! {
         io_timeout: u32 {
             default: 30,
             description: "Seconds until a request that is not answered resets the controller (30)",
+        },
+        test_chain: bool {
+            default: false,
+            description: "For tests: let PRP lists that would fit in a page chain (N)",
         },
     },
 }

@@ -30,21 +30,16 @@ const CHUNK: usize = 64 << 10;
 pub(crate) struct Slots {
     chunks: KVec<Coherent<[u64]>>,
     per_chunk: usize,
+    /// Words of a slot, and how many of them at its start are not used.
     words: usize,
+    skip: usize,
 }
 
 impl Slots {
-    /// Bytes of a slot of at least `words`, for a controller page of `page` bytes.
-    pub(crate) fn slot_bytes(words: usize, page: usize) -> usize {
-        let bytes = (words * WORD).max(2 * WORD);
-        if bytes < page {
-            bytes.next_power_of_two()
-        } else {
-            bytes.next_multiple_of(page)
-        }
-    }
-
-    /// Allocates `count` slots of at least `words` each.
+    /// Allocates `count` slots of at least `words` each, for a controller page of `page` bytes.
+    ///
+    /// With `chain` all of a slot but two words lies in another page than its start, so that PRP
+    /// lists that would fit in a page chain: for tests.
     ///
     /// # Errors
     ///
@@ -54,13 +49,21 @@ impl Slots {
         count: usize,
         words: usize,
         page: usize,
+        chain: bool,
     ) -> Result<Self> {
-        let bytes = Self::slot_bytes(words, page);
+        let skip = if chain { page / WORD - 2 } else { 0 };
+        // One more for the chain pointer. A dataset management range has two.
+        let bytes = match words.max(2) * WORD {
+            bytes if chain => (bytes + WORD * (skip + 1)).next_multiple_of(page),
+            bytes if bytes < page => bytes.next_power_of_two(),
+            bytes => bytes.next_multiple_of(page),
+        };
         let per_chunk = (CHUNK / bytes).clamp(1, count.max(1));
         let words = bytes / WORD;
-        let mut chunks = KVec::with_capacity(count.div_ceil(per_chunk), GFP_KERNEL)?;
+        let nr_chunks = count.div_ceil(per_chunk);
+        let mut chunks = KVec::with_capacity(nr_chunks, GFP_KERNEL)?;
 
-        for _ in 0..count.div_ceil(per_chunk) {
+        for _ in 0..nr_chunks {
             chunks.push(
                 Coherent::zeroed_slice(dev, per_chunk * words, GFP_KERNEL)?,
                 GFP_KERNEL,
@@ -70,6 +73,7 @@ impl Slots {
             chunks,
             per_chunk,
             words,
+            skip,
         })
     }
 
@@ -78,8 +82,9 @@ impl Slots {
         let tag = usize::from(tag);
         Some(Slot {
             chunk: self.chunks.get(tag / self.per_chunk)?,
-            first: tag % self.per_chunk * self.words,
-            words: self.words,
+            // INVARIANT: A chunk has `per_chunk` times `words` words.
+            first: tag % self.per_chunk * self.words + self.skip,
+            words: self.words - self.skip,
         })
     }
 }
