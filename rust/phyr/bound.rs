@@ -11,7 +11,6 @@
 
 use core::{
     marker::PhantomData,
-    ops::Deref,
     ptr::NonNull, //
 };
 use kernel::{
@@ -25,11 +24,10 @@ use kernel::{
 
 /// A value that is dropped at the latest when the driver is unbound from its device.
 ///
-/// # Invariants
-///
-/// `value` points at a value that `_entry` owns and drops.
+/// The value cannot be got at. A reference to it could be taken out of a leaked `Guarded` and live
+/// for `'bound`, in something that is torn down after the value is. What others need of the value
+/// belongs in an [`Arc`](kernel::sync::Arc) of which the value holds a share.
 pub struct Guarded<'bound, T> {
-    value: NonNull<T>,
     _entry: Devres<Erased>,
     /// The value may hold what lives for `'bound`: it must neither be sent to a longer nor taken
     /// for a shorter life.
@@ -39,8 +37,8 @@ pub struct Guarded<'bound, T> {
 // SAFETY: a `Guarded` owns a `T`; `Devres` may be sent.
 unsafe impl<T: Send> Send for Guarded<'_, T> {}
 
-// SAFETY: all that a shared reference gives is a shared reference to the value.
-unsafe impl<T: Sync> Sync for Guarded<'_, T> {}
+// SAFETY: nothing can be done with a shared reference.
+unsafe impl<T> Sync for Guarded<'_, T> {}
 
 impl<'bound, T: Send + 'bound> Guarded<'bound, T> {
     /// Ties `value` to the binding of `dev`.
@@ -52,31 +50,17 @@ impl<'bound, T: Send + 'bound> Guarded<'bound, T> {
     ///
     /// - `ENOMEM`: no memory; the value has been dropped.
     pub fn new(dev: &'bound Device<Bound>, value: T) -> Result<Self> {
-        let value = NonNull::from(KBox::leak(KBox::new(value, GFP_KERNEL)?));
-
-        // INVARIANT: the box was just leaked, to be owned by the entry, which `Devres` drops even
+        // INVARIANT: the box is leaked here, to be owned by this value, which `Devres` drops even
         // where it cannot be registered.
+        let erased = Erased {
+            value: NonNull::from(KBox::leak(KBox::new(value, GFP_KERNEL)?)).cast(),
+            drop: drop_box::<T>,
+        };
+
         Ok(Self {
-            value,
-            _entry: Devres::new(
-                dev,
-                Ok::<_, Error>(Erased {
-                    value: value.cast(),
-                    drop: drop_box::<T>,
-                }),
-            )?,
+            _entry: Devres::new(dev, Ok::<_, Error>(erased))?,
             _p: PhantomData,
         })
-    }
-}
-
-impl<T> Deref for Guarded<'_, T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: the entry drops the value when it is dropped, or after `'bound`; this is before.
-        unsafe { self.value.as_ref() }
     }
 }
 

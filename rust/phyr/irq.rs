@@ -94,36 +94,25 @@ impl<'bound> Vectors<'bound> {
             Registration::new(request, Flags::TRIGGER_NONE, name, Ok::<_, Error>(handler))
         };
         let registered = Registered {
-            irq: KBox::pin_init(init, GFP_KERNEL)?,
+            _irq: KBox::pin_init(init, GFP_KERNEL)?,
             _vectors: vectors,
         };
-        Ok(Irq(Guarded::new(self.pdev.as_ref(), registered)?))
+        Ok(Irq {
+            _registered: Guarded::new(self.pdev.as_ref(), registered)?,
+        })
     }
 }
 
 /// A handler and the vectors that one of them is of. The order of the fields is the order of the
 /// drops: the handler must be gone when the vectors are freed.
 struct Registered<'bound, H: Handler> {
-    irq: Pin<KBox<Registration<'bound, H>>>,
+    _irq: Pin<KBox<Registration<'bound, H>>>,
     _vectors: Arc<IrqVectorRegistration<'bound>>,
 }
 
 /// A registered interrupt handler, see [`Vectors::request`].
 ///
 /// Dropping it waits for a running handler to end.
-pub struct Irq<'bound, H: Handler + Send>(Guarded<'bound, Registered<'bound, H>>);
-
-impl<H: Handler + Send> Irq<'_, H> {
-    /// The handler.
-    #[inline]
-    pub fn handler(&self) -> &H {
-        self.0.irq.handler()
-    }
-
-    /// Waits for a handler that is running on another CPU.
-    ///
-    /// Context: process context, may sleep.
-    pub fn synchronize(&self) {
-        self.0.irq.synchronize();
-    }
+pub struct Irq<'bound, H: Handler + Send> {
+    _registered: Guarded<'bound, Registered<'bound, H>>,
 }
