@@ -34,50 +34,57 @@ use kernel::{
 };
 use phyr::bound::Guarded;
 
-/// A `struct gendisk` that was allocated, and maybe added.
-///
-/// # Invariants
-///
-/// - `raw` is a gendisk from `__blk_mq_alloc_disk`, of which this is the owner.
-/// - `added` tells whether `device_add_disk` succeeded on it.
-struct Gendisk {
-    raw: NonNull<bindings::gendisk>,
-    added: bool,
-}
-
-impl Drop for Gendisk {
-    fn drop(&mut self) {
-        let raw = self.raw.as_ptr();
-        if self.added {
-            // SAFETY: by the type invariants the disk was added, and is taken away only here.
-            unsafe { bindings::del_gendisk(raw) };
-        }
-        // SAFETY: by the type invariants `self` owns the reference that the allocation gave.
-        unsafe { bindings::put_disk(raw) };
-    }
-}
-
-/// All that a disk needs. The order of the fields is that of the teardown.
+/// A disk and all that it needs. The order of the fields is that of the teardown.
 ///
 /// # Invariants
 ///
 /// - `gendisk`'s queue belongs to `tag_set`, and its `queuedata` points to the content of `data`.
 struct Live<'bound, T: Operations> {
-    /// When this is dropped no callback of the driver runs any more: `del_gendisk` waits until each
-    /// request has ended, then stops timers and work for good and leaves the queue frozen. (Where
-    /// the disk was never added, `put_disk` does so.)
     gendisk: Gendisk,
     data: KBox<T::DiskData<'bound>>,
     tag_set: Arc<TagSet<'bound, T>>,
 }
 
-// SAFETY: the gendisk can be deleted by any thread; the data is `Send`, and the tag set `Send` and
-// `Sync`.
+// SAFETY: a gendisk belongs to no thread; the data is `Send`, and the tag set `Send` and `Sync`.
 unsafe impl<T: Operations> Send for Live<'_, T> {}
 
 // SAFETY: the methods on a shared gendisk have locks in the block layer; the data is `Sync`, and so
 // is the tag set.
 unsafe impl<T: Operations> Sync for Live<'_, T> {}
+
+/// The reference to a `struct gendisk` that its allocation gave.
+///
+/// # Invariants
+///
+/// The gendisk comes from `__blk_mq_alloc_disk`, and this owns the reference.
+struct Gendisk(NonNull<bindings::gendisk>);
+
+impl Drop for Gendisk {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariants. A disk that was added has been deleted before, as
+        // [`Added`] holds `Live`. One that was not has its queue torn down here.
+        unsafe { bindings::put_disk(self.0.as_ptr()) };
+    }
+}
+
+/// A disk that is there for the world.
+///
+/// This is what has to end before the device unbinds. When it has, no callback of the driver runs any
+/// more: `del_gendisk` waits until each request has ended, then stops timers and work for good and
+/// leaves the queue frozen. The memory stays with who else holds `Live`: a [`Disk`] that was leaked
+/// can still be referred to.
+///
+/// # Invariants
+///
+/// `device_add_disk` succeeded on the disk, and nobody else deletes it.
+struct Added<'bound, T: Operations>(Arc<Live<'bound, T>>);
+
+impl<T: Operations> Drop for Added<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariants.
+        unsafe { bindings::del_gendisk(self.0.raw()) };
+    }
+}
 
 /// The operations on the block device itself: there are none, but for the module that they pin.
 struct Fops<T>(PhantomData<T>);
@@ -118,7 +125,11 @@ const NO_OPERATIONS: bindings::block_device_operations = bindings::block_device_
 /// [dead](Self::mark_dead), with what was in flight [cancelled](TagSet::cancel).
 ///
 /// It is removed before the device unbinds also if it is leaked.
-pub struct Disk<'bound, T: Operations>(Guarded<'bound, Live<'bound, T>>);
+pub struct Disk<'bound, T: Operations> {
+    /// Dropped first: the last `live` frees what the disk uses.
+    _added: Guarded<'bound, Added<'bound, T>>,
+    live: Arc<Live<'bound, T>>,
+}
 
 impl<'bound, T: Operations> Disk<'bound, T> {
     pub(crate) fn new(
@@ -130,9 +141,13 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         let data = KBox::new(data, GFP_KERNEL)?;
         let mut live = Self::alloc(tag_set, data, &builder)?;
         live.name(name)?;
-        live.add(&builder)?;
+        let live = Arc::new(live, GFP_KERNEL)?;
+        let added = Live::add(live.clone(), &builder)?;
         let device = live.tag_set.mapper().device();
-        Ok(Self(Guarded::new(device, live)?))
+        Ok(Self {
+            _added: Guarded::new(device, added)?,
+            live,
+        })
     }
 
     fn alloc(
@@ -155,10 +170,10 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: the disk was allocated just now, and nobody else knows of it.
         unsafe { (*raw.as_ptr()).fops = &Fops::<T>::TABLE };
-        // INVARIANT: allocated and not added; the queue's data was set to the content of `data`,
+        // INVARIANT: it was allocated just now; the queue's data was set to the content of `data`,
         // which does not move.
         Ok(Live {
-            gendisk: Gendisk { raw, added: false },
+            gendisk: Gendisk(raw),
             data,
             tag_set,
         })
@@ -171,9 +186,9 @@ impl<'bound, T: Operations> Disk<'bound, T> {
     ///
     /// Context: sleeps. Not from [`Operations::timeout`].
     pub fn mark_dead(&self) {
-        // SAFETY: by the invariants of `Gendisk` it is valid; nobody removes it while `self` is
-        // borrowed, or else the removal waits in the block layer's own locks.
-        unsafe { bindings::blk_mark_disk_dead(self.raw()) };
+        // SAFETY: by the invariants of `Gendisk` it is valid. The block layer takes this for a disk
+        // that is being deleted, or was.
+        unsafe { bindings::blk_mark_disk_dead(self.live.raw()) };
     }
 
     /// Changes the size, in sectors of 512 bytes, and tells user space.
@@ -181,41 +196,41 @@ impl<'bound, T: Operations> Disk<'bound, T> {
     /// Context: sleeps.
     pub fn set_capacity_sectors(&self, sectors: u64) {
         // SAFETY: as in `mark_dead`.
-        unsafe { bindings::set_capacity_and_notify(self.raw(), sectors) };
+        unsafe { bindings::set_capacity_and_notify(self.live.raw(), sectors) };
     }
 
     /// The driver's data of the disk.
     pub fn data(&self) -> &T::DiskData<'bound> {
-        &self.0.data
+        &self.live.data
     }
 
     /// The tag set that the disk uses.
     pub fn tag_set(&self) -> &Arc<TagSet<'bound, T>> {
-        &self.0.tag_set
-    }
-
-    fn raw(&self) -> *mut bindings::gendisk {
-        self.0.gendisk.raw.as_ptr()
+        &self.live.tag_set
     }
 }
 
-impl<T: Operations> Live<'_, T> {
+impl<'bound, T: Operations> Live<'bound, T> {
+    fn raw(&self) -> *mut bindings::gendisk {
+        self.gendisk.0.as_ptr()
+    }
+
     fn name(&mut self, name: fmt::Arguments<'_>) -> Result {
         // SAFETY: by the invariants of `Gendisk` it is valid; it is not added, so that nobody else
         // uses its name.
-        let buffer = unsafe { &mut (*self.gendisk.raw.as_ptr()).disk_name };
+        let buffer = unsafe { &mut (*self.raw()).disk_name };
         let mut writer = NullTerminatedFormatter::new(buffer).ok_or(EINVAL)?;
         writer.write_fmt(name).map_err(|_| EINVAL)?;
-        // SAFETY: as above.
-        if unsafe { (*self.gendisk.raw.as_ptr()).disk_name[0] } == 0 {
+        if buffer[0] == 0 {
             return Err(EINVAL);
         }
         Ok(())
     }
 
-    fn add(&mut self, builder: &DiskBuilder) -> Result {
-        let raw = self.gendisk.raw.as_ptr();
-        let parent = phyr::raw::device(self.tag_set.mapper().device());
+    /// Shows the disk to the world. It must not have been added before.
+    fn add(live: Arc<Self>, builder: &DiskBuilder) -> Result<Added<'bound, T>> {
+        let raw = live.raw();
+        let parent = phyr::raw::device(live.tag_set.mapper().device());
         // SAFETY: by the invariants of `Gendisk` it is valid.
         unsafe { bindings::set_capacity(raw, builder.capacity()) };
         // SAFETY: as above.
@@ -224,7 +239,6 @@ impl<T: Operations> Live<'_, T> {
         // parent is a bound device.
         to_result(unsafe { bindings::device_add_disk(parent, raw, ptr::null_mut()) })?;
         // INVARIANT: it was added just now.
-        self.gendisk.added = true;
-        Ok(())
+        Ok(Added(live))
     }
 }

@@ -34,11 +34,14 @@ use phyr::{
 
 /// One hardware queue of a [`TagSet`]. It serves every disk of the tag set.
 ///
+/// Queues of different CPUs do not share a cache line.
+///
 /// # Invariants
 ///
 /// - `slots` holds `max_segments` slots for each tag of `inflight`.
 /// - `tag_set` is null while the tag set is being made; then it is the tag set that holds `self`,
 ///   in an [`Arc`].
+#[repr(align(64))]
 pub struct HwCtx<'bound, T: Operations> {
     queue: T::HwQueue<'bound>,
     inflight: Table<bindings::request>,
@@ -135,9 +138,7 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
         tag: u16,
         rq: NonNull<bindings::request>,
     ) -> Option<Mapped<'_, 'bound, T>> {
-        self.inflight
-            .take_exact(tag, rq)
-            .map(|rq| self.taken(rq))
+        self.inflight.take_exact(tag, rq).map(|rq| self.taken(rq))
     }
 
     #[inline]
