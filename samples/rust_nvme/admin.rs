@@ -109,7 +109,7 @@ impl<'bound> Admin<'bound> {
     /// # Errors
     ///
     /// - [`EIO`]: the command failed.
-    /// - [`ENODEV`]: the controller is gone or in a fatal state, or did not answer before.
+    /// - [`ENODEV`]: the controller is gone or not ready, or did not answer before.
     /// - [`ETIMEDOUT`]: no answer.
     pub(crate) fn run(&mut self, command: Command) -> Result<u32> {
         if self.stuck {
@@ -162,7 +162,7 @@ impl<'bound> Admin<'bound> {
         }
         self.cq.commit();
 
-        if found.is_none() && self.bar.read(CSTS).is_dead() {
+        if found.is_none() && !self.bar.read(CSTS).is_working() {
             return Err(ENODEV);
         }
         Ok(found)

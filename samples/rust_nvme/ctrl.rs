@@ -166,6 +166,11 @@ pub(crate) struct Resetting<'a, 'bound> {
 }
 
 impl Resetting<'_, '_> {
+    /// Whether the controller had been given up before.
+    pub(crate) fn was_dead(&self) -> bool {
+        self.was_dead
+    }
+
     /// Ends the reset. Says it once when the controller was given up.
     pub(crate) fn end(self, state: State) {
         let state = match state {
@@ -289,9 +294,15 @@ impl<'bound> Ctrl<'bound> {
         (u32::from(version.major()), u32::from(version.minor())) >= (1, 1)
     }
 
-    /// Whether the hardware itself says that it cannot go on: unplugged, or fatal status.
+    /// Whether the hardware itself says that it executes no commands: unplugged, fatal status, or
+    /// not ready.
     pub(crate) fn has_failed(&self) -> bool {
-        self.bar.read(CSTS).is_dead()
+        !self.bar.read(CSTS).is_working()
+    }
+
+    /// Whether the hardware is off the bus, so that not even a reset helps.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.bar.read(CSTS).is_gone()
     }
 
     /// Waits until the status is as `done` wants it, the controller is gone or time is up.
@@ -379,7 +390,14 @@ impl<'bound> Ctrl<'bound> {
     }
 
     /// Runs an admin command; see [`Admin::run`]. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Admin::run`], and [`ENODEV`] if the controller was given up.
     pub(crate) fn run(&self, command: Command) -> Result<u32> {
+        if self.is_dead() {
+            return Err(ENODEV);
+        }
         self.admin.lock().run(command)
     }
 

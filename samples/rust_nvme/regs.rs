@@ -102,9 +102,9 @@ impl CSTS {
         self.into_raw() == u32::MAX
     }
 
-    /// Neither commands nor a reset by the book can be expected to work.
-    pub(crate) fn is_dead(self) -> bool {
-        self.is_gone() || self.cfs()
+    /// An enabled controller that can be expected to execute commands.
+    pub(crate) fn is_working(self) -> bool {
+        !self.is_gone() && !self.cfs() && self.rdy()
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn recover<'bound>(
     let quiesced = TagSet::quiesce(tags);
 
     let alive =
-        !ctrl.is_dead() && !ctrl.has_failed() && stop(ctrl, &quiesced) && start(ctrl, &quiesced);
+        !resetting.was_dead() && !ctrl.is_gone() && stop(ctrl, &quiesced) && start(ctrl, &quiesced);
     if !alive {
         fail(ctrl, &quiesced);
     }
