@@ -69,10 +69,10 @@ impl Drop for Gendisk {
 
 /// A disk that is there for the world.
 ///
-/// This is what has to end before the device unbinds. When it has, no callback of the driver runs any
-/// more: `del_gendisk` waits until each request has ended, then stops timers and work for good and
-/// leaves the queue frozen. The memory stays with who else holds `Live`: a [`Disk`] that was leaked
-/// can still be referred to.
+/// This is what has to end before the device unbinds. When it has, no callback of the driver runs
+/// any more: `del_gendisk` waits until each request has ended, then stops timers and work for good
+/// and leaves the queue frozen. The memory stays with who else holds `Live`: a [`Disk`] that was
+/// leaked can still be referred to.
 ///
 /// # Invariants
 ///

@@ -53,8 +53,8 @@ pub struct HwCtx<'bound, T: Operations> {
     tag_set: *const TagSet<'bound, T>,
 }
 
-// SAFETY: `HwQueue` and `Mapper` are `Send`, the slots are plain data, and the tag set that it points
-// back to is the one that it is in.
+// SAFETY: `HwQueue` and `Mapper` are `Send`, the slots are plain data, and the tag set that it
+// points back to is the one that it is in.
 unsafe impl<T: Operations> Send for HwCtx<'_, T> {}
 
 // SAFETY: `HwQueue` and `Mapper` are `Sync`, and so is the table. The slots of a tag belong to the
@@ -116,8 +116,8 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
 
     /// The tag set that the queue is in.
     pub fn tag_set(&self) -> ArcBorrow<'_, TagSet<'bound, T>> {
-        // SAFETY: by the type invariants this is a tag set in an `Arc`: nobody but `TagSet::new` has
-        // a queue before. It holds `self`, and so lives while that is borrowed.
+        // SAFETY: by the type invariants this is a tag set in an `Arc`: nobody but `TagSet::new`
+        // has a queue before. It holds `self`, and so lives while that is borrowed.
         unsafe { ArcBorrow::from_raw(self.tag_set) }
     }
 
@@ -126,8 +126,8 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
     /// Of several who try, one gets it. `tag` can be anything that a device may report.
     ///
     /// Whoever takes a request, and then unmaps and ends it, says that the device is done with its
-    /// memory: because the device reported that it has completed, or because it cannot access memory
-    /// any more (see [`HwCtx::drain`]).
+    /// memory: because the device reported that it has completed, or because it cannot access
+    /// memory any more (see [`HwCtx::drain`]).
     #[inline]
     pub fn take(&self, tag: u16) -> Option<Mapped<'_, 'bound, T>> {
         self.inflight.take(tag).map(|rq| self.taken(rq))
@@ -156,8 +156,8 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
 
     /// Takes all that is in flight, one after the other.
     ///
-    /// For a device that was stopped, and cannot access memory any more: say to each what becomes of
-    /// it, such as `unmap().requeue()`. What is parked meanwhile may be missed:
+    /// For a device that was stopped, and cannot access memory any more: say to each what becomes
+    /// of it, such as `unmap().requeue()`. What is parked meanwhile may be missed:
     /// [`TagSet::quiesce`] before.
     pub fn drain<F: FnMut(Mapped<'_, 'bound, T>)>(&self, f: F) {
         (0..self.depth())

@@ -30,13 +30,20 @@ const FEAT_STABLE_WRITES: u32 = 1 << 5;
 ///
 /// # Examples
 ///
-/// ```ignore
-/// let disk = DiskBuilder::new()
-///     .capacity_sectors(namespace.sectors)
-///     .logical_block_size(4096)
-///     .max_hw_sectors(2048)
-///     .write_cache(true, true)
-///     .build(fmt!("example{index}"), &tag_set, namespace)?;
+/// ```
+/// use kernel::{prelude::*, sync::Arc};
+/// use phyr_blk::{Disk, DiskBuilder, Operations, TagSet};
+///
+/// fn disk<'bound, T: Operations<DiskData<'bound> = ()>>(
+///     tag_set: &Arc<TagSet<'bound, T>>,
+/// ) -> Result<Disk<'bound, T>> {
+///     DiskBuilder::new()
+///         .capacity_sectors(1 << 20)
+///         .logical_block_size(4096)
+///         .max_hw_sectors(2048)
+///         .write_cache(true, true)
+///         .build(fmt!("example{}", 0), tag_set, ())
+/// }
 /// ```
 #[derive(Clone)]
 pub struct DiskBuilder {
@@ -129,8 +136,8 @@ impl DiskBuilder {
         self
     }
 
-    /// Segments begin and end at multiples of `mask + 1`. With less than 511 a segment need not be a
-    /// whole number of sectors.
+    /// Segments begin and end at multiples of `mask + 1`. With less than 511 a segment need not be
+    /// a whole number of sectors.
     pub fn dma_alignment(mut self, mask: u32) -> Self {
         self.limits.dma_alignment = mask;
         self

@@ -59,8 +59,8 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
 
     /// Puts the request in flight and returns its tag.
     ///
-    /// From here on [`HwCtx::take`](super::HwCtx::take) finds it. Park before the device can know of
-    /// the request, that is before the doorbell: it can complete at once.
+    /// From here on [`HwCtx::take`](super::HwCtx::take) finds it. Park before the device can know
+    /// of the request, that is before the doorbell: it can complete at once.
     #[inline]
     pub fn park(self) -> u16 {
         let tag = self.0.tag();

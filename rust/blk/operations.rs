@@ -37,8 +37,8 @@ pub trait Operations: Sized + 'static {
     /// What the driver keeps for each disk, such as a namespace's number.
     type DiskData<'bound>: Send + Sync + 'bound;
 
-    /// What the driver keeps in each request. It is new when a request comes for the first time, and
-    /// survives [`Request::requeue`]. Keep it small and simple: no allocation.
+    /// What the driver keeps in each request. It is new when a request comes for the first time,
+    /// and survives [`Request::requeue`]. Keep it small and simple: no allocation.
     type RequestData: Default + Send + 'static;
 
     /// Starts a request. `last` tells that no other follows at once: ring the doorbell.
@@ -103,7 +103,8 @@ pub enum TimeoutAction {
 pub enum Refused<'a, 'bound, T: Operations> {
     /// There is no room for it now. blk-mq tries it again in a moment.
     Busy(Request<'a, 'bound, T>),
-    /// It fails.
+    /// It fails with this status. With one that [`is_busy`](Status::is_busy) it is as
+    /// [`Refused::Busy`].
     Failed(Request<'a, 'bound, T>, Status),
 }
 

@@ -2,22 +2,22 @@
 
 //! Block drivers whose requests are owned values.
 //!
-//! The layer between blk-mq and a driver of a real device: what [`kernel::block::mq`] does not have.
-//! Errors can be completed, requests and hardware queues carry data of the driver, a tag that the
-//! device reports finds its request exactly once, and a request's pages stay mapped exactly as long
-//! as the device may use them.
+//! The layer between blk-mq and a driver of a real device: what [`kernel::block::mq`] does not
+//! have. Errors can be completed, requests and hardware queues carry data of the driver, a tag that
+//! the device reports finds its request exactly once, and a request's pages stay mapped exactly as
+//! long as the device may use them.
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 //!
 //! # The states of a request
 //!
 //! ```text
-//!             queue_rq                map()              park()
-//!  blk-mq ───────────────▶ Request ────────▶ Mapped ───────────────▶ in flight
-//!     ▲                       │ ▲               │ ▲                      │
-//!     │  end(), requeue(),    │ │    unmap()    │ │   take(tag), drain() │
-//!     │  Refused              │ └───────────────┘ └──────────────────────┘
-//!     └───────────────────────┘          Expired::take()
+//!             queue_rq             map()            park()
+//!  blk-mq -----------------> Request ----> Mapped ------------> in flight
+//!     ^                       |  ^          |  ^                    |
+//!     |  end(), requeue(),    |  | unmap()  |  | take(tag), drain(),|
+//!     |  Refused              |  +----------+  | Expired::take()    |
+//!     +-----------------------+                +--------------------+
 //! ```
 //!
 //! Each arrow consumes the value it starts from, so that a request is in one state and has one
@@ -36,33 +36,61 @@
 //!   device unbinds, also when the value is leaked, and it is gone only after every request has
 //!   ended: no callback of a driver runs later. Who still has it open gets errors.
 //!
+//! What the types cannot know is whether the device is done. A driver takes a request out of flight
+//! because the device reported it, or because the device was stopped; see [`HwCtx::take`].
+//!
 //! # Examples
 //!
 //! The I/O path of a driver:
 //!
-//! ```ignore
-//! impl Operations for Driver {
-//!     type Module = DriverModule;
-//!     type HwQueue<'bound> = Ring<'bound>;
-//!     type DiskData<'bound> = Namespace;
+//! ```
+//! use core::marker::PhantomData;
+//! use kernel::{module::ModuleMetadata, prelude::*};
+//! use phyr::DmaVecs;
+//! use phyr_blk::{HwCtx, Operations, Queued, Request, Status};
+//!
+//! /// A ring that the device reads; what it does with it is not shown.
+//! struct Ring;
+//!
+//! impl Ring {
+//!     fn put(&self, _tag: u16, _sector: u64, _data: DmaVecs<'_>) {}
+//!     fn ring_doorbell(&self) {}
+//! }
+//!
+//! struct Driver<M>(PhantomData<M>);
+//!
+//! impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
+//!     type Module = M;
+//!     type HwQueue<'bound> = Ring;
+//!     type DiskData<'bound> = ();
 //!     type RequestData = ();
 //!
 //!     fn queue_rq<'a, 'bound>(
 //!         hw: &'a HwCtx<'bound, Self>,
-//!         disk: &Namespace,
+//!         _disk: &(),
 //!         rq: Request<'a, 'bound, Self>,
 //!         last: bool,
 //!     ) -> Queued<'a, 'bound, Self> {
 //!         let io = rq.map()?;
-//!         let command = Command::new(disk, &io, io.dma_vecs());
-//!         hw.queue().submit(command, last, || io.park());
+//!         hw.queue().put(io.tag(), io.sector(), io.dma_vecs());
+//!         io.park();
+//!         if last {
+//!             hw.queue().ring_doorbell();
+//!         }
 //!         Ok(())
+//!     }
+//!
+//!     fn commit_rqs<'a, 'bound>(hw: &'a HwCtx<'bound, Self>) {
+//!         hw.queue().ring_doorbell();
 //!     }
 //! }
 //!
-//! // In the interrupt handler, for each tag that the device reports:
-//! if let Some(io) = hw.take(tag) {
-//!     io.complete(status);
+//! /// The device says in an interrupt that it has completed `tag`, which may be nonsense.
+//! fn completed<M: ModuleMetadata + 'static>(hw: &HwCtx<'_, Driver<M>>, tag: u16) {
+//!     match hw.take(tag) {
+//!         Some(io) => io.complete(Status::Ok),
+//!         None => pr_warn!("tag {tag} is not in flight\n"),
+//!     }
 //! }
 //! ```
 

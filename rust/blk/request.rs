@@ -102,9 +102,10 @@ pub struct Range {
 /// # Invariants
 ///
 /// - `rq` is a started request of a queue of `hw`'s tag set, on `hw`, that has not ended.
-/// - The [`Info`] is in the only value that owns the request, and with it the request's [`Pdu`], which
-///   is initialised, and the slots of its tag in `hw`.
-/// - If the [`Pdu`] has a mapping, `hw`'s mapper made it of the request's own pages with those slots.
+/// - The [`Info`] is in the only value that owns the request, and with it the request's [`Pdu`],
+///   which is initialised, and the slots of its tag in `hw`.
+/// - If the [`Pdu`] has a mapping, `hw`'s mapper made it of the request's own pages with those
+///   slots.
 /// - `fresh` tells that the request came with the call of `queue_rq` that is running with `'a`, and
 ///   was not in flight since.
 pub struct Info<'a, 'bound, T: Operations> {
@@ -411,5 +412,68 @@ impl<T: Operations> Drop for Request<'_, '_, T> {
     fn drop(&mut self) {
         // SAFETY: as in `end`; nobody uses `self` afterwards.
         unsafe { bindings::blk_mq_end_request(self.0.rq.as_ptr(), Status::IoErr.into_raw()) };
+    }
+}
+
+#[kunit_tests(phyr_blk_request)]
+mod tests {
+    use super::*;
+
+    fn bio(sector: u64, sectors: u32, next: *mut bindings::bio) -> bindings::bio {
+        let mut bio: bindings::bio = pin_init::zeroed();
+        bio.bi_next = next;
+        bio.bi_iter.bi_sector = sector;
+        bio.bi_iter.bi_size = sectors << bindings::SECTOR_SHIFT;
+        bio
+    }
+
+    #[test]
+    fn ranges_are_those_of_the_bios() {
+        let mut last = bio(u64::MAX >> 9, 1, ptr::null_mut());
+        let mut middle = bio(0, 0, &mut last);
+        let first = bio(8, 16, &mut middle);
+        let mut ranges = Ranges {
+            whole: None,
+            bio: &first,
+            _owner: PhantomData,
+        };
+        for (sector, sectors) in [(8, 16), (0, 0), (u64::MAX >> 9, 1)] {
+            assert_eq!(ranges.next(), Some(Range { sector, sectors }));
+        }
+        assert!(ranges.next().is_none());
+        assert!(ranges.next().is_none());
+    }
+
+    #[test]
+    fn the_whole_is_one_range() {
+        let range = Range {
+            sector: 1,
+            sectors: 2,
+        };
+        let mut ranges = Ranges {
+            whole: Some(range),
+            bio: ptr::null(),
+            _owner: PhantomData,
+        };
+        assert_eq!(ranges.next(), Some(range));
+        assert!(ranges.next().is_none());
+    }
+
+    #[test]
+    fn only_reads_and_writes_have_data() {
+        for op in 0..=OP_MASK {
+            let direction = match Op::from_raw(op) {
+                Op::Read => Some(DataDirection::FromDevice),
+                Op::Write => Some(DataDirection::ToDevice),
+                _ => None,
+            };
+            assert!(Op::from_raw(op).direction() == direction);
+            assert_eq!(direction.is_some(), op < 2);
+        }
+        assert_eq!(Op::from_raw(2), Op::Flush);
+        assert_eq!(Op::from_raw(3), Op::Discard);
+        assert_eq!(Op::from_raw(5), Op::SecureErase);
+        assert_eq!(Op::from_raw(9), Op::WriteZeroes);
+        assert_eq!(Op::from_raw(OP_MASK), Op::Other(u8::MAX));
     }
 }

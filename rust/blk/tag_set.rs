@@ -81,7 +81,8 @@ impl Config {
 /// - If `live`, `raw` is a tag set that `blk_mq_alloc_tag_set` made, with at most as many hardware
 ///   queues as `hw` has, and a depth of at most theirs; its `driver_data` points to the first of
 ///   `hw`, which does not move.
-/// - Only a [`Disk`](super::Disk) adds a queue to it, and holds it for as long as the queue is there.
+/// - Only a [`Disk`](super::Disk) adds a queue to it, and holds it for as long as the queue is
+///   there.
 pub struct TagSet<'bound, T: Operations> {
     raw: Opaque<bindings::blk_mq_tag_set>,
     live: bool,
@@ -93,8 +94,8 @@ pub struct TagSet<'bound, T: Operations> {
 // SAFETY: `HwCtx` and `Mapper` are `Send`; a `blk_mq_tag_set` belongs to no thread.
 unsafe impl<T: Operations> Send for TagSet<'_, T> {}
 
-// SAFETY: `HwCtx` and `Mapper` are `Sync`; what is done to the `blk_mq_tag_set` by reference has locks
-// in the block layer.
+// SAFETY: `HwCtx` and `Mapper` are `Sync`; what is done to the `blk_mq_tag_set` by reference has
+// locks in the block layer.
 unsafe impl<T: Operations> Sync for TagSet<'_, T> {}
 
 impl<'bound, T: Operations> TagSet<'bound, T> {
@@ -164,8 +165,8 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         let raw = set.raw.get();
         // SAFETY: the tag set is not allocated yet, and nobody else knows of it.
         unsafe { (*raw).driver_data = set.hw.as_mut_ptr().cast() };
-        // SAFETY: `raw` is filled in as `template` and the line above do; it does not move, being in
-        // an `Arc` of which nobody gets the content by value.
+        // SAFETY: `raw` is filled in as `template` and the line above do; it does not move, being
+        // in an `Arc` of which nobody gets the content by value.
         to_result(unsafe { bindings::blk_mq_alloc_tag_set(raw) })?;
         // INVARIANT: it was allocated just now. The block layer makes fewer queues or tags than
         // asked for, never more.
@@ -227,8 +228,8 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
 impl<T: Operations> Drop for TagSet<'_, T> {
     fn drop(&mut self) {
         if self.live {
-            // SAFETY: by the type invariants it was allocated, and no queue uses it: each would hold
-            // the tag set.
+            // SAFETY: by the type invariants it was allocated, and no queue uses it: each would
+            // hold the tag set.
             unsafe { bindings::blk_mq_free_tag_set(self.raw.get()) };
         }
     }

@@ -95,8 +95,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY:
         // - The request is a started one on `hw`'s context, and its private part was made by
         //   `init_request`.
-        // - blk-mq gave it to us, with its tag. No request that had the tag before is left: each had
-        //   to end or be given back to free its tag.
+        // - blk-mq gave it to us, with its tag. No request that had the tag before is left: each
+        //   had to end or be given back to free its tag.
         // - It has no mapping: a request ends and is given back unmapped only.
         // - It came with this call.
         let info = unsafe { Info::new(rq, hw, true) };
@@ -113,13 +113,14 @@ impl<T: Operations> VTable<T> {
     #[cold]
     fn refuse(hw: &HwCtx<'_, T>, refused: Refused<'_, '_, T>, last: bool) -> u8 {
         let (request, status) = match refused {
-            Refused::Busy(request) => (request, Status::Resource),
-            Refused::Failed(request, status) => (request, status),
+            Refused::Failed(request, status) if !status.is_busy() => (request, status),
+            // `DevResource` would promise that something in flight makes room.
+            Refused::Busy(request) | Refused::Failed(request, _) => (request, Status::Resource),
         };
         if request.fresh && !status.is_ok() {
             // The request is the one of this call: there is one fresh request in a call, and its
-            // type does not let it leave. blk-mq takes it back with the status: it ends it, or tries
-            // it again, and calls `commit_rqs`.
+            // type does not let it leave. blk-mq takes it back with the status: it ends it, or
+            // tries it again, and calls `commit_rqs`.
             let _ = request.into_info();
             return status.into_raw();
         }
@@ -163,9 +164,9 @@ impl<T: Operations> VTable<T> {
     ///
     /// blk-mq calls this with a reference to a request of the tag set.
     unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_timer_return {
-        // The request is not ours: it can complete at any moment, or be given back and lose its tag.
-        // But blk-mq's reference keeps it, its context and its queue. Only a request that is found in
-        // flight under its tag is shown to the driver, who has to win it from the others.
+        // The request is not ours: it can complete at any moment, or be given back and lose its
+        // tag. But blk-mq's reference keeps it, its context and its queue. Only a request that is
+        // found in flight under its tag is shown to the driver, who has to win it from the others.
         //
         // SAFETY: the request is valid. Others may write its tag; any value does.
         let tag = unsafe { ptr::read_volatile(&raw const (*rq).tag) };
