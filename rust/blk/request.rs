@@ -102,9 +102,9 @@ pub struct Range {
 /// # Invariants
 ///
 /// - `rq` is a started request of a queue of `hw`'s tag set, on `hw`, that has not ended.
-/// - The [`Info`] is in the only value that owns the request, and with it the request's [`Pdu`],
+/// - The `Info` is in the only value that owns the request, and with it the request's `Pdu`,
 ///   which is initialised, and the slots of its tag in `hw`.
-/// - If the [`Pdu`] has a mapping, `hw`'s mapper made it of the request's own pages with those
+/// - If the `Pdu` has a mapping, `hw`'s mapper made it of the request's own pages with those
 ///   slots.
 /// - `fresh` tells that the request came with the call of `queue_rq` that is running with `'a`, and
 ///   was not in flight since.
@@ -112,7 +112,7 @@ pub struct Info<'a, 'bound, T: Operations> {
     pub(crate) rq: NonNull<bindings::request>,
     pub(crate) hw: &'a HwCtx<'bound, T>,
     pub(crate) fresh: bool,
-    /// The [`Pdu`] is owned.
+    /// The `Pdu` is owned.
     _data: PhantomData<T::RequestData>,
 }
 
@@ -303,7 +303,7 @@ impl Iterator for Ranges<'_> {
 ///
 /// # Invariants
 ///
-/// The request's [`Pdu`] has no mapping.
+/// The request's `Pdu` has no mapping.
 #[must_use = "a request that is dropped ends with an error"]
 pub struct Request<'a, 'bound, T: Operations>(Info<'a, 'bound, T>);
 
