@@ -101,9 +101,17 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// If that is this CPU, or one that shares its cache, it is done before this returns. For a
     /// device with one hardware queue it is left to the soft interrupt.
     ///
+    /// Where the kernel can make I/O time out for a test (`CONFIG_FAIL_IO_TIMEOUT`) and was told to,
+    /// the request goes back in flight instead.
+    ///
     /// C: `blk_mq_complete_request`.
     #[inline]
     pub fn complete(mut self, status: Status) {
+        #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
+        if self.is_to_time_out() {
+            self.park();
+            return;
+        }
         self.0.pdu_mut().status = status;
         let info = self.into_info();
         // SAFETY: by the invariants of `Info` this is a started request, and `info`, its only
@@ -111,6 +119,18 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         if !unsafe { bindings::blk_mq_complete_request_remote(info.rq.as_ptr()) } {
             T::complete(Self(info), status);
         }
+    }
+
+    /// C: `blk_should_fake_timeout`, which is inline.
+    #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
+    fn is_to_time_out(&self) -> bool {
+        // SAFETY: by the invariants of `Info` the request and its queue are valid.
+        let q = unsafe { (*self.0.raw()).q };
+        // SAFETY: as above; others may write the flags, any value does.
+        let flags = unsafe { ptr::read_volatile(&raw const (*q).queue_flags) };
+        // SAFETY: as above.
+        flags & (1 << bindings::QUEUE_FLAG_FAIL_IO) != 0
+            && unsafe { bindings::__blk_should_fake_timeout(q) }
     }
 
     /// Goes on with a request that [`Mapped::complete`] sent.
