@@ -71,12 +71,7 @@ impl<P> Table<P> {
     /// Takes what is in flight under `tag`, if anything; the caller owns it then.
     #[inline]
     pub(crate) fn take(&self, tag: u16) -> Option<NonNull<P>> {
-        let place = self.place(tag)?;
-        // A device that reports nonsense shall not cost a locked write on a line that others use.
-        if place.load(ordering::Relaxed).is_null() {
-            return None;
-        }
-        NonNull::new(place.xchg(ptr::null_mut(), ordering::Acquire))
+        NonNull::new(self.place(tag)?.xchg(ptr::null_mut(), ordering::Acquire))
     }
 
     /// Takes `pointer`, if it is what is in flight under `tag`.

@@ -88,7 +88,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
             // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
             let slots = unsafe { info.hw.slots(info.tag()) };
             // SAFETY:
-            // - By the invariants of `Info` the state came from `map_into` of this mapper with
+            // - By the invariants of `Info` the state came from `map_request` of this mapper with
             //   these slots.
             // - That the device is done with the request is what the driver says by unmapping.
             unsafe { info.hw.mapper().unmap_from(state, slots) };

@@ -28,7 +28,6 @@ use kernel::{
     dma::DataDirection,
     prelude::*, //
 };
-use phyr::source::request::RequestPhyrs;
 
 /// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
 const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
@@ -350,7 +349,7 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
     ///
     /// # Errors
     ///
-    /// [`MapError`] has the request and what [`phyr::Mapper::map_into`] said.
+    /// [`MapError`] has the request and what [`phyr::Mapper::map_request`] said.
     #[inline]
     pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
         let mut info = self.into_info();
@@ -358,17 +357,15 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
             Some(direction) if info.bytes() != 0 => direction,
             _ => return Ok(Mapped::from_info(info)),
         };
-        // SAFETY: by the type invariants the request is valid and owned; it is used for this call.
-        let source = unsafe { RequestPhyrs::of_request(info.rq.as_ptr()) };
         // SAFETY: by the type invariants the slots of the tag belong to `info`; this is the only
         // reference to them.
         let slots = unsafe { info.hw.slots_mut(info.tag()) };
         // SAFETY:
-        // - The block layer keeps a request's pages until it ends. It ends only by its owner, who
-        //   unmaps it first: the mapping's state is in the `Pdu`, and `Mapped::unmap` alone makes a
-        //   `Request` of it.
+        // - By the type invariants the request is valid, started and owned. It ends only by its
+        //   owner, who unmaps it first: the mapping's state is in the `Pdu`, and `Mapped::unmap`
+        //   alone makes a `Request` of it.
         // - The slots belong to the request's tag, and so to the mapping until it is unmapped.
-        match unsafe { info.hw.mapper().map_into(source, direction, slots) } {
+        match unsafe { info.hw.mapper().map_request(info.rq.as_ptr(), direction, slots) } {
             Ok(state) => {
                 // INVARIANT: `hw`'s mapper made the mapping with the tag's slots.
                 info.pdu_mut().state = state;
