@@ -365,7 +365,11 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
         //   owner, who unmaps it first: the mapping's state is in the `Pdu`, and `Mapped::unmap`
         //   alone makes a `Request` of it.
         // - The slots belong to the request's tag, and so to the mapping until it is unmapped.
-        match unsafe { info.hw.mapper().map_request(info.rq.as_ptr(), direction, slots) } {
+        match unsafe {
+            info.hw
+                .mapper()
+                .map_request(info.rq.as_ptr(), direction, slots)
+        } {
             Ok(state) => {
                 // INVARIANT: `hw`'s mapper made the mapping with the tag's slots.
                 info.pdu_mut().state = state;
