@@ -250,7 +250,7 @@ impl Mapper<'_> {
             let bio_vecs = unsafe { RequestPhyrs::count_bio_vecs(rq) };
             // SAFETY: as above.
             let source = unsafe { RequestPhyrs::of_request(rq) };
-            trace::map(self.device(), bio_vecs, source, &state, slots);
+            trace::map(self, bio_vecs, source, &state, slots);
         }
         Ok(state)
     }

@@ -21,8 +21,8 @@
  * @bio_vecs: pieces that the source held
  * @phyrs: physically contiguous ranges after adjacent pieces were joined
  * @dma_vecs: ranges that the device sees
- * @iova_ranges: IOVA allocations with several phyrs in each, that phyr linked itself
- * @single_maps: phyrs that were mapped by a call of their own
+ * @iova_ranges: IOVA allocations that it took
+ * @single_maps: phyrs that were mapped by a dma_map_phys() of their own
  */
 struct phyr_map_counts {
 	u64 bytes;

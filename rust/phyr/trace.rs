@@ -8,6 +8,7 @@
 //! C header: `trace.h` in this folder.
 
 use super::{
+    mapper::Mapper,
     source::Source,
     state::{
         Kind,
@@ -71,7 +72,7 @@ fn descriptors_enabled() -> bool {
 /// Reports a mapping that was made of `bio_vecs` pieces, which `source` joins to phyrs.
 #[cold]
 pub(crate) fn map<S: Source>(
-    dev: &Device<Bound>,
+    mapper: &Mapper<'_>,
     bio_vecs: u32,
     source: S,
     state: &State,
@@ -94,6 +95,10 @@ pub(crate) fn map<S: Source>(
         Kind::Joined | Kind::Packed => (1, 0),
         Kind::Each => (ranges, dma_vecs - ranges),
     };
+    // Behind an IOMMU `dma_map_phys()` allocates a range, too.
+    let translated = u32::from(mapper.granule().is_some());
+    let iova_ranges = iova_ranges + translated * single_maps;
+    let dev = mapper.device();
 
     #[cfg(CONFIG_TRACEPOINTS)]
     {
