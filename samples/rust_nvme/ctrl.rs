@@ -6,11 +6,11 @@
 //! [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c)
 //!
 //! ```text
-//!            enable()                      shut_down(), disable()
-//! disabled ───────────▶ enabled ─────────────────────────────────▶ disabled
-//!                          │ no answer, fatal status, unplugged
-//!                          ▼
-//!                        dead      (stays; all I/O fails)
+//!            enable()               shut_down(), disable()
+//! disabled ------------> enabled ---------------------------> disabled
+//!                           |  no answer, fatal status, unplugged
+//!                           v
+//!                          dead    (stays; all I/O fails)
 //! ```
 //!
 //! While it is enabled the controller may access all memory it was told of. So [`Enabled`], whose

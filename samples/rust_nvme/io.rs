@@ -3,10 +3,10 @@
 //! The I/O path: request in, command out, and back.
 //!
 //! ```text
-//!            map()             describe()         park(), submit()
-//!  Request ─────────▶ DmaVec ─────────────▶ PRP ────────────────▶ ring, doorbell
-//!                                        or SGL                        │
-//!  end() ◀── unmap() ◀── complete() ◀── take(cid) ◀── interrupt ◀──────┘
+//!            map()            describe()          park(), submit()
+//!  Request ---------> DmaVec -----------> PRP ------------------> ring, doorbell
+//!                                         or SGL                        |
+//!  end() <-- unmap() <-- complete() <-- take(cid) <-- interrupt <-------'
 //! ```
 //!
 //! The command identifier is the request's tag. What the controller reports is looked up in the
@@ -241,8 +241,8 @@ impl<'bound> IoQueue<'bound> {
 
     /// Finishes what the controller has completed. Returns whether there was anything.
     ///
-    /// The lock is held all the while, so that whoever gets it next knows that nothing is half
-    /// finished.
+    /// The lock is held all the while: whoever gets it next knows that no completion has been read
+    /// whose request is still in flight.
     pub(crate) fn process(&self, hw: &HwCtx<'bound, Nvme>) -> bool {
         let mut cq = self.cq.lock();
         let mut any = false;
