@@ -101,7 +101,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// If that is this CPU, or one that shares its cache, it is done before this returns. For a
     /// device with one hardware queue it is left to the soft interrupt.
     ///
-    /// Where the kernel can make I/O time out for a test (`CONFIG_FAIL_IO_TIMEOUT`) and was told to,
+    /// Where the kernel can make I/O time out for a test (`CONFIG_FAIL_IO_TIMEOUT`) and is told to,
     /// the request goes back in flight instead.
     ///
     /// C: `blk_mq_complete_request`.

@@ -20,8 +20,8 @@
 //!   unmap           exactly what was mapped
 //! ```
 //!
-//! A driver makes a [`Mapper`] at probe and asks it on every I/O. How the device's DMA goes, through
-//! an IOMMU or directly, is the mapper's business.
+//! A driver makes a [`Mapper`] at probe and asks it on every I/O. How the device's DMA goes,
+//! through an IOMMU or directly, is the mapper's business.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 

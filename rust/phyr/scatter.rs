@@ -11,7 +11,7 @@
 //! | not translated | n | `dma_map_phys()` each |
 //! | IOMMU, one run | n | one IOVA range, linked phyr by phyr, one flush |
 //! | IOMMU, several runs | n | one IOVA range that holds all the runs, one flush |
-//! | IOMMU, several runs that may not share | n | an IOVA range a run, `dma_map_phys()` for a run of one |
+//! | IOMMU, several runs that may not share | n | an IOVA range a run; for a run of one as above |
 //! | IOMMU without room for a range | n | `dma_map_phys()` each |
 //!
 //! Whatever fails on the way, what was mapped until then is unmapped by the Drop of the value that
@@ -94,7 +94,7 @@ impl Mapper<'_> {
     /// - `E2BIG`: more phyrs than slots.
     /// - `EMSGSIZE`: a phyr is over a limit of the device.
     /// - `EOVERFLOW`: the length of all overflows.
-    /// - `ENOMEM`: no page table, no IOVA, no bounce buffer, or memory that the device cannot reach.
+    /// - `ENOMEM`: no page table, no IOVA, no bounce buffer, or memory beyond the device's mask.
     /// - What `source` fails with.
     ///
     /// # Safety
@@ -230,8 +230,8 @@ impl Mapper<'_> {
     ///
     /// # Safety
     ///
-    /// - The caller owns the started request `rq` until the mapping has ended, and does not complete
-    ///   any of it before.
+    /// - The caller owns the started request `rq` until the mapping has ended, and completes
+    ///   nothing of it before.
     /// - `slots` must not be written until then, not even by another mapping.
     pub unsafe fn map_request(
         &self,

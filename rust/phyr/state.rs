@@ -18,7 +18,7 @@ use core::fmt;
 /// Room for one segment: 16 bytes.
 ///
 /// While a mapping is made a slot holds a phyr, afterwards a DMA range. Where a range was linked in
-/// an IOVA allocation of its own, [`Slot::IOVA`] is set in its length.
+/// an IOVA allocation of its own, `Slot::IOVA` is set in its length.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Slot {
@@ -120,7 +120,7 @@ pub(crate) enum Kind {
 ///
 /// # Invariants
 ///
-/// `one`, and for [`Kind::Packed`] and [`Kind::Each`] the first `nr` slots that the mapping was
+/// `one`, and for `Kind::Packed` and `Kind::Each` the first `nr` slots that the mapping was
 /// made with, describe exactly what is mapped.
 #[must_use = "a mapping whose state is lost is never taken down"]
 pub struct State {

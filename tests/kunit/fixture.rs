@@ -37,8 +37,8 @@ pub(crate) fn withdraw() {
 
 /// Runs `test` with the device.
 ///
-/// The suites run as the module is loaded, right after the driver was registered, and nobody unbinds
-/// a device from it meanwhile.
+/// The suites run as the module is loaded, right after the driver was registered, and nobody
+/// unbinds a device from it meanwhile.
 pub(crate) fn with_device(
     test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
