@@ -4,7 +4,7 @@
 //! mappings that the library makes.
 //!
 //! What the library says of a mapping is checked in two ways: the IOMMU's page table is asked for
-//! every granule of every range ([`table`]), and the engine moves bytes ([`edu`]). A module for
+//! every granule of every range (`table`), and the engine moves bytes (`edu`). A module for
 //! tests only; it looks where a driver must not.
 
 use kernel::{
