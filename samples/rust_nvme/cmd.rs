@@ -14,6 +14,9 @@ use super::desc::{
 };
 use phyr_blk::Status as BlkStatus;
 
+#[cfg(CONFIG_KUNIT = "y")]
+use kernel::prelude::kunit_tests;
+
 /// Bytes of a submission queue entry, as a power of two (`CC.IOSQES`).
 pub(crate) const SQE_SHIFT: u32 = 6;
 /// Bytes of a completion queue entry, as a power of two (`CC.IOCQES`).
@@ -296,6 +299,155 @@ impl Status {
             // Host path error.
             0x370 => BlkStatus::Transport,
             _ => BlkStatus::IoErr,
+        }
+    }
+}
+
+/// The layouts word by word, and the edges of what is converted.
+#[kunit_tests(rust_nvme_cmd)]
+mod tests {
+    use super::*;
+
+    fn words(command: Command) -> Sqe {
+        command.to_entry().map(u32::from_le)
+    }
+
+    /// A command with these words; those not named are zero.
+    fn expected(set: &[(usize, u32)]) -> Sqe {
+        let mut words = [0; 16];
+        for &(word, value) in set {
+            words[word] = value;
+        }
+        words
+    }
+
+    #[test]
+    fn io_commands_have_their_layout() {
+        let blocks = Blocks {
+            first: 0x1_2345_6789,
+            count_less_one: 7,
+        };
+        let data = |kind| Pointer {
+            kind,
+            words: [0x1111_0000_2222_0000, 0x3333_0000_4444_0000],
+            entries: 2,
+        };
+        let address = [
+            (6, 0x2222_0000),
+            (7, 0x1111_0000),
+            (8, 0x4444_0000),
+            (9, 0x3333_0000),
+            (10, 0x2345_6789),
+            (11, 1),
+        ];
+        let mut read = expected(&address);
+        [read[0], read[1], read[12]] = [0x0042_0002, 3, 7];
+        let mut write = expected(&address);
+        [write[0], write[1], write[12]] = [0xffff_4001, 3, 7 | 1 << 30];
+
+        assert_eq!(
+            words(Command::read(3, blocks, &data(Kind::Prp)).with_cid(0x42)),
+            read
+        );
+        assert_eq!(
+            words(Command::write(3, blocks, &data(Kind::Sgl), true).with_cid(0xffff)),
+            write
+        );
+        assert_eq!(words(Command::flush(9)), expected(&[(1, 9)]));
+        assert_eq!(
+            words(Command::write_zeroes(1, blocks, false, true)),
+            expected(&[
+                (0, 8),
+                (1, 1),
+                (10, 0x2345_6789),
+                (11, 1),
+                (12, 7 | 1 << 25)
+            ])
+        );
+        assert_eq!(
+            words(Command::discard(1, 0x5_0000_1000)),
+            expected(&[(0, 9), (1, 1), (6, 0x1000), (7, 5), (11, 4)])
+        );
+    }
+
+    #[test]
+    fn admin_commands_have_their_layout() {
+        assert_eq!(
+            words(Command::create_cq(5, 128, 0x1000, 3)),
+            expected(&[(0, 5), (6, 0x1000), (10, 127 << 16 | 5), (11, 3 << 16 | 3)])
+        );
+        assert_eq!(
+            words(Command::create_sq(5, 2, 0x1000)),
+            expected(&[(0, 1), (6, 0x1000), (10, 1 << 16 | 5), (11, 5 << 16 | 1)])
+        );
+        assert_eq!(
+            words(Command::set_queue_count(4)),
+            expected(&[(0, 9), (10, 7), (11, 3 << 16 | 3)])
+        );
+        assert_eq!(
+            words(Command::identify(Identify::ActiveNamespaces(6), 0x1000)),
+            expected(&[(0, 6), (1, 6), (6, 0x1000), (10, 2)])
+        );
+    }
+
+    #[test]
+    fn blocks_are_one_to_65536() {
+        // Sector, bytes, shift; first block and number of them less one.
+        let table = [
+            (0, 512, 9, Some((0, 0))),
+            (8, 4096, 9, Some((8, 7))),
+            (8, 4096, 12, Some((1, 0))),
+            (u64::MAX, 65536 << 9, 9, Some((u64::MAX, 65535))),
+            (0, 65537 << 9, 9, None),
+            (0, 65536 << 12, 12, Some((0, 65535))),
+            (0, 65537 << 12, 12, None),
+            (0, 0, 9, None),
+            (0, 511, 9, None),
+            (0, 2048, 12, None),
+        ];
+
+        for (sector, bytes, shift, want) in table {
+            let got = Blocks::new(sector, bytes, shift);
+            assert_eq!(got.map(|b| (b.first, b.count_less_one)), want);
+        }
+        assert_eq!(dsm_range(80, 3 << 12, 12), [3 << 32, 10]);
+    }
+
+    #[test]
+    fn completions_are_read_with_their_status() {
+        // Phase, do not retry, more, status.
+        let entry: Cqe = [7u32, 0, 0x0001_0002, 0xc002_1234 | 0x0281 << 17].map(u32::to_le);
+        let completion = Completion::from_entry(entry);
+
+        assert!(!Completion::phase(entry[3]));
+        assert!(Completion::phase((1u32 << 16).to_le()));
+        assert_eq!(completion.result, 7);
+        assert_eq!(completion.cid, 0x1234);
+        assert_eq!(completion.status.code(), 0x281);
+        assert!(!completion.status.may_retry());
+        assert!(!completion.status.is_ok());
+        assert!(completion.status.to_blk() == BlkStatus::Medium);
+    }
+
+    #[test]
+    fn statuses_are_told_apart() {
+        let table = [
+            (0x000, BlkStatus::Ok, false),
+            (0x4000, BlkStatus::Ok, false),
+            (0x006, BlkStatus::IoErr, true),
+            (0x4002, BlkStatus::NotSupported, false),
+            (0x081, BlkStatus::NoSpace, true),
+            (0x4080, BlkStatus::Target, false),
+            (0x182, BlkStatus::Medium, true),
+            (0x282, BlkStatus::Protection, true),
+            (0x284, BlkStatus::Protection, true),
+            (0x083, BlkStatus::ReservationConflict, true),
+            (0x7fff, BlkStatus::IoErr, false),
+        ];
+
+        for (raw, status, may_retry) in table {
+            assert!(Status(raw).to_blk() == status);
+            assert_eq!(Status(raw).may_retry(), may_retry);
         }
     }
 }

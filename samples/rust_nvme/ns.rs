@@ -52,49 +52,57 @@ impl Namespace {
     /// Those of [`Admin::identify`](super::admin::Admin::identify).
     pub(crate) fn read(ctrl: &Ctrl<'_>, id: u32) -> Result<Option<Self>> {
         let data = ctrl.identify(Identify::Namespace(id))?;
-        let blocks = le64(&data, Self::NSZE)?;
-        if blocks == 0 {
-            return Ok(None);
-        }
 
-        let flbas = byte(&data, Self::FLBAS)?;
+        match Self::parse(id, &data) {
+            // Not active.
+            Ok(namespace) if namespace.blocks == 0 => Ok(None),
+            Ok(namespace) => Ok(Some(namespace)),
+            Err(e) => {
+                dev_warn!(
+                    ctrl.device(),
+                    "namespace {id} has metadata, or blocks of an odd size: no disk ({e:?})\n"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads an Identify Namespace structure.
+    ///
+    /// # Errors
+    ///
+    /// - [`EOPNOTSUPP`]: the blocks have metadata, or are not of 512 bytes up to a page.
+    /// - [`EOVERFLOW`]: its size cannot be said in bytes.
+    /// - [`EIO`]: `data` is cut short.
+    fn parse(id: u32, data: &[u8]) -> Result<Self> {
+        let flbas = byte(data, Self::FLBAS)?;
         // Bits 6:5 are the upper ones of the index, where there are more than 16 formats.
-        let upper = if byte(&data, Self::NLBAF)? > 15 {
-            flbas >> 5 & 3
-        } else {
-            0
+        let upper = match byte(data, Self::NLBAF)? {
+            0..=15 => 0,
+            _ => flbas >> 5 & 3,
         };
         let format = Self::LBAF + 4 * usize::from(upper << 4 | flbas & 0xf);
-        let metadata = le16(&data, format)?;
-        let shift = u32::from(byte(&data, format + 2)?);
-        let dlfeat = byte(&data, Self::DLFEAT)?;
+        let blocks = le64(data, Self::NSZE)?;
+        let metadata = le16(data, format)?;
+        let shift = u32::from(byte(data, format + 2)?);
+        let dlfeat = byte(data, Self::DLFEAT)?;
 
-        if metadata != 0 {
-            dev_warn!(
-                ctrl.device(),
-                "namespace {id} has metadata, which is not supported\n"
-            );
-            return Ok(None);
+        if blocks != 0 {
+            if metadata != 0 || !(9..=12).contains(&shift) {
+                return Err(EOPNOTSUPP);
+            }
+            // CAST: A positive number.
+            if blocks > i64::MAX as u64 >> shift {
+                return Err(EOVERFLOW);
+            }
         }
-        if !Self::is_usable(blocks, shift) {
-            dev_warn!(
-                ctrl.device(),
-                "namespace {id}: {blocks} blocks of 2^{shift} bytes\n"
-            );
-            return Ok(None);
-        }
-        Ok(Some(Self {
+        Ok(Self {
             id,
             blocks,
             shift,
             zeroes_when_deallocated: dlfeat & 0x7 == Self::DLFEAT_ZEROES
                 && dlfeat & Self::DLFEAT_WRITE_ZEROES != 0,
-        }))
-    }
-
-    /// Blocks of 512 bytes up to a page, and a size that can be said in bytes.
-    fn is_usable(blocks: u64, shift: u32) -> bool {
-        (9..=12).contains(&shift) && blocks <= (i64::MAX as u64) >> shift
+        })
     }
 
     /// Size in sectors of 512 bytes.
@@ -132,4 +140,66 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> 
         }
     }
     Ok(ids)
+}
+
+#[kunit_tests(rust_nvme_ns)]
+mod tests {
+    use super::*;
+
+    /// An Identify structure with the format `(index, metadata, shift)` in use.
+    fn identify(blocks: u64, formats: u8, format: (u8, u16, u8)) -> KVec<u8> {
+        let mut data = KVec::from_elem(0, 4096, GFP_KERNEL).unwrap();
+        let (index, metadata, shift) = format;
+        let at = Namespace::LBAF + 4 * usize::from(index);
+
+        data[..8].copy_from_slice(&blocks.to_le_bytes());
+        data[Namespace::NLBAF] = formats - 1;
+        data[Namespace::FLBAS] = index & 0xf | index >> 4 << 5;
+        data[at..at + 2].copy_from_slice(&metadata.to_le_bytes());
+        data[at + 2] = shift;
+        data
+    }
+
+    #[test]
+    fn formats_are_found_or_refused() {
+        const MAX: u64 = i64::MAX as u64;
+        // Blocks, number of formats, the one in use, what becomes of it.
+        let table = [
+            (1, 1, (0, 0, 9), Ok(9)),
+            (1, 2, (1, 0, 12), Ok(12)),
+            (1, 16, (15, 0, 10), Ok(10)),
+            (1, 17, (16, 0, 11), Ok(11)),
+            (1, 64, (63, 0, 9), Ok(9)),
+            (1, 1, (0, 0, 8), Err(EOPNOTSUPP)),
+            (1, 1, (0, 0, 13), Err(EOPNOTSUPP)),
+            (1, 1, (0, 0, 255), Err(EOPNOTSUPP)),
+            (1, 1, (0, 8, 9), Err(EOPNOTSUPP)),
+            (MAX >> 9, 1, (0, 0, 9), Ok(9)),
+            ((MAX >> 9) + 1, 1, (0, 0, 9), Err(EOVERFLOW)),
+            (u64::MAX, 1, (0, 0, 12), Err(EOVERFLOW)),
+            // Not active: all is zero.
+            (0, 1, (0, 0, 0), Ok(0)),
+        ];
+
+        for (blocks, formats, format, want) in table {
+            let got = Namespace::parse(1, &identify(blocks, formats, format));
+            assert_eq!(got.map(|namespace| namespace.shift), want);
+        }
+    }
+
+    #[test]
+    fn sizes_are_in_blocks() {
+        for (shift, sectors) in [(9, 10), (10, 20), (12, 80)] {
+            let namespace = Namespace::parse(1, &identify(10, 1, (0, 0, shift))).unwrap();
+            assert_eq!(namespace.sectors(), sectors);
+        }
+    }
+
+    #[test]
+    fn a_short_structure_is_an_error() {
+        let data = identify(1, 64, (63, 0, 9));
+        for len in [0, 7, Namespace::FLBAS, Namespace::LBAF + 4 * 63 + 2] {
+            assert!(Namespace::parse(1, &data[..len]).is_err());
+        }
+    }
 }
