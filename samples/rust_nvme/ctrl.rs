@@ -272,14 +272,15 @@ impl<'bound> Ctrl<'bound> {
     }
 
     /// Waits for a reset that is going on. Then begins one, unless there was one after
-    /// `generation`.
-    pub(crate) fn begin_reset(&self, generation: u32) -> Option<Resetting<'_, 'bound>> {
+    /// `generation`, if that is given.
+    pub(crate) fn begin_reset(&self, generation: Option<u32>) -> Option<Resetting<'_, 'bound>> {
         let guard = self.resetting.lock();
-        if self.generation() != generation {
+        let now = self.generation();
+        if generation.is_some_and(|generation| generation != now) {
             return None;
         }
         // Only changed under the lock.
-        self.generation.store(generation.wrapping_add(1), Relaxed);
+        self.generation.store(now.wrapping_add(1), Relaxed);
         let was = self.state.xchg(State::RESETTING, Relaxed);
         Some(Resetting {
             ctrl: self,

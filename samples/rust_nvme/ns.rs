@@ -31,6 +31,8 @@ pub(crate) struct Namespace {
     pub(crate) shift: u32,
     /// Deallocated blocks read as zeroes, and write zeroes may deallocate.
     pub(crate) zeroes_when_deallocated: bool,
+    /// Write protected.
+    pub(crate) read_only: bool,
 }
 
 impl Namespace {
@@ -38,7 +40,11 @@ impl Namespace {
     const NLBAF: usize = 25;
     const FLBAS: usize = 26;
     const DLFEAT: usize = 33;
+    const NSATTR: usize = 99;
     const LBAF: usize = 128;
+
+    /// `NSATTR`: write protected.
+    const NSATTR_READ_ONLY: u8 = 0x1;
 
     /// `DLFEAT`: deallocated blocks read as zeroes.
     const DLFEAT_ZEROES: u8 = 0x1;
@@ -102,6 +108,7 @@ impl Namespace {
             shift,
             zeroes_when_deallocated: dlfeat & 0x7 == Self::DLFEAT_ZEROES
                 && dlfeat & Self::DLFEAT_WRITE_ZEROES != 0,
+            read_only: byte(data, Self::NSATTR)? & Self::NSATTR_READ_ONLY != 0,
         })
     }
 

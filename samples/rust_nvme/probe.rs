@@ -149,8 +149,7 @@ impl<'bound> Controller<'bound> {
 
     /// Called before the drop. If the controller was pulled out nobody shall wait for it.
     pub(crate) fn prepare_removal(&self) {
-        if self.ctrl.has_failed() {
-            reset::abandon(&self.ctrl, self.tags.clone());
+        if reset::abandon_failed(&self.ctrl, self.tags.clone()) {
             self.disks.iter().for_each(Disk::mark_dead);
         }
     }
@@ -321,6 +320,7 @@ fn describe(namespace: &Namespace, identity: &Identity, layout: Layout) -> DiskB
         .capacity_sectors(namespace.sectors())
         .logical_block_size(block)
         .physical_block_size(block)
+        .read_only(namespace.read_only)
         .max_hw_sectors(sectors)
         .max_segments(layout.max_segments)
         .max_segment_size(u32::MAX)

@@ -39,7 +39,7 @@ pub(crate) fn recover<'bound>(
     tags: Arc<TagSet<'bound, Nvme>>,
     generation: u32,
 ) {
-    let Some(resetting) = ctrl.begin_reset(generation) else {
+    let Some(resetting) = ctrl.begin_reset(Some(generation)) else {
         return;
     };
     let quiesced = TagSet::quiesce(tags);
@@ -54,16 +54,24 @@ pub(crate) fn recover<'bound>(
     drop(quiesced);
 }
 
-/// Gives up a controller whose hardware has failed, so that no one waits for it.
-pub(crate) fn abandon<'bound>(ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'bound, Nvme>>) {
-    let Some(resetting) = ctrl.begin_reset(ctrl.generation()) else {
-        return;
+/// Gives up a controller whose hardware has failed, so that no one waits for it. Returns whether
+/// it had to. Sleeps.
+pub(crate) fn abandon_failed<'bound>(ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'bound, Nvme>>) -> bool {
+    // A controller that is just being reset looks like a failed one: wait for the reset.
+    let Some(resetting) = ctrl.begin_reset(None) else {
+        return false;
     };
-    let quiesced = TagSet::quiesce(tags);
+    let failed = resetting.was_dead() || ctrl.has_failed();
 
-    fail(ctrl, &quiesced);
-    resetting.end(State::Dead);
-    drop(quiesced);
+    if failed {
+        let quiesced = TagSet::quiesce(tags);
+        fail(ctrl, &quiesced);
+        resetting.end(State::Dead);
+        drop(quiesced);
+    } else {
+        resetting.end(State::Live);
+    }
+    failed
 }
 
 /// Disables the controller and empties its queues.
