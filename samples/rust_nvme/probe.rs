@@ -121,6 +121,9 @@ impl<'bound> Controller<'bound> {
         let layout = layout(&identity, &caps, &mapper);
         let (vectors, count) = vectors(pdev, &ctrl)?;
         let tags = tags(&ctrl, mapper, layout, &vectors, count)?;
+        // Moved behind the rings: should anything below fail, the controller is off before they are
+        // freed.
+        let enabled = enabled;
         let irqs = request(&vectors, &tags)?;
         let created = Created::new(tags.clone())?;
         let disks = disks(&ctrl, &identity, &tags, layout, &instance)?;
