@@ -32,6 +32,7 @@ use super::{
     types::{
         Granule,
         Phyr, //
+        PhysAddr,
     }, //
 };
 use kernel::{
@@ -130,17 +131,25 @@ impl<'m> Road<'m> {
         };
         // CAST: a `usize` is at most 64 bits wide.
         let room = granule.align_up(bytes as u64).ok_or(EOVERFLOW)?;
+        // Where a piece would come to lie across a boundary of the device depends on those before
+        // it: rather than refuse it, map each by itself.
+        if !mapper.limits().boundary_allows(room) {
+            return Ok(Self::Singles);
+        }
         let room = usize::try_from(room)?;
+        let start = PhysAddr::from_raw(0);
 
-        Ok(match IovaRange::try_alloc(mapper.device(), 0, room, dir) {
-            Some(range) => Self::Range {
-                range,
-                planner: Planner::new(granule, *mapper.limits()),
-                granule,
-                room,
+        Ok(
+            match IovaRange::try_alloc(mapper.device(), start, room, dir) {
+                Some(range) => Self::Range {
+                    range,
+                    planner: Planner::new(granule, *mapper.limits()),
+                    granule,
+                    room,
+                },
+                None => Self::Singles,
             },
-            None => Self::Singles,
-        })
+        )
     }
 }
 
@@ -154,7 +163,6 @@ impl<'m, M: Memory> Batch<'m, M> {
     /// The piece comes back unmapped, and the batch is as it was.
     ///
     /// - `ENOSPC`: the batch is full, in pieces, segments or bytes.
-    /// - `EMSGSIZE`: a limit of the device forbids a segment where it would come to lie.
     /// - `EINVAL`: the piece is empty.
     /// - `ENOMEM`: it could not be mapped.
     /// - What the piece's source fails with.
@@ -201,10 +209,7 @@ impl<'m, M: Memory> Batch<'m, M> {
         let nr = slots.len() as u32;
 
         let (kind, one) = match core::mem::replace(&mut this.road, Road::Singles) {
-            Road::Range { range, .. } => {
-                let (addr, size) = range.close();
-                (Kind::Packed, Slot::iova(addr, size))
-            }
+            Road::Range { range, .. } => (Kind::Packed, Slot::iova(range.close())),
             Road::Singles => (Kind::Each, Slot::EMPTY),
         };
         let unmap = mapper.granule().is_some() || ops::need_unmap(mapper.device());
@@ -251,17 +256,16 @@ impl<'m, M: Memory> Batch<'m, M> {
     ///
     /// The memory of `phyr` stays allocated for as long as it is mapped.
     unsafe fn map_one(&mut self, phyr: Phyr) -> Result {
-        let (paddr, len) = (phyr.paddr().into_raw(), phyr.len());
-
         match &mut self.road {
             Road::Singles => {
                 if self.slots.len() == self.slots.capacity() {
                     return Err(ENOSPC);
                 }
                 // SAFETY: by the requirements of this function; the direction was checked.
-                let addr = unsafe { ops::map_phys(self.mapper.device(), paddr, len, self.dir) };
-                // CAST: a `usize` is at most 64 bits wide.
-                let slot = Slot::single(addr.ok_or(ENOMEM)?, len as u64);
+                let addr = unsafe {
+                    ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.dir)
+                };
+                let slot = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
                 let _ = self.slots.push_within_capacity(slot);
             }
             Road::Range {
@@ -277,21 +281,21 @@ impl<'m, M: Memory> Batch<'m, M> {
                     return Err(ENOSPC);
                 }
                 let plan = next.plan()?;
+                // The whole range lies between two boundaries, see `Road::new`.
                 let packed = plan.packed.ok_or(EMSGSIZE)?;
                 // CAST: a `usize` is at most 64 bits wide.
                 if packed.len > *room as u64 {
                     return Err(ENOSPC);
                 }
-                let start = granule.align_down(paddr);
-                let end = granule.align_up(phyr.end()).ok_or(EOVERFLOW)?;
+                let whole = granule.around(phyr).ok_or(EOVERFLOW)?;
                 // SAFETY: the memory is the caller's promise, the rest of its granules comes with
                 // it as `Mapper::packs` explains; there is room; all is aligned.
-                // CAST: within the room, which is a `usize`.
-                unsafe { range.link(start, (end - start) as usize) }?;
+                unsafe { range.link(whole.paddr(), whole.len()) }?;
                 *planner = next;
 
                 let (start, len) = planner.last_run();
-                let slot = Slot::single(range.addr() + start, len);
+                // CAST: within the room, which is a `usize`.
+                let slot = Slot::range(range.addr().advanced(start), len as usize);
                 if begins {
                     let _ = self.slots.push_within_capacity(slot);
                 } else if let Some(last) = self.slots.last_mut() {

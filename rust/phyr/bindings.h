@@ -16,7 +16,7 @@ phys_addr_t phyr_helper_page_to_phys(const struct page *page);
 bool phyr_helper_dev_maps_whole_granules(struct device *dev);
 unsigned int phyr_helper_dma_get_max_seg_size(struct device *dev);
 unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev);
-void phyr_helper_dma_set_min_align_mask(struct device *dev, unsigned int mask);
+bool phyr_helper_dma_add_min_align_mask(struct device *dev, unsigned int mask);
 int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr);
 void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t len,
 				  enum dma_data_direction dir);

@@ -49,7 +49,14 @@ impl<'bound, T: Send + 'bound> Guarded<'bound, T> {
     /// # Errors
     ///
     /// - `ENOMEM`: no memory; the value has been dropped.
-    pub fn new(dev: &'bound Device<Bound>, value: T) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// What `value` refers to for `'bound` must be valid until the device resources of `dev` that
+    /// were registered before this call are released. References to the bound device are, and to
+    /// memory that was leaked. A reference that a [`Devres`] gave out which was registered later
+    /// is not: where that `Devres` was leaked, too, it is released first.
+    pub unsafe fn new(dev: &'bound Device<Bound>, value: T) -> Result<Self> {
         // INVARIANT: the box is leaked here, to be owned by this value, which `Devres` drops even
         // where it cannot be registered.
         let erased = Erased {
@@ -83,8 +90,8 @@ unsafe impl Sync for Erased {}
 impl Drop for Erased {
     fn drop(&mut self) {
         // SAFETY: by the type invariant. A `Devres` entry is dropped by its owner or as the device
-        // unbinds, and in both cases what the value borrows for `'bound` is still there: references
-        // to the bound device, which outlives its devres entries.
+        // unbinds, and in both cases what the value borrows for `'bound` is still there, as who
+        // made it has promised.
         unsafe { (self.drop)(self.value) }
     }
 }

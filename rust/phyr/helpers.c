@@ -49,11 +49,17 @@ unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_get_seg_boundary);
 
-void phyr_helper_dma_set_min_align_mask(struct device *dev, unsigned int mask)
+/* Adds to the bits of an address that bounce buffers keep; false if the bus has no place for it. */
+bool phyr_helper_dma_add_min_align_mask(struct device *dev, unsigned int mask)
 {
-	dma_set_min_align_mask(dev, mask);
+	if (!mask)
+		return true;
+	if (!dev->dma_parms)
+		return false;
+	dma_set_min_align_mask(dev, dma_get_min_align_mask(dev) | mask);
+	return true;
 }
-EXPORT_SYMBOL_GPL(phyr_helper_dma_set_min_align_mask);
+EXPORT_SYMBOL_GPL(phyr_helper_dma_add_min_align_mask);
 
 int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr)
 {

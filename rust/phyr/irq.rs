@@ -6,6 +6,10 @@
 //! a driver would have to store beside it, and must never be leaked, which every driver would have
 //! to vouch for. [`Irq`] holds a share of the vectors and is unregistered as the device unbinds.
 //!
+//! One way to misuse it is left, which is that of [`kernel::devres::Devres::access`]: a `Devres`
+//! that is leaked gives out references for `'bound`, and yet is released before the older entries
+//! of the device. A handler that was leaked before may then still run. Do not leak either.
+//!
 //! C header: [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h)
 
 use super::bound::Guarded;
@@ -98,7 +102,9 @@ impl<'bound> Vectors<'bound> {
             _vectors: vectors,
         };
         Ok(Irq {
-            _registered: Guarded::new(self.pdev.as_ref(), registered)?,
+            // SAFETY: what the handler may refer to for `'bound` is the device, and what was leaked;
+            // the one exception is named in the documentation of this module.
+            _registered: unsafe { Guarded::new(self.pdev.as_ref(), registered) }?,
         })
     }
 }

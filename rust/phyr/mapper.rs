@@ -54,7 +54,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment.
+    /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment; or
+    ///   they ask for an alignment on a bus that has no place to keep it.
     pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
         let granule = match ops::merge_boundary(dev) {
             0 => None,
@@ -71,11 +72,13 @@ impl<'bound> Mapper<'bound> {
             );
             return Err(EINVAL);
         }
-        let mask = limits.min_align_mask();
-        if mask != 0 {
-            // SAFETY: `dev` is a valid device; the mask is a number that mapping reads, and before
-            // this mapper there is none that relies on it.
-            unsafe { bindings::phyr_helper_dma_set_min_align_mask(raw::device(dev), mask) };
+        // SAFETY: `dev` is a valid device; bits are only ever added to the mask, and mappings that
+        // are being made meanwhile may use the old or the new one.
+        if !unsafe {
+            bindings::phyr_helper_dma_add_min_align_mask(raw::device(dev), limits.min_align_mask())
+        } {
+            dev_err!(dev, "phyr: the bus keeps no alignment for its devices\n");
+            return Err(EINVAL);
         }
         Ok(Self {
             dev,
@@ -114,16 +117,33 @@ impl<'bound> Mapper<'bound> {
         &self.limits
     }
 
+    /// For tests: a mapper that never lets runs share an IOVA allocation, as for a device that is
+    /// not trusted or not coherent.
+    #[cfg(CONFIG_KUNIT)]
+    #[doc(hidden)]
+    pub fn unpacked(self) -> Self {
+        Self {
+            packs: false,
+            ..self
+        }
+    }
+
     /// Whether runs may share one IOVA allocation.
     ///
     /// A run that ends within a granule is then linked with all of that granule. The DMA API does
     /// the same for each mapping of its own, except for a device that it does not trust, or whose
     /// caches it has to keep in step by hand: for those each run gets a range of its own.
     #[inline]
-    pub(crate) fn packs(&self) -> bool {
+    pub fn packs(&self) -> bool {
         self.packs
     }
 }
+
+/// Block drivers share a mapper between processors.
+const _: () = {
+    const fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<Mapper<'_>>();
+};
 
 impl Limits {
     /// The limits that a device's bus or driver has set: `dma_get_max_seg_size()` and

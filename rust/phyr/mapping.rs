@@ -21,7 +21,8 @@ use super::{
         DmaVecs,
         Slot,
         State, //
-    }, //
+    },
+    types::DmaAddr, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -176,14 +177,11 @@ impl<'m, M: Memory> Mapping<'m, M> {
         unsafe { self.mapper.unmap_from(self.state.take(), &self.slots) };
     }
 
-    /// Calls `sync` for each phyr with the DMA address that it has.
-    fn sync(&self, sync: impl Fn(&Mapper<'_>, u64, usize, DataDirection)) {
-        // What is linked in an IOVA range is coherent: see `Mapper::map_syncable`.
-        if self.state.is_linked() {
-            return;
-        }
-        for vec in self.dma_vecs() {
-            sync(self.mapper, vec.addr().into_raw(), vec.len(), self.dir);
+    /// Calls `sync` for each range that may need it. What is linked in an IOVA range does not: see
+    /// `Mapper::map_syncable`.
+    fn sync(&self, sync: impl Fn(&Mapper<'_>, DmaAddr, usize, DataDirection)) {
+        for vec in self.state.singles(&self.slots) {
+            sync(self.mapper, vec.addr(), vec.len(), self.dir);
         }
     }
 }

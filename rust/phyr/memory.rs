@@ -27,14 +27,12 @@ use kernel::{
 /// # Safety
 ///
 /// - The memory that [`Memory::phyrs`] yields is the same every time, and stays allocated and in
-///   place for as long as the value exists, even if the value is moved.
+///   place until the value is dropped, even if the value is moved, and for ever if it is leaked.
 /// - A device may read and write all of it: nothing else lies in it, and no safe code accesses it
 ///   but through this value.
-pub unsafe trait Memory: Send {
+pub unsafe trait Memory: Send + 'static {
     /// The source of [`Memory::phyrs`].
-    type Phyrs<'a>: Source
-    where
-        Self: 'a;
+    type Phyrs<'a>: Source;
 
     /// Where the memory is, in order.
     fn phyrs(&self) -> Self::Phyrs<'_>;
@@ -204,10 +202,7 @@ impl Iterator for PagePieces<'_> {
 // SAFETY: each element keeps its own memory in place, as its own implementation promises; moving
 // the vector does not even move the elements.
 unsafe impl<M: Memory> Memory for KVVec<M> {
-    type Phyrs<'a>
-        = Chain<'a, M>
-    where
-        M: 'a;
+    type Phyrs<'a> = Chain<'a, M>;
 
     fn phyrs(&self) -> Chain<'_, M> {
         Chain {

@@ -9,7 +9,11 @@
 
 use super::{
     mapper::Mapper,
-    raw, //
+    raw,
+    types::{
+        DmaAddr,
+        PhysAddr, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -34,17 +38,18 @@ use kernel::{
 #[inline]
 pub(crate) unsafe fn map_phys(
     dev: &Device<Bound>,
-    paddr: u64,
+    paddr: PhysAddr,
     len: usize,
     dir: DataDirection,
-) -> Option<u64> {
+) -> Option<DmaAddr> {
+    let paddr = paddr.into_raw();
     // SAFETY: `dev` is bound; the rest is what the caller guarantees.
     let addr = unsafe { bindings::dma_map_phys(raw::device(dev), paddr, len, dir.into(), 0) };
 
     if mapping_error(dev, addr) {
         None
     } else {
-        Some(addr)
+        Some(DmaAddr::from_raw(addr))
     }
 }
 
@@ -72,7 +77,13 @@ fn mapping_error(dev: &Device<Bound>, addr: u64) -> bool {
 /// The arguments are those of a call of [`map_phys`] that succeeded and was not undone, and the
 /// device is done with the memory.
 #[inline]
-pub(crate) unsafe fn unmap_phys(dev: &Device<Bound>, addr: u64, len: usize, dir: DataDirection) {
+pub(crate) unsafe fn unmap_phys(
+    dev: &Device<Bound>,
+    addr: DmaAddr,
+    len: usize,
+    dir: DataDirection,
+) {
+    let addr = addr.into_raw();
     // SAFETY: by the requirements of this function.
     unsafe { bindings::dma_unmap_phys(raw::device(dev), addr, len, dir.into(), 0) };
 }
@@ -89,8 +100,8 @@ pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
 /// Lets the CPU see what the device wrote: `dma_sync_single_for_cpu()`.
 ///
 /// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
-pub(crate) fn sync_for_cpu(mapper: &Mapper<'_>, addr: u64, len: usize, dir: DataDirection) {
-    let dev = raw::device(mapper.device());
+pub(crate) fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, dir: DataDirection) {
+    let (dev, addr) = (raw::device(mapper.device()), addr.into_raw());
     // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
     unsafe { crate::bindings::phyr_helper_dma_sync_for_cpu(dev, addr, len, dir.into()) };
 }
@@ -98,8 +109,8 @@ pub(crate) fn sync_for_cpu(mapper: &Mapper<'_>, addr: u64, len: usize, dir: Data
 /// Lets the device see what the CPU wrote: `dma_sync_single_for_device()`.
 ///
 /// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
-pub(crate) fn sync_for_device(mapper: &Mapper<'_>, addr: u64, len: usize, dir: DataDirection) {
-    let dev = raw::device(mapper.device());
+pub(crate) fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, dir: DataDirection) {
+    let (dev, addr) = (raw::device(mapper.device()), addr.into_raw());
     // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
     unsafe { crate::bindings::phyr_helper_dma_sync_for_device(dev, addr, len, dir.into()) };
 }
@@ -137,10 +148,11 @@ impl<'a> IovaRange<'a> {
     #[inline]
     pub(crate) fn try_alloc(
         dev: &'a Device<Bound>,
-        paddr: u64,
+        paddr: PhysAddr,
         len: usize,
         dir: DataDirection,
     ) -> Option<Self> {
+        let paddr = paddr.into_raw();
         let mut state = bindings::dma_iova_state::default();
 
         // SAFETY: `dev` is bound and `state` may be written.
@@ -169,13 +181,13 @@ impl<'a> IovaRange<'a> {
     /// - `paddr` is aligned to the granule, unless this is the first link and the range was
     ///   allocated for this very `paddr`; what is linked so far ends at a granule.
     #[inline]
-    pub(crate) unsafe fn link(&mut self, paddr: u64, len: usize) -> Result {
+    pub(crate) unsafe fn link(&mut self, paddr: PhysAddr, len: usize) -> Result {
         // SAFETY: by the requirements of this function and the type invariant.
         to_result(unsafe {
             bindings::dma_iova_link(
                 raw::device(self.dev),
                 &mut self.state,
-                paddr,
+                paddr.into_raw(),
                 self.linked,
                 len,
                 self.dir.into(),
@@ -227,17 +239,19 @@ impl<'a> IovaRange<'a> {
 
     /// Where the range begins for the device.
     #[inline]
-    pub(crate) fn addr(&self) -> u64 {
-        self.state.addr
+    pub(crate) fn addr(&self) -> DmaAddr {
+        DmaAddr::from_raw(self.state.addr)
     }
 
-    /// Gives up the range without freeing it; returns its address and the DMA API's size word, to
-    /// be given to [`destroy`].
+    /// Gives up the range without freeing it; what is returned is for [`destroy`].
     #[inline]
-    pub(crate) fn close(self) -> (u64, u64) {
-        let state = (self.state.addr, self.state.__size);
+    pub(crate) fn close(self) -> Closed {
+        let closed = Closed {
+            addr: self.addr(),
+            size: self.state.__size,
+        };
         core::mem::forget(self);
-        state
+        closed
     }
 }
 
@@ -256,21 +270,33 @@ impl Drop for IovaRange<'_> {
     }
 }
 
+/// A range that nobody frees until it is given to [`destroy`].
+#[derive(Clone, Copy)]
+pub(crate) struct Closed {
+    /// Where the range begins for the device.
+    pub(crate) addr: DmaAddr,
+    /// The DMA API's word for the size: bytes, and a mark of its own in bit 63
+    /// (`DMA_IOVA_USE_SWIOTLB` in drivers/iommu/dma-iommu.c), to be kept from link to destroy.
+    pub(crate) size: u64,
+}
+
 /// Unlinks the whole of a range and frees it: `dma_iova_destroy()`.
 ///
 /// # Safety
 ///
-/// `addr` and `size` come from [`IovaRange::close`] of a range of `dev` with `linked` bytes linked
-/// for `dir`, are not used again, and the device is done with the memory.
+/// `range` comes from [`IovaRange::close`] of a range of `dev` with `linked` bytes linked for
+/// `dir`, is not used again, and the device is done with the memory.
 #[inline]
 pub(crate) unsafe fn destroy(
     dev: &Device<Bound>,
-    addr: u64,
-    size: u64,
+    range: Closed,
     linked: usize,
     dir: DataDirection,
 ) {
-    let mut state = bindings::dma_iova_state { addr, __size: size };
+    let mut state = bindings::dma_iova_state {
+        addr: range.addr.into_raw(),
+        __size: range.size,
+    };
 
     // SAFETY: by the requirements of this function.
     unsafe {

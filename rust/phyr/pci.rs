@@ -17,8 +17,8 @@ use kernel::{
 
 /// An enabled PCI device; dropping it ends its DMA and disables it.
 ///
-/// A driver keeps this below all that the device may write to, in the order of its fields, so that
-/// no memory is freed before the device is off the bus.
+/// A driver declares this above all that the device may write to: fields are dropped from top to
+/// bottom, and no memory may be freed before the device is off the bus.
 ///
 /// # Invariants
 ///
@@ -57,12 +57,4 @@ impl Drop for Enabled<'_> {
         // SAFETY: the device is valid, and by the type invariant this balances one enabling.
         unsafe { bindings::pci_disable_device(raw::pci_device(self.pdev)) };
     }
-}
-
-/// Whether the device still answers on its bus: `pci_device_is_present()`.
-///
-/// Context: any.
-pub fn is_present(pdev: &pci::Device<Bound>) -> bool {
-    // SAFETY: the device is valid.
-    unsafe { bindings::pci_device_is_present(raw::pci_device(pdev)) }
 }

@@ -100,10 +100,16 @@ impl Limits {
         }
     }
 
+    /// Whether `bytes` fit between two boundaries.
+    #[inline]
+    pub(crate) const fn boundary_allows(&self, bytes: u64) -> bool {
+        self.boundary_mask >= bytes - 1
+    }
+
     /// Whether both limits leave room for at least `bytes`, wherever those are aligned.
     #[inline]
     pub const fn allow(&self, bytes: u64) -> bool {
-        self.max_segment >= bytes && self.boundary_mask >= bytes - 1
+        self.max_segment >= bytes && self.boundary_allows(bytes)
     }
 }
 

@@ -194,21 +194,17 @@ impl Mapper<'_> {
 
         match state.kind() {
             Kind::Unmapped => {}
-            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again.
-            // CAST: here and below, the length came from a `usize`.
-            Kind::Single => unsafe {
-                ops::unmap_phys(self.device(), one.addr(), one.len() as usize, dir)
-            },
-            // SAFETY: as above; all of the range is linked.
-            Kind::Joined => unsafe {
-                let linked = one.len() as usize;
-                ops::destroy(self.device(), one.addr(), one.size_word(), linked, dir)
-            },
-            // SAFETY: as above; the range is linked up to the granule in which the last run ends.
-            Kind::Packed => unsafe {
-                let linked = self.packed_len(&state, slots);
-                ops::destroy(self.device(), one.addr(), one.size_word(), linked, dir)
-            },
+            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again; all
+            // of a `Joined` range is linked.
+            Kind::Single | Kind::Joined => unsafe { self.unmap_slot(one, dir) },
+            Kind::Packed => {
+                if let Some(range) = one.closed() {
+                    let linked = self.packed_len(&state, slots);
+                    // SAFETY: as above; the range is linked up to the granule in which the last run
+                    // ends.
+                    unsafe { ops::destroy(self.device(), range, linked, dir) };
+                }
+            }
             Kind::Each => {
                 for slot in slots.iter().take(state.slots_used()) {
                     // SAFETY: as above, of each slot.
@@ -268,11 +264,11 @@ impl Mapper<'_> {
     /// Number of bytes that are linked in the range of a [`Kind::Packed`] state.
     #[inline]
     fn packed_len(&self, state: &State, slots: &[Slot]) -> usize {
-        let last = state
-            .slots_used()
-            .checked_sub(1)
-            .and_then(|last| slots.get(last));
-        let end = last.map_or(0, |slot| slot.addr() + slot.len() - state.one().addr());
+        let start = state.one().dma_vec().addr().into_raw();
+        let used = slots.get(..state.slots_used()).unwrap_or(&[]);
+        let last = used.last().map(|slot| slot.dma_vec());
+        // CAST: a `usize` is at most 64 bits wide.
+        let end = last.map_or(0, |vec| vec.addr().into_raw() + vec.len() as u64 - start);
         let end = self.granule().and_then(|granule| granule.align_up(end));
         // CAST: not longer than the allocation, whose length is a `usize`.
         end.map_or(0, |end| end as usize)
@@ -285,23 +281,13 @@ impl Mapper<'_> {
     /// Those of [`Mapper::map_into`]; `dir` is not [`DataDirection::None`].
     #[inline]
     unsafe fn map_one(&self, phyr: Phyr, dir: DataDirection) -> Result<State> {
-        let (paddr, len) = (phyr.paddr().into_raw(), phyr.len());
-
         // SAFETY: by the requirements of this function.
-        let addr = unsafe { ops::map_phys(self.device(), paddr, len, dir) }.ok_or(ENOMEM)?;
+        let addr = unsafe { ops::map_phys(self.device(), phyr.paddr(), phyr.len(), dir) };
+        let range = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
         let unmap = self.granule().is_some() || ops::need_unmap(self.device());
 
         // SAFETY: just that is mapped.
-        // CAST: a `usize` is at most 64 bits wide.
-        Ok(unsafe {
-            State::new(
-                Kind::Single,
-                Slot::single(addr, len as u64),
-                1,
-                dir_to_byte(dir),
-                unmap,
-            )
-        })
+        Ok(unsafe { State::new(Kind::Single, range, 1, dir_to_byte(dir), unmap) })
     }
 
     /// Unmaps what one slot of [`Kind::Each`] holds.
@@ -311,16 +297,13 @@ impl Mapper<'_> {
     /// The slot holds a range that is mapped for `dir` and not unmapped again; the device is done
     /// with it.
     pub(crate) unsafe fn unmap_slot(&self, slot: Slot, dir: DataDirection) {
-        let (dev, addr) = (self.device(), slot.addr());
-        // CAST: the length came from a `usize`.
-        let len = slot.len() as usize;
+        let (dev, vec) = (self.device(), slot.dma_vec());
 
         // SAFETY: by the requirements of this function; all of an IOVA range is linked.
         unsafe {
-            if slot.is_iova() {
-                ops::destroy(dev, addr, slot.size_word(), len, dir)
-            } else {
-                ops::unmap_phys(dev, addr, len, dir)
+            match slot.closed() {
+                Some(range) => ops::destroy(dev, range, vec.len(), dir),
+                None => ops::unmap_phys(dev, vec.addr(), vec.len(), dir),
             }
         }
     }

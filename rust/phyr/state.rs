@@ -7,18 +7,21 @@
 //! aside beforehand. Both are memory that no device can reach: what is unmapped is never read back
 //! from a descriptor.
 
-use super::types::{
-    DmaAddr,
-    DmaVec,
-    Phyr, //
-    PhysAddr,
+use super::{
+    ops::Closed,
+    types::{
+        BadPhyr,
+        DmaAddr,
+        DmaVec,
+        Phyr, //
+        PhysAddr,
+    }, //
 };
 use core::fmt;
 
 /// Room for one segment: 16 bytes.
 ///
-/// While a mapping is made a slot holds a phyr, afterwards a DMA range. Where a range was linked in
-/// an IOVA allocation of its own, `Slot::IOVA` is set in its length.
+/// While a mapping is made a slot holds a phyr, afterwards a DMA range.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Slot {
@@ -30,10 +33,8 @@ impl Slot {
     /// A slot with nothing in it.
     pub const EMPTY: Self = Self { addr: 0, len: 0 };
 
-    /// Marks the length of a range that has an IOVA allocation of its own.
-    ///
-    /// Bit 63 is the DMA API's own mark in the same word (`DMA_IOVA_USE_SWIOTLB` in
-    /// drivers/iommu/dma-iommu.c), which has to be kept from link to destroy.
+    /// Marks the length of a range that has an IOVA allocation of its own. The DMA API has a mark in
+    /// bit 63 of the same word, see [`Closed`].
     const IOVA: u64 = 1 << 62;
 
     /// All marks.
@@ -48,52 +49,52 @@ impl Slot {
         }
     }
 
+    /// The phyr that the slot was made from.
     #[inline]
-    pub(crate) const fn phyr_addr(self) -> PhysAddr {
-        PhysAddr::from_raw(self.addr)
+    pub(crate) const fn phyr(self) -> Result<Phyr, BadPhyr> {
+        // CAST: the length came from a `usize`.
+        Phyr::new(PhysAddr::from_raw(self.addr), self.len as usize)
     }
 
-    /// A range that `dma_map_phys` mapped.
+    /// A range that `dma_map_phys` mapped, or that is a part of another.
     #[inline]
-    pub(crate) const fn single(addr: u64, len: u64) -> Self {
-        Self { addr, len }
-    }
-
-    /// A range with an IOVA allocation of its own; `size` is the DMA API's word, with its mark.
-    #[inline]
-    pub(crate) const fn iova(addr: u64, size: u64) -> Self {
+    pub(crate) const fn range(addr: DmaAddr, len: usize) -> Self {
         Self {
-            addr,
-            len: size | Self::IOVA,
+            addr: addr.into_raw(),
+            // CAST: a `usize` is at most 64 bits wide.
+            len: len as u64,
         }
     }
 
+    /// A range with an IOVA allocation of its own.
     #[inline]
-    pub(crate) const fn is_iova(self) -> bool {
-        self.len & Self::IOVA != 0
+    pub(crate) const fn iova(range: Closed) -> Self {
+        Self {
+            addr: range.addr.into_raw(),
+            len: range.size | Self::IOVA,
+        }
     }
 
+    /// The IOVA allocation, if the range has one of its own.
     #[inline]
-    pub(crate) const fn addr(self) -> u64 {
-        self.addr
+    pub(crate) const fn closed(self) -> Option<Closed> {
+        if self.len & Self::IOVA == 0 {
+            return None;
+        }
+        Some(Closed {
+            addr: DmaAddr::from_raw(self.addr),
+            size: self.len & !Self::IOVA,
+        })
     }
 
-    /// The length in bytes.
+    /// The range as the device sees it.
     #[inline]
-    pub(crate) const fn len(self) -> u64 {
-        self.len & !Self::MARKS
-    }
-
-    /// The DMA API's word for the size of an IOVA allocation, with its mark.
-    #[inline]
-    pub(crate) const fn size_word(self) -> u64 {
-        self.len & !Self::IOVA
-    }
-
-    #[inline]
-    const fn dma_vec(self) -> DmaVec {
-        // CAST: the length came from a `usize`.
-        DmaVec::new(DmaAddr::from_raw(self.addr), self.len() as usize)
+    pub(crate) const fn dma_vec(self) -> DmaVec {
+        // CAST: without its marks the length is that of a `usize`.
+        DmaVec::new(
+            DmaAddr::from_raw(self.addr),
+            (self.len & !Self::MARKS) as usize,
+        )
     }
 }
 
@@ -184,10 +185,13 @@ impl State {
         self.kind != Kind::Unmapped
     }
 
-    /// Whether the ranges were linked in one IOVA range, rather than mapped one by one.
-    #[inline]
-    pub(crate) fn is_linked(&self) -> bool {
-        matches!(self.kind, Kind::Joined | Kind::Packed)
+    /// The ranges that `dma_map_phys` mapped, which are those that `dma_sync_*` knows.
+    pub(crate) fn singles<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = DmaVec> + 'a {
+        let none = self.kind == Kind::Packed;
+        let ranges = self.dma_vecs(slots).slots;
+        ranges
+            .filter(move |slot| !none && slot.closed().is_none())
+            .map(|slot| slot.dma_vec())
     }
 
     /// Leaves [`State::UNMAPPED`] behind and returns what was there.

@@ -24,8 +24,9 @@ use super::{
         State, //
     },
     types::{
+        DmaAddr,
         Granule,
-        Phyr, //
+        PhysAddr, //
     }, //
 };
 use core::cell::Cell;
@@ -104,17 +105,9 @@ impl Mapper<'_> {
         let range = unsafe { self.link_run(slots, bytes, dir) }?;
 
         Ok(range.map(|range| {
-            let (addr, size) = range.close();
+            let one = Slot::iova(range.close());
             // SAFETY: this range is linked with all of its bytes.
-            unsafe {
-                State::new(
-                    Kind::Joined,
-                    Slot::iova(addr, size),
-                    1,
-                    dir_to_byte(dir),
-                    true,
-                )
-            }
+            unsafe { State::new(Kind::Joined, one, 1, dir_to_byte(dir), true) }
         }))
     }
 
@@ -130,17 +123,16 @@ impl Mapper<'_> {
         bytes: u64,
         dir: DataDirection,
     ) -> Result<Option<IovaRange<'_>>> {
-        let first = run.first().ok_or(EINVAL)?.get().phyr_addr().into_raw();
+        let first = run.first().ok_or(EINVAL)?.get().phyr()?.paddr();
         let bytes = usize::try_from(bytes)?;
         let Some(mut range) = IovaRange::try_alloc(self.device(), first, bytes, dir) else {
             return Ok(None);
         };
         for slot in run {
-            let slot = slot.get();
+            let phyr = slot.get().phyr()?;
             // SAFETY: the memory is the caller's promise; the range is for just these phyrs, and
             // the phyrs of a run join at granules.
-            // CAST: the length came from a `usize`.
-            unsafe { range.link(slot.phyr_addr().into_raw(), slot.len() as usize) }?;
+            unsafe { range.link(phyr.paddr(), phyr.len()) }?;
         }
         range.sync()?;
         Ok(Some(range))
@@ -159,35 +151,23 @@ impl Mapper<'_> {
         packed: Packed,
         dir: DataDirection,
     ) -> Result<Option<State>> {
-        let len = usize::try_from(packed.len)?;
-        let Some(mut range) = IovaRange::try_alloc(self.device(), 0, len, dir) else {
+        let (start, len) = (PhysAddr::from_raw(0), usize::try_from(packed.len)?);
+        let Some(mut range) = IovaRange::try_alloc(self.device(), start, len, dir) else {
             return Ok(None);
         };
         for slot in slots {
-            let slot = slot.get();
-            let paddr = slot.phyr_addr().into_raw();
-            let start = granule.align_down(paddr);
-            let end = granule.align_up(paddr + slot.len()).ok_or(EOVERFLOW)?;
-
+            let whole = granule.around(slot.get().phyr()?).ok_or(EOVERFLOW)?;
             // SAFETY: the memory is the caller's promise, the rest of its granules comes with it
             // as `Mapper::packs` explains; the plan counted whole granules; all is aligned.
-            // CAST: not longer than `len`, which is a `usize`.
-            unsafe { range.link(start, (end - start) as usize) }?;
+            unsafe { range.link(whole.paddr(), whole.len()) }?;
         }
         range.sync()?;
 
         let nr = write_packed(Planner::new(granule, *self.limits()), slots, range.addr())?;
-        let (addr, size) = range.close();
+        let one = Slot::iova(range.close());
         // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in `slots`.
-        Ok(Some(unsafe {
-            State::new(
-                Kind::Packed,
-                Slot::iova(addr, size),
-                nr,
-                dir_to_byte(dir),
-                true,
-            )
-        }))
+        let state = unsafe { State::new(Kind::Packed, one, nr, dir_to_byte(dir), true) };
+        Ok(Some(state))
     }
 
     /// An IOVA range a run, `dma_map_phys()` for a run of one phyr.
@@ -229,13 +209,12 @@ impl Mapper<'_> {
         let mut bytes = 0;
 
         for (nr, slot) in slots.iter().enumerate() {
-            let slot = slot.get();
-            // CAST: the length came from a `usize`.
-            let phyr = Phyr::new(slot.phyr_addr(), slot.len() as usize)?;
+            let phyr = slot.get().phyr()?;
             if planner.push(phyr)? == Place::Begins && nr != 0 {
                 return Ok(Some((nr, bytes)));
             }
-            bytes += slot.len();
+            // CAST: a `usize` is at most 64 bits wide.
+            bytes += phyr.len() as u64;
         }
         Ok((!slots.is_empty()).then_some((slots.len(), bytes)))
     }
@@ -243,23 +222,21 @@ impl Mapper<'_> {
 
 /// Turns the phyrs in `slots` into the ranges that they have in a packed allocation at `base`, one
 /// a run, and returns how many these are.
-fn write_packed(mut planner: Planner, slots: &[Cell<Slot>], base: u64) -> Result<u32> {
+fn write_packed(mut planner: Planner, slots: &[Cell<Slot>], base: DmaAddr) -> Result<u32> {
     let mut out = slots.iter();
     let mut run = None;
     let mut nr = 0;
 
     for slot in slots {
-        let slot = slot.get();
-        // CAST: the length came from a `usize`.
-        let phyr = Phyr::new(slot.phyr_addr(), slot.len() as usize)?;
-        if planner.push(phyr)? == Place::Begins {
+        if planner.push(slot.get().phyr()?)? == Place::Begins {
             run = out.next();
             nr += 1;
         }
         // No slot is written before its phyr has been read: a run has a phyr at the least.
         if let Some(run) = run {
             let (start, len) = planner.last_run();
-            run.set(Slot::single(base + start, len));
+            // CAST: not longer than the allocation, whose length is a `usize`.
+            run.set(Slot::range(base.advanced(start), len as usize));
         }
     }
     Ok(nr)
@@ -298,20 +275,18 @@ impl<'a> Singles<'a> {
     /// Those of [`ops::map_phys`].
     #[inline]
     unsafe fn map(&mut self, slot: Slot) -> Result {
-        let dev = self.mapper.device();
-        let paddr = slot.phyr_addr().into_raw();
+        let phyr = slot.phyr()?;
 
-        // CAST: the length came from a `usize`.
         // SAFETY: by the requirements of this function.
-        let addr = unsafe { ops::map_phys(dev, paddr, slot.len() as usize, self.dir) };
-        self.put(Slot::single(addr.ok_or(ENOMEM)?, slot.len()));
+        let addr =
+            unsafe { ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.dir) };
+        self.put(Slot::range(addr.ok_or(ENOMEM)?, phyr.len()));
         Ok(())
     }
 
     /// Adds a range that is linked whole.
     fn add(&mut self, range: IovaRange<'_>) {
-        let (addr, size) = range.close();
-        self.put(Slot::iova(addr, size));
+        self.put(Slot::iova(range.close()));
     }
 
     #[inline]

@@ -86,7 +86,7 @@ pub(crate) fn map<S: Source>(
     }
     let used = slots.get(..state.slots_used()).unwrap_or(&[]);
     // CAST: the slots of a mapping are counted in 32 bits.
-    let ranges = used.iter().filter(|slot| slot.is_iova()).count() as u32;
+    let ranges = used.iter().filter(|slot| slot.closed().is_some()).count() as u32;
     // CAST: as above.
     let dma_vecs = state.dma_vecs(slots).len() as u32;
     let (iova_ranges, single_maps) = match state.kind() {

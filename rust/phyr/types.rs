@@ -48,6 +48,12 @@ impl DmaAddr {
     pub const fn into_raw(self) -> u64 {
         self.0
     }
+
+    /// The address `bytes` further on; wraps around behind the last.
+    #[inline]
+    pub(crate) const fn advanced(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
 }
 
 /// Why a pair of an address and a length is no [`Phyr`].
@@ -247,6 +253,23 @@ impl Granule {
     pub const fn align_down(self, addr: u64) -> u64 {
         addr & !self.mask
     }
+
+    /// The whole granules in which `phyr` lies, or `None` on overflow.
+    #[inline]
+    pub const fn around(self, phyr: Phyr) -> Option<Phyr> {
+        let start = self.align_down(phyr.paddr.0);
+        let Some(end) = self.align_up(phyr.end()) else {
+            return None;
+        };
+        let Some(len) = NonZeroUsize::new((end - start) as usize) else {
+            return None;
+        };
+        // INVARIANT: the end was just found not to overflow.
+        Some(Phyr {
+            paddr: PhysAddr(start),
+            len,
+        })
+    }
 }
 
 #[cfg(CONFIG_KUNIT)]
@@ -302,5 +325,17 @@ mod tests {
         assert_eq!(top.and_then(|g| g.align_up((1 << 63) + 1)), None);
         assert_eq!(Granule::new(4096).map(|g| g.offset(4097)), Some(1));
         assert_eq!(Granule::new(4096).map(|g| g.align_down(8191)), Some(4096));
+    }
+
+    #[test]
+    fn around_a_phyr_are_whole_granules() {
+        let around = |addr, len| {
+            let around = Granule::new(4096)?.around(phyr(addr, len).ok()?)?;
+            Some((around.paddr().into_raw(), around.len()))
+        };
+        assert_eq!(around(4096, 4096), Some((4096, 4096)));
+        assert_eq!(around(8191, 1), Some((4096, 4096)));
+        assert_eq!(around(8191, 2), Some((4096, 8192)));
+        assert_eq!(around(u64::MAX - 1, 1), None);
     }
 }

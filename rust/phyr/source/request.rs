@@ -167,7 +167,8 @@ impl RequestPhyrs {
     /// The caller owns the started request `rq` for as long as the iterator is used.
     #[inline]
     pub unsafe fn of_request(rq: *const bindings::request) -> Self {
-        // SAFETY: a request is of a queue, whose limits do not change while requests are started.
+        // SAFETY: a request is of a queue. Of its limits, the two that are read do not change once
+        // it has a disk.
         let limits = unsafe { &raw const (*(*rq).q).limits };
         // SAFETY: as above.
         let (max, mask) = unsafe { ((*limits).max_segment_size, (*limits).seg_boundary_mask) };
