@@ -10,7 +10,9 @@ use core::{
     }, //
 };
 use kernel::{
+    bindings,
     device::Bound,
+    dma::DmaMask,
     page::{
         Page,
         PAGE_SIZE, //
@@ -20,6 +22,7 @@ use kernel::{
 };
 use phyr::{
     memory::Pages,
+    raw,
     Limits,
     Mapper, //
 };
@@ -49,7 +52,29 @@ pub(crate) fn with_device(
     // SAFETY: the device is bound, and stays so while the suites run, see above.
     let pdev = unsafe { &*pdev };
     let mapper = Mapper::new(pdev.as_ref(), Limits::NONE).map_err(|_| "no mapper")?;
-    test(pdev, &mapper)
+    // KUnit prints the assertion, which does not hold the message.
+    test(pdev, &mapper).inspect_err(|e| pr_err!("{e}\n"))
+}
+
+/// Runs `test` while the device reaches `BITS` bits of addresses only.
+pub(crate) fn with_mask<const BITS: u32>(
+    pdev: &pci::Device<Bound>,
+    test: impl FnOnce() -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
+    let set = |mask: u64| {
+        // SAFETY: the device is bound, and nothing is being mapped for it: the suites run one test
+        // at a time.
+        let ret = unsafe { bindings::dma_set_mask(raw::device(pdev.as_ref()), mask) };
+        if ret == 0 {
+            Ok(())
+        } else {
+            Err("the mask was refused")
+        }
+    };
+    set(DmaMask::new::<BITS>().value())?;
+    let result = test();
+    set(DmaMask::new::<64>().value())?;
+    result
 }
 
 /// `nr` zeroed pages no two of which are neighbours in the order in which they come.
