@@ -26,6 +26,23 @@ wait_for() { # BLOCK DEVICE
 
 limit() { cat "/sys/block/$disk/queue/$1"; }
 
+ios() { awk '{ print $1 + $5 }' "/sys/block/$disk/stat"; }
+
+# load FIO-ARGUMENT...: requests to $DISK in the background, as process $load, for longer than
+# any test; comes back when they are under way.
+load() {
+	before=$(ios)
+	fio --name=load --filename="$DISK" --allow_file_create=0 --size=16M --rw=randrw --bs=64k \
+		--direct=1 --time_based --runtime=200 --eta=never --output=/tmp/load.out "$@" 2>/tmp/load.err &
+	load=$!
+	tries=600
+	until [ "$(ios)" -gt $((before + 20)) ]; do
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || fail "no requests are under way"
+		sleep 0.1
+	done
+}
+
 # The PCI device of $DISK, its driver's folder and its address.
 pci_of() {
 	path=$(readlink -f "/sys/block/$disk/device")
