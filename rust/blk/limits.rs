@@ -22,6 +22,11 @@ const FEAT_WRITE_CACHE: u32 = 1 << 0;
 const FEAT_FUA: u32 = 1 << 1;
 /// `BLK_FEAT_STABLE_WRITES`
 const FEAT_STABLE_WRITES: u32 = 1 << 5;
+/// `BLK_SAFE_MAX_SECTORS`: what the block layer takes if `max_hw_sectors` is not set.
+const SAFE_MAX_SECTORS: u32 = 255;
+/// `BLK_MIN_SEGMENT_SIZE`, which is private to the block layer: what a segment must be able to
+/// hold, whatever the size of a page.
+const MIN_SEGMENT_SIZE: u32 = 4096;
 
 /// Describes a [`Disk`] and makes it.
 ///
@@ -99,7 +104,8 @@ impl DiskBuilder {
         self
     }
 
-    /// The most that one request can cover, in sectors; at least a page.
+    /// The most that one request can cover, in sectors; at least a page. The most that can be
+    /// [mapped](phyr::Mapper::max_mapping_size) for the device holds anyway.
     pub fn max_hw_sectors(mut self, sectors: u32) -> Self {
         self.limits.max_hw_sectors = sectors;
         self
@@ -117,27 +123,27 @@ impl DiskBuilder {
         self
     }
 
-    /// The longest segment; at least a page.
+    /// The longest segment; at least 4 KiB.
     pub fn max_segment_size(mut self, size: u32) -> Self {
         self.limits.max_segment_size = size;
         self
     }
 
-    /// A segment does not cross a multiple of `mask + 1`; at least a page.
+    /// A segment does not cross a multiple of `mask + 1`, a power of two; at least 4 KiB.
     pub fn seg_boundary_mask(mut self, mask: usize) -> Self {
         self.limits.seg_boundary_mask = mask;
         self
     }
 
-    /// Between two segments both ends are multiples of `mask + 1`: for devices that take a list of
-    /// pages.
+    /// Between two segments both ends are multiples of `mask + 1`, a power of two: for devices that
+    /// take a list of pages.
     pub fn virt_boundary_mask(mut self, mask: usize) -> Self {
         self.limits.virt_boundary_mask = mask;
         self
     }
 
-    /// Segments begin and end at multiples of `mask + 1`. With less than 511 a segment need not be
-    /// a whole number of sectors.
+    /// Segments begin and end at multiples of `mask + 1`, a power of two and at most a page. With
+    /// less than 511 a segment need not be a whole number of sectors.
     pub fn dma_alignment(mut self, mask: u32) -> Self {
         self.limits.dma_alignment = mask;
         self
@@ -198,7 +204,8 @@ impl DiskBuilder {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: the limits make no sense, or the name is longer than 31 bytes, or is empty.
+    /// - `EINVAL`: the limits make no sense, and the kernel log says which; or the name is longer
+    ///   than 31 bytes, or is empty.
     /// - `EEXIST`: there is a disk of that name.
     /// - `ENOMEM`: no memory.
     pub fn build<'bound, T: Operations>(
@@ -207,34 +214,82 @@ impl DiskBuilder {
         tag_set: &Arc<TagSet<'bound, T>>,
         data: T::DiskData<'bound>,
     ) -> Result<Disk<'bound, T>> {
-        self.check(tag_set.max_segments())?;
+        let mapper = tag_set.mapper();
+        self.check(tag_set.max_segments(), mapper.max_mapping_size())
+            .map_err(|limit| {
+                dev_err!(mapper.device(), "disk: {} makes no sense\n", limit);
+                EINVAL
+            })?;
         Disk::new(name, tag_set.clone(), data, self)
     }
 
-    /// Checks what the block layer would warn of, and limits the segments to `max_segments`.
-    fn check(&mut self, max_segments: u16) -> Result {
-        // CAST: the size of a page is a small constant.
-        let page = bindings::PAGE_SIZE as u32;
+    /// Checks what the block layer would warn of, and what it would take wrongly. Limits the
+    /// segments to `max_segments` and a request to `max_mapping` bytes.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    fn check(&mut self, max_segments: u16, max_mapping: usize) -> Result<(), &'static str> {
+        self.refuse()?;
         let limits = &mut self.limits;
-
-        let block = limits.logical_block_size;
-        let sectors = limits.max_hw_sectors;
-        let least = (page.max(block)) >> bindings::SECTOR_SHIFT;
-        let segment = limits.max_segment_size;
-        let boundary = limits.seg_boundary_mask;
-        if sectors != 0 && sectors < least
-            || segment != 0 && segment < page
-            || boundary != 0 && boundary < bindings::PAGE_SIZE - 1
-            || limits.dma_alignment > page
-            || self.capacity > i64::MAX as u64 >> bindings::SECTOR_SHIFT
-        {
-            return Err(EINVAL);
-        }
         limits.max_segments = match limits.max_segments {
             0 => max_segments,
             segments => segments.min(max_segments),
         };
+        // A request that can never be mapped would be tried for ever.
+        let mappable = u32::try_from(max_mapping >> bindings::SECTOR_SHIFT).unwrap_or(u32::MAX);
+        limits.max_hw_sectors = match limits.max_hw_sectors {
+            0 => SAFE_MAX_SECTORS,
+            sectors => sectors,
+        }
+        .min(mappable);
+        if limits.max_hw_sectors < self.least_sectors() {
+            return Err("max_hw_sectors, or what can be mapped for the device,");
+        }
         Ok(())
+    }
+
+    /// What a request must be able to cover, in sectors.
+    fn least_sectors(&self) -> u32 {
+        // CAST: the size of a page is a small constant.
+        let page = bindings::PAGE_SIZE as u32;
+        page.max(self.limits.logical_block_size) >> bindings::SECTOR_SHIFT
+    }
+
+    /// # Errors
+    ///
+    /// The name of a limit that makes no sense by itself.
+    fn refuse(&self) -> Result<(), &'static str> {
+        let limits = &self.limits;
+        // All ones is one too; zero, which is the default, is `2^0 - 1`.
+        let is_mask = |mask: usize| mask & mask.wrapping_add(1) == 0;
+        let boundary = limits.seg_boundary_mask;
+        // CAST: both are 32 bits wide, or a small constant; a `usize` has at least as many.
+        let (alignment, segment) = (limits.dma_alignment as usize, MIN_SEGMENT_SIZE as usize);
+
+        let table = [
+            (
+                limits.max_segment_size != 0 && limits.max_segment_size < MIN_SEGMENT_SIZE,
+                "max_segment_size",
+            ),
+            (
+                !is_mask(boundary) || boundary != 0 && boundary < segment - 1,
+                "seg_boundary_mask",
+            ),
+            (!is_mask(limits.virt_boundary_mask), "virt_boundary_mask"),
+            (
+                !is_mask(alignment) || alignment >= bindings::PAGE_SIZE,
+                "dma_alignment",
+            ),
+            (
+                self.capacity > i64::MAX as u64 >> bindings::SECTOR_SHIFT,
+                "capacity",
+            ),
+        ];
+        match table.into_iter().find(|&(wrong, _)| wrong) {
+            Some((_, limit)) => Err(limit),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn limits(&self) -> bindings::queue_limits {
@@ -254,9 +309,8 @@ impl DiskBuilder {
 mod tests {
     use super::*;
 
-    fn checked(builder: DiskBuilder) -> Result<u16> {
-        let mut builder = builder;
-        builder.check(64)?;
+    fn checked(mut builder: DiskBuilder) -> Result<u16, &'static str> {
+        builder.check(64, usize::MAX)?;
         Ok(builder.limits.max_segments)
     }
 
@@ -272,26 +326,64 @@ mod tests {
     }
 
     #[test]
+    fn a_request_stays_within_what_can_be_mapped() {
+        // CAST: the size of a page is a small constant.
+        let page = bindings::PAGE_SIZE as u32 >> bindings::SECTOR_SHIFT;
+        let swiotlb = (256 << 10) - 4096;
+        let sectors = |asked, bytes| {
+            let mut builder = DiskBuilder::new().max_hw_sectors(asked);
+            builder.check(1, bytes).ok()?;
+            Some(builder.limits.max_hw_sectors)
+        };
+        assert_eq!(sectors(2048, usize::MAX), Some(2048));
+        assert_eq!(sectors(u32::MAX, usize::MAX), Some(u32::MAX));
+        assert_eq!(sectors(0, usize::MAX), Some(SAFE_MAX_SECTORS));
+        assert_eq!(sectors(2048, swiotlb), Some(504));
+        assert_eq!(sectors(503, swiotlb), Some(503));
+        assert_eq!(sectors(504, swiotlb + 511), Some(504));
+        assert_eq!(sectors(0, swiotlb), Some(SAFE_MAX_SECTORS));
+        assert_eq!(sectors(0, bindings::PAGE_SIZE), Some(page));
+        assert_eq!(sectors(0, bindings::PAGE_SIZE - 1), None);
+        assert_eq!(sectors(2048, 0), None);
+    }
+
+    #[test]
     fn what_the_block_layer_would_warn_of_is_an_error() {
-        let page = bindings::PAGE_SIZE;
-        let small = page as u32;
+        // CAST: the size of a page is a small constant.
+        let small = bindings::PAGE_SIZE as u32;
         let sectors = small >> bindings::SECTOR_SHIFT;
         let new = DiskBuilder::new;
-        for builder in [
-            new().max_hw_sectors(sectors - 1),
-            new().logical_block_size(2 * small).max_hw_sectors(sectors),
-            new().max_segment_size(small - 1),
-            new().seg_boundary_mask(page - 2),
-            new().dma_alignment(small + 1),
-            new().capacity_sectors(u64::MAX),
+        for (builder, limit) in [
+            (new().max_hw_sectors(sectors - 1), "max_hw_sectors"),
+            (
+                new().logical_block_size(2 * small).max_hw_sectors(sectors),
+                "max_hw_sectors",
+            ),
+            (new().max_segment_size(1), "max_segment_size"),
+            (new().max_segment_size(4095), "max_segment_size"),
+            (new().seg_boundary_mask(4094), "seg_boundary_mask"),
+            (new().seg_boundary_mask(2047), "seg_boundary_mask"),
+            (new().seg_boundary_mask(4096), "seg_boundary_mask"),
+            (new().seg_boundary_mask(0xf7ff), "seg_boundary_mask"),
+            (new().seg_boundary_mask(usize::MAX - 1), "seg_boundary_mask"),
+            (new().virt_boundary_mask(4096), "virt_boundary_mask"),
+            (new().dma_alignment(4), "dma_alignment"),
+            (new().dma_alignment(small), "dma_alignment"),
+            (new().dma_alignment(2 * small - 1), "dma_alignment"),
+            (new().capacity_sectors(u64::MAX), "capacity"),
         ] {
-            assert_eq!(checked(builder), Err(EINVAL));
+            assert!(checked(builder).is_err_and(|said| said.starts_with(limit)));
         }
         for builder in [
             new().max_hw_sectors(sectors),
-            new().max_segment_size(small),
-            new().seg_boundary_mask(page - 1),
-            new().dma_alignment(small),
+            new().max_segment_size(4096),
+            new().max_segment_size(u32::MAX),
+            new().seg_boundary_mask(4095),
+            new().seg_boundary_mask(0xffff_ffff),
+            new().seg_boundary_mask(usize::MAX),
+            new().virt_boundary_mask(4095),
+            new().dma_alignment(3),
+            new().dma_alignment(small - 1),
             new().capacity_sectors(1 << 40),
         ] {
             assert!(checked(builder).is_ok());
