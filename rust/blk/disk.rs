@@ -7,7 +7,10 @@
 use super::{
     limits::DiskBuilder,
     operations::Operations,
-    tag_set::TagSet, //
+    tag_set::{
+        TagSet,
+        FEAT_SKIP_TAGSET_QUIESCE, //
+    },
 };
 use core::{
     marker::PhantomData,
@@ -71,7 +74,8 @@ impl Drop for Gendisk {
 ///
 /// This is what has to end before the device unbinds. When it has, no callback of the driver runs
 /// any more: `del_gendisk` waits until each request has ended, then stops timers and work for good
-/// and leaves the queue frozen. The memory stays with who else holds `Live`: a [`Disk`] that was
+/// and leaves the queue frozen; a grace period waits for callbacks that have yet to return. The
+/// memory stays with who else holds `Live`: a [`Disk`] that was
 /// leaked can still be referred to.
 ///
 /// # Invariants
@@ -83,6 +87,15 @@ impl<T: Operations> Drop for Added<'_, T> {
     fn drop(&mut self) {
         // SAFETY: by the type invariants.
         unsafe { bindings::del_gendisk(self.0.raw()) };
+        // A task that submits I/O can call `queue_rq` and `commit_rqs` by itself, and then has
+        // nothing of the queue but the request. When that has ended, on some other CPU,
+        // `del_gendisk` goes on, though the callback is yet to return. blk-mq dispatches in a
+        // read-side critical section of RCU, or of the tag set's SRCU if it may sleep; this waits
+        // for the one that applies. A `complete` that has ended its request and is yet to return
+        // runs in an interrupt or a soft interrupt, which is such a section too.
+        //
+        // SAFETY: the tag set is allocated: `Live` holds it.
+        unsafe { bindings::blk_mq_wait_quiesce_done(self.0.tag_set.as_raw()) };
     }
 }
 
@@ -145,7 +158,9 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         let added = Live::add(live.clone(), &builder)?;
         let device = live.tag_set.mapper().device();
         Ok(Self {
-            _added: Guarded::new(device, added)?,
+            // SAFETY: what the disk's data and the tag set may refer to for `'bound` is the device,
+            // and what was leaked; the exception is named in the documentation of `phyr::irq`.
+            _added: unsafe { Guarded::new(device, added) }?,
             live,
         })
     }
@@ -156,6 +171,7 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         builder: &DiskBuilder,
     ) -> Result<Live<'bound, T>> {
         let mut limits = builder.limits();
+        limits.features |= FEAT_SKIP_TAGSET_QUIESCE;
         let queuedata: *mut T::DiskData<'bound> = &mut *data;
         // SAFETY: by the invariants of `TagSet` this is an allocated tag set; the limits are valid
         // for the call, and the class is static.
@@ -170,6 +186,8 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: the disk was allocated just now, and nobody else knows of it.
         unsafe { (*raw.as_ptr()).fops = &Fops::<T>::TABLE };
+        // SAFETY: as above; its queue was made for this tag set, with the feature.
+        unsafe { tag_set.admit((*raw.as_ptr()).queue) };
         // INVARIANT: it was allocated just now; the queue's data was set to the content of `data`,
         // which does not move.
         Ok(Live {

@@ -14,9 +14,11 @@ use super::{
 use kernel::{
     bindings,
     error::to_result,
+    new_mutex,
     prelude::*,
     sync::{
         Arc,
+        Mutex,
         UniqueArc, //
     },
     time::{
@@ -89,7 +91,15 @@ pub struct TagSet<'bound, T: Operations> {
     hw: KVec<HwCtx<'bound, T>>,
     mapper: Arc<Mapper<'bound>>,
     max_segments: u16,
+    /// How many [`Quiesced`] there are. Each queue of the tag set that does not skip it is quiesced
+    /// so many times by us; the lock is held to change either.
+    quiesced: Pin<KBox<Mutex<u32>>>,
 }
+
+/// `BLK_FEAT_SKIP_TAGSET_QUIESCE`; bindgen does not see through the cast in the macro.
+///
+/// A queue with this feature is passed over by [`TagSet::quiesce`] and its end.
+pub(crate) const FEAT_SKIP_TAGSET_QUIESCE: u32 = 1 << 13;
 
 // SAFETY: `HwCtx` and `Mapper` are `Send`; a `blk_mq_tag_set` belongs to no thread.
 unsafe impl<T: Operations> Send for TagSet<'_, T> {}
@@ -137,6 +147,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
                 hw,
                 mapper,
                 max_segments: config.max_segments,
+                quiesced: KBox::pin_init(new_mutex!(0), GFP_KERNEL)?,
             },
             GFP_KERNEL,
         )?;
@@ -206,14 +217,41 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// Stops starting requests, on all disks, until the returned value and all others like it are
     /// dropped. When this returns no [`Operations::queue_rq`] is running.
     ///
-    /// Do not add or remove disks meanwhile: an added one is not stopped, and a removed one waits
-    /// for requests that cannot start.
+    /// A disk that is added meanwhile is stopped too: whoever adds it waits to read it. Do not
+    /// remove one from the task that is to end this: it waits for requests that cannot start.
     ///
     /// Context: sleeps. Not from [`Operations::queue_rq`].
     pub fn quiesce(set: Arc<Self>) -> Quiesced<'bound, T> {
+        let mut quiesced = set.quiesced.lock();
+        *quiesced += 1;
         // SAFETY: by the type invariants this is a tag set; nobody has an `Arc` before.
         unsafe { bindings::blk_mq_quiesce_tagset(set.as_raw()) };
+        drop(quiesced);
         Quiesced { set }
+    }
+
+    /// Lets a new queue of the tag set take part in [`TagSet::quiesce`], from which it was left out
+    /// by [`FEAT_SKIP_TAGSET_QUIESCE`]: it is now stopped as often as all others, and will be
+    /// started as often.
+    ///
+    /// The lock must not be held while the queue is allocated: that waits for the requests of the
+    /// other queues (`blk_mq_update_tag_set_shared`), which may have to wait for a reset, and so
+    /// for [`TagSet::quiesce`].
+    ///
+    /// # Safety
+    ///
+    /// `queue` is valid, was made for this tag set with that feature, and is known to the caller
+    /// only.
+    pub(crate) unsafe fn admit(&self, queue: *mut bindings::request_queue) {
+        let quiesced = self.quiesced.lock();
+        for _ in 0..*quiesced {
+            // SAFETY: by the safety requirements. Nothing is running on it that would be waited
+            // for.
+            unsafe { bindings::blk_mq_quiesce_queue_nowait(queue) };
+        }
+        // SAFETY: by the safety requirements nobody changes the limits of a queue that nobody
+        // knows; who reads this feature holds the lock.
+        unsafe { (*queue).limits.features &= !FEAT_SKIP_TAGSET_QUIESCE };
     }
 
     /// Ends all that is in flight, on all queues, with `status`; see [`HwCtx::drain`] for what the
@@ -235,7 +273,7 @@ impl<T: Operations> Drop for TagSet<'_, T> {
     }
 }
 
-/// While this lives no request is started; see [`TagSet::quiesce`].
+/// While this lives no request is started; see [`TagSet::quiesce`]. Dropping it may sleep.
 ///
 /// Leaking it stops the disks for ever.
 #[must_use = "the queues start again when this is dropped"]
@@ -252,7 +290,10 @@ impl<'bound, T: Operations> Quiesced<'bound, T> {
 
 impl<T: Operations> Drop for Quiesced<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: the tag set is allocated; it was quiesced when `self` was made.
+        let mut quiesced = self.set.quiesced.lock();
+        // SAFETY: the tag set is allocated. Each of its queues was quiesced when `self` was made,
+        // or by `admit` since then.
         unsafe { bindings::blk_mq_unquiesce_tagset(self.set.as_raw()) };
+        *quiesced -= 1;
     }
 }
