@@ -5,10 +5,16 @@
 //! C: `struct blk_mq_hw_ctx` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
 
 use super::{
-    inflight::Table,
+    inflight::{
+        Count,
+        Table, //
+    },
     mapped::Mapped,
     operations::Operations,
-    request::Info,
+    request::{
+        Info,
+        Origin, //
+    },
     tag_set::{
         Affinity,
         TagSet, //
@@ -60,6 +66,14 @@ unsafe impl<T: Operations> Send for HwCtx<'_, T> {}
 // SAFETY: `HwQueue` and `Mapper` are `Sync`, and so is the table. The slots of a tag belong to the
 // owner of the request with that tag.
 unsafe impl<T: Operations> Sync for HwCtx<'_, T> {}
+
+/// What the `unsafe impl`s of this crate rely on, and do not see for themselves.
+const _: () = {
+    const fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<Arc<Mapper<'_>>>();
+    assert_send_sync::<Table<bindings::request>>();
+    assert_send_sync::<Slot>();
+};
 
 impl<'bound, T: Operations> HwCtx<'bound, T> {
     pub(crate) fn new(
@@ -121,31 +135,44 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
         unsafe { ArcBorrow::from_raw(self.tag_set) }
     }
 
-    /// Takes the request that is in flight under `tag`, if there is one.
+    /// Takes the request that is in flight under `tag`, if there is one, because the device reports
+    /// it.
     ///
-    /// Of several who try, one gets it. `tag` can be anything that a device may report.
+    /// Of several who try, one gets it. `tag` can be anything that a device may report. But if the
+    /// tag is in use again when the device reports it once too often, this takes the wrong one; see
+    /// [`HwCtx::take_generation`].
     ///
     /// Whoever takes a request, and then unmaps and ends it, says that the device is done with its
-    /// memory: because the device reported that it has completed, or because it cannot access
-    /// memory any more (see [`HwCtx::drain`]).
+    /// memory: here, because the device reported that it has completed. What a device was stopped
+    /// from completing is for [`HwCtx::drain`].
     #[inline]
     pub fn take(&self, tag: u16) -> Option<Mapped<'_, 'bound, T>> {
-        self.inflight.take(tag).map(|rq| self.taken(rq))
+        let rq = self.inflight.take(tag)?;
+        Some(self.taken(rq, Origin::Device))
     }
 
-    pub(crate) fn take_exact(
-        &self,
-        tag: u16,
-        rq: NonNull<bindings::request>,
-    ) -> Option<Mapped<'_, 'bound, T>> {
-        self.inflight.take_exact(tag, rq).map(|rq| self.taken(rq))
+    /// As [`HwCtx::take`], if the request was parked with this [generation](Mapped::generation).
+    ///
+    /// For a device whose command identifiers have room for it beside the tag: a completion that
+    /// comes twice, or late, finds nothing then, though its tag may be in use again. Only after 16
+    /// more turns of the tag would it find one.
+    #[inline]
+    pub fn take_generation(&self, tag: u16, generation: u8) -> Option<Mapped<'_, 'bound, T>> {
+        let rq = self.inflight.take_generation(tag, generation)?;
+        Some(self.taken(rq, Origin::Device))
+    }
+
+    /// Takes a request that [`Table::find`] found, if it has been in flight ever since.
+    pub(crate) fn take_expired(&self, tag: u16, count: Count) -> Option<Mapped<'_, 'bound, T>> {
+        let rq = self.inflight.take_counted(tag, count)?;
+        Some(self.taken(rq, Origin::Driver))
     }
 
     #[inline]
-    fn taken(&self, rq: NonNull<bindings::request>) -> Mapped<'_, 'bound, T> {
+    fn taken(&self, rq: NonNull<bindings::request>, origin: Origin) -> Mapped<'_, 'bound, T> {
         // SAFETY: `Mapped::park` gave the request to this queue's table, with all that the
         // invariants of `Info` want; the table gave it to us alone.
-        Mapped::from_info(unsafe { Info::new(rq, self, false) })
+        Mapped::from_info(unsafe { Info::new(rq, self, origin) })
     }
 
     /// Whether a request is in flight under `tag`. It may be gone by the time this returns.
@@ -159,9 +186,13 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
     /// For a device that was stopped, and cannot access memory any more: say to each what becomes
     /// of it, such as `unmap().requeue()`. What is parked meanwhile may be missed:
     /// [`TagSet::quiesce`] before.
+    ///
+    /// The device does not know of these requests any more, so that none of them ever goes back in
+    /// flight, whatever [`Mapped::complete`] does for a test.
     pub fn drain<F: FnMut(Mapped<'_, 'bound, T>)>(&self, f: F) {
         (0..self.depth())
-            .filter_map(|tag| self.take(tag))
+            .filter_map(|tag| self.inflight.take(tag))
+            .map(|rq| self.taken(rq, Origin::Driver))
             .for_each(f);
     }
 

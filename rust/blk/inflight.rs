@@ -14,16 +14,77 @@ use kernel::{
     },
 };
 
+/// How often a place has changed: a pointer that comes into it and one that leaves it count one
+/// each, so that it is odd while there is one.
+///
+/// What was in flight under a tag a moment ago has another count than what is there now, even if
+/// it is the same request again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(u32);
+
+impl Count {
+    /// Generations are below this. Four bits is what a device's command identifier of 16 bits has
+    /// left beside a tag.
+    pub(crate) const GENERATIONS: u8 = 16;
+
+    #[inline]
+    fn is_in_flight(self) -> bool {
+        self.0 % 2 != 0
+    }
+
+    /// After it comes the first again: it takes 2^31 turns of one tag until a count is there twice.
+    #[inline]
+    fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// The generation of what is in flight, or will be.
+    #[inline]
+    fn generation(self) -> u8 {
+        // CAST: cut to what is below `GENERATIONS` on purpose.
+        (self.0 / 2) as u8 % Self::GENERATIONS
+    }
+}
+
+/// The place of one tag.
+///
+/// # Invariants
+///
+/// While `count` is odd, `pointer` was put there by [`Table::put`], and is owned by the table.
+struct Place<P> {
+    /// A [`Count`]. Who changes it has, or gives away, the ownership.
+    count: Atomic<u32>,
+    /// Written only by an owner, while `count` is even.
+    pointer: Atomic<*mut P>,
+}
+
+impl<P> Place<P> {
+    #[inline]
+    fn count(&self) -> Count {
+        Count(self.count.load(ordering::Relaxed))
+    }
+
+    /// Takes what is in flight, if the place has not changed since `count` was read from it.
+    #[inline]
+    fn take(&self, count: Count) -> Option<NonNull<P>> {
+        if !count.is_in_flight() {
+            return None;
+        }
+        // All that the last owner did before `Table::put` happened before this.
+        self.count
+            .cmpxchg(count.0, count.next().0, ordering::Acquire)
+            .ok()?;
+        // The pointer is ours. Nobody writes the next one before we have let this one go.
+        NonNull::new(self.pointer.load(ordering::Relaxed))
+    }
+}
+
 /// One place per tag. A pointer is put in by its owner and taken out by exactly one.
 ///
 /// It is for tags that a device reports, which can be anything: those out of range and those that
 /// hold nothing are no error.
-///
-/// # Invariants
-///
-/// A pointer in the table was put there by [`Table::put`], and is owned by the table.
 pub(crate) struct Table<P> {
-    places: KVVec<Atomic<*mut P>>,
+    places: KVVec<Place<P>>,
 }
 
 impl<P> Table<P> {
@@ -35,9 +96,13 @@ impl<P> Table<P> {
     pub(crate) fn new(depth: u16) -> Result<Self> {
         let mut places = KVVec::with_capacity(depth.into(), GFP_KERNEL)?;
         for _ in 0..depth {
-            places.push(Atomic::new(ptr::null_mut()), GFP_KERNEL)?;
+            // INVARIANT: zero is even.
+            let place = Place {
+                count: Atomic::new(0),
+                pointer: Atomic::new(ptr::null_mut()),
+            };
+            places.push(place, GFP_KERNEL)?;
         }
-        // INVARIANT: there is no pointer in it.
         Ok(Self { places })
     }
 
@@ -49,7 +114,7 @@ impl<P> Table<P> {
     }
 
     #[inline]
-    fn place(&self, tag: u16) -> Option<&Atomic<*mut P>> {
+    fn place(&self, tag: u16) -> Option<&Place<P>> {
         self.places.get(usize::from(tag))
     }
 
@@ -63,37 +128,70 @@ impl<P> Table<P> {
         let Some(place) = self.place(tag) else {
             return false;
         };
-        // INVARIANT: the caller hands the pointer over.
-        place.store(pointer.as_ptr(), ordering::Release);
+        // Nobody else changes the place of a free tag.
+        let count = place.count();
+        place.pointer.store(pointer.as_ptr(), ordering::Relaxed);
+        // INVARIANT: the count becomes odd, and the caller hands the pointer over.
+        place.count.store(count.next().0, ordering::Release);
         true
+    }
+
+    /// The generation that the next [`Table::put`] under `tag` has, if the caller is the owner of
+    /// `tag`; zero for a tag out of range.
+    #[inline]
+    pub(crate) fn generation(&self, tag: u16) -> u8 {
+        self.place(tag)
+            .map_or(0, |place| place.count().generation())
     }
 
     /// Takes what is in flight under `tag`, if anything; the caller owns it then.
     #[inline]
     pub(crate) fn take(&self, tag: u16) -> Option<NonNull<P>> {
-        NonNull::new(self.place(tag)?.xchg(ptr::null_mut(), ordering::Acquire))
+        let place = self.place(tag)?;
+        place.take(place.count())
     }
 
-    /// Takes `pointer`, if it is what is in flight under `tag`.
+    /// Takes what is in flight under `tag`, if its generation is this one.
     #[inline]
-    pub(crate) fn take_exact(&self, tag: u16, pointer: NonNull<P>) -> Option<NonNull<P>> {
-        self.place(tag)?
-            .cmpxchg(pointer.as_ptr(), ptr::null_mut(), ordering::Acquire)
-            .ok()
-            .and_then(NonNull::new)
+    pub(crate) fn take_generation(&self, tag: u16, generation: u8) -> Option<NonNull<P>> {
+        let place = self.place(tag)?;
+        let count = place.count();
+        if count.generation() != generation {
+            return None;
+        }
+        place.take(count)
+    }
+
+    /// Takes what [`Table::find`] found, if it has been in flight ever since.
+    #[inline]
+    pub(crate) fn take_counted(&self, tag: u16, count: Count) -> Option<NonNull<P>> {
+        self.place(tag)?.take(count)
     }
 
     /// Whether something is in flight under `tag`. It may be gone by the time this returns.
     #[inline]
     pub(crate) fn contains(&self, tag: u16) -> bool {
-        !self.peek(tag).is_null()
+        self.place(tag)
+            .is_some_and(|place| place.count().is_in_flight())
     }
 
-    /// What is in flight under `tag`, for comparison only: the caller does not own it.
+    /// Whether what [`Table::find`] found has been in flight ever since. It may be gone by the time
+    /// this returns.
     #[inline]
-    pub(crate) fn peek(&self, tag: u16) -> *mut P {
+    pub(crate) fn contains_counted(&self, tag: u16, count: Count) -> bool {
         self.place(tag)
-            .map_or(ptr::null_mut(), |place| place.load(ordering::Relaxed))
+            .is_some_and(|place| count.is_in_flight() && place.count() == count)
+    }
+
+    /// Finds `pointer`, which is for comparison only, if it is in flight under `tag`.
+    ///
+    /// It may be gone by the time this returns; [`Table::take_counted`] tells.
+    pub(crate) fn find(&self, tag: u16, pointer: *const P) -> Option<Count> {
+        let place = self.place(tag)?;
+        let count = Count(place.count.load(ordering::Acquire));
+        // If the place changes between the two loads, `count` is out of date and takes nothing.
+        let found = place.pointer.load(ordering::Relaxed).cast_const();
+        (count.is_in_flight() && found == pointer).then_some(count)
     }
 }
 
@@ -130,7 +228,7 @@ mod tests {
             for tag in [depth, depth + 1, u16::MAX - 1, u16::MAX] {
                 assert!(!table.put(tag, pointer(&mut value)));
                 assert!(table.take(tag).is_none());
-                assert!(table.take_exact(tag, pointer(&mut value)).is_none());
+                assert!(table.find(tag, &value).is_none());
                 assert!(!table.contains(tag));
             }
         }
@@ -160,14 +258,84 @@ mod tests {
     }
 
     #[test]
-    fn exact_wants_the_same_one() -> Result {
+    fn a_duplicate_finds_nothing_when_the_tag_is_in_use_again() -> Result {
+        let table = Table::new(2)?;
+        let (mut a, mut b) = (1u32, 2u32);
+
+        let first = table.generation(1);
+        assert!(table.put(1, pointer(&mut a)));
+        assert_eq!(table.take_generation(1, first), Some(pointer(&mut a)));
+        assert!(table.take_generation(1, first).is_none());
+
+        let second = table.generation(1);
+        assert!(first != second);
+        assert!(table.put(1, pointer(&mut b)));
+        assert!(table.take_generation(1, first).is_none());
+        assert!(table.contains(1));
+        assert_eq!(table.take_generation(1, second), Some(pointer(&mut b)));
+        Ok(())
+    }
+
+    #[test]
+    fn generations_are_all_below_their_number() -> Result {
+        let table = Table::new(1)?;
+        let mut value = 0u32;
+        for turn in 0..3 * u32::from(Count::GENERATIONS) {
+            let generation = table.generation(0);
+            assert_eq!(u32::from(generation), turn % u32::from(Count::GENERATIONS));
+            assert!(table.put(0, pointer(&mut value)));
+            // In flight it is the one that was foretold.
+            assert_eq!(table.generation(0), generation);
+            for other in (0..=u8::MAX).filter(|&other| other != generation) {
+                assert!(table.take_generation(0, other).is_none());
+            }
+            assert!(table.take_generation(0, generation).is_some());
+        }
+        for tag in [1, u16::MAX] {
+            assert_eq!(table.generation(tag), 0);
+            assert!(table.take_generation(tag, 0).is_none());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_same_pointer_is_another_when_it_comes_again() -> Result {
         let table = Table::new(1)?;
         let (mut a, mut b) = (1u32, 2u32);
-        assert!(table.take_exact(0, pointer(&mut a)).is_none());
-        assert!(table.put(0, pointer(&mut a)));
-        assert!(table.take_exact(0, pointer(&mut b)).is_none());
-        assert_eq!(table.take_exact(0, pointer(&mut a)), Some(pointer(&mut a)));
-        assert!(table.take_exact(0, pointer(&mut a)).is_none());
+        let (a, b) = (pointer(&mut a), pointer(&mut b));
+        assert!(table.find(0, a.as_ptr()).is_none());
+        assert!(table.find(1, a.as_ptr()).is_none());
+        assert!(table.put(0, a));
+        assert!(table.find(0, b.as_ptr()).is_none());
+
+        let old = table.find(0, a.as_ptr()).ok_or(ENOENT)?;
+        assert!(table.contains_counted(0, old));
+        assert_eq!(table.take(0), Some(a));
+        assert!(table.find(0, a.as_ptr()).is_none());
+        assert!(!table.contains_counted(0, old));
+        assert!(table.put(0, a));
+        assert!(!table.contains_counted(0, old));
+        assert!(table.take_counted(0, old).is_none());
+
+        let new = table.find(0, a.as_ptr()).ok_or(ENOENT)?;
+        assert!(table.take_counted(1, new).is_none());
+        assert_eq!(table.take_counted(0, new), Some(a));
+        assert!(table.take_counted(0, new).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn the_count_goes_round() -> Result {
+        let table = Table::new(1)?;
+        let mut value = 0u32;
+        table.places[0].count.store(u32::MAX - 1, ordering::Relaxed);
+        for generation in [15, 0, 1] {
+            assert_eq!(table.generation(0), generation);
+            assert!(table.put(0, pointer(&mut value)));
+            assert!(table.contains(0));
+            assert!(table.take_generation(0, generation).is_some());
+            assert!(!table.contains(0));
+        }
         Ok(())
     }
 }

@@ -23,6 +23,9 @@ use kernel::{
 };
 use phyr::DmaVecs;
 
+#[cfg(CONFIG_FAIL_IO_TIMEOUT)]
+use super::request::Origin;
+
 /// A request that the driver owns and whose data, if it has any, is mapped.
 ///
 /// When it is dropped it is unmapped, and ends with [`Status::IoErr`].
@@ -55,6 +58,17 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     #[inline]
     pub fn data_mut(&mut self) -> &mut T::RequestData {
         &mut self.0.pdu_mut().data
+    }
+
+    /// The generation that the request has when it is parked next: 0 to 15, and another one the
+    /// next time that its tag is in flight.
+    ///
+    /// A device that reports it back together with the tag, in an identifier such as `tag |
+    /// generation << 12`, cannot name a request that it has completed before; see
+    /// [`HwCtx::take_generation`](super::HwCtx::take_generation).
+    #[inline]
+    pub fn generation(&self) -> u8 {
+        self.0.hw.table().generation(self.0.tag())
     }
 
     /// Puts the request in flight and returns its tag.
@@ -102,13 +116,16 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// device with one hardware queue it is left to the soft interrupt.
     ///
     /// Where the kernel can make I/O time out for a test (`CONFIG_FAIL_IO_TIMEOUT`) and is told to,
-    /// the request goes back in flight instead.
+    /// a request that [`HwCtx::take`](super::HwCtx::take) or
+    /// [`HwCtx::take_generation`](super::HwCtx::take_generation) took goes back in flight instead,
+    /// as if the device had not reported it. Any other request does not: it was given up already,
+    /// and nobody would come for it again.
     ///
     /// C: `blk_mq_complete_request`.
     #[inline]
     pub fn complete(mut self, status: Status) {
         #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
-        if self.is_to_time_out() {
+        if self.0.origin == Origin::Device && self.is_to_time_out() {
             self.park();
             return;
         }

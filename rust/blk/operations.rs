@@ -6,6 +6,7 @@
 
 use super::{
     hw::HwCtx,
+    inflight::Count,
     mapped::{
         MapError,
         Mapped, //
@@ -13,9 +14,7 @@ use super::{
     request::Request,
     status::Status, //
 };
-use core::ptr::NonNull;
 use kernel::{
-    bindings,
     module::ModuleMetadata,
     prelude::*, //
 };
@@ -122,16 +121,18 @@ impl<'a, 'bound, T: Operations> From<MapError<'a, 'bound, T>> for Refused<'a, 'b
 }
 
 /// A request whose time is over; see [`Operations::timeout`].
+///
+/// It stands for the request as it was in flight when the time was over: what is in flight under
+/// the same tag later is another one, even if it is the same request that was tried again.
 pub struct Expired<'a, 'bound, T: Operations> {
-    /// Only to compare with what is in flight; it is not ours.
-    rq: NonNull<bindings::request>,
     tag: u16,
+    count: Count,
     hw: &'a HwCtx<'bound, T>,
 }
 
 impl<'a, 'bound, T: Operations> Expired<'a, 'bound, T> {
-    pub(crate) fn new(rq: NonNull<bindings::request>, tag: u16, hw: &'a HwCtx<'bound, T>) -> Self {
-        Self { rq, tag, hw }
+    pub(crate) fn new(tag: u16, count: Count, hw: &'a HwCtx<'bound, T>) -> Self {
+        Self { tag, count, hw }
     }
 
     /// Its tag.
@@ -141,13 +142,14 @@ impl<'a, 'bound, T: Operations> Expired<'a, 'bound, T> {
 
     /// Whether it is still in flight. It may complete before this returns.
     pub fn is_in_flight(&self) -> bool {
-        self.hw.table().peek(self.tag) == self.rq.as_ptr()
+        self.hw.table().contains_counted(self.tag, self.count)
     }
 
     /// Takes the request, unless it has completed in the meantime.
     ///
-    /// See [`HwCtx::take`] for what the caller has to be sure of.
+    /// Whoever takes it says that the device is done with its memory: the command was aborted, or
+    /// the device stopped.
     pub fn take(self) -> Option<Mapped<'a, 'bound, T>> {
-        self.hw.take_exact(self.tag, self.rq)
+        self.hw.take_expired(self.tag, self.count)
     }
 }

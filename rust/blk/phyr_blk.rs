@@ -23,7 +23,9 @@
 //! Each arrow consumes the value it starts from, so that a request is in one state and has one
 //! owner. Who gets a request out of the in-flight table is decided by one atomic operation: a
 //! completion, a second completion of the same tag, a timeout and a reset cannot all have it, and a
-//! tag that is not in flight finds nothing.
+//! tag that is not in flight finds nothing. A driver whose device can tell the
+//! [generation](Mapped::generation) besides the tag is safe also from a completion that comes again
+//! when the tag is in use for another request.
 //!
 //! A [`Request`] or [`Mapped`] that is dropped ends with an I/O error, after it was unmapped. One
 //! that is leaked never ends: whoever waits for it hangs, and its pages stay where they are.

@@ -25,6 +25,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    device::Device,
     dma::DataDirection,
     prelude::*, //
 };
@@ -76,7 +77,23 @@ impl Op {
         }
     }
 
-    /// Which way the request's data goes; `None` where it has none.
+    /// Which way the data of a request with `bytes` goes; `None` if there is nothing to map.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP`: it is not known what the bytes are.
+    #[inline]
+    fn data(self, bytes: u32) -> Result<Option<DataDirection>> {
+        match self {
+            _ if bytes == 0 => Ok(None),
+            Self::Other(_) => Err(EOPNOTSUPP),
+            // Those that cover sectors and have no data are among them.
+            op => Ok(op.direction()),
+        }
+    }
+
+    /// Which way the request's data goes; `None` where it has none, or for [`Op::Other`], where it
+    /// is not known.
     #[inline]
     pub fn direction(self) -> Option<DataDirection> {
         match self {
@@ -96,6 +113,18 @@ pub struct Range {
     pub sectors: u32,
 }
 
+/// How the driver came to own a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It came with the call of `queue_rq` that is running, and was not in flight since.
+    Call,
+    /// The device reported it.
+    Device,
+    /// The driver took it by itself, from a device that does not know of it any more; or it is on
+    /// its way to its end.
+    Driver,
+}
+
 /// What [`Request`] and [`Mapped`] can both tell; they dereference to it.
 ///
 /// # Invariants
@@ -105,12 +134,11 @@ pub struct Range {
 ///   which is initialised, and the slots of its tag in `hw`.
 /// - If the `Pdu` has a mapping, `hw`'s mapper made it of the request's own pages with those
 ///   slots.
-/// - `fresh` tells that the request came with the call of `queue_rq` that is running with `'a`, and
-///   was not in flight since.
+/// - If `origin` is [`Origin::Call`], that call is running with `'a`.
 pub struct Info<'a, 'bound, T: Operations> {
     pub(crate) rq: NonNull<bindings::request>,
     pub(crate) hw: &'a HwCtx<'bound, T>,
-    pub(crate) fresh: bool,
+    pub(crate) origin: Origin,
     /// The `Pdu` is owned.
     _data: PhantomData<T::RequestData>,
 }
@@ -127,13 +155,13 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
     pub(crate) unsafe fn new(
         rq: NonNull<bindings::request>,
         hw: &'a HwCtx<'bound, T>,
-        fresh: bool,
+        origin: Origin,
     ) -> Self {
         // INVARIANT: by the safety requirements.
         Self {
             rq,
             hw,
-            fresh,
+            origin,
             _data: PhantomData,
         }
     }
@@ -296,6 +324,20 @@ impl Iterator for Ranges<'_> {
     }
 }
 
+/// Says that a mapping failed as none can whose disk has the limits of its tag set and its mapper.
+#[cold]
+fn report(device: &Device, error: Error) {
+    if error == E2BIG || error == EMSGSIZE {
+        kernel::do_once_lite! {
+            dev_warn!(
+                device,
+                "a request does not fit the device: the disk's limits are wrong ({:?})\n",
+                error
+            )
+        }
+    }
+}
+
 /// A request that the driver owns and that is not mapped.
 ///
 /// When it is dropped it ends with [`Status::IoErr`].
@@ -345,18 +387,30 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
     /// Maps the request's data for the device, in the direction that its operation says.
     ///
     /// A request without data maps to nothing: [`Mapped::dma_vecs`] is empty, and nothing was
-    /// called. This neither allocates nor sleeps.
+    /// called. That is a flush, and whatever only names sectors, such as a discard: if the device
+    /// wants a list of its [`Ranges`], that list is the driver's, in memory that it made for each
+    /// tag at probe. (C drivers attach a page to the request, `RQF_SPECIAL_PAYLOAD`, which
+    /// [`phyr::Mapper::map_request`] maps; they have to allocate it, and free it when the request
+    /// ends.)
+    ///
+    /// This neither allocates nor sleeps.
     ///
     /// # Errors
     ///
-    /// [`MapError`] has the request and what [`phyr::Mapper::map_request`] said.
+    /// [`MapError`] has the request and the error:
+    ///
+    /// - `EOPNOTSUPP`: it is an [`Op::Other`] with bytes, such as a zone append.
+    /// - `E2BIG`, `EMSGSIZE`: the limits of the disk are not those of the tag set and the mapper,
+    ///   which is a fault of the driver; the kernel log says so, once.
+    /// - What else [`phyr::Mapper::map_request`] says.
     #[inline]
     pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
-        let mut info = self.into_info();
-        let direction = match info.op().direction() {
-            Some(direction) if info.bytes() != 0 => direction,
-            _ => return Ok(Mapped::from_info(info)),
+        let direction = match self.op().data(self.bytes()) {
+            Ok(Some(direction)) => direction,
+            Ok(None) => return Ok(Mapped::from_info(self.into_info())),
+            Err(e) => return Err(MapError::new(e, self)),
         };
+        let mut info = self.into_info();
         // SAFETY: by the type invariants the slots of the tag belong to `info`; this is the only
         // reference to them.
         let slots = unsafe { info.hw.slots_mut(info.tag()) };
@@ -375,8 +429,11 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
                 info.pdu_mut().state = state;
                 Ok(Mapped::from_info(info))
             }
-            // SAFETY: nothing was mapped.
-            Err(e) => Err(MapError::new(e, unsafe { Self::from_info(info) })),
+            Err(e) => {
+                report(info.hw.mapper().device(), e);
+                // SAFETY: nothing was mapped.
+                Err(MapError::new(e, unsafe { Self::from_info(info) }))
+            }
         }
     }
 
@@ -476,5 +533,29 @@ mod tests {
         assert_eq!(Op::from_raw(5), Op::SecureErase);
         assert_eq!(Op::from_raw(9), Op::WriteZeroes);
         assert_eq!(Op::from_raw(OP_MASK), Op::Other(u8::MAX));
+    }
+
+    #[test]
+    fn bytes_that_nobody_knows_are_not_mapped_to_nothing() {
+        for op in 0..=OP_MASK {
+            let op = Op::from_raw(op);
+            assert!(op.data(0) == Ok(None));
+            for bytes in [1, 512, u32::MAX] {
+                assert!(match op {
+                    Op::Read => op.data(bytes) == Ok(Some(DataDirection::FromDevice)),
+                    Op::Write => op.data(bytes) == Ok(Some(DataDirection::ToDevice)),
+                    Op::Other(_) => op.data(bytes) == Err(EOPNOTSUPP),
+                    _ => op.data(bytes) == Ok(None),
+                });
+            }
+        }
+        // Append to a zone, and the two of a driver's own.
+        for op in [
+            bindings::req_op_REQ_OP_ZONE_APPEND,
+            bindings::req_op_REQ_OP_DRV_IN,
+            bindings::req_op_REQ_OP_DRV_OUT,
+        ] {
+            assert!(Op::from_raw(op).data(4096) == Err(EOPNOTSUPP));
+        }
     }
 }

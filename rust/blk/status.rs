@@ -112,7 +112,8 @@ impl Status {
 /// What it means for a request that preparing it failed with an error.
 ///
 /// `ENOMEM`, `EAGAIN` and `EBUSY` pass by themselves: [`Status::Resource`]. `EOPNOTSUPP` and
-/// `EINVAL` keep their meaning. All else is [`Status::IoErr`].
+/// `EINVAL` keep their meaning. All else is [`Status::IoErr`], also `E2BIG` and `EMSGSIZE`: they
+/// say that the driver's limits are wrong, of which [`Request::map`](super::Request::map) warns.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         if error == code::ENOMEM || error == code::EAGAIN || error == code::EBUSY {
@@ -188,6 +189,9 @@ mod tests {
     fn tells_what_passes_from_what_does_not() {
         for error in [code::ENOMEM, code::EAGAIN, code::EBUSY] {
             assert!(Status::from(error).is_busy());
+        }
+        for error in [code::E2BIG, code::EMSGSIZE, code::EIO] {
+            assert_eq!(Status::from(error), Status::IoErr);
         }
         for error in [code::EIO, code::EFAULT, code::EREMOTEIO, code::EINVAL] {
             assert!(!Status::from(error).is_busy());

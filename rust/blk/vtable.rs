@@ -16,6 +16,7 @@ use super::{
     pdu::Pdu,
     request::{
         Info,
+        Origin,
         Request, //
     },
     status::Status,
@@ -95,11 +96,14 @@ impl<T: Operations> VTable<T> {
         // SAFETY:
         // - The request is a started one on `hw`'s context, and its private part was made by
         //   `init_request`.
-        // - blk-mq gave it to us, with its tag. No request that had the tag before is left: each
-        //   had to end or be given back to free its tag.
+        // - blk-mq gave it to us, with its tag. No request that had the tag before is left with us:
+        //   each had to end or be given back to free its tag. A flush can have the tag of the
+        //   request that it is for (`blk_kick_flush`, without an I/O scheduler). That request keeps
+        //   the tag and is not with us either: it waits in the flush queue, before its data is
+        //   written or after that has ended, until the flush has ended.
         // - It has no mapping: a request ends and is given back unmapped only.
         // - It came with this call.
-        let info = unsafe { Info::new(rq, hw, true) };
+        let info = unsafe { Info::new(rq, hw, Origin::Call) };
         // SAFETY: see above.
         let mut request = unsafe { Request::from_info(info) };
         request.prepare();
@@ -117,8 +121,8 @@ impl<T: Operations> VTable<T> {
             // `DevResource` would promise that something in flight makes room.
             Refused::Busy(request) | Refused::Failed(request, _) => (request, Status::Resource),
         };
-        if request.fresh && !status.is_ok() {
-            // The request is the one of this call: there is one fresh request in a call, and its
+        if request.origin == Origin::Call && !status.is_ok() {
+            // The request is the one of this call: there is one of this origin in a call, and its
             // type does not let it leave. blk-mq takes it back with the status: it ends it, or
             // tries it again, and calls `commit_rqs`.
             let _ = request.into_info();
@@ -155,7 +159,7 @@ impl<T: Operations> VTable<T> {
         // SAFETY: blk-mq never passes null.
         let rq = unsafe { NonNull::new_unchecked(rq) };
         // SAFETY: `Mapped::complete` gave up the request with all that the invariants want.
-        let info = unsafe { Info::new(rq, hw, false) };
+        let info = unsafe { Info::new(rq, hw, Origin::Driver) };
         // SAFETY: see above.
         unsafe { Mapped::<T>::complete_here(info) };
     }
@@ -172,12 +176,13 @@ impl<T: Operations> VTable<T> {
         let tag = unsafe { ptr::read_volatile(&raw const (*rq).tag) };
         // SAFETY: a request that blk-mq has a reference to has a context, of a queue that lives.
         let hw = unsafe { Self::hw((*rq).mq_hctx) };
-        let action = match (u16::try_from(tag), NonNull::new(rq)) {
-            (Ok(tag), Some(raw)) if hw.table().peek(tag) == rq => {
-                T::timeout(hw, Expired::new(raw, tag, hw))
-            }
+        let found = u16::try_from(tag)
+            .ok()
+            .and_then(|tag| hw.table().find(tag, rq).map(|count| (tag, count)));
+        let action = match found {
+            Some((tag, count)) => T::timeout(hw, Expired::new(tag, count, hw)),
             // SAFETY: as above.
-            _ => unsafe { Self::not_in_flight(rq) },
+            None => unsafe { Self::not_in_flight(rq) },
         };
         match action {
             TimeoutAction::Done => bindings::blk_eh_timer_return_BLK_EH_DONE,
