@@ -34,6 +34,7 @@ load() {
 	before=$(ios)
 	fio --name=load --filename="$DISK" --allow_file_create=0 --size=16M --rw=randrw --bs=64k \
 		--direct=1 --time_based --runtime=200 --eta=never --output=/tmp/load.out "$@" 2>/tmp/load.err &
+	# shellcheck disable=SC2034 # for the caller
 	load=$!
 	tries=600
 	until [ "$(ios)" -gt $((before + 20)) ]; do

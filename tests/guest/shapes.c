@@ -107,7 +107,8 @@ int main(int argc, char **argv)
 		argc--;
 	}
 	if (argc < 3 || shape(argv[2])) {
-		fprintf(stderr, "usage: shapes [-r|-w] DEVICE page|scattered|gap|gaps|mib [OFFSET]\n");
+		fprintf(stderr,
+			"usage: shapes [-r|-w] DEVICE page|scattered|gap|gaps|mib [OFFSET]\n");
 		return 2;
 	}
 	offset = argc > 3 ? strtoll(argv[3], NULL, 0) : 0;
