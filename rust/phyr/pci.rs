@@ -28,7 +28,7 @@ pub struct Enabled<'bound> {
 }
 
 impl<'bound> Enabled<'bound> {
-    /// Enables the memory space of `pdev` and lets it master the bus.
+    /// Enables the memory space of `pdev`. It does no DMA before [`Enabled::start_dma`].
     ///
     /// Context: process context, may sleep.
     ///
@@ -37,9 +37,18 @@ impl<'bound> Enabled<'bound> {
     /// What `pci_enable_device_mem()` returns.
     pub fn new(pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         pdev.enable_device_mem()?;
-        pdev.set_master();
         // INVARIANT: it was just enabled.
         Ok(Self { pdev })
+    }
+
+    /// Lets the device master the bus.
+    ///
+    /// A driver first sees to it that the device does nothing that an earlier one told it to.
+    ///
+    /// Context: process context.
+    pub fn start_dma(&self) {
+        // SAFETY: the device is valid.
+        unsafe { bindings::pci_set_master(raw::pci_device(self.pdev)) };
     }
 
     /// Ends all DMA of the device, such as that of one which does not stop when told.

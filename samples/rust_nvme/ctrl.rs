@@ -436,6 +436,8 @@ impl<'bound> Enabled<'bound> {
     pub(crate) fn new(ctrl: Arc<Ctrl<'bound>>) -> Result<Self> {
         ctrl.disable()
             .inspect_err(|_| dev_err!(ctrl.dev, "the controller does not reset\n"))?;
+        // Not before it has forgotten the rings of whoever drove it last.
+        ctrl.power.start_dma();
         let enabled = Self { ctrl };
         enabled
             .ctrl
