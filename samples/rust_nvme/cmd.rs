@@ -206,6 +206,38 @@ impl Command {
     }
 }
 
+/// The identifier of an I/O command: the request's tag, and the generation that tells it from the
+/// request that had the tag before.
+///
+/// C: `nvme_cid()`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cid {
+    /// Below [`Cid::TAGS`].
+    pub(crate) tag: u16,
+    /// Below 16.
+    pub(crate) generation: u8,
+}
+
+impl Cid {
+    const SHIFT: u32 = 12;
+
+    /// How many tags there can be.
+    pub(crate) const TAGS: u16 = 1 << Self::SHIFT;
+
+    pub(crate) fn into_raw(self) -> u16 {
+        u16::from(self.generation) << Self::SHIFT | self.tag
+    }
+
+    /// `raw` can be anything, as it comes from the controller.
+    pub(crate) fn from_raw(raw: u16) -> Self {
+        Self {
+            tag: raw % Self::TAGS,
+            // CAST: Four bits are left.
+            generation: (raw >> Self::SHIFT) as u8,
+        }
+    }
+}
+
 /// A range of logical blocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks {
@@ -427,6 +459,22 @@ mod tests {
         assert!(!completion.status.may_retry());
         assert!(!completion.status.is_ok());
         assert!(completion.status.to_blk() == BlkStatus::Medium);
+    }
+
+    #[test]
+    fn identifiers_hold_tag_and_generation() {
+        for (tag, generation, raw) in [
+            (0, 0, 0),
+            (1, 0, 1),
+            (0xfff, 0, 0xfff),
+            (0, 1, 0x1000),
+            (0x123, 4, 0x4123),
+            (0xfff, 15, 0xffff),
+        ] {
+            let cid = Cid { tag, generation };
+            assert_eq!(cid.into_raw(), raw);
+            assert_eq!(Cid::from_raw(raw), cid);
+        }
     }
 
     #[test]

@@ -6,11 +6,12 @@
 //!            map()            describe()          park(), submit()
 //!  Request ---------> DmaVec -----------> PRP ------------------> ring, doorbell
 //!                                         or SGL                        |
-//!  end() <-- unmap() <-- complete() <-- take(cid) <-- interrupt <-------'
+//!  end() <-- unmap() <-- complete() <-- take_generation() <-- interrupt <-'
 //! ```
 //!
-//! The command identifier is the request's tag. What the controller reports is looked up in the
-//! table of what is in flight, so a wrong identifier finds nothing.
+//! The command identifier ([`Cid`]) is the request's tag, with a generation that changes each time
+//! the tag is used. What the controller reports is looked up in the table of what is in flight, so
+//! a wrong identifier finds nothing, and neither does one that comes twice or late.
 //!
 //! There is one queue pair per hardware queue of blk-mq, each with an interrupt of its own. The two
 //! locks are the queue's: submitters of one queue share one, its interrupt handler and
@@ -20,6 +21,7 @@ use super::{
     cmd::{
         self,
         Blocks,
+        Cid,
         Command,
         Completion, //
     },
@@ -112,7 +114,7 @@ impl fmt::Display for Format {
 /// What all I/O queues of a controller have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct Layout {
-    /// Entries of each ring; one stays empty.
+    /// Entries of each ring, [`Cid::TAGS`] at most; one stays empty.
     pub(crate) entries: u16,
     /// Bytes of the largest transfer.
     pub(crate) max_transfer: usize,
@@ -256,7 +258,8 @@ impl<'bound> IoQueue<'bound> {
     }
 
     fn finish(&self, hw: &HwCtx<'bound, Nvme>, completion: &Completion) {
-        match hw.take(completion.cid) {
+        let cid = Cid::from_raw(completion.cid);
+        match hw.take_generation(cid.tag, cid.generation) {
             Some(io) => settle(
                 io,
                 completion.status.may_retry(),
@@ -264,7 +267,7 @@ impl<'bound> IoQueue<'bound> {
             ),
             None => dev_warn!(
                 self.ctrl.device(),
-                "queue {}: no command {} is in flight\n",
+                "queue {}: no command {:#x} is in flight\n",
                 self.qid,
                 completion.cid
             ),
@@ -379,8 +382,10 @@ impl Operations for Nvme {
             Err(status) => return Err(Refused::Failed(io.unmap(), status)),
         };
         // From here on the request is the completion's: the doorbell comes after.
-        let cid = io.park();
-        queue.submit(&command.with_cid(cid), last);
+        let generation = io.generation();
+        let tag = io.park();
+        let cid = Cid { tag, generation };
+        queue.submit(&command.with_cid(cid.into_raw()), last);
         Ok(())
     }
 

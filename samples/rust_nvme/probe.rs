@@ -7,6 +7,7 @@
 //! fields of [`Controller`].
 
 use super::{
+    cmd::Cid,
     ctrl::{
         Ctrl,
         Enabled,
@@ -192,7 +193,7 @@ fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Layo
 
     Layout {
         // CAST: 4096 at most. Two entries are the least that a queue can have.
-        entries: depth.clamp(2, 4096).min(caps.max_entries) as u16,
+        entries: depth.clamp(2, Cid::TAGS.into()).min(caps.max_entries) as u16,
         max_transfer,
         // CAST: `MAX_TRANSFER` has 1025 pages.
         max_segments: max_segments as u16,
