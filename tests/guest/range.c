@@ -26,7 +26,7 @@ int main(int argc, char **argv)
 	what = strcmp(argv[1], "discard") ? BLKZEROOUT : BLKDISCARD;
 	range[0] = strtoull(argv[3], NULL, 0);
 	range[1] = strtoull(argv[4], NULL, 0);
-	fd = open(argv[2], O_RDWR | O_DIRECT);
+	fd = open(argv[2], O_RDWR);
 	if (fd < 0 || ioctl(fd, what, range)) {
 		fprintf(stderr, "range: %s: %s\n", argv[2], strerror(errno));
 		return 1;
