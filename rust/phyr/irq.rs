@@ -102,8 +102,8 @@ impl<'bound> Vectors<'bound> {
             _vectors: vectors,
         };
         Ok(Irq {
-            // SAFETY: what the handler may refer to for `'bound` is the device, and what was leaked;
-            // the one exception is named in the documentation of this module.
+            // SAFETY: what the handler may refer to for `'bound` is the device, and what was
+            // leaked; the one exception is named in the documentation of this module.
             _registered: unsafe { Guarded::new(self.pdev.as_ref(), registered) }?,
         })
     }

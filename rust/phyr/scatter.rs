@@ -194,8 +194,8 @@ impl Mapper<'_> {
 
         match state.kind() {
             Kind::Unmapped => {}
-            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again; all
-            // of a `Joined` range is linked.
+            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again;
+            // all of a `Joined` range is linked.
             Kind::Single | Kind::Joined => unsafe { self.unmap_slot(one, dir) },
             Kind::Packed => {
                 if let Some(range) = one.closed() {

@@ -33,8 +33,8 @@ impl Slot {
     /// A slot with nothing in it.
     pub const EMPTY: Self = Self { addr: 0, len: 0 };
 
-    /// Marks the length of a range that has an IOVA allocation of its own. The DMA API has a mark in
-    /// bit 63 of the same word, see [`Closed`].
+    /// Marks the length of a range that has an IOVA allocation of its own. The DMA API has a mark
+    /// in bit 63 of the same word, see [`Closed`].
     const IOVA: u64 = 1 << 62;
 
     /// All marks.

@@ -90,3 +90,44 @@ impl Iterator for BioVecs<'_> {
         Some(unsafe { page_piece(vec.bv_page, u64::from(vec.bv_offset), vec.bv_len as usize) })
     }
 }
+
+#[cfg(CONFIG_KUNIT)]
+#[kunit_tests(phyr_source_bvec)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan::Limits,
+        source::Segments, //
+    };
+
+    #[test]
+    fn a_bio_vec_is_within_its_page() {
+        let page = Page::alloc_page(GFP_KERNEL);
+        let bad = |offset, len| {
+            let page = page.as_ref().map_err(|_| ENOMEM)?;
+            BioVec::new(page, offset, len).map(|_| ())
+        };
+        assert_eq!(bad(0, PAGE_SIZE), Ok(()));
+        assert_eq!(bad(PAGE_SIZE - 1, 1), Ok(()));
+        assert_eq!(bad(0, 0), Err(EINVAL));
+        assert_eq!(bad(0, PAGE_SIZE + 1), Err(EINVAL));
+        assert_eq!(bad(PAGE_SIZE, 1), Err(EINVAL));
+        assert_eq!(bad(usize::MAX, 2), Err(EINVAL));
+    }
+
+    #[test]
+    fn neighbours_in_a_slice_join() {
+        let lens = || -> Result<[usize; 2]> {
+            let page = Page::alloc_page(GFP_KERNEL)?;
+            let vecs = [
+                BioVec::new(&page, 0, 512)?,
+                BioVec::new(&page, 512, 512)?,
+                BioVec::new(&page, 2048, 100)?,
+            ];
+            let mut phyrs = Segments::new(BioVecs::new(&vecs), Limits::NONE);
+            let mut next = || -> Result<usize> { Ok(phyrs.next().ok_or(EINVAL)??.len()) };
+            Ok([next()?, next()?])
+        };
+        assert_eq!(lens(), Ok([1024, 100]));
+    }
+}
