@@ -110,7 +110,8 @@ locked() {
 	local name=$1 fd
 	shift
 	exec {fd}>"$PHYR_CACHE/lock/$name"
-	if ! flock -n "$fd"; then
+	# Short waits are not worth a word.
+	if ! flock -w 3 "$fd"; then
 		say "waiting for another run that is busy with $name"
 		flock "$fd"
 	fi
