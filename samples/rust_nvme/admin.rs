@@ -12,9 +12,9 @@
 use super::{
     cmd::{
         Command,
-        Completion,
         Identify, //
     },
+    completion::Completion,
     queue::{
         Cq,
         Sq, //
@@ -61,6 +61,8 @@ pub(crate) struct Admin<'bound> {
     cid: u16,
     /// A command was never answered: the queue is of no use before the next reset.
     stuck: bool,
+    /// An answer came to no command: said once before the next reset.
+    warned: bool,
 }
 
 impl<'bound> Admin<'bound> {
@@ -84,6 +86,7 @@ impl<'bound> Admin<'bound> {
             bar,
             cid: 0,
             stuck: false,
+            warned: false,
         })
     }
 
@@ -102,6 +105,7 @@ impl<'bound> Admin<'bound> {
         self.sq.reset();
         self.cq.reset();
         self.stuck = false;
+        self.warned = false;
     }
 
     /// Runs a command and returns word 0 of its completion. Sleeps.
@@ -153,10 +157,14 @@ impl<'bound> Admin<'bound> {
     fn poll(&mut self) -> Result<Option<Completion>> {
         let mut found = None;
 
-        while let Some(completion) = self.cq.pop() {
+        // One turn of the ring: a controller that never stops shall not hold the CPU.
+        for _ in 0..ENTRIES {
+            let Some(completion) = self.cq.pop() else {
+                break;
+            };
             if completion.cid == self.cid {
                 found = Some(completion);
-            } else {
+            } else if !core::mem::replace(&mut self.warned, true) {
                 dev_warn!(self.dev, "late admin completion ignored\n");
             }
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The controller: on, off, what it can do.
+//! The controller: on, off, and the commands that it takes for itself.
 //!
 //! C: `nvme_enable_ctrl()`, `nvme_disable_ctrl()` in
 //! [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c)
@@ -24,9 +24,10 @@ use super::{
     cmd::{
         Command,
         Identify,
-        CQE_SHIFT,
         SQE_SHIFT, //
     },
+    completion::CQE_SHIFT,
+    identify::Identity,
     regs::{
         Bar,
         Capabilities,
@@ -68,80 +69,6 @@ use kernel::{
 pub(crate) const PAGE_SHIFT: u32 = 12;
 pub(crate) const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
 
-/// How long a controller may take to shut down: the C driver's default.
-const SHUTDOWN_TIMEOUT: Delta = Delta::from_secs(5);
-
-/// What Identify Controller says, as far as it is used.
-pub(crate) struct Identity {
-    /// Bytes of one transfer, 0 if not limited.
-    pub(crate) max_transfer: usize,
-    /// Highest namespace id.
-    pub(crate) namespaces: u32,
-    /// Dataset management, and so discard.
-    pub(crate) has_discard: bool,
-    pub(crate) has_write_zeroes: bool,
-    pub(crate) has_write_cache: bool,
-    /// SGLs for data of I/O commands.
-    pub(crate) has_sgl: bool,
-}
-
-impl Identity {
-    const MDTS: usize = 77;
-    const NN: usize = 516;
-    const ONCS: usize = 520;
-    const VWC: usize = 525;
-    const SGLS: usize = 536;
-
-    const ONCS_DSM: u16 = 1 << 2;
-    const ONCS_WRITE_ZEROES: u16 = 1 << 3;
-    const VWC_PRESENT: u8 = 1 << 0;
-    /// 1: any alignment, 2: multiples of 4 bytes. The disk's `dma_alignment` covers both.
-    const SGLS_SUPPORT: u32 = 3;
-
-    fn parse(data: &[u8], caps: &Capabilities) -> Result<Self> {
-        let mdts = u32::from(byte(data, Self::MDTS)?);
-        let oncs = le16(data, Self::ONCS)?;
-        let sgls = le32(data, Self::SGLS)? & Self::SGLS_SUPPORT;
-
-        Ok(Self {
-            max_transfer: match mdts {
-                0 => 0,
-                _ => 1usize.checked_shl(caps.min_page_shift + mdts).unwrap_or(0),
-            },
-            namespaces: le32(data, Self::NN)?,
-            has_discard: oncs & Self::ONCS_DSM != 0,
-            has_write_zeroes: oncs & Self::ONCS_WRITE_ZEROES != 0,
-            has_write_cache: byte(data, Self::VWC)? & Self::VWC_PRESENT != 0,
-            has_sgl: sgls == 1 || sgls == 2,
-        })
-    }
-}
-
-/// A byte of an Identify structure.
-pub(crate) fn byte(data: &[u8], at: usize) -> Result<u8> {
-    data.get(at).copied().ok_or(EIO)
-}
-
-fn array<const N: usize>(data: &[u8], at: usize) -> Result<[u8; N]> {
-    let bytes = data.get(at..).and_then(|rest| rest.first_chunk());
-    bytes.copied().ok_or(EIO)
-}
-
-/// A 16-bit field of an Identify structure.
-pub(crate) fn le16(data: &[u8], at: usize) -> Result<u16> {
-    array(data, at).map(u16::from_le_bytes)
-}
-
-/// A 32-bit field of an Identify structure.
-pub(crate) fn le32(data: &[u8], at: usize) -> Result<u32> {
-    array(data, at).map(u32::from_le_bytes)
-}
-
-/// A 64-bit field of an Identify structure.
-pub(crate) fn le64(data: &[u8], at: usize) -> Result<u64> {
-    array(data, at).map(u64::from_le_bytes)
-}
-
 /// Whether commands can be submitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -171,7 +98,13 @@ impl Resetting<'_, '_> {
         self.was_dead
     }
 
-    /// Ends the reset. Says it once when the controller was given up.
+    /// Nothing was reset, as it need not be, and nothing taken from the controller: it goes on.
+    pub(crate) fn cancel(self) {
+        self.ctrl.state.store(State::LIVE, Relaxed);
+    }
+
+    /// Ends the reset, after which no command from before is in flight. Says it once when the
+    /// controller was given up.
     pub(crate) fn end(self, state: State) {
         let state = match state {
             State::Live => State::LIVE,
@@ -184,6 +117,9 @@ impl Resetting<'_, '_> {
                 "the controller is dead; all I/O fails from now on\n"
             );
         }
+        // Only changed under the lock that this holds.
+        let generation = self.ctrl.generation().wrapping_add(1);
+        self.ctrl.generation.store(generation, Relaxed);
         self.ctrl.state.store(state, Relaxed);
     }
 }
@@ -199,6 +135,8 @@ pub(crate) struct Ctrl<'bound> {
     state: Atomic<u32>,
     /// How many resets there were.
     generation: Atomic<u32>,
+    /// How long a shutdown may take, in seconds.
+    shutdown_secs: Atomic<u32>,
     #[pin]
     admin: Mutex<Admin<'bound>>,
     /// Held during a reset.
@@ -233,6 +171,7 @@ impl<'bound> Ctrl<'bound> {
                 caps,
                 state: Atomic::new(State::LIVE),
                 generation: Atomic::new(0),
+                shutdown_secs: Atomic::new(Identity::MIN_SHUTDOWN_SECS),
                 admin <- new_mutex!(admin),
                 resetting <- new_mutex!(()),
             }),
@@ -266,21 +205,18 @@ impl<'bound> Ctrl<'bound> {
         self.state() == State::Dead
     }
 
-    /// Changes whenever the controller is reset.
+    /// Changes whenever a reset has emptied the queues.
     pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
     }
 
-    /// Waits for a reset that is going on. Then begins one, unless there was one after
-    /// `generation`, if that is given.
+    /// Waits for a reset that is going on. Then begins one, unless one ended after `generation`,
+    /// if that is given.
     pub(crate) fn begin_reset(&self, generation: Option<u32>) -> Option<Resetting<'_, 'bound>> {
         let guard = self.resetting.lock();
-        let now = self.generation();
-        if generation.is_some_and(|generation| generation != now) {
+        if generation.is_some_and(|generation| generation != self.generation()) {
             return None;
         }
-        // Only changed under the lock.
-        self.generation.store(now.wrapping_add(1), Relaxed);
         let was = self.state.xchg(State::RESETTING, Relaxed);
         Some(Resetting {
             ctrl: self,
@@ -289,10 +225,20 @@ impl<'bound> Ctrl<'bound> {
         })
     }
 
+    /// The version of NVMe that it follows, major and minor.
+    fn version(&self) -> (u32, u32) {
+        let version = self.bar.read(VS);
+        (version.major().into(), version.minor().into())
+    }
+
     /// Whether Identify has a list of the active namespaces: version 1.1 and later.
     pub(crate) fn has_namespace_list(&self) -> bool {
-        let version = self.bar.read(VS);
-        (u32::from(version.major()), u32::from(version.minor())) >= (1, 1)
+        self.version() >= (1, 1)
+    }
+
+    /// Whether Identify has limits of the NVM command set: version 2.0 and later.
+    fn has_nvm_limits(&self) -> bool {
+        self.version() >= (2, 0)
     }
 
     /// Whether the hardware itself says that it executes no commands: unplugged, fatal status, or
@@ -347,9 +293,10 @@ impl<'bound> Ctrl<'bound> {
     /// Tells the controller that power may go, and waits until it has everything on the medium.
     fn shut_down(&self) -> Result {
         let config = self.bar.read(CC);
+        let timeout = Delta::from_secs(self.shutdown_secs.load(Relaxed).into());
 
         self.bar.write_reg(config.with_const_shn::<1>());
-        self.wait(SHUTDOWN_TIMEOUT, |status| {
+        self.wait(timeout, |status| {
             u32::from(status.shst()) == CSTS::SHST_COMPLETE
         })
     }
@@ -408,8 +355,27 @@ impl<'bound> Ctrl<'bound> {
     }
 
     /// Asks the controller what it can do.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Admin::identify`].
     pub(crate) fn identity(&self) -> Result<Identity> {
-        Identity::parse(&self.identify(Identify::Controller)?, &self.caps)
+        let data = self.identify(Identify::Controller)?;
+        let mut identity = Identity::parse(&data, &self.caps)?;
+
+        if self.has_nvm_limits() {
+            match self.identify(Identify::NvmLimits) {
+                Ok(data) => identity.add_nvm_limits(&data, &self.caps)?,
+                // It answers, but not this.
+                Err(EIO) => dev_warn!(
+                    self.dev,
+                    "limits of discard and write zeroes are not known\n"
+                ),
+                Err(e) => return Err(e),
+            }
+        }
+        self.shutdown_secs.store(identity.shutdown_secs, Relaxed);
+        Ok(identity)
     }
 
     /// Asks for `wanted` I/O queue pairs and returns how many there may be, at most `wanted`.

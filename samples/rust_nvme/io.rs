@@ -13,18 +13,19 @@
 //! the tag is used. What the controller reports is looked up in the table of what is in flight, so
 //! a wrong identifier finds nothing, and neither does one that comes twice or late.
 //!
-//! There is one queue pair per hardware queue of blk-mq, each with an interrupt of its own. The two
-//! locks are the queue's: submitters of one queue share one, its interrupt handler and
-//! [`timeout`](Operations::timeout) the other. Nothing here allocates or sleeps but `timeout`.
+//! There is one queue pair per hardware queue of blk-mq. The two locks are the queue's: submitters
+//! of one queue share one, those who read its completions the other: the interrupt handler,
+//! [`timeout`](Operations::timeout) and the reset. On the I/O path nothing allocates, and nothing
+//! sleeps but `timeout`.
 
 use super::{
     cmd::{
         self,
         Blocks,
         Cid,
-        Command,
-        Completion, //
+        Command, //
     },
+    completion::Completion,
     ctrl::{
         Ctrl,
         State,
@@ -63,6 +64,10 @@ use kernel::{
     new_spinlock, new_spinlock_irq,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         SpinLock,
         SpinLockIrq, //
@@ -156,6 +161,8 @@ pub(crate) struct IoQueue<'bound> {
     sq: SpinLock<Sq<'bound>>,
     #[pin]
     cq: SpinLockIrq<Cq<'bound>>,
+    /// A completion named no command in flight.
+    warned: Atomic<bool>,
 }
 
 impl<'bound> IoQueue<'bound> {
@@ -187,6 +194,7 @@ impl<'bound> IoQueue<'bound> {
                 slots,
                 sq <- new_spinlock!(sq),
                 cq <- new_spinlock_irq!(cq),
+                warned: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -243,34 +251,57 @@ impl<'bound> IoQueue<'bound> {
 
     /// Finishes what the controller has completed. Returns whether there was anything.
     ///
-    /// The lock is held all the while: whoever gets it next knows that no completion has been read
-    /// whose request is still in flight.
+    /// No more than one turn of the ring: a proper controller adds none before the doorbell, and
+    /// one that never stops shall not hold the CPU.
     pub(crate) fn process(&self, hw: &HwCtx<'bound, Nvme>) -> bool {
-        let mut cq = self.cq.lock();
         let mut any = false;
 
-        while let Some(completion) = cq.pop() {
-            self.finish(hw, &completion);
+        for _ in 0..self.layout.entries {
+            let Some((completion, io)) = self.pop(hw) else {
+                break;
+            };
             any = true;
+            match io {
+                Some(io) => settle(
+                    io,
+                    completion.status.may_retry(),
+                    completion.status.to_blk(),
+                ),
+                None => self.warn_of(completion.cid),
+            }
         }
-        cq.commit();
+        if any {
+            self.cq.lock().commit();
+        }
         any
     }
 
-    fn finish(&self, hw: &HwCtx<'bound, Nvme>, completion: &Completion) {
+    /// Takes the next completion, and its request, if it names one.
+    ///
+    /// Both under the lock, so each completion is read once, and whoever gets the lock next knows
+    /// that none has been read whose request is still in flight. The request is settled without it:
+    /// it has one owner, and unmapping it may take longer than others should spin.
+    fn pop<'a>(
+        &self,
+        hw: &'a HwCtx<'bound, Nvme>,
+    ) -> Option<(Completion, Option<Mapped<'a, 'bound, Nvme>>)> {
+        let mut cq = self.cq.lock();
+        let completion = cq.pop()?;
         let cid = Cid::from_raw(completion.cid);
-        match hw.take_generation(cid.tag, cid.generation) {
-            Some(io) => settle(
-                io,
-                completion.status.may_retry(),
-                completion.status.to_blk(),
-            ),
-            None => dev_warn!(
+
+        Some((completion, hw.take_generation(cid.tag, cid.generation)))
+    }
+
+    /// Once for each queue: the controller could give cause without end.
+    #[cold]
+    fn warn_of(&self, cid: u16) {
+        if !self.warned.xchg(true, Relaxed) {
+            dev_warn!(
                 self.ctrl.device(),
-                "queue {}: no command {:#x} is in flight\n",
+                "queue {}: no command {:#x} is in flight; this is not said again\n",
                 self.qid,
-                completion.cid
-            ),
+                cid
+            );
         }
     }
 
@@ -402,13 +433,15 @@ impl Operations for Nvme {
         let generation = ctrl.generation();
 
         // Was an interrupt missed?
-        queue.process(hw);
+        let found = queue.process(hw);
         if !expired.is_in_flight() {
-            dev_warn!(
-                ctrl.device(),
-                "queue {}: a completion came without interrupt\n",
-                queue.qid
-            );
+            if found {
+                dev_warn!(
+                    ctrl.device(),
+                    "queue {}: a completion came without interrupt\n",
+                    queue.qid
+                );
+            }
             return TimeoutAction::Done;
         }
         dev_warn!(
@@ -418,7 +451,12 @@ impl Operations for Nvme {
             expired.tag()
         );
         reset::recover(ctrl, hw.tag_set().into(), generation);
-        TimeoutAction::Done
+        // By now it is not. Were it, its timer would have to be what comes back for it.
+        if expired.is_in_flight() {
+            TimeoutAction::ResetTimer
+        } else {
+            TimeoutAction::Done
+        }
     }
 }
 

@@ -7,12 +7,12 @@
 
 use super::{
     cmd::Identify,
-    ctrl::{
+    ctrl::Ctrl,
+    identify::{
         byte,
         le16,
         le32,
         le64,
-        Ctrl,
         Identity, //
     },
 };

@@ -11,9 +11,9 @@ use super::{
     ctrl::{
         Ctrl,
         Enabled,
-        Identity,
         PAGE_SIZE, //
     },
+    identify::Identity,
     instance::Instance,
     io::{
         Format,
@@ -43,6 +43,7 @@ use kernel::{
         Device as _,
         DmaMask, //
     },
+    page,
     pci::{
         self,
         IrqType,
@@ -102,6 +103,7 @@ impl<'bound> Controller<'bound> {
     /// # Errors
     ///
     /// - [`ENODEV`]: it does not answer, or lacks what this driver needs.
+    /// - [`EINVAL`]: it transfers less than a page at once.
     /// - [`EIO`], [`ETIMEDOUT`]: it does not do as it is told.
     /// - [`ENOSPC`]: it has no interrupts but INTx.
     /// - [`ENOMEM`]: memory is short.
@@ -119,7 +121,7 @@ impl<'bound> Controller<'bound> {
         let identity = ctrl.identity()?;
 
         let mapper = Mapper::new(pdev.as_ref(), limits()?)?;
-        let layout = layout(&identity, &caps, &mapper);
+        let layout = layout(&identity, &caps, &mapper)?;
         let (vectors, count) = vectors(pdev, &ctrl)?;
         let tags = tags(&ctrl, mapper, layout, &vectors, count)?;
         // Moved behind the rings: should anything below fail, the controller is off before they are
@@ -169,13 +171,26 @@ fn limits() -> Result<Limits> {
 }
 
 /// The size of everything.
-fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Layout {
+///
+/// # Errors
+///
+/// [`EINVAL`]: a page of the CPU does not fit in a transfer, which the block layer cannot do with.
+fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Result<Layout> {
     let limit = match identity.max_transfer {
         0 => MAX_TRANSFER,
         max => max.min(MAX_TRANSFER),
     };
     // Bounce buffers: nothing larger can be mapped.
     let max_transfer = limit.min(mapper.max_mapping_size() & !(PAGE_SIZE - 1));
+    if max_transfer < page::PAGE_SIZE {
+        dev_err!(
+            mapper.device(),
+            "transfers of up to {} bytes are too small for pages of {}\n",
+            max_transfer,
+            page::PAGE_SIZE
+        );
+        return Err(EINVAL);
+    }
     let depth = u32::from(module_parameters::io_queue_depth.value());
     let format = match module_parameters::use_sgl.value() {
         1 => Format::Prp,
@@ -191,7 +206,7 @@ fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Layo
         _ => pages.min(MAX_SGL_SEGMENTS),
     };
 
-    Layout {
+    Ok(Layout {
         // CAST: 4096 at most. Two entries are the least that a queue can have.
         entries: depth.clamp(2, Cid::TAGS.into()).min(caps.max_entries) as u16,
         max_transfer,
@@ -199,7 +214,7 @@ fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Layo
         max_segments: max_segments as u16,
         format,
         chain: module_parameters::test_chain.value(),
-    }
+    })
 }
 
 /// Allocates interrupt vectors. Returns them and the number of I/O queues that can be made.
@@ -337,11 +352,22 @@ fn describe(namespace: &Namespace, identity: &Identity, layout: Layout) -> DiskB
     }
     if identity.has_discard {
         // One range per command, and a request of less than 4 GiB.
-        disk = disk.discard(u32::MAX >> 9, 1, block);
+        let max = match u64::from(identity.max_discard_blocks) << (namespace.shift - 9) {
+            0 => u32::MAX >> 9,
+            // CAST: No more than the other.
+            max => max.min(u64::from(u32::MAX >> 9)) as u32,
+        };
+        disk = disk.discard(max, 1, block);
     }
     if identity.has_write_zeroes {
         // 16 bits of blocks, and no longer than a write: it may take as long.
-        disk = disk.max_write_zeroes_sectors(sectors.min(1 << (16 + namespace.shift - 9)));
+        let max = sectors.min(1 << (16 + namespace.shift - 9));
+        let max = match identity.max_zeroes {
+            0 => max,
+            // CAST: No more than the other.
+            bytes => (bytes / SECTOR_SIZE).min(max as usize) as u32,
+        };
+        disk = disk.max_write_zeroes_sectors(max);
     }
     disk
 }

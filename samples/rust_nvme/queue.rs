@@ -12,9 +12,11 @@
 use super::{
     cmd::{
         Command,
-        Completion,
-        Cqe,
         Sqe, //
+    },
+    completion::{
+        Completion,
+        Cqe, //
     },
     regs::Bar, //
 };

@@ -33,7 +33,8 @@ use phyr_blk::{
 };
 
 /// Resets the controller, unless somebody else did after `generation`, which
-/// [`Ctrl::generation`] returned. Sleeps.
+/// [`Ctrl::generation`] returned. Either way nothing is in flight any more that was in flight when
+/// it returned that. Sleeps.
 pub(crate) fn recover<'bound>(
     ctrl: &Ctrl<'bound>,
     tags: Arc<TagSet<'bound, Nvme>>,
@@ -69,7 +70,7 @@ pub(crate) fn abandon_failed<'bound>(ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'boun
         resetting.end(State::Dead);
         drop(quiesced);
     } else {
-        resetting.end(State::Live);
+        resetting.cancel();
     }
     failed
 }

@@ -4,7 +4,7 @@
 //!
 //! Every namespace becomes a disk `/dev/rnvme<controller>n<namespace>` that reads, writes,
 //! flushes, discards and writes zeroes. It is a sample: there is no multipath, no metadata, no
-//! power management, no passthrough.
+//! power management, no passthrough, no shutdown at reboot, no INTx.
 //!
 //! C: [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
@@ -27,9 +27,10 @@
 //! ```text
 //! rust_nvme   the PCI driver
 //! probe       what a bound controller consists of, and in which order it comes and goes
-//! ctrl        the controller: on, off, what it can do        regs    its registers
+//! ctrl        the controller: on and off                     regs    its registers
 //! admin       admin queue                                    queue   rings and doorbells
-//! ns          namespaces                                     cmd     commands and status codes
+//! identify    what the controller can do                     ns      namespaces
+//! cmd         commands                                       completion    status codes
 //! io          the I/O path                                   reset   when it does not answer
 //! prp, sgl    DMA ranges to descriptors                      slots   memory for these
 //! ```
@@ -50,8 +51,10 @@ use kernel::{
 
 mod admin;
 mod cmd;
+mod completion;
 mod ctrl;
 mod desc;
+mod identify;
 mod instance;
 mod io;
 mod ns;
