@@ -180,7 +180,15 @@ impl<T: Operations> VTable<T> {
             .ok()
             .and_then(|tag| hw.table().find(tag, rq).map(|count| (tag, count)));
         let action = match found {
-            Some((tag, count)) => T::timeout(hw, Expired::new(tag, count, hw)),
+            Some((tag, count)) => match T::timeout(hw, Expired::new(tag, count, hw)) {
+                // The driver may have found its completion, lost it again (a fault made on purpose)
+                // and put it back in flight: blk-mq, whose reference keeps the request this one,
+                // is to look again.
+                TimeoutAction::Done if hw.table().find(tag, rq).is_some() => {
+                    TimeoutAction::ResetTimer
+                }
+                action => action,
+            },
             // SAFETY: as above.
             None => unsafe { Self::not_in_flight(rq) },
         };
