@@ -72,6 +72,18 @@ enum Road<'m> {
     Singles,
 }
 
+/// What a batch has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Number of pieces of memory.
+    pub pieces: usize,
+    /// Number of segments that they are in, together.
+    pub segments: usize,
+    /// Number of bytes, of all together. They count in whole granules where a piece begins or ends
+    /// within one.
+    pub bytes: usize,
+}
+
 /// A piece that a batch did not take, and why.
 pub struct Refused<M> {
     /// The piece, which is not mapped.
@@ -87,10 +99,7 @@ impl<M> From<Refused<M>> for Error {
 }
 
 impl<'bound> Mapper<'bound> {
-    /// Opens a batch with room for `pieces` pieces of together `segments` segments, and `bytes`
-    /// bytes.
-    ///
-    /// The bytes count in whole granules where a piece begins or ends within one.
+    /// Opens a batch.
     ///
     /// Context: may sleep if `flags` allow it.
     ///
@@ -101,12 +110,15 @@ impl<'bound> Mapper<'bound> {
     /// - `ENOMEM`: no memory.
     pub fn batch<'m, M: Memory>(
         &'m self,
-        pieces: usize,
-        segments: usize,
-        bytes: usize,
+        room: Capacity,
         dir: DataDirection,
         flags: kernel::alloc::Flags,
     ) -> Result<Batch<'m, M>> {
+        let Capacity {
+            pieces,
+            segments,
+            bytes,
+        } = room;
         if pieces == 0 || segments == 0 || bytes == 0 || dir == DataDirection::None {
             return Err(EINVAL);
         }

@@ -119,7 +119,7 @@ impl<'bound> Mapper<'bound> {
 
     /// For tests: a mapper that never lets runs share an IOVA allocation, as for a device that is
     /// not trusted or not coherent.
-    #[cfg(CONFIG_KUNIT)]
+    #[cfg(CONFIG_KUNIT = "y")]
     #[doc(hidden)]
     pub fn unpacked(self) -> Self {
         Self {

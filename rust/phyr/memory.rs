@@ -107,11 +107,6 @@ impl Pages {
         Ok(Self { pages, offset, len })
     }
 
-    /// Gives the pages back.
-    pub fn into_pages(self) -> KVVec<Page> {
-        self.pages
-    }
-
     /// Calls `f` for each piece of at most a page in `len` bytes at `offset`: the page, the offset
     /// in it, and the range of the bytes in the `len`.
     fn pieces(

@@ -124,6 +124,7 @@ fn check_minimal(
     let mut before: Option<Phyr> = None;
 
     for phyr in list.iter() {
+        // CAST: a `usize` is at most 64 bits wide.
         let (addr, size) = (phyr.paddr().into_raw(), phyr.len() as u64);
         let meets = before
             .is_some_and(|before| before.end() % granule.size() == 0 && addr % granule.size() == 0);
@@ -173,6 +174,7 @@ fn check_table(
         while pos < start + len {
             if left == 0 {
                 let phyr = phyrs.next().ok_or("the runs are too long")?;
+                // CAST: as above.
                 (addr, left) = (phyr.paddr().into_raw(), phyr.len() as u64);
             }
             // CAST: the table is short.

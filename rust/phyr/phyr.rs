@@ -28,7 +28,7 @@
 use kernel::prelude::*;
 
 mod layout;
-#[cfg(CONFIG_KUNIT)]
+#[cfg(CONFIG_KUNIT = "y")]
 mod model;
 mod ops;
 mod strategy;
@@ -52,6 +52,7 @@ pub mod raw;
 
 /// What the kernel's own bindings do not carry, for the libraries of this project.
 #[doc(hidden)]
+// Generated: which of these lints it trips depends on the kernel's configuration.
 #[allow(
     clippy::all,
     clippy::undocumented_unsafe_blocks,

@@ -296,7 +296,7 @@ impl Planner {
     }
 }
 
-#[cfg(CONFIG_KUNIT)]
+#[cfg(CONFIG_KUNIT = "y")]
 #[kernel::prelude::kunit_tests(phyr_plan)]
 mod tests {
     use super::*;

@@ -67,6 +67,7 @@ pub(crate) fn dir_to_byte(dir: DataDirection) -> u8 {
 
 #[inline]
 fn dir_from_byte(dir: u8) -> DataDirection {
+    // CAST: as above.
     const TO_DEVICE: u8 = DataDirection::ToDevice as u8;
     const FROM_DEVICE: u8 = DataDirection::FromDevice as u8;
 

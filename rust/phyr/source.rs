@@ -134,7 +134,7 @@ impl<I: Source> Iterator for Segments<I> {
     }
 }
 
-#[cfg(CONFIG_KUNIT)]
+#[cfg(CONFIG_KUNIT = "y")]
 #[kunit_tests(phyr_source)]
 mod tests {
     use super::*;

@@ -130,7 +130,7 @@ pub struct State {
     kind: Kind,
     /// Whether the DMA API wants to be told of the end of the mapping.
     unmap: bool,
-    /// Whether the device may write.
+    /// The direction, as `scatter::dir_to_byte` has it.
     dir: u8,
 }
 

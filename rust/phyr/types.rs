@@ -135,6 +135,7 @@ impl Phyr {
         ) else {
             return None;
         };
+        // CAST: a `usize` is at most 64 bits wide.
         let paddr = PhysAddr(self.paddr.0 + at as u64);
         // INVARIANT: both ends are within the range, which does not overflow.
         Some((Self { len: head, ..self }, Self { paddr, len: tail }))
@@ -261,6 +262,7 @@ impl Granule {
         let Some(end) = self.align_up(phyr.end()) else {
             return None;
         };
+        // CAST: less than two granules more than the length, which is a `usize`.
         let Some(len) = NonZeroUsize::new((end - start) as usize) else {
             return None;
         };
@@ -272,7 +274,7 @@ impl Granule {
     }
 }
 
-#[cfg(CONFIG_KUNIT)]
+#[cfg(CONFIG_KUNIT = "y")]
 #[kernel::prelude::kunit_tests(phyr_types)]
 mod tests {
     use super::*;

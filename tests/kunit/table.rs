@@ -44,6 +44,7 @@ pub(crate) fn check(
     let (mut addr, mut left) = (0, 0);
 
     for phyr in phyrs {
+        // CAST: here and below, a `usize` is at most 64 bits wide.
         let (mut paddr, mut rest) = (phyr.paddr().into_raw(), phyr.len() as u64);
         while rest != 0 {
             if left == 0 {

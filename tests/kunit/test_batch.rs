@@ -16,7 +16,10 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    batch::Batch,
+    batch::{
+        Batch,
+        Capacity, //
+    },
     memory::{
         segments,
         Memory,
@@ -35,8 +38,13 @@ fn open<'m>(
     segments: usize,
     bytes: usize,
 ) -> Result<Batch<'m, Pages>, &'static str> {
+    let room = Capacity {
+        pieces,
+        segments,
+        bytes,
+    };
     mapper
-        .batch(pieces, segments, bytes, DIR, GFP_KERNEL)
+        .batch(room, DIR, GFP_KERNEL)
         .map_err(|_| "not opened")
 }
 
@@ -183,12 +191,17 @@ mod tests {
             if !matches!(open(mapper, 1, 1, 1)?.finalise(), Err(e) if e == EINVAL) {
                 return Err("an empty batch: not EINVAL");
             }
-            let none = mapper.batch::<Pages>(1, 1, 1, DataDirection::None, GFP_KERNEL);
+            let room = |pieces, segments, bytes| Capacity {
+                pieces,
+                segments,
+                bytes,
+            };
+            let none = mapper.batch::<Pages>(room(1, 1, 1), DataDirection::None, GFP_KERNEL);
             if !matches!(none, Err(e) if e == EINVAL) {
                 return Err("no direction: not EINVAL");
             }
-            for (pieces, segments, bytes) in [(0, 1, 1), (1, 0, 1), (1, 1, 0)] {
-                let none = mapper.batch::<Pages>(pieces, segments, bytes, DIR, GFP_KERNEL);
+            for room in [room(0, 1, 1), room(1, 0, 1), room(1, 1, 0)] {
+                let none = mapper.batch::<Pages>(room, DIR, GFP_KERNEL);
                 if !matches!(none, Err(e) if e == EINVAL) {
                     return Err("no room: not EINVAL");
                 }

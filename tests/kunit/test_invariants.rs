@@ -18,7 +18,10 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    memory::Memory,
+    memory::{
+        Memory,
+        Pages, //
+    },
     DataDirection,
     State, //
 };
@@ -31,7 +34,12 @@ mod tests {
     #[test]
     fn a_leaked_mapping_keeps_its_memory() {
         let result = with_device(|_, mapper| {
+            let place = |memory: &Pages| {
+                let mut phyrs = phyr::memory::segments(memory, *mapper.limits()).flatten();
+                phyrs.next().map(|phyr| phyr.paddr())
+            };
             let memory = piece(0, PAGE_SIZE).map_err(|_| "no memory")?;
+            let ours = place(&memory);
             let mapping = mapper
                 .map(memory, DataDirection::FromDevice, GFP_KERNEL)
                 .map_err(|_| "not mapped")?;
@@ -44,10 +52,7 @@ mod tests {
             // Were the page free, one of these would be it.
             for _ in 0..64 {
                 let other = piece(0, PAGE_SIZE).map_err(|_| "no memory")?;
-                let at = phyr::memory::segments(&other, *mapper.limits())
-                    .flatten()
-                    .next();
-                if before.is_some() && at.map(|phyr| phyr.paddr().into_raw()) == before {
+                if place(&other) == ours {
                     return Err("the page was given out again");
                 }
             }

@@ -91,7 +91,7 @@ impl Iterator for BioVecs<'_> {
     }
 }
 
-#[cfg(CONFIG_KUNIT)]
+#[cfg(CONFIG_KUNIT = "y")]
 #[kunit_tests(phyr_source_bvec)]
 mod tests {
     use super::*;

@@ -119,6 +119,7 @@ impl RequestPieces {
             if self.size != 0 {
                 // SAFETY: by the type invariant something is left of the array, so that this
                 // element is in it.
+                // CAST: a `usize` has at least 32 bits.
                 let vec = unsafe { *self.vecs.add(self.idx as usize) };
                 let len = (vec.bv_len - self.done).min(self.size);
                 let piece = (vec.bv_page.cast_const(), vec.bv_offset + self.done, len);
@@ -189,7 +190,7 @@ impl RequestPhyrs {
     }
 }
 
-#[cfg(CONFIG_KUNIT)]
+#[cfg(CONFIG_KUNIT = "y")]
 #[kunit_tests(phyr_source_request)]
 mod tests {
     use super::*;
