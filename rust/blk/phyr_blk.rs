@@ -101,6 +101,7 @@ mod hw;
 mod inflight;
 mod limits;
 mod mapped;
+mod op;
 mod operations;
 mod pdu;
 mod request;
@@ -116,6 +117,11 @@ pub use self::{
         MapError,
         Mapped, //
     },
+    op::{
+        Op,
+        Range,
+        Ranges, //
+    },
     operations::{
         Expired,
         Operations,
@@ -125,9 +131,6 @@ pub use self::{
     },
     request::{
         Info,
-        Op,
-        Range,
-        Ranges,
         Request, //
     },
     status::Status,

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a request asks for, and of which sectors.
+//!
+//! C: `enum req_op` ([`include/linux/blk_types.h`](srctree/include/linux/blk_types.h)).
+
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
+use kernel::{
+    bindings,
+    dma::DataDirection,
+    prelude::*, //
+};
+
+/// `REQ_OP_MASK`
+pub(crate) const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
+
+/// What a request asks for.
+///
+/// C: `enum req_op`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Read sectors.
+    Read,
+    /// Write sectors.
+    Write,
+    /// Write back the device's cache.
+    Flush,
+    /// Forget the content of sectors.
+    Discard,
+    /// Forget the content of sectors, and erase it.
+    SecureErase,
+    /// Fill sectors with zeroes; the request carries none.
+    WriteZeroes,
+    /// Anything else, by its number.
+    Other(u8),
+}
+
+impl Op {
+    pub(crate) fn from_raw(op: u32) -> Self {
+        match op {
+            bindings::req_op_REQ_OP_READ => Self::Read,
+            bindings::req_op_REQ_OP_WRITE => Self::Write,
+            bindings::req_op_REQ_OP_FLUSH => Self::Flush,
+            bindings::req_op_REQ_OP_DISCARD => Self::Discard,
+            bindings::req_op_REQ_OP_SECURE_ERASE => Self::SecureErase,
+            bindings::req_op_REQ_OP_WRITE_ZEROES => Self::WriteZeroes,
+            // CAST: `OP_MASK` leaves eight bits.
+            other => Self::Other(other as u8),
+        }
+    }
+
+    /// Which way the data of a request with `bytes` goes; `None` if there is nothing to map.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP`: it is not known what the bytes are.
+    #[inline]
+    pub(crate) fn data(self, bytes: u32) -> Result<Option<DataDirection>> {
+        match self {
+            _ if bytes == 0 => Ok(None),
+            Self::Other(_) => Err(EOPNOTSUPP),
+            // Those that cover sectors and have no data are among them.
+            op => Ok(op.direction()),
+        }
+    }
+
+    /// Which way the request's data goes; `None` where it has none, or for [`Op::Other`], where it
+    /// is not known.
+    #[inline]
+    pub fn direction(self) -> Option<DataDirection> {
+        match self {
+            Self::Read => Some(DataDirection::FromDevice),
+            Self::Write => Some(DataDirection::ToDevice),
+            _ => None,
+        }
+    }
+}
+
+/// A run of sectors of 512 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first sector.
+    pub sector: u64,
+    /// How many.
+    pub sectors: u32,
+}
+
+/// The ranges of a discard; see [`Info::ranges`](super::Info::ranges).
+///
+/// # Invariants
+///
+/// `bio` is null, or a bio of a request whose owner is borrowed for `'r`.
+#[derive(Clone)]
+pub struct Ranges<'r> {
+    whole: Option<Range>,
+    bio: *const bindings::bio,
+    _owner: PhantomData<&'r ()>,
+}
+
+impl Ranges<'_> {
+    /// One range.
+    #[inline]
+    pub(crate) fn whole(range: Range) -> Self {
+        // INVARIANT: there is no bio.
+        Self {
+            whole: Some(range),
+            bio: ptr::null(),
+            _owner: PhantomData,
+        }
+    }
+
+    /// One range for each bio from `bio` on.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is null, or a bio of a request whose owner is borrowed for the lifetime of what is
+    /// returned.
+    #[inline]
+    pub(crate) unsafe fn of_bios(bio: *const bindings::bio) -> Self {
+        // INVARIANT: by the safety requirements.
+        Self {
+            whole: None,
+            bio,
+            _owner: PhantomData,
+        }
+    }
+}
+
+impl Iterator for Ranges<'_> {
+    type Item = Range;
+
+    fn next(&mut self) -> Option<Range> {
+        if let Some(range) = self.whole.take() {
+            return Some(range);
+        }
+        // SAFETY: by the type invariants it is null or valid.
+        let bio = unsafe { self.bio.as_ref() }?;
+        // INVARIANT: the next bio of a request is the request's.
+        self.bio = bio.bi_next;
+        let iter = bio.bi_iter;
+        Some(Range {
+            sector: iter.bi_sector,
+            sectors: iter.bi_size >> bindings::SECTOR_SHIFT,
+        })
+    }
+}
+
+#[kunit_tests(phyr_blk_op)]
+mod tests {
+    use super::*;
+
+    fn bio(sector: u64, sectors: u32, next: *mut bindings::bio) -> bindings::bio {
+        let mut bio: bindings::bio = pin_init::zeroed();
+        bio.bi_next = next;
+        bio.bi_iter.bi_sector = sector;
+        bio.bi_iter.bi_size = sectors << bindings::SECTOR_SHIFT;
+        bio
+    }
+
+    #[test]
+    fn ranges_are_those_of_the_bios() {
+        let mut last = bio(u64::MAX >> 9, 1, ptr::null_mut());
+        let mut middle = bio(0, 0, &mut last);
+        let first = bio(8, 16, &mut middle);
+        // SAFETY: the bios are not changed while they are read below.
+        let mut ranges = unsafe { Ranges::of_bios(&first) };
+        for (sector, sectors) in [(8, 16), (0, 0), (u64::MAX >> 9, 1)] {
+            assert_eq!(ranges.next(), Some(Range { sector, sectors }));
+        }
+        assert!(ranges.next().is_none());
+        assert!(ranges.next().is_none());
+    }
+
+    #[test]
+    fn the_whole_is_one_range() {
+        let range = Range {
+            sector: 1,
+            sectors: 2,
+        };
+        let mut ranges = Ranges::whole(range);
+        assert_eq!(ranges.next(), Some(range));
+        assert!(ranges.next().is_none());
+    }
+
+    #[test]
+    fn only_reads_and_writes_have_data() {
+        for op in 0..=OP_MASK {
+            let direction = match Op::from_raw(op) {
+                Op::Read => Some(DataDirection::FromDevice),
+                Op::Write => Some(DataDirection::ToDevice),
+                _ => None,
+            };
+            assert!(Op::from_raw(op).direction() == direction);
+            assert_eq!(direction.is_some(), op < 2);
+        }
+        assert_eq!(Op::from_raw(2), Op::Flush);
+        assert_eq!(Op::from_raw(3), Op::Discard);
+        assert_eq!(Op::from_raw(5), Op::SecureErase);
+        assert_eq!(Op::from_raw(9), Op::WriteZeroes);
+        assert_eq!(Op::from_raw(OP_MASK), Op::Other(u8::MAX));
+    }
+
+    #[test]
+    fn bytes_that_nobody_knows_are_not_mapped_to_nothing() {
+        for op in 0..=OP_MASK {
+            let op = Op::from_raw(op);
+            assert!(op.data(0) == Ok(None));
+            for bytes in [1, 512, u32::MAX] {
+                assert!(match op {
+                    Op::Read => op.data(bytes) == Ok(Some(DataDirection::FromDevice)),
+                    Op::Write => op.data(bytes) == Ok(Some(DataDirection::ToDevice)),
+                    Op::Other(_) => op.data(bytes) == Err(EOPNOTSUPP),
+                    _ => op.data(bytes) == Ok(None),
+                });
+            }
+        }
+        // Append to a zone, and the two of a driver's own.
+        for op in [
+            bindings::req_op_REQ_OP_ZONE_APPEND,
+            bindings::req_op_REQ_OP_DRV_IN,
+            bindings::req_op_REQ_OP_DRV_OUT,
+        ] {
+            assert!(Op::from_raw(op).data(4096) == Err(EOPNOTSUPP));
+        }
+    }
+}
