@@ -38,12 +38,18 @@
 //!   device unbinds, also when the value is leaked, and it is gone only after every request has
 //!   ended: no callback of a driver runs later. Who still has it open gets errors.
 //!
+//! One exception is left, as with interrupts ([`phyr::irq`]): a [`kernel::devres::Devres`] that is
+//! leaked gives out [references for `'bound`](kernel::devres::Devres::access), and yet is released
+//! before the older entries of the device. A disk that was leaked before may still use it then. Do
+//! not leak either.
+//!
 //! What the types cannot know is whether the device is done. A driver takes a request out of flight
 //! because the device reported it, or because the device was stopped; see [`HwCtx::take`].
 //!
 //! # Examples
 //!
-//! The I/O path of a driver:
+//! The I/O path of a driver whose device reports commands by an identifier of 16 bits. That carries
+//! the tag, of at most 12 bits if [`Config`] asks for no more, and the generation:
 //!
 //! ```
 //! use core::marker::PhantomData;
@@ -51,11 +57,13 @@
 //! use phyr::DmaVecs;
 //! use phyr_blk::{HwCtx, Operations, Queued, Request, Status};
 //!
+//! const TAG_BITS: u32 = 12;
+//!
 //! /// A ring that the device reads; what it does with it is not shown.
 //! struct Ring;
 //!
 //! impl Ring {
-//!     fn put(&self, _tag: u16, _sector: u64, _data: DmaVecs<'_>) {}
+//!     fn put(&self, _id: u16, _sector: u64, _data: DmaVecs<'_>) {}
 //!     fn ring_doorbell(&self) {}
 //! }
 //!
@@ -74,7 +82,8 @@
 //!         last: bool,
 //!     ) -> Queued<'a, 'bound, Self> {
 //!         let io = rq.map()?;
-//!         hw.queue().put(io.tag(), io.sector(), io.dma_vecs());
+//!         let id = u16::from(io.generation()) << TAG_BITS | io.tag();
+//!         hw.queue().put(id, io.sector(), io.dma_vecs());
 //!         io.park();
 //!         if last {
 //!             hw.queue().ring_doorbell();
@@ -87,11 +96,14 @@
 //!     }
 //! }
 //!
-//! /// The device says in an interrupt that it has completed `tag`, which may be nonsense.
-//! fn completed<M: ModuleMetadata + 'static>(hw: &HwCtx<'_, Driver<M>>, tag: u16) {
-//!     match hw.take(tag) {
+//! /// The device says in an interrupt that it has completed `id`, which may be nonsense.
+//! fn completed<M: ModuleMetadata + 'static>(hw: &HwCtx<'_, Driver<M>>, id: u16) {
+//!     let tag = id % (1 << TAG_BITS);
+//!     // CAST: four bits are left.
+//!     let generation = (id >> TAG_BITS) as u8;
+//!     match hw.take_generation(tag, generation) {
 //!         Some(io) => io.complete(Status::Ok),
-//!         None => pr_warn!("tag {tag} is not in flight\n"),
+//!         None => pr_warn!("no command {id:#x} is in flight\n"),
 //!     }
 //! }
 //! ```
