@@ -159,7 +159,7 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         let device = live.tag_set.mapper().device();
         Ok(Self {
             // SAFETY: what the disk's data and the tag set may refer to for `'bound` is the device,
-            // and what was leaked; the exception is named in the documentation of `phyr::irq`.
+            // and what was leaked; the exception is named in the documentation of this crate.
             _added: unsafe { Guarded::new(device, added) }?,
             live,
         })
@@ -207,14 +207,6 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         // SAFETY: by the invariants of `Gendisk` it is valid. The block layer takes this for a disk
         // that is being deleted, or was.
         unsafe { bindings::blk_mark_disk_dead(self.live.raw()) };
-    }
-
-    /// Changes the size, in sectors of 512 bytes, and tells user space.
-    ///
-    /// Context: sleeps.
-    pub fn set_capacity_sectors(&self, sectors: u64) {
-        // SAFETY: as in `mark_dead`.
-        unsafe { bindings::set_capacity_and_notify(self.live.raw(), sectors) };
     }
 
     /// The driver's data of the disk.

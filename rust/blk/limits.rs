@@ -20,8 +20,6 @@ use kernel::{
 const FEAT_WRITE_CACHE: u32 = 1 << 0;
 /// `BLK_FEAT_FUA`
 const FEAT_FUA: u32 = 1 << 1;
-/// `BLK_FEAT_STABLE_WRITES`
-const FEAT_STABLE_WRITES: u32 = 1 << 5;
 /// `BLK_SAFE_MAX_SECTORS`: what the block layer takes if `max_hw_sectors` is not set.
 const SAFE_MAX_SECTORS: u32 = 255;
 /// `BLK_MIN_SEGMENT_SIZE`, which is private to the block layer: what a segment must be able to
@@ -97,13 +95,6 @@ impl DiskBuilder {
         self
     }
 
-    /// The smallest and the best size of a request.
-    pub fn io_sizes(mut self, min: u32, opt: u32) -> Self {
-        self.limits.io_min = min;
-        self.limits.io_opt = opt;
-        self
-    }
-
     /// The most that one request can cover, in sectors; at least a page. The most that can be
     /// [mapped](phyr::Mapper::max_mapping_size) for the device holds anyway.
     pub fn max_hw_sectors(mut self, sectors: u32) -> Self {
@@ -167,15 +158,6 @@ impl DiskBuilder {
         self.limits.features &= !bindings::BLK_FEAT_ROTATIONAL;
         if rotational {
             self.limits.features |= bindings::BLK_FEAT_ROTATIONAL;
-        }
-        self
-    }
-
-    /// Whether pages must not change while they are written, as for a checksum.
-    pub fn stable_writes(mut self, stable: bool) -> Self {
-        self.limits.features &= !FEAT_STABLE_WRITES;
-        if stable {
-            self.limits.features |= FEAT_STABLE_WRITES;
         }
         self
     }
