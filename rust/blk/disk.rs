@@ -231,6 +231,7 @@ impl<'bound, T: Operations> Live<'bound, T> {
         let buffer = unsafe { &mut (*self.raw()).disk_name };
         let mut writer = NullTerminatedFormatter::new(buffer).ok_or(EINVAL)?;
         writer.write_fmt(name).map_err(|_| EINVAL)?;
+        // PANIC: a name of C has more bytes than none.
         if buffer[0] == 0 {
             return Err(EINVAL);
         }

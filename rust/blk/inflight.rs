@@ -197,6 +197,8 @@ impl<P> Table<P> {
 
 #[kunit_tests(phyr_blk_inflight)]
 mod tests {
+    // PANIC: an index that is out of range is a failed test.
+
     use super::*;
 
     fn pointer(value: &mut u32) -> NonNull<u32> {

@@ -264,6 +264,7 @@ impl DiskBuilder {
                 "dma_alignment",
             ),
             (
+                // CAST: a positive number.
                 self.capacity > i64::MAX as u64 >> bindings::SECTOR_SHIFT,
                 "capacity",
             ),

@@ -266,6 +266,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: the set is valid, and by the invariants of `TagSet` its data points to its first
         // `HwCtx`, of at least one.
         let hw = unsafe { &*(*set).driver_data.cast::<HwCtx<'_, T>>() };
+        // PANIC: a set has room for more maps than one.
+        //
         // SAFETY: the set has one map, that is being filled in.
         let map = unsafe { &raw mut (*set).map[0] };
         match hw.affinity() {
