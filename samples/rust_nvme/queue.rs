@@ -39,6 +39,10 @@ use kernel::{
         },
         Arc, //
     },
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    },
 };
 
 /// One doorbell register.
@@ -71,14 +75,40 @@ impl<'bound> Doorbell<'bound> {
     }
 }
 
+/// What both kinds of queue are: entries that the controller has access to, and a doorbell.
+struct Ring<'bound, E> {
+    entries: Coherent<[E]>,
+    doorbell: Doorbell<'bound>,
+}
+
+impl<'bound, E: AsBytes + FromBytes> Ring<'bound, E> {
+    /// Allocates `entries`, of which there is at least one then. The doorbell is at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: no such doorbell.
+    /// - [`ENOMEM`]: memory is short.
+    fn new(
+        dev: &Device<Bound>,
+        bar: Arc<Bar<'bound>>,
+        entries: u16,
+        offset: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            // This refuses a ring of no entries.
+            entries: Coherent::zeroed_slice(dev, entries.into(), GFP_KERNEL)?,
+            doorbell: Doorbell::new(bar, offset)?,
+        })
+    }
+}
+
 /// A submission queue.
 ///
 /// # Invariants
 ///
 /// `tail` is below the number of entries.
 pub(crate) struct Sq<'bound> {
-    entries: Coherent<[Sqe]>,
-    doorbell: Doorbell<'bound>,
+    ring: Ring<'bound, Sqe>,
     tail: u16,
     /// The tail that the controller knows.
     rung: u16,
@@ -89,18 +119,16 @@ impl<'bound> Sq<'bound> {
     ///
     /// # Errors
     ///
-    /// - [`ENODEV`]: no such doorbell.
-    /// - [`ENOMEM`]: memory is short.
+    /// Those of [`Ring::new`].
     pub(crate) fn new(
         dev: &Device<Bound>,
         bar: Arc<Bar<'bound>>,
         entries: u16,
         offset: usize,
     ) -> Result<Self> {
-        // INVARIANT: `zeroed_slice` refuses a ring of no entries.
+        // INVARIANT: The ring has an entry at least.
         Ok(Self {
-            entries: Coherent::zeroed_slice(dev, entries.into(), GFP_KERNEL)?,
-            doorbell: Doorbell::new(bar, offset)?,
+            ring: Ring::new(dev, bar, entries, offset)?,
             tail: 0,
             rung: 0,
         })
@@ -108,7 +136,7 @@ impl<'bound> Sq<'bound> {
 
     /// Device address of the ring.
     pub(crate) fn addr(&self) -> u64 {
-        self.entries.dma_address()
+        self.ring.entries.dma_address()
     }
 
     /// Back to an empty ring. The controller must not be using it.
@@ -122,12 +150,12 @@ impl<'bound> Sq<'bound> {
     /// The caller keeps fewer commands in flight than the ring has entries.
     pub(crate) fn push(&mut self, command: &Command) {
         // PANIC: By the type invariant.
-        let entry = io_project!(self.entries, [panic: usize::from(self.tail)]);
+        let entry = io_project!(self.ring.entries, [panic: usize::from(self.tail)]);
         entry.copy_write(command.to_entry());
 
         // INVARIANT: Wraps at the number of entries.
         self.tail += 1;
-        if usize::from(self.tail) == self.entries.len() {
+        if usize::from(self.tail) == self.ring.entries.len() {
             self.tail = 0;
         }
     }
@@ -135,7 +163,7 @@ impl<'bound> Sq<'bound> {
     /// Rings the doorbell, if there is anything new.
     pub(crate) fn commit(&mut self) {
         if self.rung != self.tail {
-            self.doorbell.ring(self.tail);
+            self.ring.doorbell.ring(self.tail);
             self.rung = self.tail;
         }
     }
@@ -147,8 +175,7 @@ impl<'bound> Sq<'bound> {
 ///
 /// `head` is below the number of entries.
 pub(crate) struct Cq<'bound> {
-    entries: Coherent<[Cqe]>,
-    doorbell: Doorbell<'bound>,
+    ring: Ring<'bound, Cqe>,
     head: u16,
     /// The phase of a new entry at `head`.
     phase: bool,
@@ -161,18 +188,16 @@ impl<'bound> Cq<'bound> {
     ///
     /// # Errors
     ///
-    /// - [`ENODEV`]: no such doorbell.
-    /// - [`ENOMEM`]: memory is short.
+    /// Those of [`Ring::new`].
     pub(crate) fn new(
         dev: &Device<Bound>,
         bar: Arc<Bar<'bound>>,
         entries: u16,
         offset: usize,
     ) -> Result<Self> {
-        // INVARIANT: `zeroed_slice` refuses a ring of no entries.
+        // INVARIANT: The ring has an entry at least.
         Ok(Self {
-            entries: Coherent::zeroed_slice(dev, entries.into(), GFP_KERNEL)?,
-            doorbell: Doorbell::new(bar, offset)?,
+            ring: Ring::new(dev, bar, entries, offset)?,
             head: 0,
             phase: true,
             rung: 0,
@@ -181,14 +206,14 @@ impl<'bound> Cq<'bound> {
 
     /// Device address of the ring.
     pub(crate) fn addr(&self) -> u64 {
-        self.entries.dma_address()
+        self.ring.entries.dma_address()
     }
 
     /// Back to an empty ring. The controller must not be using it.
     pub(crate) fn reset(&mut self) {
-        for index in 0..self.entries.len() {
+        for index in 0..self.ring.entries.len() {
             // PANIC: `index` is below the length.
-            io_project!(self.entries, [panic: index]).copy_write([0; 4]);
+            io_project!(self.ring.entries, [panic: index]).copy_write([0; 4]);
         }
         self.head = 0;
         self.rung = 0;
@@ -199,7 +224,7 @@ impl<'bound> Cq<'bound> {
     /// identifier in it need not belong to any command.
     pub(crate) fn pop(&mut self) -> Option<Completion> {
         // PANIC: By the type invariant.
-        let entry = io_project!(self.entries, [panic: usize::from(self.head)]);
+        let entry = io_project!(self.ring.entries, [panic: usize::from(self.head)]);
         if Completion::phase(io_read!(entry, [build: 3])) != self.phase {
             return None;
         }
@@ -209,7 +234,7 @@ impl<'bound> Cq<'bound> {
 
         // INVARIANT: Wraps at the number of entries.
         self.head += 1;
-        if usize::from(self.head) == self.entries.len() {
+        if usize::from(self.head) == self.ring.entries.len() {
             self.head = 0;
             self.phase = !self.phase;
         }
@@ -219,7 +244,7 @@ impl<'bound> Cq<'bound> {
     /// Gives the entries taken since the last time back to the controller.
     pub(crate) fn commit(&mut self) {
         if self.rung != self.head {
-            self.doorbell.ring(self.head);
+            self.ring.doorbell.ring(self.head);
             self.rung = self.head;
         }
     }
