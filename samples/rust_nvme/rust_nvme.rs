@@ -37,11 +37,7 @@
 //!
 //! # Memory
 //!
-//! All of it is allocated at probe. A queue pair takes, for each of `io_queue_depth` commands, 80
-//! bytes of rings, a descriptor slot (4 KiB for transfers of up to 512 KiB, 12 KiB at most) and the
-//! mapper's state of 16 bytes for each segment that a request can have (129 for 512 KiB, 256 at
-//! most, or 1025 without SGLs). At a depth of 128 that is 0.8 MiB for a controller that transfers
-//! 512 KiB at once.
+//! All of it is allocated at probe. How much that is says `Documentation/nvme.rst`.
 
 use kernel::{
     device::Core,
