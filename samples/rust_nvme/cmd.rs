@@ -72,6 +72,7 @@ pub(crate) struct Command(Sqe);
 impl Command {
     fn new(opcode: u32, nsid: u32) -> Self {
         let mut words = [0; 16];
+        // PANIC: Here and wherever an index is a literal: 16 words.
         words[0] = opcode;
         words[1] = nsid;
         Self(words)
@@ -264,6 +265,8 @@ pub(crate) fn dsm_range(sector: u64, bytes: u32, shift: u32) -> [u64; 2] {
 /// The layouts word by word, and the edges of what is converted.
 #[kunit_tests(rust_nvme_cmd)]
 mod tests {
+    // PANIC: An `unwrap` or an index that fails is a failed test.
+
     use super::*;
 
     fn words(command: Command) -> Sqe {

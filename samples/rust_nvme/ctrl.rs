@@ -313,6 +313,7 @@ impl<'bound> Ctrl<'bound> {
 
         admin.reset();
         let (sq, cq) = (admin.sq_addr(), admin.cq_addr());
+        // CAST: The same small constant twice.
         bar.write_reg(
             AQA::zeroed()
                 .with_const_asqs::<{ admin::ENTRIES as u32 - 1 }>()

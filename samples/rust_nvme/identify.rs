@@ -122,6 +122,9 @@ pub(crate) fn le64(data: &[u8], at: usize) -> Result<u64> {
 
 #[kunit_tests(rust_nvme_identify)]
 mod tests {
+    // PANIC: An `unwrap` or an index that fails is a failed test.
+    // CAST: A `usize` has 64 bits at most.
+
     use super::*;
 
     const CAPS: Capabilities = Capabilities {

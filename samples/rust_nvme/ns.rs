@@ -151,6 +151,8 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> 
 
 #[kunit_tests(rust_nvme_ns)]
 mod tests {
+    // PANIC: An `unwrap` or an index that fails is a failed test.
+
     use super::*;
 
     /// An Identify structure with the format `(index, metadata, shift)` in use.
@@ -169,6 +171,7 @@ mod tests {
 
     #[test]
     fn formats_are_found_or_refused() {
+        // CAST: A positive number.
         const MAX: u64 = i64::MAX as u64;
         // Blocks, number of formats, the one in use, what becomes of it.
         let table = [

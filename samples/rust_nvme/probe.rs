@@ -77,6 +77,7 @@ const MAX_TRANSFER: usize = 4 << 20;
 const MAX_SGL_SEGMENTS: usize = PAGE_SIZE / 16;
 
 /// The longest DMA range: what an SGL descriptor can say, in whole pages.
+// CAST: Both get wider, or stay as wide.
 const MAX_RANGE: u64 = (u32::MAX as u64 + 1) - PAGE_SIZE as u64;
 
 const SECTOR_SIZE: usize = 512;
@@ -164,6 +165,7 @@ impl<'bound> Controller<'bound> {
 /// What the controller asks of a DMA range.
 fn limits() -> Result<Limits> {
     // Bounced memory must keep its offset in a controller page, or PRPs do not fit it.
+    // CAST: A controller page is 4 KiB.
     Limits::NONE
         .with_max_segment(MAX_RANGE)
         .and_then(|limits| limits.with_min_align_mask(PAGE_SIZE as u32 - 1))
@@ -364,7 +366,7 @@ fn describe(namespace: &Namespace, identity: &Identity, layout: Layout) -> DiskB
         let max = sectors.min(1 << (16 + namespace.shift - 9));
         let max = match identity.max_zeroes {
             0 => max,
-            // CAST: No more than the other.
+            // CAST: 32 bits fit in a `usize`; the minimum is no more than they are.
             bytes => (bytes / SECTOR_SIZE).min(max as usize) as u32,
         };
         disk = disk.max_write_zeroes_sectors(max);

@@ -94,6 +94,7 @@ impl<L: List> Builder<'_, L> {
     fn push(&mut self, page: u64) -> Result<(), Unfit> {
         match self.entries {
             0 => self.head = [page, 0],
+            // PANIC: Here and below: an array of two.
             1 => self.head = [self.head[0], page],
             2 => {
                 let second = self.head[1];
@@ -185,6 +186,9 @@ pub(crate) fn build<L: List>(
 /// Tables at the edges, then random cases against a model of the controller's side.
 #[kunit_tests(rust_nvme_prp)]
 mod tests {
+    // PANIC: An `unwrap` or an index that fails is a failed test.
+    // CAST: All are small numbers.
+
     use super::{
         super::tests::{
             ranges,

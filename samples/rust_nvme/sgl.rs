@@ -105,6 +105,9 @@ fn put<L: List>(list: &mut L, index: usize, words: [u64; 2]) -> Result<(), Unfit
 /// Tables at the edges, then random cases against a model of the controller's side.
 #[kunit_tests(rust_nvme_sgl)]
 mod tests {
+    // PANIC: An `unwrap` or an index that fails is a failed test.
+    // CAST: All are small numbers.
+
     use super::{
         super::tests::{
             ranges,

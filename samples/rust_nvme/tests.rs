@@ -2,6 +2,8 @@
 
 //! Fixtures of the descriptor builders' tests.
 
+// PANIC: An `unwrap` or an index that fails is a failed test.
+
 use super::desc::{
     List,
     Range, //
@@ -25,6 +27,7 @@ impl Memory {
 
     /// The word at device address `addr`, which must have been written.
     pub(crate) fn read(&self, addr: u64) -> u64 {
+        // CAST: An offset in memory.
         let index = (addr - self.addr) as usize / 8;
         self.words[index].unwrap()
     }
