@@ -16,14 +16,16 @@ say() { printf 'phyr: %s\n' "$*" >&2; }
 die() { say "$*"; exit "${PHYR_DIE:-1}"; }
 
 # Everything that must not outlive this script, however it ends.
-step_pid=
+groups=()
 scratch=()
 cleanup() {
-	if [[ $step_pid ]]; then
-		kill -TERM -- "-$step_pid" 2>/dev/null || :
-		wait "$step_pid" 2>/dev/null || :
-		step_pid=
-	fi
+	local pid
+	# Those that still run: the numbers of others may have gone to other processes.
+	for pid in $(jobs -rp); do
+		[[ " ${groups[*]} " != *" $pid "* ]] || kill -TERM -- "-$pid" 2>/dev/null || :
+	done
+	((${#groups[@]} == 0)) || wait "${groups[@]}" 2>/dev/null || :
+	groups=()
 	if ((${#scratch[@]})); then
 		rm -rf --one-file-system -- "${scratch[@]}"
 		scratch=()
@@ -32,6 +34,16 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+
+# apart CMD...: start CMD, as process $!, in a group of its own: cleanup() must
+# reach what CMD started, too, and without this bash has it ignore SIGINT.
+apart() {
+	set -m
+	# A shell gets to its trap when what it runs has ended, so it goes last.
+	(trap - EXIT INT HUP; trap 'exit 143' TERM; set -e; "$@") </dev/null &
+	set +m
+	groups+=($!)
+}
 
 # hash FILE|=WORD...: a short key for what these files and words say.
 hash_of() {
@@ -77,14 +89,11 @@ reason() { # LOG
 # step LOGNAME WHAT CMD...: run CMD, a command or a function, with its output in
 # a log, and show what goes on when it takes a while.
 step() {
-	local log=$PHYR_CACHE/log/$1.log what=$2 rc=0 start=$SECONDS t shown=0
+	local log=$PHYR_CACHE/log/$1.log what=$2 rc=0 start=$SECONDS pid t shown=0
 	shift 2
-	# A group of its own: cleanup() must reach what CMD started, too.
-	set -m
-	(trap - EXIT INT TERM HUP; set -e; "$@") >"$log" 2>&1 </dev/null &
-	step_pid=$!
-	set +m
-	while kill -0 "$step_pid" 2>/dev/null; do
+	apart "$@" >"$log" 2>&1
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.2
 		t=$((SECONDS - start))
 		((t >= 2)) || continue
@@ -96,8 +105,7 @@ step() {
 			shown=$((t + 15))
 		fi
 	done
-	wait "$step_pid" || rc=$?
-	step_pid=
+	wait "$pid" || rc=$?
 	t=$((SECONDS - start))
 	if [[ -t 2 ]] && ((shown)); then printf '\r\033[K' >&2; fi
 	if ((rc)); then die "$what: failed after $t s: $(reason "$log") (log: $log)"; fi
