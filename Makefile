@@ -31,7 +31,7 @@ modules_install:
 	$(error modules_install needs KDIR=, the tree to install for)
 
 clean:
-	@scripts/modules $(or $(KERNEL),base) clean
+	@scripts/modules clean
 endif
 
 # The shell of a guest: VM="--iommu virtio --kernel debug" and the like.
