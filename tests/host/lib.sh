@@ -11,6 +11,8 @@ cache=$(realpath -m "${PHYR_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/phyr
 export vm=$top/scripts/vm
 work=$(mktemp -d "$cache/tmp/host.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+# A shell gets to its trap when what it runs has ended, so no guest outlives its test.
+trap 'exit 143' TERM
 
 fail() {
 	echo "$*"
