@@ -224,7 +224,7 @@ impl<'m, M: Memory> Batch<'m, M> {
             Road::Range { range, .. } => (Kind::Packed, Slot::iova(range.close())),
             Road::Singles => (Kind::Each, Slot::EMPTY),
         };
-        let unmap = mapper.granule().is_some() || ops::need_unmap(mapper.device());
+        let unmap = mapper.needs_unmap();
         // SAFETY: by the type invariant `slots` describes what is mapped; it was taken out of the
         // batch, which unmaps no more.
         let state = unsafe { State::new(kind, one, nr, dir_to_byte(dir), unmap) };

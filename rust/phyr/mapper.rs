@@ -111,6 +111,13 @@ impl<'bound> Mapper<'bound> {
         unsafe { kernel::bindings::dma_max_mapping_size(raw::device(self.dev)) }
     }
 
+    /// Whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was made, see
+    /// [`ops::need_unmap`].
+    #[inline]
+    pub(crate) fn needs_unmap(&self) -> bool {
+        self.granule.is_some() || ops::need_unmap(self.dev)
+    }
+
     /// What the device asks of a segment.
     #[inline]
     pub fn limits(&self) -> &Limits {

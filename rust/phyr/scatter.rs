@@ -207,7 +207,7 @@ impl Mapper<'_> {
                 }
             }
             Kind::Each => {
-                for slot in slots.iter().take(state.slots_used()) {
+                for slot in state.used(slots) {
                     // SAFETY: as above, of each slot.
                     unsafe { self.unmap_slot(*slot, dir) };
                 }
@@ -266,8 +266,7 @@ impl Mapper<'_> {
     #[inline]
     fn packed_len(&self, state: &State, slots: &[Slot]) -> usize {
         let start = state.one().dma_vec().addr().into_raw();
-        let used = slots.get(..state.slots_used()).unwrap_or(&[]);
-        let last = used.last().map(|slot| slot.dma_vec());
+        let last = state.used(slots).last().map(|slot| slot.dma_vec());
         // CAST: a `usize` is at most 64 bits wide.
         let end = last.map_or(0, |vec| vec.addr().into_raw() + vec.len() as u64 - start);
         let end = self.granule().and_then(|granule| granule.align_up(end));
@@ -285,7 +284,7 @@ impl Mapper<'_> {
         // SAFETY: by the requirements of this function.
         let addr = unsafe { ops::map_phys(self.device(), phyr.paddr(), phyr.len(), dir) };
         let range = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
-        let unmap = self.granule().is_some() || ops::need_unmap(self.device());
+        let unmap = self.needs_unmap();
 
         // SAFETY: just that is mapped.
         Ok(unsafe { State::new(Kind::Single, range, 1, dir_to_byte(dir), unmap) })

@@ -87,10 +87,9 @@ impl<I: Source> Segments<I> {
         }
     }
 
-    /// Gives out `phyr`, or as much of it as the limits allow.
+    /// Gives out `phyr`, or the `room` bytes of it that the limits allow.
     #[inline]
-    fn cut(&mut self, phyr: Phyr) -> Result<Phyr> {
-        let room = self.limits.room(phyr.paddr().into_raw());
+    fn cut(&mut self, phyr: Phyr, room: u64) -> Result<Phyr> {
         // CAST: a `usize` is at most 64 bits wide.
         if phyr.len() as u64 <= room {
             return Ok(phyr);
@@ -130,7 +129,7 @@ impl<I: Source> Iterator for Segments<I> {
                 },
             }
         }
-        Some(self.cut(phyr))
+        Some(self.cut(phyr, room))
     }
 }
 

@@ -200,14 +200,15 @@ impl State {
         core::mem::replace(self, Self::UNMAPPED)
     }
 
-    /// How many slots are in use.
+    /// Those of `slots`, with which the mapping was made, that hold its ranges.
     #[inline]
-    pub(crate) fn slots_used(&self) -> usize {
-        match self.kind {
+    pub(crate) fn used<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
+        let nr = match self.kind {
             // CAST: `nr` counted slots of a slice.
             Kind::Packed | Kind::Each => self.nr as usize,
             _ => 0,
-        }
+        };
+        slots.get(..nr).unwrap_or(&[])
     }
 
     /// The ranges that the device sees, in the order of the phyrs.
@@ -219,7 +220,7 @@ impl State {
         let slots = match self.kind {
             Kind::Unmapped => &[],
             Kind::Single | Kind::Joined => core::slice::from_ref(&self.one),
-            Kind::Packed | Kind::Each => slots.get(..self.slots_used()).unwrap_or(&[]),
+            Kind::Packed | Kind::Each => self.used(slots),
         };
         DmaVecs {
             slots: slots.iter(),

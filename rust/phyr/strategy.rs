@@ -302,8 +302,7 @@ impl<'a> Singles<'a> {
     /// Hands the ranges over to a state.
     #[inline]
     fn close(self) -> State {
-        let dev = self.mapper.device();
-        let unmap = self.mapper.granule().is_some() || ops::need_unmap(dev);
+        let unmap = self.mapper.needs_unmap();
         let (nr, dir) = (self.nr, dir_to_byte(self.dir));
 
         core::mem::forget(self);

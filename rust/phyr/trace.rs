@@ -84,7 +84,7 @@ pub(crate) fn map<S: Source>(
         // CAST: a `usize` is at most 64 bits wide.
         bytes += phyr.len() as u64;
     }
-    let used = slots.get(..state.slots_used()).unwrap_or(&[]);
+    let used = state.used(slots);
     // CAST: the slots of a mapping are counted in 32 bits.
     let ranges = used.iter().filter(|slot| slot.closed().is_some()).count() as u32;
     // CAST: as above.
