@@ -115,16 +115,25 @@ step() {
 # locked NAME CMD...: run CMD while no other run does anything under NAME.
 # The lock is the kernel's, so it ends with the last process that holds it.
 locked() {
-	local name=$1 fd
+	local fd
+	lock "$1"
+	fd=$REPLY
 	shift
-	exec {fd}>"$PHYR_CACHE/lock/$name"
-	# Short waits are not worth a word.
-	if ! flock -w 3 "$fd"; then
-		say "waiting for another run that is busy with $name"
-		flock "$fd"
-	fi
 	"$@"
 	exec {fd}>&-
+}
+
+# lock NAME: wait until no other run holds NAME; hold it to the end, or until the
+# descriptor in $REPLY is closed.
+lock() {
+	local fd
+	exec {fd}>"$PHYR_CACHE/lock/$1"
+	# Short waits are not worth a word.
+	if ! flock -w 3 "$fd"; then
+		say "waiting for another run that is busy with $1"
+		flock "$fd"
+	fi
+	REPLY=$fd
 }
 
 # piece NAME KEY MB WHAT BUILDER...: a folder of the cache, made at most once.
