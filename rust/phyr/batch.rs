@@ -16,16 +16,16 @@ use super::{
     },
     ops::{
         self,
-        IovaRange, //
+        IovaRange,
+        Mode, //
     },
     plan::{
         Place,
         Planner, //
     },
-    scatter::dir_to_byte,
     source::Source,
     state::{
-        Kind,
+        Made,
         Slot,
         State, //
     },
@@ -51,7 +51,7 @@ use kernel::{
 /// `pieces`, is the number that the batch was made for.
 pub struct Batch<'m, M: Memory> {
     mapper: &'m Mapper<'m>,
-    dir: DataDirection,
+    mode: Mode,
     road: Road<'m>,
     slots: KVVec<Slot>,
     /// The pieces are freed after they are unmapped: below the fields that hold the mapping.
@@ -119,17 +119,18 @@ impl<'bound> Mapper<'bound> {
             segments,
             bytes,
         } = room;
-        if pieces == 0 || segments == 0 || bytes == 0 || dir == DataDirection::None {
+        if pieces == 0 || segments == 0 || bytes == 0 {
             return Err(EINVAL);
         }
+        let mode = Mode::new(dir, M::KIND)?;
         let slots = KVVec::with_capacity(segments, flags)?;
         let pieces = KVVec::with_capacity(pieces, flags)?;
 
         // INVARIANT: nothing is mapped.
         Ok(Batch {
             mapper: self,
-            dir,
-            road: Road::new(self, bytes, dir)?,
+            mode,
+            road: Road::new(self, bytes, mode)?,
             slots,
             pieces,
         })
@@ -137,7 +138,7 @@ impl<'bound> Mapper<'bound> {
 }
 
 impl<'m> Road<'m> {
-    fn new(mapper: &'m Mapper<'m>, bytes: usize, dir: DataDirection) -> Result<Self> {
+    fn new(mapper: &'m Mapper<'m>, bytes: usize, mode: Mode) -> Result<Self> {
         let Some(granule) = mapper.granule().filter(|_| mapper.packs()) else {
             return Ok(Self::Singles);
         };
@@ -152,7 +153,7 @@ impl<'m> Road<'m> {
         let start = PhysAddr::from_raw(0);
 
         Ok(
-            match IovaRange::try_alloc(mapper.device(), start, room, dir) {
+            match IovaRange::try_alloc(mapper.device(), start, room, mode) {
                 Some(range) => Self::Range {
                     range,
                     planner: Planner::new(granule, *mapper.limits()),
@@ -214,22 +215,22 @@ impl<'m, M: Memory> Batch<'m, M> {
         if let Road::Range { range, .. } = &mut this.road {
             range.sync()?;
         }
-        let (mapper, dir) = (this.mapper, this.dir);
+        let (mapper, mode) = (this.mapper, this.mode);
         let pieces = core::mem::take(&mut this.pieces);
         let slots = core::mem::take(&mut this.slots);
         // CAST: a batch of 2^32 segments would not fit in memory.
         let nr = slots.len() as u32;
 
-        let (kind, one) = match core::mem::replace(&mut this.road, Road::Singles) {
-            Road::Range { range, .. } => (Kind::Packed, Slot::iova(range.close())),
-            Road::Singles => (Kind::Each, Slot::EMPTY),
+        let (made, one) = match core::mem::replace(&mut this.road, Road::Singles) {
+            Road::Range { range, .. } => (Made::Packed, Slot::iova(range.close())),
+            Road::Singles => (Made::Each, Slot::EMPTY),
         };
         let unmap = mapper.needs_unmap();
         // SAFETY: by the type invariant `slots` describes what is mapped; it was taken out of the
         // batch, which unmaps no more.
-        let state = unsafe { State::new(kind, one, nr, dir_to_byte(dir), unmap) };
+        let state = unsafe { State::new(made, one, nr, mode, unmap) };
         // SAFETY: the state is that of these pieces and slots.
-        Ok(unsafe { Mapping::from_parts(mapper, state, slots, dir, pieces) })
+        Ok(unsafe { Mapping::from_parts(mapper, state, slots, mode, pieces) })
     }
 
     fn try_add(&mut self, piece: &M) -> Result {
@@ -275,7 +276,7 @@ impl<'m, M: Memory> Batch<'m, M> {
                 }
                 // SAFETY: by the requirements of this function; the direction was checked.
                 let addr = unsafe {
-                    ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.dir)
+                    ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.mode)
                 };
                 let slot = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
                 let _ = self.slots.push_within_capacity(slot);
@@ -340,7 +341,7 @@ impl<'m, M: Memory> Batch<'m, M> {
             _ => {
                 for slot in self.slots.iter().skip(mark.slots) {
                     // SAFETY: by the type invariant this was mapped so; it is forgotten just below.
-                    unsafe { self.mapper.unmap_slot(*slot, self.dir) };
+                    unsafe { self.mapper.unmap_slot(*slot, self.mode) };
                 }
             }
         }
@@ -357,7 +358,7 @@ impl<M: Memory> Drop for Batch<'_, M> {
         if let Road::Singles = self.road {
             for slot in &self.slots {
                 // SAFETY: by the type invariant this is mapped; the device never learned of it.
-                unsafe { self.mapper.unmap_slot(*slot, self.dir) };
+                unsafe { self.mapper.unmap_slot(*slot, self.mode) };
             }
         }
     }

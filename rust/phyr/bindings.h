@@ -22,6 +22,9 @@ void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t le
 				  enum dma_data_direction dir);
 void phyr_helper_dma_sync_for_device(struct device *dev, dma_addr_t addr, size_t len,
 				     enum dma_data_direction dir);
+struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order);
+void *phyr_helper_vmap(struct page **pages, unsigned int count);
+void phyr_helper_vunmap(const void *addr);
 
 extern struct tracepoint __tracepoint_phyr_map;
 extern struct tracepoint __tracepoint_phyr_descriptors;

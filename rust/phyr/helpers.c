@@ -7,8 +7,11 @@
 
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
+#include <linux/gfp.h>
 #include <linux/memremap.h>
+#include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/vmalloc.h>
 
 #include "bindings.h"
 
@@ -80,3 +83,22 @@ void phyr_helper_dma_sync_for_device(struct device *dev, dma_addr_t addr, size_t
 	dma_sync_single_for_device(dev, addr, len, dir);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_sync_for_device);
+
+/* Zeroed pages, as one compound page if they are several: each may be referenced by itself. */
+struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order)
+{
+	return alloc_pages(gfp | __GFP_ZERO | __GFP_COMP, order);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_alloc_chunk);
+
+void *phyr_helper_vmap(struct page **pages, unsigned int count)
+{
+	return vmap(pages, count, VM_MAP, PAGE_KERNEL);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_vmap);
+
+void phyr_helper_vunmap(const void *addr)
+{
+	vunmap(addr);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_vunmap);

@@ -14,15 +14,16 @@ use super::{
     mapper::Mapper,
     memory::{
         segments,
-        Memory, //
+        Memory,
+        PageMemory,
+        Vmap, //
     },
-    ops,
+    ops::Mode,
     state::{
         DmaVecs,
         Slot,
         State, //
-    },
-    types::DmaAddr, //
+    }, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -40,12 +41,12 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `state` is that of a mapping of `memory` by `mapper` for `dir`, with `slots`.
+/// `state` is that of a mapping of `memory` by `mapper` for `mode`, with `slots`.
 pub struct Mapping<'m, M: Memory> {
     mapper: &'m Mapper<'m>,
     state: State,
     slots: KVVec<Slot>,
-    dir: DataDirection,
+    mode: Mode,
     memory: M,
 }
 
@@ -84,6 +85,7 @@ impl<'bound> Mapper<'bound> {
         dir: DataDirection,
         flags: kernel::alloc::Flags,
     ) -> Result<Mapping<'m, M>> {
+        let mode = Mode::new(dir, M::KIND)?;
         let nr = segments(&memory, *self.limits()).count();
         let mut slots = KVVec::new();
         if nr > 1 {
@@ -93,14 +95,14 @@ impl<'bound> Mapper<'bound> {
         // SAFETY: by the contract of `Memory` it stays where it is for as long as `memory` exists,
         // and a device may access all of it. The mapping owns both `memory` and `slots`, and
         // writes neither while it lasts but through its guard.
-        let state = unsafe { self.map_syncable(source, dir, &mut slots) }?;
+        let state = unsafe { self.map_syncable(source, mode, &mut slots) }?;
 
         // INVARIANT: just mapped so.
         Ok(Mapping {
             mapper: self,
             state,
             slots,
-            dir,
+            mode,
             memory,
         })
     }
@@ -114,7 +116,7 @@ impl<'m, M: Memory> Mapping<'m, M> {
         mapper: &'m Mapper<'m>,
         state: State,
         slots: KVVec<Slot>,
-        dir: DataDirection,
+        mode: Mode,
         memory: M,
     ) -> Self {
         // INVARIANT: by the safety requirements.
@@ -122,7 +124,7 @@ impl<'m, M: Memory> Mapping<'m, M> {
             mapper,
             state,
             slots,
-            dir,
+            mode,
             memory,
         }
     }
@@ -136,7 +138,7 @@ impl<'m, M: Memory> Mapping<'m, M> {
     /// In which direction the memory is mapped.
     #[inline]
     pub fn direction(&self) -> DataDirection {
-        self.dir
+        self.mode.direction()
     }
 
     /// Its length in bytes.
@@ -154,7 +156,7 @@ impl<'m, M: Memory> Mapping<'m, M> {
     ///
     /// Context: any.
     pub fn cpu(&mut self) -> CpuAccess<'_, 'm, M> {
-        self.sync(ops::sync_for_cpu);
+        self.mapper.sync_for_cpu(&self.state, &self.slots);
         CpuAccess { mapping: self }
     }
 
@@ -175,14 +177,6 @@ impl<'m, M: Memory> Mapping<'m, M> {
     fn end(&mut self) {
         // SAFETY: by the type invariant; that the device is done is the driver's part.
         unsafe { self.mapper.unmap_from(self.state.take(), &self.slots) };
-    }
-
-    /// Calls `sync` for each range that may need it. What is linked in an IOVA range does not: see
-    /// `Mapper::map_syncable`.
-    fn sync(&self, sync: impl Fn(&Mapper<'_>, DmaAddr, usize, DataDirection)) {
-        for vec in self.state.singles(&self.slots) {
-            sync(self.mapper, vec.addr(), vec.len(), self.dir);
-        }
     }
 }
 
@@ -215,10 +209,28 @@ impl<M: Memory> CpuAccess<'_, '_, M> {
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
         self.mapping.memory.write(offset, from)
     }
+
+    /// The memory as one range of the kernel's address space; for what takes more than a few
+    /// accesses.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory, or no room in the address space.
+    pub fn vmap(&mut self) -> Result<Vmap<'_>>
+    where
+        M: PageMemory,
+    {
+        Vmap::new(&self.mapping.memory)
+    }
 }
 
 impl<M: Memory> Drop for CpuAccess<'_, '_, M> {
     fn drop(&mut self) {
-        self.mapping.sync(ops::sync_for_device);
+        let mapping = &*self.mapping;
+        mapping
+            .mapper
+            .sync_for_device(&mapping.state, &mapping.slots);
     }
 }

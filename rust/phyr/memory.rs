@@ -5,6 +5,17 @@
 //! A mapping takes its memory by value. It gives it back when it is unmapped; should the mapping be
 //! leaked, so is the memory, and the device never reaches memory that is in use for something else.
 
+mod chunks;
+mod vmap;
+
+pub use self::{
+    chunks::{
+        ChunkPieces,
+        Chunks, //
+    },
+    vmap::Vmap, //
+};
+
 use super::{
     plan::Limits,
     source::{
@@ -14,23 +25,44 @@ use super::{
     },
     types::Phyr, //
 };
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
     page::{
+        BorrowedPage,
         Page,
         PAGE_SIZE, //
     },
     prelude::*, //
 };
 
+/// What memory is, which the DMA API has to know when a mapping is made and when it ends.
+///
+/// A mapping is of one kind: a [`Memory`] has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The system's own, in pages that the kernel manages.
+    System,
+    /// A device's: registers or memory behind a BAR (`DMA_ATTR_MMIO`). It is never cached, and
+    /// never bounced.
+    Mmio,
+}
+
 /// Memory that can be mapped for a device.
 ///
 /// # Safety
 ///
+/// - The memory is of the kind [`Memory::KIND`].
 /// - The memory that [`Memory::phyrs`] yields is the same every time, and stays allocated and in
 ///   place until the value is dropped, even if the value is moved, and for ever if it is leaked.
 /// - A device may read and write all of it: nothing else lies in it, and no safe code accesses it
 ///   but through this value.
 pub unsafe trait Memory: Send + 'static {
+    /// What all of the memory is.
+    const KIND: Kind = Kind::System;
+
     /// The source of [`Memory::phyrs`].
     type Phyrs<'a>: Source;
 
@@ -58,6 +90,20 @@ pub unsafe trait Memory: Send + 'static {
     ///
     /// - `EINVAL`: the memory ends before.
     fn write(&mut self, offset: usize, from: &[u8]) -> Result;
+}
+
+/// Memory that is whole pages of the kernel, which can be mapped elsewhere, too: into the kernel's
+/// address space, or a user's.
+///
+/// # Safety
+///
+/// - Page `n` is where the bytes from `n * PAGE_SIZE` on are; the length is a multiple of the page
+///   size.
+/// - The pages are the same every time, for as long as the value exists, even if it is moved.
+/// - Each of them has been initialised, and holds nothing that user space must not see.
+pub unsafe trait PageMemory: Memory + Sync {
+    /// Page `index`, or `None` where there is none.
+    fn page(&self, index: usize) -> Option<BorrowedPage<'_>>;
 }
 
 /// Pages of order 0, wherever in physical memory they are, and the part of them that is used.
@@ -106,29 +152,69 @@ impl Pages {
         // INVARIANT: just checked.
         Ok(Self { pages, offset, len })
     }
+}
 
-    /// Calls `f` for each piece of at most a page in `len` bytes at `offset`: the page, the offset
-    /// in it, and the range of the bytes in the `len`.
-    fn pieces(
-        &self,
-        offset: usize,
-        len: usize,
-        mut f: impl FnMut(&Page, usize, core::ops::Range<usize>) -> Result,
-    ) -> Result {
-        if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(EINVAL);
-        }
-        let mut pos = self.offset + offset;
-        let mut done = 0;
-        while done < len {
-            let page = self.pages.get(pos / PAGE_SIZE).ok_or(EINVAL)?;
-            let nr = (PAGE_SIZE - pos % PAGE_SIZE).min(len - done);
-            f(page, pos % PAGE_SIZE, done..done + nr)?;
-            pos += nr;
-            done += nr;
-        }
-        Ok(())
+/// Calls `f` for each piece of at most a page in `len` bytes that begin `pos` bytes into the first
+/// of the pages that `page` gives by their index: the page, the offset in it, and the range of the
+/// bytes in the `len`.
+fn pieces<P: Deref<Target = Page>>(
+    mut pos: usize,
+    len: usize,
+    page: impl Fn(usize) -> Option<P>,
+    mut f: impl FnMut(&Page, usize, Range<usize>) -> Result,
+) -> Result {
+    let mut done = 0;
+    while done < len {
+        let page = page(pos / PAGE_SIZE).ok_or(EINVAL)?;
+        let nr = (PAGE_SIZE - pos % PAGE_SIZE).min(len - done);
+        f(&page, pos % PAGE_SIZE, done..done + nr)?;
+        pos += nr;
+        done += nr;
     }
+    Ok(())
+}
+
+/// Copies to `to` what begins `pos` bytes into the first of the pages that `page` gives.
+///
+/// # Safety
+///
+/// Nothing else in the kernel writes to the pages meanwhile. A device or user space may: then the
+/// bytes are any, which a `u8` may be.
+unsafe fn read_pages<P: Deref<Target = Page>>(
+    pos: usize,
+    to: &mut [u8],
+    page: impl Fn(usize) -> Option<P>,
+) -> Result {
+    pieces(pos, to.len(), page, |page, start, range| {
+        let to = to.get_mut(range).ok_or(EINVAL)?;
+        // SAFETY: `to` may be written; the rest by the requirements of this function.
+        unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
+    })
+}
+
+/// Copies `from` to where `pos` bytes into the first of the pages that `page` gives are.
+///
+/// # Safety
+///
+/// Nothing else in the kernel accesses the pages meanwhile.
+unsafe fn write_pages<P: Deref<Target = Page>>(
+    pos: usize,
+    from: &[u8],
+    page: impl Fn(usize) -> Option<P>,
+) -> Result {
+    pieces(pos, from.len(), page, |page, start, range| {
+        let from = from.get(range).ok_or(EINVAL)?;
+        // SAFETY: `from` may be read; the rest by the requirements of this function.
+        unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
+    })
+}
+
+/// Checks that `len` bytes at `offset` are within the first `all`.
+fn check_range(offset: usize, len: usize, all: usize) -> Result {
+    if offset.checked_add(len).is_none_or(|end| end > all) {
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 // SAFETY: the pages are owned by the value and do not move with it; they are whole pages of order
@@ -149,22 +235,15 @@ unsafe impl Memory for Pages {
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        self.pieces(offset, to.len(), |page, start, range| {
-            let to = to.get_mut(range).ok_or(EINVAL)?;
-            // SAFETY: `to` may be written; nothing else in the kernel writes to the page, as this
-            // value is borrowed. A device may, if the mapping is not between CPU and device: then
-            // the bytes are any, which a `u8` may be.
-            unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
-        })
+        check_range(offset, to.len(), self.len)?;
+        // SAFETY: only this value gives access to the pages, and it is borrowed.
+        unsafe { read_pages(self.offset + offset, to, |at| self.pages.get(at)) }
     }
 
     fn write(&mut self, offset: usize, from: &[u8]) -> Result {
-        self.pieces(offset, from.len(), |page, start, range| {
-            let from = from.get(range).ok_or(EINVAL)?;
-            // SAFETY: `from` may be read; nothing else in the kernel accesses the page, as this
-            // value is borrowed mutably.
-            unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
-        })
+        check_range(offset, from.len(), self.len)?;
+        // SAFETY: only this value gives access to the pages, and it is borrowed mutably.
+        unsafe { write_pages(self.offset + offset, from, |at| self.pages.get(at)) }
     }
 }
 
@@ -197,6 +276,8 @@ impl Iterator for PagePieces<'_> {
 // SAFETY: each element keeps its own memory in place, as its own implementation promises; moving
 // the vector does not even move the elements.
 unsafe impl<M: Memory> Memory for KVVec<M> {
+    const KIND: Kind = M::KIND;
+
     type Phyrs<'a> = Chain<'a, M>;
 
     fn phyrs(&self) -> Chain<'_, M> {

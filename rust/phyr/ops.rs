@@ -9,6 +9,7 @@
 
 use super::{
     mapper::Mapper,
+    memory::Kind,
     raw,
     types::{
         DmaAddr,
@@ -26,25 +27,101 @@ use kernel::{
     prelude::*, //
 };
 
+/// What a mapping is for, as the DMA API is told when it is made and again when it ends: the
+/// direction, and what kind of memory it is.
+///
+/// # Invariants
+///
+/// The bits of [`Mode::DIRECTION`] are those of a direction, and not of [`DataDirection::None`].
+#[derive(Clone, Copy)]
+pub(crate) struct Mode(u8);
+
+impl Mode {
+    const DIRECTION: u8 = 3;
+    /// Memory of a device: `DMA_ATTR_MMIO`.
+    const MMIO: u8 = 1 << 2;
+    /// No copy may stand in for the memory: `DMA_ATTR_REQUIRE_COHERENT`.
+    const NO_BOUNCE: u8 = 1 << 3;
+
+    /// Of what is not mapped.
+    pub(crate) const UNMAPPED: Self = Self(DataDirection::Bidirectional as u8);
+
+    /// # Errors
+    ///
+    /// - `EINVAL`: `dir` is [`DataDirection::None`].
+    #[inline]
+    pub(crate) fn new(dir: DataDirection, kind: Kind) -> Result<Self> {
+        if dir == DataDirection::None {
+            return Err(EINVAL);
+        }
+        let mmio = match kind {
+            Kind::System => 0,
+            Kind::Mmio => Self::MMIO,
+        };
+        // INVARIANT: just checked.
+        // CAST: the enumeration ends at 3.
+        Ok(Self(dir as u8 | mmio))
+    }
+
+    /// The same, but it must fail rather than bounce. Not for a device that is not coherent: it
+    /// then always fails.
+    #[inline]
+    pub(crate) fn without_bounce(self) -> Self {
+        // INVARIANT: the direction stays.
+        Self(self.0 | Self::NO_BOUNCE)
+    }
+
+    #[inline]
+    pub(crate) fn direction(self) -> DataDirection {
+        // CAST: as in `new`.
+        const TO_DEVICE: u8 = DataDirection::ToDevice as u8;
+        const FROM_DEVICE: u8 = DataDirection::FromDevice as u8;
+
+        match self.0 & Self::DIRECTION {
+            TO_DEVICE => DataDirection::ToDevice,
+            FROM_DEVICE => DataDirection::FromDevice,
+            _ => DataDirection::Bidirectional,
+        }
+    }
+
+    #[inline]
+    fn raw_direction(self) -> bindings::dma_data_direction {
+        self.direction().into()
+    }
+
+    #[inline]
+    fn attrs(self) -> usize {
+        let mut attrs = 0;
+        if self.0 & Self::MMIO != 0 {
+            attrs |= bindings::DMA_ATTR_MMIO;
+        }
+        if self.0 & Self::NO_BOUNCE != 0 {
+            attrs |= bindings::DMA_ATTR_REQUIRE_COHERENT;
+        }
+        // CAST: an `unsigned long` is a `usize`.
+        attrs as usize
+    }
+}
+
 /// Maps one physically contiguous range by itself: `dma_map_phys()`.
 ///
 /// Returns the DMA address, or `None` where the DMA API could not map it.
 ///
 /// # Safety
 ///
-/// - `[paddr, paddr + len)` is memory that the device may access until it is unmapped, and that
-///   nobody frees before.
-/// - `dir` is not [`DataDirection::None`].
+/// `[paddr, paddr + len)` is memory that the device may access until it is unmapped, that nobody
+/// frees before, and that is of the kind that `mode` says.
 #[inline]
 pub(crate) unsafe fn map_phys(
     dev: &Device<Bound>,
     paddr: PhysAddr,
     len: usize,
-    dir: DataDirection,
+    mode: Mode,
 ) -> Option<DmaAddr> {
-    let paddr = paddr.into_raw();
-    // SAFETY: `dev` is bound; the rest is what the caller guarantees.
-    let addr = unsafe { bindings::dma_map_phys(raw::device(dev), paddr, len, dir.into(), 0) };
+    let (paddr, dir) = (paddr.into_raw(), mode.raw_direction());
+    // SAFETY: `dev` is bound, and by its invariant `mode` has a direction; the rest is what the
+    // caller guarantees.
+    let addr = unsafe { bindings::dma_map_phys(raw::device(dev), paddr, len, dir, mode.attrs()) };
 
     if mapping_error(dev, addr) {
         None
@@ -77,15 +154,10 @@ fn mapping_error(dev: &Device<Bound>, addr: u64) -> bool {
 /// The arguments are those of a call of [`map_phys`] that succeeded and was not undone, and the
 /// device is done with the memory.
 #[inline]
-pub(crate) unsafe fn unmap_phys(
-    dev: &Device<Bound>,
-    addr: DmaAddr,
-    len: usize,
-    dir: DataDirection,
-) {
-    let addr = addr.into_raw();
+pub(crate) unsafe fn unmap_phys(dev: &Device<Bound>, addr: DmaAddr, len: usize, mode: Mode) {
+    let (addr, dir) = (addr.into_raw(), mode.raw_direction());
     // SAFETY: by the requirements of this function.
-    unsafe { bindings::dma_unmap_phys(raw::device(dev), addr, len, dir.into(), 0) };
+    unsafe { bindings::dma_unmap_phys(raw::device(dev), addr, len, dir, mode.attrs()) };
 }
 
 /// Whether mappings of the device have to be undone at all: `dma_need_unmap()`.
@@ -100,19 +172,27 @@ pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
 /// Lets the CPU see what the device wrote: `dma_sync_single_for_cpu()`.
 ///
 /// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
-pub(crate) fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, dir: DataDirection) {
-    let (dev, addr) = (raw::device(mapper.device()), addr.into_raw());
+pub(crate) fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
+    let (dev, addr, dir) = (
+        raw::device(mapper.device()),
+        addr.into_raw(),
+        mode.raw_direction(),
+    );
     // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
-    unsafe { crate::bindings::phyr_helper_dma_sync_for_cpu(dev, addr, len, dir.into()) };
+    unsafe { crate::bindings::phyr_helper_dma_sync_for_cpu(dev, addr, len, dir) };
 }
 
 /// Lets the device see what the CPU wrote: `dma_sync_single_for_device()`.
 ///
 /// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
-pub(crate) fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, dir: DataDirection) {
-    let (dev, addr) = (raw::device(mapper.device()), addr.into_raw());
+pub(crate) fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
+    let (dev, addr, dir) = (
+        raw::device(mapper.device()),
+        addr.into_raw(),
+        mode.raw_direction(),
+    );
     // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
-    unsafe { crate::bindings::phyr_helper_dma_sync_for_device(dev, addr, len, dir.into()) };
+    unsafe { crate::bindings::phyr_helper_dma_sync_for_device(dev, addr, len, dir) };
 }
 
 /// The granule mask of the IOMMU through which the DMA API maps for the device, or zero where it
@@ -131,12 +211,12 @@ pub(crate) fn merge_boundary(dev: &Device<Bound>) -> u64 {
 /// # Invariants
 ///
 /// `state` is what `dma_iova_try_alloc` made for `dev` and nothing freed; exactly its first
-/// `linked` bytes are linked, for the direction `dir`.
+/// `linked` bytes are linked, for `mode`.
 pub(crate) struct IovaRange<'a> {
     dev: &'a Device<Bound>,
     state: bindings::dma_iova_state,
     linked: usize,
-    dir: DataDirection,
+    mode: Mode,
 }
 
 impl<'a> IovaRange<'a> {
@@ -144,13 +224,13 @@ impl<'a> IovaRange<'a> {
     /// `dma_iova_try_alloc()`.
     ///
     /// Returns `None` where the device's DMA does not go through an IOMMU, or there is no room.
-    /// `len` is not zero and `dir` not [`DataDirection::None`].
+    /// `len` is not zero.
     #[inline]
     pub(crate) fn try_alloc(
         dev: &'a Device<Bound>,
         paddr: PhysAddr,
         len: usize,
-        dir: DataDirection,
+        mode: Mode,
     ) -> Option<Self> {
         let paddr = paddr.into_raw();
         let mut state = bindings::dma_iova_state::default();
@@ -164,7 +244,7 @@ impl<'a> IovaRange<'a> {
             dev,
             state,
             linked: 0,
-            dir,
+            mode,
         })
     }
 
@@ -190,8 +270,8 @@ impl<'a> IovaRange<'a> {
                 paddr.into_raw(),
                 self.linked,
                 len,
-                self.dir.into(),
-                0,
+                self.mode.raw_direction(),
+                self.mode.attrs(),
             )
         })?;
         // INVARIANT: the next `len` bytes were just linked.
@@ -215,8 +295,8 @@ impl<'a> IovaRange<'a> {
                     &mut self.state,
                     to,
                     self.linked - to,
-                    self.dir.into(),
-                    0,
+                    self.mode.raw_direction(),
+                    self.mode.attrs(),
                 )
             };
             // INVARIANT: just unlinked.
@@ -263,8 +343,8 @@ impl Drop for IovaRange<'_> {
                 raw::device(self.dev),
                 &mut self.state,
                 self.linked,
-                self.dir.into(),
-                0,
+                self.mode.raw_direction(),
+                self.mode.attrs(),
             )
         };
     }
@@ -285,14 +365,9 @@ pub(crate) struct Closed {
 /// # Safety
 ///
 /// `range` comes from [`IovaRange::close`] of a range of `dev` with `linked` bytes linked for
-/// `dir`, is not used again, and the device is done with the memory.
+/// `mode`, is not used again, and the device is done with the memory.
 #[inline]
-pub(crate) unsafe fn destroy(
-    dev: &Device<Bound>,
-    range: Closed,
-    linked: usize,
-    dir: DataDirection,
-) {
+pub(crate) unsafe fn destroy(dev: &Device<Bound>, range: Closed, linked: usize, mode: Mode) {
     let mut state = bindings::dma_iova_state {
         addr: range.addr.into_raw(),
         __size: range.size,
@@ -300,6 +375,12 @@ pub(crate) unsafe fn destroy(
 
     // SAFETY: by the requirements of this function.
     unsafe {
-        bindings::dma_iova_destroy(raw::device(dev), &mut state, linked, dir.into(), 0);
+        bindings::dma_iova_destroy(
+            raw::device(dev),
+            &mut state,
+            linked,
+            mode.raw_direction(),
+            mode.attrs(),
+        );
     }
 }

@@ -6,6 +6,7 @@
 //! wrappers of the C structures; every cast that relies on it is in this file.
 
 use kernel::{
+    alloc::Flags,
     bindings,
     device::{
         Device,
@@ -27,4 +28,12 @@ pub fn device<Ctx: DeviceContext>(dev: &Device<Ctx>) -> *mut bindings::device {
 pub(crate) fn pci_device<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> *mut bindings::pci_dev {
     // As above, of `Opaque<bindings::pci_dev>`.
     core::ptr::from_ref(pdev).cast_mut().cast()
+}
+
+/// The allocation flags as C has them.
+#[inline]
+pub(crate) fn gfp(flags: Flags) -> bindings::gfp_t {
+    // SAFETY: `Flags` is a transparent wrapper of the number; that they have the same size is
+    // checked by the compiler.
+    unsafe { core::mem::transmute(flags) }
 }

@@ -22,7 +22,11 @@
 
 use super::{
     mapper::Mapper,
-    ops,
+    memory::Kind,
+    ops::{
+        self,
+        Mode, //
+    },
     plan::{
         Plan,
         PlanError,
@@ -33,7 +37,7 @@ use super::{
         Source, //
     },
     state::{
-        Kind,
+        Made,
         Slot,
         State, //
     },
@@ -55,26 +59,6 @@ impl From<PlanError> for Error {
             PlanError::Empty => EINVAL,
             PlanError::Overflow => EOVERFLOW,
         }
-    }
-}
-
-/// The direction as a [`State`] keeps it.
-#[inline]
-pub(crate) fn dir_to_byte(dir: DataDirection) -> u8 {
-    // CAST: the enumeration ends at 3.
-    dir as u8
-}
-
-#[inline]
-fn dir_from_byte(dir: u8) -> DataDirection {
-    // CAST: as above.
-    const TO_DEVICE: u8 = DataDirection::ToDevice as u8;
-    const FROM_DEVICE: u8 = DataDirection::FromDevice as u8;
-
-    match dir {
-        TO_DEVICE => DataDirection::ToDevice,
-        FROM_DEVICE => DataDirection::FromDevice,
-        _ => DataDirection::Bidirectional,
     }
 }
 
@@ -112,8 +96,50 @@ impl Mapper<'_> {
         dir: DataDirection,
         slots: &mut [Slot],
     ) -> Result<State> {
+        let mode = Mode::new(dir, Kind::System)?;
         // SAFETY: by the requirements of this function.
-        unsafe { self.map_source(source, dir, slots, self.granule()) }
+        unsafe { self.map_source(source, mode, slots, self.granule()) }
+    }
+
+    /// As [`Mapper::map_into`], of memory of the kind `kind`, to which the CPU will want access by
+    /// [`Mapper::sync_for_cpu`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mapper::map_into`].
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`], and the memory is of the kind `kind`.
+    pub unsafe fn map_kind<S: Source>(
+        &self,
+        source: S,
+        kind: Kind,
+        dir: DataDirection,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        let mode = Mode::new(dir, kind)?;
+        // SAFETY: by the requirements of this function.
+        unsafe { self.map_syncable(source, mode, slots) }
+    }
+
+    /// Lets the CPU see what the device wrote to the mapping of `state`, made with `slots`:
+    /// `dma_sync_single_for_cpu()` of each range that may need it.
+    ///
+    /// Context: any.
+    pub fn sync_for_cpu(&self, state: &State, slots: &[Slot]) {
+        for vec in state.singles(slots) {
+            ops::sync_for_cpu(self, vec.addr(), vec.len(), state.mode());
+        }
+    }
+
+    /// Lets the device see what the CPU wrote; as [`Mapper::sync_for_cpu`].
+    ///
+    /// Context: any.
+    pub fn sync_for_device(&self, state: &State, slots: &[Slot]) {
+        for vec in state.singles(slots) {
+            ops::sync_for_device(self, vec.addr(), vec.len(), state.mode());
+        }
     }
 
     /// As [`Mapper::map_into`], for a mapping to which the CPU will want access: `dma_sync_*()`
@@ -132,12 +158,12 @@ impl Mapper<'_> {
     pub(crate) unsafe fn map_syncable<S: Source>(
         &self,
         source: S,
-        dir: DataDirection,
+        mode: Mode,
         slots: &mut [Slot],
     ) -> Result<State> {
         let granule = self.granule().filter(|_| self.packs());
         // SAFETY: by the requirements of this function.
-        unsafe { self.map_source(source, dir, slots, granule) }
+        unsafe { self.map_source(source, mode, slots, granule) }
     }
 
     /// Maps `source`, and joins what it can if there is a `granule`.
@@ -149,18 +175,15 @@ impl Mapper<'_> {
     unsafe fn map_source<S: Source>(
         &self,
         mut source: S,
-        dir: DataDirection,
+        mode: Mode,
         slots: &mut [Slot],
         granule: Option<Granule>,
     ) -> Result<State> {
-        if dir == DataDirection::None {
-            return Err(EINVAL);
-        }
         let first = source.next().ok_or(EINVAL)??;
         self.check(first)?;
         let Some(second) = source.next() else {
-            // SAFETY: by the requirements of this function; `dir` was checked.
-            return unsafe { self.map_one(first, dir) };
+            // SAFETY: by the requirements of this function.
+            return unsafe { self.map_one(first, mode) };
         };
 
         let mut list = Collect::new(self, granule, slots);
@@ -173,7 +196,7 @@ impl Mapper<'_> {
         let slots = slots.get_mut(..nr).ok_or(E2BIG)?;
 
         // SAFETY: the slots hold the phyrs of the source; the rest as above.
-        unsafe { self.map_slots(slots, plan, dir) }
+        unsafe { self.map_slots(slots, plan, mode) }
     }
 
     /// Ends the mapping of `state`; does nothing if that is [`State::UNMAPPED`].
@@ -190,26 +213,26 @@ impl Mapper<'_> {
         if !state.needs_unmap() {
             return;
         }
-        let dir = dir_from_byte(state.dir());
+        let mode = state.mode();
         let one = state.one();
 
-        match state.kind() {
-            Kind::Unmapped => {}
+        match state.made() {
+            Made::Unmapped => {}
             // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again;
             // all of a `Joined` range is linked.
-            Kind::Single | Kind::Joined => unsafe { self.unmap_slot(one, dir) },
-            Kind::Packed => {
+            Made::Single | Made::Joined => unsafe { self.unmap_slot(one, mode) },
+            Made::Packed => {
                 if let Some(range) = one.closed() {
                     let linked = self.packed_len(&state, slots);
                     // SAFETY: as above; the range is linked up to the granule in which the last run
                     // ends.
-                    unsafe { ops::destroy(self.device(), range, linked, dir) };
+                    unsafe { ops::destroy(self.device(), range, linked, mode) };
                 }
             }
-            Kind::Each => {
+            Made::Each => {
                 for slot in state.used(slots) {
                     // SAFETY: as above, of each slot.
-                    unsafe { self.unmap_slot(*slot, dir) };
+                    unsafe { self.unmap_slot(*slot, mode) };
                 }
             }
         }
@@ -262,7 +285,7 @@ impl Mapper<'_> {
         Ok(())
     }
 
-    /// Number of bytes that are linked in the range of a [`Kind::Packed`] state.
+    /// Number of bytes that are linked in the range of a [`Made::Packed`] state.
     #[inline]
     fn packed_len(&self, state: &State, slots: &[Slot]) -> usize {
         let start = state.one().dma_vec().addr().into_raw();
@@ -278,32 +301,32 @@ impl Mapper<'_> {
     ///
     /// # Safety
     ///
-    /// Those of [`Mapper::map_into`]; `dir` is not [`DataDirection::None`].
+    /// Those of [`Mapper::map_into`].
     #[inline]
-    unsafe fn map_one(&self, phyr: Phyr, dir: DataDirection) -> Result<State> {
+    unsafe fn map_one(&self, phyr: Phyr, mode: Mode) -> Result<State> {
         // SAFETY: by the requirements of this function.
-        let addr = unsafe { ops::map_phys(self.device(), phyr.paddr(), phyr.len(), dir) };
+        let addr = unsafe { ops::map_phys(self.device(), phyr.paddr(), phyr.len(), mode) };
         let range = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
         let unmap = self.needs_unmap();
 
         // SAFETY: just that is mapped.
-        Ok(unsafe { State::new(Kind::Single, range, 1, dir_to_byte(dir), unmap) })
+        Ok(unsafe { State::new(Made::Single, range, 1, mode, unmap) })
     }
 
-    /// Unmaps what one slot of [`Kind::Each`] holds.
+    /// Unmaps what one slot of [`Made::Each`] holds.
     ///
     /// # Safety
     ///
-    /// The slot holds a range that is mapped for `dir` and not unmapped again; the device is done
+    /// The slot holds a range that is mapped for `mode` and not unmapped again; the device is done
     /// with it.
-    pub(crate) unsafe fn unmap_slot(&self, slot: Slot, dir: DataDirection) {
+    pub(crate) unsafe fn unmap_slot(&self, slot: Slot, mode: Mode) {
         let (dev, vec) = (self.device(), slot.dma_vec());
 
         // SAFETY: by the requirements of this function; all of an IOVA range is linked.
         unsafe {
             match slot.closed() {
-                Some(range) => ops::destroy(dev, range, vec.len(), dir),
-                None => ops::unmap_phys(dev, vec.addr(), vec.len(), dir),
+                Some(range) => ops::destroy(dev, range, vec.len(), mode),
+                None => ops::unmap_phys(dev, vec.addr(), vec.len(), mode),
             }
         }
     }

@@ -8,7 +8,10 @@
 //! from a descriptor.
 
 use super::{
-    ops::Closed,
+    ops::{
+        Closed,
+        Mode, //
+    },
     types::{
         BadPhyr,
         DmaAddr,
@@ -101,7 +104,7 @@ impl Slot {
 /// How a mapping was made, and so how it is taken down.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Made {
     /// Nothing is mapped.
     Unmapped,
     /// One `dma_map_phys`; the range is in the state.
@@ -121,17 +124,16 @@ pub(crate) enum Kind {
 ///
 /// # Invariants
 ///
-/// `one`, and for `Kind::Packed` and `Kind::Each` the first `nr` slots that the mapping was
+/// `one`, and for `Made::Packed` and `Made::Each` the first `nr` slots that the mapping was
 /// made with, describe exactly what is mapped.
 #[must_use = "a mapping whose state is lost is never taken down"]
 pub struct State {
     one: Slot,
     nr: u32,
-    kind: Kind,
+    made: Made,
     /// Whether the DMA API wants to be told of the end of the mapping.
     unmap: bool,
-    /// The direction, as `scatter::dir_to_byte` has it.
-    dir: u8,
+    mode: Mode,
 }
 
 impl State {
@@ -139,29 +141,29 @@ impl State {
     pub const UNMAPPED: Self = Self {
         one: Slot::EMPTY,
         nr: 0,
-        kind: Kind::Unmapped,
+        made: Made::Unmapped,
         unmap: false,
-        dir: 0,
+        mode: Mode::UNMAPPED,
     };
 
     /// # Safety
     ///
     /// The arguments describe exactly what is mapped, as the type invariant says.
     #[inline]
-    pub(crate) unsafe fn new(kind: Kind, one: Slot, nr: u32, dir: u8, unmap: bool) -> Self {
+    pub(crate) unsafe fn new(made: Made, one: Slot, nr: u32, mode: Mode, unmap: bool) -> Self {
         // INVARIANT: by the safety requirements.
         Self {
             one,
             nr,
-            kind,
+            made,
             unmap,
-            dir,
+            mode,
         }
     }
 
     #[inline]
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
+    pub(crate) fn made(&self) -> Made {
+        self.made
     }
 
     #[inline]
@@ -175,19 +177,19 @@ impl State {
     }
 
     #[inline]
-    pub(crate) fn dir(&self) -> u8 {
-        self.dir
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Whether anything is mapped.
     #[inline]
     pub fn is_mapped(&self) -> bool {
-        self.kind != Kind::Unmapped
+        self.made != Made::Unmapped
     }
 
     /// The ranges that `dma_map_phys` mapped, which are those that `dma_sync_*` knows.
     pub(crate) fn singles<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = DmaVec> + 'a {
-        let none = self.kind == Kind::Packed;
+        let none = self.made == Made::Packed;
         let ranges = self.dma_vecs(slots).slots;
         ranges
             .filter(move |slot| !none && slot.closed().is_none())
@@ -203,9 +205,9 @@ impl State {
     /// Those of `slots`, with which the mapping was made, that hold its ranges.
     #[inline]
     pub(crate) fn used<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
-        let nr = match self.kind {
+        let nr = match self.made {
             // CAST: `nr` counted slots of a slice.
-            Kind::Packed | Kind::Each => self.nr as usize,
+            Made::Packed | Made::Each => self.nr as usize,
             _ => 0,
         };
         slots.get(..nr).unwrap_or(&[])
@@ -217,10 +219,10 @@ impl State {
     /// mapping.
     #[inline]
     pub fn dma_vecs<'a>(&'a self, slots: &'a [Slot]) -> DmaVecs<'a> {
-        let slots = match self.kind {
-            Kind::Unmapped => &[],
-            Kind::Single | Kind::Joined => core::slice::from_ref(&self.one),
-            Kind::Packed | Kind::Each => self.used(slots),
+        let slots = match self.made {
+            Made::Unmapped => &[],
+            Made::Single | Made::Joined => core::slice::from_ref(&self.one),
+            Made::Packed | Made::Each => self.used(slots),
         };
         DmaVecs {
             slots: slots.iter(),
@@ -231,7 +233,7 @@ impl State {
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
-            .field("kind", &self.kind)
+            .field("made", &self.made)
             .field("nr", &self.nr)
             .finish()
     }

@@ -9,7 +9,8 @@ use super::{
     mapper::Mapper,
     ops::{
         self,
-        IovaRange, //
+        IovaRange,
+        Mode, //
     },
     plan::{
         Packed,
@@ -17,9 +18,8 @@ use super::{
         Plan,
         Planner, //
     },
-    scatter::dir_to_byte,
     state::{
-        Kind,
+        Made,
         Slot,
         State, //
     },
@@ -30,49 +30,45 @@ use super::{
     }, //
 };
 use core::cell::Cell;
-use kernel::{
-    dma::DataDirection,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 impl Mapper<'_> {
     /// Maps the phyrs in `slots`, which are two or more, and leaves DMA ranges in them.
     ///
     /// # Safety
     ///
-    /// Those of [`Mapper::map_into`]; `dir` is not [`DataDirection::None`]; `plan` is the plan of
-    /// these phyrs.
+    /// Those of [`Mapper::map_into`]; `plan` is the plan of these phyrs.
     pub(crate) unsafe fn map_slots(
         &self,
         slots: &mut [Slot],
         plan: Option<Plan>,
-        dir: DataDirection,
+        mode: Mode,
     ) -> Result<State> {
         let slots = Cell::from_mut(slots).as_slice_of_cells();
         let (Some(granule), Some(plan)) = (self.granule(), plan) else {
             // SAFETY: by the requirements of this function.
-            return unsafe { self.map_each(slots, dir) };
+            return unsafe { self.map_each(slots, mode) };
         };
 
         let joined = match plan.packed {
             _ if plan.runs == 1 => {
                 // SAFETY: by the requirements of this function; the plan says one run.
-                unsafe { self.map_joined(slots, plan.bytes, dir) }
+                unsafe { self.map_joined(slots, plan.bytes, mode) }
             }
             Some(packed) if self.packs() => {
                 // SAFETY: by the requirements of this function; the plan is of these phyrs.
-                unsafe { self.map_packed(granule, slots, packed, dir) }
+                unsafe { self.map_packed(granule, slots, packed, mode) }
             }
             _ => {
                 // SAFETY: by the requirements of this function.
-                return unsafe { self.map_runs(granule, slots, dir) };
+                return unsafe { self.map_runs(granule, slots, mode) };
             }
         }?;
         match joined {
             Some(state) => Ok(state),
             // The phyrs are still in the slots: nothing was written.
             // SAFETY: as above.
-            None => unsafe { self.map_each(slots, dir) },
+            None => unsafe { self.map_each(slots, mode) },
         }
     }
 
@@ -81,8 +77,8 @@ impl Mapper<'_> {
     /// # Safety
     ///
     /// Those of [`Mapper::map_slots`].
-    unsafe fn map_each(&self, slots: &[Cell<Slot>], dir: DataDirection) -> Result<State> {
-        let mut done = Singles::new(self, slots, dir);
+    unsafe fn map_each(&self, slots: &[Cell<Slot>], mode: Mode) -> Result<State> {
+        let mut done = Singles::new(self, slots, mode);
         for slot in slots {
             // SAFETY: by the requirements of this function, the slot holds a phyr to be mapped.
             unsafe { done.map(slot.get()) }?;
@@ -99,15 +95,15 @@ impl Mapper<'_> {
         &self,
         slots: &[Cell<Slot>],
         bytes: u64,
-        dir: DataDirection,
+        mode: Mode,
     ) -> Result<Option<State>> {
         // SAFETY: by the requirements of this function.
-        let range = unsafe { self.link_run(slots, bytes, dir) }?;
+        let range = unsafe { self.link_run(slots, bytes, mode) }?;
 
         Ok(range.map(|range| {
             let one = Slot::iova(range.close());
             // SAFETY: this range is linked with all of its bytes.
-            unsafe { State::new(Kind::Joined, one, 1, dir_to_byte(dir), true) }
+            unsafe { State::new(Made::Joined, one, 1, mode, true) }
         }))
     }
 
@@ -121,11 +117,11 @@ impl Mapper<'_> {
         &self,
         run: &[Cell<Slot>],
         bytes: u64,
-        dir: DataDirection,
+        mode: Mode,
     ) -> Result<Option<IovaRange<'_>>> {
         let first = run.first().ok_or(EINVAL)?.get().phyr()?.paddr();
         let bytes = usize::try_from(bytes)?;
-        let Some(mut range) = IovaRange::try_alloc(self.device(), first, bytes, dir) else {
+        let Some(mut range) = IovaRange::try_alloc(self.device(), first, bytes, mode) else {
             return Ok(None);
         };
         for slot in run {
@@ -149,10 +145,10 @@ impl Mapper<'_> {
         granule: Granule,
         slots: &[Cell<Slot>],
         packed: Packed,
-        dir: DataDirection,
+        mode: Mode,
     ) -> Result<Option<State>> {
         let (start, len) = (PhysAddr::from_raw(0), usize::try_from(packed.len)?);
-        let Some(mut range) = IovaRange::try_alloc(self.device(), start, len, dir) else {
+        let Some(mut range) = IovaRange::try_alloc(self.device(), start, len, mode) else {
             return Ok(None);
         };
         for slot in slots {
@@ -166,7 +162,7 @@ impl Mapper<'_> {
         let nr = write_packed(Planner::new(granule, *self.limits()), slots, range.addr())?;
         let one = Slot::iova(range.close());
         // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in `slots`.
-        let state = unsafe { State::new(Kind::Packed, one, nr, dir_to_byte(dir), true) };
+        let state = unsafe { State::new(Made::Packed, one, nr, mode, true) };
         Ok(Some(state))
     }
 
@@ -175,13 +171,8 @@ impl Mapper<'_> {
     /// # Safety
     ///
     /// Those of [`Mapper::map_slots`].
-    unsafe fn map_runs(
-        &self,
-        granule: Granule,
-        slots: &[Cell<Slot>],
-        dir: DataDirection,
-    ) -> Result<State> {
-        let mut done = Singles::new(self, slots, dir);
+    unsafe fn map_runs(&self, granule: Granule, slots: &[Cell<Slot>], mode: Mode) -> Result<State> {
+        let mut done = Singles::new(self, slots, mode);
         let mut rest = slots;
 
         while let Some((nr, bytes)) = self.next_run(granule, rest)? {
@@ -190,7 +181,7 @@ impl Mapper<'_> {
 
             if nr > 1 {
                 // SAFETY: by the requirements of this function; `next_run` found a run.
-                if let Some(range) = unsafe { self.link_run(run, bytes, dir) }? {
+                if let Some(range) = unsafe { self.link_run(run, bytes, mode) }? {
                     done.add(range);
                     continue;
                 }
@@ -246,25 +237,25 @@ fn write_packed(mut planner: Planner, slots: &[Cell<Slot>], base: DmaAddr) -> Re
 ///
 /// # Invariants
 ///
-/// The first `nr` slots hold ranges that are mapped for `dir`.
+/// The first `nr` slots hold ranges that are mapped for `mode`.
 struct Singles<'a> {
     mapper: &'a Mapper<'a>,
     slots: &'a [Cell<Slot>],
     out: core::slice::Iter<'a, Cell<Slot>>,
     nr: u32,
-    dir: DataDirection,
+    mode: Mode,
 }
 
 impl<'a> Singles<'a> {
     #[inline]
-    fn new(mapper: &'a Mapper<'a>, slots: &'a [Cell<Slot>], dir: DataDirection) -> Self {
+    fn new(mapper: &'a Mapper<'a>, slots: &'a [Cell<Slot>], mode: Mode) -> Self {
         // INVARIANT: there are none yet.
         Self {
             mapper,
             slots,
             out: slots.iter(),
             nr: 0,
-            dir,
+            mode,
         }
     }
 
@@ -279,7 +270,7 @@ impl<'a> Singles<'a> {
 
         // SAFETY: by the requirements of this function.
         let addr =
-            unsafe { ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.dir) };
+            unsafe { ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.mode) };
         self.put(Slot::range(addr.ok_or(ENOMEM)?, phyr.len()));
         Ok(())
     }
@@ -303,11 +294,11 @@ impl<'a> Singles<'a> {
     #[inline]
     fn close(self) -> State {
         let unmap = self.mapper.needs_unmap();
-        let (nr, dir) = (self.nr, dir_to_byte(self.dir));
+        let (nr, mode) = (self.nr, self.mode);
 
         core::mem::forget(self);
         // SAFETY: by the type invariant; nobody unmaps these ranges but the owner of the state.
-        unsafe { State::new(Kind::Each, Slot::EMPTY, nr, dir, unmap) }
+        unsafe { State::new(Made::Each, Slot::EMPTY, nr, mode, unmap) }
     }
 }
 
@@ -316,7 +307,7 @@ impl Drop for Singles<'_> {
         // CAST: a `usize` has at least 32 bits.
         for slot in self.slots.iter().take(self.nr as usize) {
             // SAFETY: by the type invariant; the device never learned of the range.
-            unsafe { self.mapper.unmap_slot(slot.get(), self.dir) };
+            unsafe { self.mapper.unmap_slot(slot.get(), self.mode) };
         }
     }
 }

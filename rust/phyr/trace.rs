@@ -11,7 +11,7 @@ use super::{
     mapper::Mapper,
     source::Source,
     state::{
-        Kind,
+        Made,
         Slot,
         State, //
     }, //
@@ -89,11 +89,11 @@ pub(crate) fn map<S: Source>(
     let ranges = used.iter().filter(|slot| slot.closed().is_some()).count() as u32;
     // CAST: as above.
     let dma_vecs = state.dma_vecs(slots).len() as u32;
-    let (iova_ranges, single_maps) = match state.kind() {
-        Kind::Unmapped => (0, 0),
-        Kind::Single => (0, 1),
-        Kind::Joined | Kind::Packed => (1, 0),
-        Kind::Each => (ranges, dma_vecs - ranges),
+    let (iova_ranges, single_maps) = match state.made() {
+        Made::Unmapped => (0, 0),
+        Made::Single => (0, 1),
+        Made::Joined | Made::Packed => (1, 0),
+        Made::Each => (ranges, dma_vecs - ranges),
     };
     // Behind an IOMMU `dma_map_phys()` allocates a range, too.
     let translated = u32::from(mapper.granule().is_some());

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Chunks of pages, in whatever order: memory for buffers that others map, too.
+
+use super::{
+    check_range,
+    read_pages,
+    write_pages,
+    Memory,
+    PageMemory, //
+};
+use crate::{
+    bindings,
+    raw,
+    source::page_piece,
+    types::Phyr, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    page::{
+        BorrowedPage,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// Zeroed chunks of physically contiguous pages, all of the same order.
+///
+/// The chunks are in memory wherever the allocator found them, and in the buffer in the order that
+/// [`Chunks::swap`] gives them.
+///
+/// # Invariants
+///
+/// Each chunk is `1 << order` pages that the value owns. `len` is a multiple of the page size, and
+/// its last byte is in the last chunk.
+pub struct Chunks {
+    chunks: KVVec<NonNull<kernel::bindings::page>>,
+    order: u32,
+    len: usize,
+}
+
+// SAFETY: pages have no thread.
+unsafe impl Send for Chunks {}
+
+// SAFETY: a shared reference allows to read them only.
+unsafe impl Sync for Chunks {}
+
+impl Chunks {
+    /// The largest order: a chunk is at most 2 MiB where a page is 4 KiB.
+    pub const MAX_ORDER: u32 = 9;
+
+    /// Allocates `len` bytes in chunks of `1 << order` pages.
+    ///
+    /// Context: may sleep if `flags` allow it.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: `len` is zero or not in whole pages, or `order` is over [`Chunks::MAX_ORDER`].
+    /// - `ENOMEM`: no memory.
+    pub fn zeroed(len: usize, order: u32, flags: kernel::alloc::Flags) -> Result<Self> {
+        Self::zeroed_while(len, order, flags, || Ok(()))
+    }
+
+    /// As [`Chunks::zeroed`], and asks `go_on` before each chunk: an allocation that takes long
+    /// ends early when whoever wants it has gone.
+    ///
+    /// Context: may sleep if `flags` allow it.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: `len` is zero or not in whole pages, or `order` is over [`Chunks::MAX_ORDER`].
+    /// - `ENOMEM`: no memory.
+    /// - What `go_on` fails with.
+    pub fn zeroed_while(
+        len: usize,
+        order: u32,
+        flags: kernel::alloc::Flags,
+        mut go_on: impl FnMut() -> Result,
+    ) -> Result<Self> {
+        if len == 0 || len % PAGE_SIZE != 0 || order > Self::MAX_ORDER {
+            return Err(EINVAL);
+        }
+        let nr = len.div_ceil(PAGE_SIZE << order);
+        let mut this = Self {
+            chunks: KVVec::with_capacity(nr, flags)?,
+            order,
+            len,
+        };
+        for _ in 0..nr {
+            go_on()?;
+            // SAFETY: always allowed; that it may sleep is in the flags.
+            let chunk = unsafe { bindings::phyr_helper_alloc_chunk(raw::gfp(flags), order) };
+            let chunk = NonNull::new(chunk).ok_or(ENOMEM)?;
+            // INVARIANT: the chunk is just allocated; there is room for `nr` of them, so that none
+            // is lost.
+            let _ = this.chunks.push_within_capacity(chunk);
+        }
+        Ok(this)
+    }
+
+    /// Number of chunks.
+    pub fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The order of the chunks: each is `PAGE_SIZE << order` bytes, though of the last not all may
+    /// be in use.
+    pub fn order(&self) -> u32 {
+        self.order
+    }
+
+    /// Lets two chunks change places in the buffer. Nothing happens if there is no such chunk.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        if a < self.chunks.len() && b < self.chunks.len() {
+            self.chunks.swap(a, b);
+        }
+    }
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        for chunk in &self.chunks {
+            // SAFETY: by the type invariant the value owns it.
+            unsafe { kernel::bindings::__free_pages(chunk.as_ptr(), self.order) };
+        }
+    }
+}
+
+// SAFETY: the pages are owned by the value and do not move with it; they are whole pages, to which
+// only this value gives access.
+unsafe impl Memory for Chunks {
+    type Phyrs<'a> = ChunkPieces<'a>;
+
+    fn phyrs(&self) -> ChunkPieces<'_> {
+        ChunkPieces {
+            chunks: self.chunks.iter(),
+            size: PAGE_SIZE << self.order,
+            left: self.len,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        check_range(offset, to.len(), self.len)?;
+        // SAFETY: only this value gives the kernel access to the pages, and it is borrowed.
+        unsafe { read_pages(offset, to, |at| self.page(at)) }
+    }
+
+    fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        check_range(offset, from.len(), self.len)?;
+        // SAFETY: as above, and it is borrowed mutably.
+        unsafe { write_pages(offset, from, |at| self.page(at)) }
+    }
+}
+
+// SAFETY: the pages were zeroed, are those that `phyrs` names, in that order, and are owned by the
+// value.
+unsafe impl PageMemory for Chunks {
+    fn page(&self, index: usize) -> Option<BorrowedPage<'_>> {
+        if index >= self.len / PAGE_SIZE {
+            return None;
+        }
+        let chunk = self.chunks.get(index >> self.order)?;
+        // SAFETY: by the type invariant the chunk has that many pages, whose `struct page`s are
+        // one behind the other.
+        let page = unsafe { chunk.add(index & ((1 << self.order) - 1)) };
+        // SAFETY: it is a page of the value, which is borrowed.
+        Some(unsafe { BorrowedPage::from_raw(page) })
+    }
+}
+
+/// The pieces of [`Chunks`], a chunk each at the most.
+pub struct ChunkPieces<'a> {
+    chunks: core::slice::Iter<'a, NonNull<kernel::bindings::page>>,
+    size: usize,
+    left: usize,
+}
+
+impl Iterator for ChunkPieces<'_> {
+    type Item = Result<Phyr>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<Phyr>> {
+        let len = self.left.min(self.size);
+        if len == 0 {
+            return None;
+        }
+        let chunk = self.chunks.next()?;
+
+        self.left -= len;
+        // SAFETY: by the type invariant of `Chunks` the chunk is valid and has that many bytes.
+        Some(unsafe { page_piece(chunk.as_ptr(), 0, len) })
+    }
+}

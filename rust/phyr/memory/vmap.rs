@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scattered pages as one range of the kernel's address space.
+//!
+//! C: `vmap()` ([`mm/vmalloc.c`](srctree/mm/vmalloc.c)).
+
+use super::{
+    check_range,
+    PageMemory, //
+};
+use crate::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// Memory that is mapped into the kernel's address space, until this is dropped.
+///
+/// # Invariants
+///
+/// `addr` is what `vmap()` returned for the pages of a memory of `len` bytes that outlives `'a`.
+pub struct Vmap<'a> {
+    addr: NonNull<u8>,
+    len: usize,
+    _memory: PhantomData<&'a mut ()>,
+}
+
+// SAFETY: the range is the same for every thread.
+unsafe impl Send for Vmap<'_> {}
+
+impl<'a> Vmap<'a> {
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory, or no room in the address space.
+    pub(crate) fn new<M: PageMemory>(memory: &'a M) -> Result<Self> {
+        let nr = memory.len() / PAGE_SIZE;
+        let mut pages = KVVec::with_capacity(nr, GFP_KERNEL)?;
+        for at in 0..nr {
+            let page = memory.page(at).ok_or(EINVAL)?;
+            pages.push(page.as_ptr(), GFP_KERNEL)?;
+        }
+        let count = u32::try_from(nr)?;
+        // SAFETY: these are `nr` pages, which stay allocated for `'a`.
+        let addr = unsafe { bindings::phyr_helper_vmap(pages.as_mut_ptr(), count) };
+
+        // INVARIANT: just mapped so.
+        Ok(Self {
+            addr: NonNull::new(addr.cast()).ok_or(ENOMEM)?,
+            len: memory.len(),
+            _memory: PhantomData,
+        })
+    }
+
+    /// Where it begins. What is done with it is up to the caller, until this is dropped.
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.addr
+    }
+
+    /// Its length in bytes.
+    #[expect(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Copies from `offset` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        check_range(offset, to.len(), self.len)?;
+        // SAFETY: by the type invariant the range is mapped, and the bytes are within it. What
+        // else writes to the memory meanwhile is not the kernel; any byte is a `u8`.
+        unsafe {
+            self.addr
+                .add(offset)
+                .as_ptr()
+                .copy_to_nonoverlapping(to.as_mut_ptr(), to.len())
+        };
+        Ok(())
+    }
+
+    /// Copies `from` to `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        check_range(offset, from.len(), self.len)?;
+        // SAFETY: as in `read`; it is borrowed mutably.
+        unsafe {
+            self.addr
+                .add(offset)
+                .as_ptr()
+                .copy_from_nonoverlapping(from.as_ptr(), from.len())
+        };
+        Ok(())
+    }
+
+    /// Gives up the mapping without undoing it; [`Vmap::from_raw`] takes it up again.
+    pub(crate) fn into_raw(self) -> (NonNull<u8>, usize) {
+        let this = core::mem::ManuallyDrop::new(self);
+        (this.addr, this.len)
+    }
+
+    /// # Safety
+    ///
+    /// The arguments come from [`Vmap::into_raw`], are used once, and the memory outlives `'a`.
+    pub(crate) unsafe fn from_raw(addr: NonNull<u8>, len: usize) -> Self {
+        // INVARIANT: by the safety requirements.
+        Self {
+            addr,
+            len,
+            _memory: PhantomData,
+        }
+    }
+}
+
+impl Drop for Vmap<'_> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant, and nobody uses it any more.
+        unsafe { bindings::phyr_helper_vunmap(self.addr.as_ptr().cast()) };
+    }
+}
