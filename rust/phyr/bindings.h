@@ -14,6 +14,10 @@
 
 phys_addr_t phyr_helper_page_to_phys(const struct page *page);
 bool phyr_helper_dev_maps_whole_granules(struct device *dev);
+bool phyr_helper_dev_is_dma_coherent(struct device *dev);
+bool phyr_helper_dma_bounces(struct device *dev);
+u64 phyr_helper_dma_get_mask(struct device *dev);
+dma_addr_t phyr_helper_phys_to_dma(struct device *dev, phys_addr_t phys);
 unsigned int phyr_helper_dma_get_max_seg_size(struct device *dev);
 unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev);
 bool phyr_helper_dma_add_min_align_mask(struct device *dev, unsigned int mask);

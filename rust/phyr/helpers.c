@@ -5,12 +5,14 @@
  * lives here.
  */
 
+#include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/swiotlb.h>
 #include <linux/vmalloc.h>
 
 #include "bindings.h"
@@ -39,6 +41,33 @@ bool phyr_helper_dev_maps_whole_granules(struct device *dev)
 	return dev_is_dma_coherent(dev);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dev_maps_whole_granules);
+
+bool phyr_helper_dev_is_dma_coherent(struct device *dev)
+{
+	return dev_is_dma_coherent(dev);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dev_is_dma_coherent);
+
+/* Whether all that the device gets to see are copies. */
+bool phyr_helper_dma_bounces(struct device *dev)
+{
+	return is_swiotlb_force_bounce(dev);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_bounces);
+
+/* The highest address that the device, and the bus that it is on, can tell. */
+u64 phyr_helper_dma_get_mask(struct device *dev)
+{
+	return min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_get_mask);
+
+/* The DMA address of a physical one where nothing translates. */
+dma_addr_t phyr_helper_phys_to_dma(struct device *dev, phys_addr_t phys)
+{
+	return phys_to_dma(dev, phys);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_phys_to_dma);
 
 unsigned int phyr_helper_dma_get_max_seg_size(struct device *dev)
 {

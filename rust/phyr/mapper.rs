@@ -45,6 +45,8 @@ pub struct Mapper<'bound> {
     granule: Option<Granule>,
     /// Whether runs may share one IOVA allocation, see [`Mapper::packs`].
     packs: bool,
+    /// Whether the caches of the processors and the device's accesses keep in step by themselves.
+    coherent: bool,
 }
 
 impl<'bound> Mapper<'bound> {
@@ -86,6 +88,8 @@ impl<'bound> Mapper<'bound> {
             granule,
             // SAFETY: `dev` is a valid device.
             packs: unsafe { bindings::phyr_helper_dev_maps_whole_granules(raw::device(dev)) },
+            // SAFETY: `dev` is a valid device.
+            coherent: unsafe { bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)) },
         })
     }
 
@@ -116,6 +120,13 @@ impl<'bound> Mapper<'bound> {
     #[inline]
     pub(crate) fn needs_unmap(&self) -> bool {
         self.granule.is_some() || ops::need_unmap(self.dev)
+    }
+
+    /// Whether nothing has to be done for the processor to see what the device wrote, and the
+    /// other way round: `dev_is_dma_coherent()`.
+    #[inline]
+    pub(crate) fn is_coherent(&self) -> bool {
+        self.coherent
     }
 
     /// What the device asks of a segment.

@@ -11,6 +11,7 @@
 //! IOMMU a late access then faults.
 
 use super::{
+    linear,
     mapper::Mapper,
     memory::{
         segments,
@@ -18,7 +19,10 @@ use super::{
         PageMemory,
         Vmap, //
     },
-    ops::Mode,
+    ops::{
+        self,
+        Mode, //
+    },
     state::{
         DmaVecs,
         Slot,
@@ -155,9 +159,8 @@ impl<'m, M: Memory> Mapping<'m, M> {
     /// device is one that needs it.
     ///
     /// Context: any.
-    pub fn cpu(&mut self) -> CpuAccess<'_, 'm, M> {
-        self.mapper.sync_for_cpu(&self.state, &self.slots);
-        CpuAccess { mapping: self }
+    pub fn cpu(&mut self) -> CpuAccess<'_, M> {
+        CpuAccess::scatter(self.mapper, &self.state, &self.slots, &mut self.memory)
     }
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
@@ -186,19 +189,57 @@ impl<M: Memory> Drop for Mapping<'_, M> {
     }
 }
 
-/// The CPU's turn with the memory of a mapping; see [`Mapping::cpu`].
-pub struct CpuAccess<'a, 'm, M: Memory> {
-    mapping: &'a mut Mapping<'m, M>,
+/// The CPU's turn with the memory of a mapping; see [`Mapping::cpu`] and
+/// [`Linear::cpu`](crate::linear::Linear::cpu).
+pub struct CpuAccess<'a, M: Memory> {
+    mapper: &'a Mapper<'a>,
+    mapped: Mapped<'a>,
+    memory: &'a mut M,
 }
 
-impl<M: Memory> CpuAccess<'_, '_, M> {
+/// What the memory has to be handed back to.
+enum Mapped<'a> {
+    Scatter(&'a State, &'a [Slot]),
+    Linear(&'a linear::State),
+}
+
+impl<'a, M: Memory> CpuAccess<'a, M> {
+    fn scatter(
+        mapper: &'a Mapper<'a>,
+        state: &'a State,
+        slots: &'a [Slot],
+        memory: &'a mut M,
+    ) -> Self {
+        mapper.sync_for_cpu(state, slots);
+        Self {
+            mapper,
+            mapped: Mapped::Scatter(state, slots),
+            memory,
+        }
+    }
+
+    pub(crate) fn linear(
+        mapper: &'a Mapper<'a>,
+        state: &'a linear::State,
+        memory: &'a mut M,
+    ) -> Self {
+        if let Some((addr, len, mode)) = state.single() {
+            ops::sync_for_cpu(mapper, addr, len, mode);
+        }
+        Self {
+            mapper,
+            mapped: Mapped::Linear(state),
+            memory,
+        }
+    }
+
     /// Copies from the memory at `offset` to `to`.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: the memory ends before.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        self.mapping.memory.read(offset, to)
+        self.memory.read(offset, to)
     }
 
     /// Copies `from` to the memory at `offset`.
@@ -207,7 +248,7 @@ impl<M: Memory> CpuAccess<'_, '_, M> {
     ///
     /// - `EINVAL`: the memory ends before.
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
-        self.mapping.memory.write(offset, from)
+        self.memory.write(offset, from)
     }
 
     /// The memory as one range of the kernel's address space; for what takes more than a few
@@ -222,15 +263,19 @@ impl<M: Memory> CpuAccess<'_, '_, M> {
     where
         M: PageMemory,
     {
-        Vmap::new(&self.mapping.memory)
+        Vmap::new(&*self.memory)
     }
 }
 
-impl<M: Memory> Drop for CpuAccess<'_, '_, M> {
+impl<M: Memory> Drop for CpuAccess<'_, M> {
     fn drop(&mut self) {
-        let mapping = &*self.mapping;
-        mapping
-            .mapper
-            .sync_for_device(&mapping.state, &mapping.slots);
+        match self.mapped {
+            Mapped::Scatter(state, slots) => self.mapper.sync_for_device(state, slots),
+            Mapped::Linear(state) => {
+                if let Some((addr, len, mode)) = state.single() {
+                    ops::sync_for_device(self.mapper, addr, len, mode);
+                }
+            }
+        }
     }
 }

@@ -323,6 +323,12 @@ impl<'a> IovaRange<'a> {
         DmaAddr::from_raw(self.state.addr)
     }
 
+    /// What is linked is for this.
+    #[inline]
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Gives up the range without freeing it; what is returned is for [`destroy`].
     #[inline]
     pub(crate) fn close(self) -> Closed {

@@ -12,7 +12,8 @@
 //!   Phyr ---------- plan     limits, granule -> runs: what joins, how many DmaVecs come out
 //!     |
 //!     |- scatter    direct: dma_map_phys each; IOMMU: one dma_iova range
-//!     `- batch      the same engine, fed by hand
+//!     |- batch      the same engine, fed by hand
+//!     `- linear     exactly one DmaVec, or the reason why not
 //!     v
 //!   DmaVec -------- descriptors (PRP, SGL)
 //!     |
@@ -36,6 +37,7 @@ mod strategy;
 pub mod batch;
 pub mod bound;
 pub mod irq;
+pub mod linear;
 pub mod mapper;
 pub mod mapping;
 pub mod memory;

@@ -70,6 +70,18 @@ impl Limits {
         Some(self)
     }
 
+    /// The longest segment, in bytes.
+    #[inline]
+    pub const fn max_segment(&self) -> u64 {
+        self.max_segment
+    }
+
+    /// Whether there are addresses that no segment may cross.
+    #[inline]
+    pub(crate) const fn has_boundary(&self) -> bool {
+        self.boundary_mask != u64::MAX
+    }
+
     /// The bits of an address that a bounce buffer keeps.
     #[inline]
     pub const fn min_align_mask(&self) -> u32 {

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The linear planner: whether phyrs become one range, or the reason why not.
+//!
+//! Entry point: [`LinearPlanner::push`] for each phyr in order, then [`LinearPlanner::finish`].
+//! Nothing has been allocated by then. This file is plain Rust: no kernel call, constant memory,
+//! constant time a phyr.
+
+use super::reason::{
+    Edge,
+    Limit,
+    NotLinear, //
+};
+use crate::{
+    plan::Limits,
+    types::{
+        Granule,
+        Phyr, //
+    }, //
+};
+
+/// What a device, and whoever wants the mapping, ask of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// The IOMMU's granule; `None` where the device uses physical addresses.
+    pub granule: Option<Granule>,
+    /// What the device asks of a segment.
+    pub limits: Limits,
+    /// The longest mapping that the DMA API makes, in bytes.
+    pub max_len: u64,
+    /// The highest address that the device can tell.
+    pub mask: u64,
+    /// The DMA API gives the device copies: of everything, or behind an IOMMU of what is not whole
+    /// granules.
+    pub bounces: bool,
+    /// What the range's address is to be a multiple of: a power of two.
+    pub align: u64,
+}
+
+/// What a linear mapping is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One contiguous range of physical addresses.
+    Direct {
+        /// Where it begins.
+        start: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// One range of IOVA.
+    Range {
+        /// The physical address at which the first phyr begins.
+        start: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// How much IOVA to take, in bytes from `start` on. An allocation is aligned to its own
+        /// length, rounded up to a power of two, so that taking more aligns it.
+        reserve: u64,
+    },
+}
+
+/// Plans one linear mapping; see the [module documentation](self).
+#[derive(Clone, Debug)]
+pub struct LinearPlanner {
+    demand: Demand,
+    /// Number of phyrs so far, and of bytes in them.
+    phyrs: usize,
+    bytes: u64,
+    /// Where the first begins and the last ends.
+    start: u64,
+    end: u64,
+}
+
+impl LinearPlanner {
+    /// The longest range of IOVA: the DMA API has a mark of its own in bit 63 of a length.
+    const MAX_RANGE: u64 = (1 << 63) - 1;
+
+    /// Begins a plan.
+    pub const fn new(demand: Demand) -> Self {
+        Self {
+            demand,
+            phyrs: 0,
+            bytes: 0,
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// Adds the next phyr.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be in one range with those before it: [`NotLinear::NotTranslated`],
+    /// [`NotLinear::Gap`], [`NotLinear::Misaligned`] or [`NotLinear::Overflow`].
+    #[inline]
+    pub fn push(&mut self, phyr: Phyr) -> Result<(), NotLinear> {
+        let start = phyr.paddr().into_raw();
+
+        if self.phyrs == 0 {
+            self.start = start;
+        } else if start != self.end {
+            self.check_joint(start)?;
+        }
+        // CAST: a `usize` is at most 64 bits wide.
+        self.bytes = self
+            .bytes
+            .checked_add(phyr.len() as u64)
+            .ok_or(NotLinear::Overflow)?;
+        self.phyrs += 1;
+        self.end = phyr.end();
+        Ok(())
+    }
+
+    /// Whether the IOMMU can join what ends at `self.end` and what begins at `start`.
+    #[inline]
+    fn check_joint(&self, start: u64) -> Result<(), NotLinear> {
+        let (phyr, offset) = (self.phyrs, self.bytes);
+        let Some(granule) = self.demand.granule else {
+            return Err(NotLinear::NotTranslated { phyr, offset });
+        };
+        let misaligned = |phyr, edge| NotLinear::Misaligned {
+            phyr,
+            edge,
+            offset,
+            granule: granule.size(),
+        };
+        match (granule.aligned(self.end), granule.aligned(start)) {
+            (true, true) => Ok(()),
+            (true, false) => Err(misaligned(phyr, Edge::Start)),
+            (false, true) => Err(misaligned(phyr - 1, Edge::End)),
+            (false, false) => Err(NotLinear::Gap { phyr, offset }),
+        }
+    }
+
+    /// What the mapping is made of. `to_dma` is the DMA address of a physical address where no
+    /// IOMMU translates.
+    ///
+    /// # Errors
+    ///
+    /// Every reason that is known before anything is allocated.
+    pub fn finish(&self, to_dma: impl FnOnce(u64) -> u64) -> Result<Shape, NotLinear> {
+        let Demand {
+            granule,
+            limits,
+            max_len,
+            ..
+        } = self.demand;
+        let len = self.bytes;
+        let limit = |limit, max| NotLinear::Limit {
+            limit,
+            asked: len,
+            max,
+        };
+
+        if self.phyrs == 0 {
+            return Err(NotLinear::Empty);
+        }
+        if len > limits.max_segment() {
+            return Err(limit(Limit::Segment, limits.max_segment()));
+        }
+        if len > max_len {
+            return Err(limit(Limit::MappingSize, max_len));
+        }
+        match granule {
+            Some(granule) => self.finish_range(granule),
+            None => self.finish_direct(to_dma(self.start)),
+        }
+    }
+
+    /// The range begins at the address `addr`.
+    fn finish_direct(&self, addr: u64) -> Result<Shape, NotLinear> {
+        let (start, len) = (self.start, self.bytes);
+        let last = addr.checked_add(len - 1).ok_or(NotLinear::Overflow)?;
+
+        if last > self.demand.mask {
+            return Err(NotLinear::Limit {
+                limit: Limit::Mask,
+                asked: last,
+                max: self.demand.mask,
+            });
+        }
+        self.check_boundary(addr)?;
+        self.check_align(addr, self.demand.align)?;
+        if self.demand.bounces {
+            return Err(NotLinear::Bounced);
+        }
+        Ok(Shape::Direct { start, len })
+    }
+
+    /// The range begins as far into a granule as the first phyr does.
+    fn finish_range(&self, granule: Granule) -> Result<Shape, NotLinear> {
+        let Demand {
+            limits,
+            mask,
+            align,
+            ..
+        } = self.demand;
+        let (start, len) = (self.start, self.bytes);
+        let offset = granule.offset(start);
+
+        self.check_boundary(offset)?;
+        // Of the address only the offset in the granule is given; the rest can be chosen.
+        self.check_align(offset, align)?;
+        if self.demand.bounces && !(offset == 0 && granule.aligned(self.end)) {
+            return Err(NotLinear::Bounced);
+        }
+
+        // From the beginning of the first granule on.
+        let mut span = offset.checked_add(len).ok_or(NotLinear::Overflow)?;
+        if align > granule.size() {
+            span = span.max(align);
+        }
+        if limits.has_boundary() {
+            // Aligned to at least its length it crosses no boundary that is not shorter.
+            span = span
+                .checked_next_power_of_two()
+                .ok_or(NotLinear::Overflow)?;
+        }
+        let whole = granule.align_up(span).ok_or(NotLinear::Overflow)?;
+        if whole > Self::MAX_RANGE {
+            return Err(NotLinear::Overflow);
+        }
+        if whole - 1 > mask {
+            return Err(NotLinear::Limit {
+                limit: Limit::Mask,
+                asked: whole - 1,
+                max: mask,
+            });
+        }
+        Ok(Shape::Range {
+            start,
+            len,
+            reserve: span - offset,
+        })
+    }
+
+    /// Whether a range that begins at `addr`, or at that offset between boundaries, crosses one.
+    fn check_boundary(&self, addr: u64) -> Result<(), NotLinear> {
+        // No room is left of the segment size: that was checked.
+        if self.bytes > self.demand.limits.room(addr) {
+            return Err(NotLinear::Limit {
+                limit: Limit::Boundary,
+                asked: self.bytes,
+                max: self.demand.limits.room(addr),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_align(&self, addr: u64, align: u64) -> Result<(), NotLinear> {
+        // A mask, as the alignment is a power of two; zero is none.
+        match addr & align.saturating_sub(1) {
+            0 => Ok(()),
+            excess => Err(NotLinear::Alignment { align, excess }),
+        }
+    }
+}

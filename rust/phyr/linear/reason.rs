@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why memory cannot be mapped as one range.
+
+use core::fmt;
+use kernel::prelude::*;
+
+/// An end of a phyr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// Where it begins.
+    Start,
+    /// Where it ends.
+    End,
+}
+
+/// A limit of the device, or of the DMA API on its behalf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The longest segment that the device takes, in bytes.
+    Segment,
+    /// The longest mapping that the DMA API makes for it, in bytes.
+    MappingSize,
+    /// The distance of the addresses that no segment may cross.
+    Boundary,
+    /// The highest address that it can tell.
+    Mask,
+}
+
+/// Why memory cannot be mapped as one range of DMA addresses.
+///
+/// All but the last three are found before anything is allocated. `phyr` is the index of a phyr in
+/// its source, `offset` a position in the buffer in bytes.
+///
+/// As an [`Error`] each reason has an errno of its own:
+///
+/// | reason | errno |
+/// |---|---|
+/// | [`Empty`](Self::Empty) | `EINVAL` |
+/// | [`Overflow`](Self::Overflow) | `EOVERFLOW` |
+/// | [`NotTranslated`](Self::NotTranslated) | `EOPNOTSUPP` |
+/// | [`Gap`](Self::Gap) | `EILSEQ` |
+/// | [`Misaligned`](Self::Misaligned) | `EDOM` |
+/// | [`Limit`](Self::Limit): segment, mapping size, boundary, mask | `EMSGSIZE`, `EFBIG`, `EXDEV`, `ERANGE` |
+/// | [`Alignment`](Self::Alignment) | `EADDRNOTAVAIL` |
+/// | [`Bounced`](Self::Bounced) | `EPERM` |
+/// | [`NoSpace`](Self::NoSpace) | `ENOSPC` |
+/// | [`NoMemory`](Self::NoMemory) | `ENOMEM` |
+/// | [`Failed`](Self::Failed) | its own |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLinear {
+    /// There is nothing to map.
+    Empty,
+    /// The sum of the lengths, or the IOVA space that they need, overflows.
+    Overflow,
+    /// No IOMMU translates for the device, and this phyr is not behind the one before it.
+    NotTranslated {
+        /// Which phyr.
+        phyr: usize,
+        /// Where it begins in the buffer.
+        offset: u64,
+    },
+    /// The phyr before ends within a granule of the IOMMU, and this one begins elsewhere within
+    /// one.
+    Gap {
+        /// Which phyr.
+        phyr: usize,
+        /// Where it begins in the buffer.
+        offset: u64,
+    },
+    /// A phyr that is not the first begins, or one that is not the last ends, within a granule.
+    Misaligned {
+        /// Which phyr.
+        phyr: usize,
+        /// Which end of it.
+        edge: Edge,
+        /// Where that end is in the buffer.
+        offset: u64,
+        /// The granule in bytes.
+        granule: u64,
+    },
+    /// It is over a limit of the device.
+    Limit {
+        /// Which limit.
+        limit: Limit,
+        /// What was asked for: a length, for [`Limit::Mask`] the last address or the length.
+        asked: u64,
+        /// The most that the limit allows.
+        max: u64,
+    },
+    /// The alignment that was asked for cannot be had: so far into it does the memory begin.
+    Alignment {
+        /// The alignment in bytes.
+        align: u64,
+        /// How far behind a multiple of it the range would begin.
+        excess: u64,
+    },
+    /// The device could be given a copy of the memory only (bounce buffers), which is not the
+    /// memory.
+    Bounced,
+    /// There is no room for it among the device's DMA addresses.
+    NoSpace,
+    /// No memory, such as for a page table.
+    NoMemory,
+    /// Something else failed: the source of the phyrs, or the DMA API.
+    Failed(Error),
+}
+
+impl fmt::Display for NotLinear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Empty => f.write_str("nothing to map"),
+            Self::Overflow => f.write_str("the length overflows"),
+            Self::NotTranslated { phyr, offset } => write!(
+                f,
+                "no IOMMU translates for the device, and phyr {phyr} at byte {offset} is not \
+                 behind the one before"
+            ),
+            Self::Gap { phyr, offset } => write!(f, "phyr {phyr} leaves a gap at byte {offset}"),
+            Self::Misaligned {
+                phyr,
+                edge,
+                offset,
+                granule,
+            } => {
+                let verb = match edge {
+                    Edge::Start => "begins",
+                    Edge::End => "ends",
+                };
+                write!(
+                    f,
+                    "phyr {phyr} {verb} within a granule of {granule} bytes, at byte {offset}"
+                )
+            }
+            Self::Limit { limit, asked, max } => {
+                let name = match limit {
+                    Limit::Segment => "the device's segment size",
+                    Limit::MappingSize => "the longest mapping",
+                    Limit::Boundary => "the device's segment boundary",
+                    Limit::Mask => "the device's DMA mask",
+                };
+                write!(f, "{asked:#x} is over {name}, {max:#x}")
+            }
+            Self::Alignment { align, excess } => write!(
+                f,
+                "the memory begins {excess} bytes behind a multiple of {align}"
+            ),
+            Self::Bounced => f.write_str("the device could reach a copy only"),
+            Self::NoSpace => f.write_str("no room among the device's addresses"),
+            Self::NoMemory => f.write_str("no memory"),
+            Self::Failed(e) => write!(f, "error {}", e.to_errno()),
+        }
+    }
+}
+
+impl From<NotLinear> for Error {
+    fn from(reason: NotLinear) -> Self {
+        match reason {
+            NotLinear::Empty => EINVAL,
+            NotLinear::Overflow => EOVERFLOW,
+            NotLinear::NotTranslated { .. } => EOPNOTSUPP,
+            NotLinear::Gap { .. } => EILSEQ,
+            NotLinear::Misaligned { .. } => EDOM,
+            NotLinear::Limit { limit, .. } => match limit {
+                Limit::Segment => EMSGSIZE,
+                Limit::MappingSize => EFBIG,
+                Limit::Boundary => EXDEV,
+                Limit::Mask => ERANGE,
+            },
+            NotLinear::Alignment { .. } => EADDRNOTAVAIL,
+            NotLinear::Bounced => EPERM,
+            NotLinear::NoSpace => ENOSPC,
+            NotLinear::NoMemory => ENOMEM,
+            NotLinear::Failed(e) => e,
+        }
+    }
+}
