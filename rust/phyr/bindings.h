@@ -27,6 +27,9 @@ void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t le
 void phyr_helper_dma_sync_for_device(struct device *dev, dma_addr_t addr, size_t len,
 				     enum dma_data_direction dir);
 struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order);
+struct page *phyr_helper_alloc_user_chunk(unsigned int order);
+unsigned long phyr_helper_totalram_pages(void);
+bool phyr_helper_killed(void);
 void *phyr_helper_vmap(struct page **pages, unsigned int count);
 void phyr_helper_vunmap(const void *addr);
 

@@ -12,6 +12,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/sched/signal.h>
 #include <linux/swiotlb.h>
 #include <linux/vmalloc.h>
 
@@ -119,6 +120,26 @@ struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order)
 	return alloc_pages(gfp | __GFP_ZERO | __GFP_COMP, order);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_alloc_chunk);
+
+/* As above, on behalf of a process: accounted to it, and failing where others would kill. */
+struct page *phyr_helper_alloc_user_chunk(unsigned int order)
+{
+	return phyr_helper_alloc_chunk(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
+				       order);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_alloc_user_chunk);
+
+unsigned long phyr_helper_totalram_pages(void)
+{
+	return totalram_pages();
+}
+EXPORT_SYMBOL_GPL(phyr_helper_totalram_pages);
+
+bool phyr_helper_killed(void)
+{
+	return fatal_signal_pending(current);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_killed);
 
 void *phyr_helper_vmap(struct page **pages, unsigned int count)
 {

@@ -77,6 +77,50 @@ impl Chunks {
         flags: kernel::alloc::Flags,
         mut go_on: impl FnMut() -> Result,
     ) -> Result<Self> {
+        Self::collect(len, order, flags, || {
+            go_on()?;
+            // SAFETY: always allowed; that it may sleep is in the flags.
+            let chunk = unsafe { bindings::phyr_helper_alloc_chunk(raw::gfp(flags), order) };
+            NonNull::new(chunk).ok_or(ENOMEM)
+        })
+    }
+
+    /// As [`Chunks::zeroed`], for a process that may ask for any length: the memory is accounted
+    /// to its memory cgroup, no process is killed to make room for it, and it ends early when the
+    /// process is killed itself.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: `len` is zero or not in whole pages, or `order` is over [`Chunks::MAX_ORDER`].
+    /// - `ENOMEM`: no memory, over the limit of the cgroup, or more than half of the machine's,
+    ///   which is refused before anything is allocated.
+    /// - `EINTR`: the process was killed.
+    pub fn for_user(len: usize, order: u32) -> Result<Self> {
+        // SAFETY: always allowed.
+        let memory = unsafe { bindings::phyr_helper_totalram_pages() };
+        if len / PAGE_SIZE > memory / 2 {
+            return Err(ENOMEM);
+        }
+        Self::collect(len, order, GFP_KERNEL_ACCOUNT, || {
+            // SAFETY: always allowed in process context.
+            if unsafe { bindings::phyr_helper_killed() } {
+                return Err(EINTR);
+            }
+            // SAFETY: always allowed where sleeping is.
+            let chunk = unsafe { bindings::phyr_helper_alloc_user_chunk(order) };
+            NonNull::new(chunk).ok_or(ENOMEM)
+        })
+    }
+
+    /// `next` gives away chunks of `1 << order` zeroed pages.
+    fn collect(
+        len: usize,
+        order: u32,
+        flags: kernel::alloc::Flags,
+        mut next: impl FnMut() -> Result<NonNull<kernel::bindings::page>>,
+    ) -> Result<Self> {
         if len == 0 || len % PAGE_SIZE != 0 || order > Self::MAX_ORDER {
             return Err(EINVAL);
         }
@@ -87,13 +131,9 @@ impl Chunks {
             len,
         };
         for _ in 0..nr {
-            go_on()?;
-            // SAFETY: always allowed; that it may sleep is in the flags.
-            let chunk = unsafe { bindings::phyr_helper_alloc_chunk(raw::gfp(flags), order) };
-            let chunk = NonNull::new(chunk).ok_or(ENOMEM)?;
             // INVARIANT: the chunk is just allocated; there is room for `nr` of them, so that none
             // is lost.
-            let _ = this.chunks.push_within_capacity(chunk);
+            let _ = this.chunks.push_within_capacity(next()?);
         }
         Ok(this)
     }
