@@ -7,6 +7,7 @@
 #define _PHYR_BINDINGS_H
 
 #include <linux/blk-mq.h>
+#include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/dmaengine.h>
 
@@ -37,5 +38,19 @@ extern struct tracepoint __tracepoint_phyr_map;
 extern struct tracepoint __tracepoint_phyr_descriptors;
 void rust_do_trace_phyr_map(struct device *dev, const struct phyr_map_counts *counts);
 void rust_do_trace_phyr_descriptors(struct device *dev, u32 kind, u32 entries);
+
+/* dma_buf/helpers.c */
+void phyr_helper_get_dma_buf(struct dma_buf *dmabuf);
+bool phyr_helper_file_readable(const struct file *file);
+bool phyr_helper_file_writable(const struct file *file);
+dma_addr_t phyr_helper_sg_dma_address(const struct scatterlist *sg);
+unsigned int phyr_helper_sg_dma_len(const struct scatterlist *sg);
+struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
+					    unsigned int len);
+bool phyr_helper_vma_is_shared(const struct vm_area_struct *vma);
+void phyr_helper_iosys_map_set(struct iosys_map *map, void *addr);
+void phyr_helper_iosys_map_read(void *to, const struct iosys_map *map, size_t offset, size_t len);
+void phyr_helper_iosys_map_write(struct iosys_map *map, size_t offset, const void *from,
+				 size_t len);
 
 #endif /* _PHYR_BINDINGS_H */

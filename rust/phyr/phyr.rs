@@ -36,6 +36,7 @@ mod strategy;
 
 pub mod batch;
 pub mod bound;
+pub mod dma_buf;
 pub mod irq;
 pub mod linear;
 pub mod mapper;
@@ -96,6 +97,7 @@ module! {
     authors: ["phyr developers"],
     description: "Safe DMA mapping: phyr in, dma_vec out",
     license: "GPL",
+    imports_ns: ["DMA_BUF"],
 }
 
 struct PhyrModule;

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is behind a buffer of this project: the exporter, its memory, and who has it mapped.
+//!
+//! The reservation lock guards [`State`]. A mapping is made and ended with it held, as C promises
+//! to exporters that can pin; so is the mark that a buffer is revoked, after which there are no
+//! more mappings. That is what makes [`Buffer::revoke`] final.
+
+use super::{
+    cpu::{
+        Cpu,
+        UserRange, //
+    },
+    exporter::{
+        Exporter,
+        Importing, //
+    },
+    mapped::Mapped,
+    resv::{
+        ByResv,
+        Fences,
+        Reserved, //
+    },
+    table::Table,
+    DmaBuf, //
+};
+use crate::{
+    memory::Memory,
+    DataDirection,
+    Phyr, //
+};
+use core::{
+    any::TypeId,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::Completion, //
+};
+
+/// An exporter with its memory, whatever their types are.
+pub(super) trait Backend: Send + Sync {
+    /// The type of the exporter.
+    fn exporter(&self) -> TypeId;
+
+    fn attach(&self, importer: &Importing<'_>) -> Result;
+    fn detach(&self, importer: &Importing<'_>);
+    fn pin(&self, importer: &Importing<'_>) -> Result;
+    fn unpin(&self, importer: &Importing<'_>);
+    fn begin_cpu_access(&self, dir: DataDirection) -> Result;
+    fn end_cpu_access(&self, dir: DataDirection);
+
+    /// # Safety
+    ///
+    /// That of [`Mapped::new`]; the memory is that of `self`.
+    unsafe fn map(&self, importer: &Importing<'_>, dir: DataDirection) -> Result<Mapped>;
+
+    /// Calls `f` for each piece of the memory, in order, until it says that it has enough.
+    fn pieces(&self, f: &mut dyn FnMut(Phyr) -> Result<bool>) -> Result;
+
+    /// Maps the memory into the kernel's address space; for [`Vmap::from_raw`].
+    ///
+    /// [`Vmap::from_raw`]: crate::memory::Vmap::from_raw
+    fn vmap(&self) -> Result<(NonNull<u8>, usize)>;
+}
+
+/// The only [`Backend`].
+pub(super) struct Data<E: Exporter> {
+    // Dropped in this order: the exporter may know of its memory.
+    pub(super) exporter: E,
+    pub(super) memory: E::Memory,
+}
+
+impl<E: Exporter> Backend for Data<E> {
+    fn exporter(&self) -> TypeId {
+        TypeId::of::<E>()
+    }
+
+    fn attach(&self, importer: &Importing<'_>) -> Result {
+        self.exporter.attach(importer)
+    }
+
+    fn detach(&self, importer: &Importing<'_>) {
+        self.exporter.detach(importer);
+    }
+
+    fn pin(&self, importer: &Importing<'_>) -> Result {
+        self.exporter.pin(importer)
+    }
+
+    fn unpin(&self, importer: &Importing<'_>) {
+        self.exporter.unpin(importer);
+    }
+
+    fn begin_cpu_access(&self, dir: DataDirection) -> Result {
+        self.exporter.begin_cpu_access(dir)
+    }
+
+    fn end_cpu_access(&self, dir: DataDirection) {
+        self.exporter.end_cpu_access(dir);
+    }
+
+    unsafe fn map(&self, importer: &Importing<'_>, dir: DataDirection) -> Result<Mapped> {
+        // SAFETY: by the requirements of this function.
+        unsafe { Mapped::new(importer.device(), &self.memory, dir) }
+    }
+
+    fn pieces(&self, f: &mut dyn FnMut(Phyr) -> Result<bool>) -> Result {
+        for phyr in self.memory.phyrs() {
+            if f(phyr?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn vmap(&self) -> Result<(NonNull<u8>, usize)> {
+        E::Cpu::vmap(&self.memory).map(|vmap| vmap.into_raw())
+    }
+}
+
+/// What the private pointer of a dma-buf of this project leads to.
+#[pin_data]
+pub(super) struct Buffer {
+    backend: KBox<dyn Backend>,
+    state: ByResv<State>,
+    /// Done when the buffer is revoked and nothing is mapped any more.
+    #[pin]
+    idle: Completion,
+}
+
+/// What the reservation lock guards.
+struct State {
+    /// There are no new mappings.
+    revoked: bool,
+    attachments: usize,
+    /// Mappings and pins of importers that cannot be told to end them.
+    fixed: usize,
+    /// All mappings, each of which C has, see [`Table::into_raw`].
+    tables: KVVec<NonNull<Table>>,
+}
+
+// SAFETY: the mappings that the pointers lead to have no thread.
+unsafe impl Send for State {}
+
+impl Buffer {
+    pub(super) fn new(backend: KBox<dyn Backend>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            backend,
+            state: ByResv::new(State {
+                revoked: false,
+                attachments: 0,
+                fixed: 0,
+                tables: KVVec::new(),
+            }),
+            idle <- Completion::new(),
+        })
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    fn state<'a>(&'a self, lock: &'a mut Reserved<'_>) -> &'a mut State {
+        // SAFETY: each caller has the lock of the one dma-buf whose private pointer leads here.
+        unsafe { self.state.get(lock) }
+    }
+
+    /// Lets `importer` attach, unless the buffer is revoked or its exporter refuses.
+    pub(super) fn attach(&self, buf: &DmaBuf, importer: &Importing<'_>) -> Result {
+        if self.state(&mut buf.reserve()).revoked {
+            return Err(ENODEV);
+        }
+        self.backend.attach(importer)?;
+        self.state(&mut buf.reserve()).attachments += 1;
+        Ok(())
+    }
+
+    pub(super) fn detach(&self, buf: &DmaBuf, importer: &Importing<'_>) {
+        self.state(&mut buf.reserve()).attachments -= 1;
+        self.backend.detach(importer);
+    }
+
+    pub(super) fn pin(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) -> Result {
+        if self.state(lock).revoked {
+            return Err(ENODEV);
+        }
+        self.backend.pin(importer).map_err(|e| {
+            // The core takes this one for an exporter that has moved a buffer in use.
+            if e == EBUSY {
+                EAGAIN
+            } else {
+                e
+            }
+        })?;
+        if !importer.is_revocable() {
+            self.state(lock).fixed += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn unpin(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) {
+        if !importer.is_revocable() {
+            self.state(lock).fixed -= 1;
+        }
+        self.backend.unpin(importer);
+    }
+
+    pub(super) fn map(
+        &self,
+        lock: &mut Reserved<'_>,
+        importer: &Importing<'_>,
+        dir: DataDirection,
+    ) -> Result<*mut bindings::sg_table> {
+        let state = self.state(lock);
+        if state.revoked {
+            return Err(ENODEV);
+        }
+        state.tables.reserve(1, GFP_KERNEL)?;
+        // SAFETY: the memory lives as long as this buffer, which is not released while a mapping
+        // of it is in the list (see Drop). The importer may map for its device as long as it is
+        // attached, and unmaps before it detaches.
+        let mapped = unsafe { self.backend.map(importer, dir) }?;
+        let sgt = Table::into_raw(Table::new(mapped)?);
+
+        if let Some(table) = NonNull::new(sgt.cast()) {
+            // There is room for one more.
+            let _ = state.tables.push_within_capacity(table);
+        }
+        if !importer.is_revocable() {
+            state.fixed += 1;
+        }
+        Ok(sgt)
+    }
+
+    /// # Safety
+    ///
+    /// `sgt` comes from [`Buffer::map`] for this importer, and is not used again.
+    pub(super) unsafe fn unmap(
+        &self,
+        lock: &mut Reserved<'_>,
+        importer: &Importing<'_>,
+        sgt: *mut bindings::sg_table,
+    ) {
+        let state = self.state(lock);
+        // SAFETY: by the requirements of this function.
+        drop(unsafe { Table::from_raw(sgt) });
+
+        state.tables.retain(|table| table.as_ptr().cast() != sgt);
+        if !importer.is_revocable() {
+            state.fixed -= 1;
+        }
+        if state.revoked && state.tables.is_empty() {
+            self.idle.complete_all();
+        }
+    }
+
+    /// Calls `f` for each mapping.
+    fn each_mapped(state: &State, f: impl Fn(&Mapped)) {
+        for table in &state.tables {
+            // SAFETY: what is in the list has not been unmapped, and will not be while the lock
+            // is held.
+            f(unsafe { table.as_ref() }.mapped());
+        }
+    }
+
+    pub(super) fn begin_cpu_access(&self, buf: &DmaBuf, dir: DataDirection) -> Result {
+        let mut lock = buf.reserve();
+        let state = self.state(&mut lock);
+        if state.revoked {
+            return Err(ENODEV);
+        }
+        self.backend.begin_cpu_access(dir)?;
+        Self::each_mapped(state, Mapped::sync_for_cpu);
+        Ok(())
+    }
+
+    pub(super) fn end_cpu_access(&self, buf: &DmaBuf, dir: DataDirection) {
+        let mut lock = buf.reserve();
+        Self::each_mapped(self.state(&mut lock), Mapped::sync_for_device);
+        self.backend.end_cpu_access(dir);
+    }
+
+    /// # Errors
+    ///
+    /// - `ENODEV`: the buffer is revoked.
+    /// - `EINVAL`: a private mapping, or one beyond the end of the buffer.
+    /// - `ENOMEM`: no memory.
+    ///
+    /// # Safety
+    ///
+    /// `vma` is being set up by `mmap()` of `buf`. The memory is pages.
+    pub(super) unsafe fn mmap(
+        &self,
+        buf: &DmaBuf,
+        vma: *mut bindings::vm_area_struct,
+    ) -> Result {
+        let mut lock = buf.reserve();
+        if self.state(&mut lock).revoked {
+            return Err(ENODEV);
+        }
+        // SAFETY: by the requirements of this function.
+        let mut range = unsafe { UserRange::new(vma) }?;
+        self.backend.pieces(&mut |phyr| {
+            // SAFETY: by the requirements of this function these are pages, which the buffer owns.
+            unsafe { range.fill(phyr) }?;
+            Ok(range.is_full())
+        })?;
+        if range.is_full() {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    /// Ends all access by devices. See [`Exported::revoke`](super::Exported::revoke).
+    pub(super) fn revoke(&self, buf: &DmaBuf) -> Result {
+        let mut lock = buf.reserve();
+        let state = self.state(&mut lock);
+        if !state.revoked {
+            if state.fixed != 0 {
+                return Err(EBUSY);
+            }
+            state.revoked = true;
+            if state.tables.is_empty() {
+                self.idle.complete_all();
+            }
+        }
+        lock.invalidate_mappings();
+        lock.wait(Fences::All, false)?;
+        // Importers need the lock to unmap.
+        drop(lock);
+        self.idle.wait_for_completion();
+        Ok(())
+    }
+
+    pub(super) fn is_revoked(&self, buf: &DmaBuf) -> bool {
+        self.state(&mut buf.reserve()).revoked
+    }
+
+    /// Number of attachments, and of mappings.
+    pub(super) fn counts(&self, buf: &DmaBuf) -> (usize, usize) {
+        let mut lock = buf.reserve();
+        let state = self.state(&mut lock);
+        (state.attachments, state.tables.len())
+    }
+
+    /// Whether an importer has left a mapping behind, with no reference to the buffer.
+    pub(super) fn is_mapped(&mut self) -> bool {
+        !self.state.get_mut().tables.is_empty()
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * What the dma-buf abstractions need of C's static inline functions and macros. No logic of phyr's
+ * own lives here.
+ */
+
+#include <linux/dma-buf.h>
+#include <linux/export.h>
+#include <linux/fs.h>
+#include <linux/iosys-map.h>
+#include <linux/mm.h>
+#include <linux/scatterlist.h>
+
+#include "../bindings.h"
+
+void phyr_helper_get_dma_buf(struct dma_buf *dmabuf)
+{
+	get_dma_buf(dmabuf);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_get_dma_buf);
+
+bool phyr_helper_file_readable(const struct file *file)
+{
+	return file->f_mode & FMODE_READ;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_file_readable);
+
+bool phyr_helper_file_writable(const struct file *file)
+{
+	return file->f_mode & FMODE_WRITE;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_file_writable);
+
+dma_addr_t phyr_helper_sg_dma_address(const struct scatterlist *sg)
+{
+	return sg_dma_address(sg);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_sg_dma_address);
+
+unsigned int phyr_helper_sg_dma_len(const struct scatterlist *sg)
+{
+	return sg_dma_len(sg);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_sg_dma_len);
+
+/* Writes the DMA side of an entry that has no other, and returns the one behind it. */
+struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
+					    unsigned int len)
+{
+	sg_set_page(sg, NULL, 0, 0);
+	sg_dma_address(sg) = addr;
+	sg_dma_len(sg) = len;
+	return sg_next(sg);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_sg_fill_dma);
+
+/* Whether a user mapping shows the memory itself, not a private copy. */
+bool phyr_helper_vma_is_shared(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & (VM_SHARED | VM_MAYSHARE);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_vma_is_shared);
+
+void phyr_helper_iosys_map_set(struct iosys_map *map, void *addr)
+{
+	iosys_map_set_vaddr(map, addr);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iosys_map_set);
+
+void phyr_helper_iosys_map_read(void *to, const struct iosys_map *map, size_t offset, size_t len)
+{
+	iosys_map_memcpy_from(to, map, offset, len);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iosys_map_read);
+
+void phyr_helper_iosys_map_write(struct iosys_map *map, size_t offset, const void *from, size_t len)
+{
+	iosys_map_memcpy_to(map, offset, from, len);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iosys_map_write);
