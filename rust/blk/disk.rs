@@ -7,6 +7,7 @@
 use super::{
     limits::DiskBuilder,
     operations::Operations,
+    passthrough::Queue,
     tag_set::{
         TagSet,
         FEAT_SKIP_TAGSET_QUIESCE, //
@@ -207,6 +208,18 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         // SAFETY: by the invariants of `Gendisk` it is valid. The block layer takes this for a disk
         // that is being deleted, or was.
         unsafe { bindings::blk_mark_disk_dead(self.live.raw()) };
+    }
+
+    /// The way by which the driver sends requests of its own to the disk.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV`: the disk is [dead](Self::mark_dead).
+    pub fn queue(&self) -> Result<Queue<T>> {
+        // SAFETY: by the invariants of `Gendisk` it is valid.
+        let queue = NonNull::new(unsafe { (*self.live.raw()).queue }).ok_or(ENODEV)?;
+        // SAFETY: it is the queue of this disk, which holds it.
+        unsafe { Queue::new(queue) }
     }
 
     /// The driver's data of the disk.

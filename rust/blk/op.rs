@@ -34,6 +34,8 @@ pub enum Op {
     SecureErase,
     /// Fill sectors with zeroes; the request carries none.
     WriteZeroes,
+    /// What the driver has made itself; see [`Info::passthrough`](super::Info::passthrough).
+    Passthrough,
     /// Anything else, by its number.
     Other(u8),
 }
@@ -47,6 +49,7 @@ impl Op {
             bindings::req_op_REQ_OP_DISCARD => Self::Discard,
             bindings::req_op_REQ_OP_SECURE_ERASE => Self::SecureErase,
             bindings::req_op_REQ_OP_WRITE_ZEROES => Self::WriteZeroes,
+            bindings::req_op_REQ_OP_DRV_IN | bindings::req_op_REQ_OP_DRV_OUT => Self::Passthrough,
             // CAST: `OP_MASK` leaves eight bits.
             other => Self::Other(other as u8),
         }
@@ -61,14 +64,14 @@ impl Op {
     pub(crate) fn data(self, bytes: u32) -> Result<Option<DataDirection>> {
         match self {
             _ if bytes == 0 => Ok(None),
-            Self::Other(_) => Err(EOPNOTSUPP),
+            Self::Other(_) | Self::Passthrough => Err(EOPNOTSUPP),
             // Those that cover sectors and have no data are among them.
             op => Ok(op.direction()),
         }
     }
 
-    /// Which way the request's data goes; `None` where it has none, or for [`Op::Other`], where it
-    /// is not known.
+    /// Which way the request's data goes; `None` where it has none, or for [`Op::Other`] and
+    /// [`Op::Passthrough`], where it is not known.
     #[inline]
     pub fn direction(self) -> Option<DataDirection> {
         match self {
@@ -200,6 +203,8 @@ mod tests {
         assert_eq!(Op::from_raw(3), Op::Discard);
         assert_eq!(Op::from_raw(5), Op::SecureErase);
         assert_eq!(Op::from_raw(9), Op::WriteZeroes);
+        assert_eq!(Op::from_raw(34), Op::Passthrough);
+        assert_eq!(Op::from_raw(35), Op::Passthrough);
         assert_eq!(Op::from_raw(OP_MASK), Op::Other(u8::MAX));
     }
 
@@ -212,7 +217,7 @@ mod tests {
                 assert!(match op {
                     Op::Read => op.data(bytes) == Ok(Some(DataDirection::FromDevice)),
                     Op::Write => op.data(bytes) == Ok(Some(DataDirection::ToDevice)),
-                    Op::Other(_) => op.data(bytes) == Err(EOPNOTSUPP),
+                    Op::Other(_) | Op::Passthrough => op.data(bytes) == Err(EOPNOTSUPP),
                     _ => op.data(bytes) == Ok(None),
                 });
             }

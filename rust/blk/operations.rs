@@ -11,6 +11,7 @@ use super::{
         MapError,
         Mapped, //
     },
+    passthrough::Passthrough,
     request::Request,
     status::Status, //
 };
@@ -39,6 +40,10 @@ pub trait Operations: Sized + 'static {
     /// What the driver keeps in each request. It is new when a request comes for the first time,
     /// and survives [`Request::requeue`]. Keep it small and simple: no allocation.
     type RequestData: Default + Send + 'static;
+
+    /// What a request carries that the driver makes itself, by a [`Queue`](super::Queue); for one
+    /// that makes none, [`Infallible`](core::convert::Infallible).
+    type Passthrough: Passthrough;
 
     /// Starts a request. `last` tells that no other follows at once: ring the doorbell.
     ///

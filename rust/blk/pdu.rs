@@ -22,6 +22,9 @@ pub(crate) struct Pdu<T: Operations> {
     pub(crate) status: Status,
     /// What the driver keeps.
     pub(crate) data: T::RequestData,
+    /// What the driver sent along, if it made the request. The last field: other requests do not
+    /// touch it.
+    pub(crate) passthrough: Option<T::Passthrough>,
 }
 
 impl<T: Operations> Pdu<T> {
@@ -41,6 +44,7 @@ impl<T: Operations> Pdu<T> {
             state: State::UNMAPPED,
             status: Status::Ok,
             data: T::RequestData::default(),
+            passthrough: None,
         }
     }
 

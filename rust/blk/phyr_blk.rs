@@ -30,6 +30,9 @@
 //! A [`Request`] or [`Mapped`] that is dropped ends with an I/O error, after it was unmapped. One
 //! that is leaked never ends: whoever waits for it hangs, and its pages stay where they are.
 //!
+//! Requests that a driver makes itself, by [`Queue`], come the same way, and carry a
+//! [`Passthrough`] instead of pages.
+//!
 //! # What lives how long
 //!
 //! - [`TagSet`]: the tags, the hardware queues ([`HwCtx`]) and all memory that the I/O path needs.
@@ -52,7 +55,7 @@
 //! the tag, of at most 12 bits if [`Config`] asks for no more, and the generation:
 //!
 //! ```
-//! use core::marker::PhantomData;
+//! use core::{convert::Infallible, marker::PhantomData};
 //! use kernel::{module::ModuleMetadata, prelude::*};
 //! use phyr::DmaVecs;
 //! use phyr_blk::{HwCtx, Operations, Queued, Request, Status};
@@ -74,6 +77,7 @@
 //!     type HwQueue<'bound> = Ring;
 //!     type DiskData<'bound> = ();
 //!     type RequestData = ();
+//!     type Passthrough = Infallible;
 //!
 //!     fn queue_rq<'a, 'bound>(
 //!         hw: &'a HwCtx<'bound, Self>,
@@ -115,6 +119,7 @@ mod limits;
 mod mapped;
 mod op;
 mod operations;
+mod passthrough;
 mod pdu;
 mod request;
 mod status;
@@ -140,6 +145,11 @@ pub use self::{
         Queued,
         Refused,
         TimeoutAction, //
+    },
+    passthrough::{
+        Passthrough,
+        Queue,
+        Unsent, //
     },
     request::{
         Info,

@@ -72,11 +72,11 @@ pub struct Info<'a, 'bound, T: Operations> {
     pub(crate) hw: &'a HwCtx<'bound, T>,
     pub(crate) origin: Origin,
     /// The `Pdu` is owned.
-    _data: PhantomData<T::RequestData>,
+    _data: PhantomData<(T::RequestData, T::Passthrough)>,
 }
 
-// SAFETY: an owned request can be ended on any CPU and in any context; `RequestData` is `Send`, and
-// `HwCtx` is `Sync`.
+// SAFETY: an owned request can be ended on any CPU and in any context; `RequestData` and
+// `Passthrough` are `Send`, and `HwCtx` is `Sync`.
 unsafe impl<T: Operations> Send for Info<'_, '_, T> {}
 
 impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
@@ -216,6 +216,12 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
                 sectors: self.sectors(),
             })
         }
+    }
+
+    /// What the request carries, if the driver has made it: it is [`Op::Passthrough`] then.
+    #[inline]
+    pub fn passthrough(&self) -> Option<&T::Passthrough> {
+        self.pdu().passthrough.as_ref()
     }
 
     /// What the driver keeps in the request.

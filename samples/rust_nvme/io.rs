@@ -55,6 +55,7 @@ use super::{
         Slots, //
     },
 };
+use core::convert::Infallible;
 use kernel::{
     fmt,
     irq::{
@@ -393,6 +394,7 @@ impl Operations for Nvme {
     type HwQueue<'bound> = Arc<IoQueue<'bound>>;
     type DiskData<'bound> = Namespace;
     type RequestData = Retries;
+    type Passthrough = Infallible;
 
     fn queue_rq<'a, 'bound>(
         hw: &'a HwCtx<'bound, Self>,

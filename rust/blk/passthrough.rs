@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests that the driver makes itself.
+//!
+//! They go the way of all others: through the block layer's queues to
+//! [`Operations::queue_rq`], with a tag, a timeout and a place in the table of what is in flight,
+//! so that resets and removal know of them. They have no pages of their own. What they are about
+//! is in their payload, which the driver gives along and gets back when the request has ended.
+//!
+//! C: passthrough requests, `blk_execute_rq_nowait` in
+//! [`block/blk-mq.c`](srctree/block/blk-mq.c).
+
+use super::{
+    operations::Operations,
+    pdu::Pdu,
+    status::Status, //
+};
+use core::{
+    convert::Infallible,
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    dma::DataDirection,
+    error::from_err_ptr,
+    prelude::*, //
+};
+
+/// `REQ_NOWAIT`
+const NOWAIT: u32 = 1 << bindings::req_flag_bits___REQ_NOWAIT;
+
+/// What a request carries that the driver has made.
+///
+/// It is in the request from [`Unsent::execute`] until the request has ended, also while it waits
+/// to be tried again.
+pub trait Passthrough: Send + 'static {
+    /// The request has ended: the device is done with what the payload refers to, or never knew of
+    /// it. This is called exactly once.
+    ///
+    /// Context: any, also a hard interrupt.
+    fn end(self, status: Status);
+}
+
+/// For a driver that makes no requests.
+impl Passthrough for Infallible {
+    fn end(self, _status: Status) {
+        match self {}
+    }
+}
+
+/// The way into the queue of a [`Disk`](super::Disk), by which the driver sends requests of its
+/// own.
+///
+/// It can outlive the disk, and then says so. It keeps nothing of the driver's.
+///
+/// # Invariants
+///
+/// `queue` is a queue of a disk of `T`, to which this holds a reference.
+pub struct Queue<T: Operations> {
+    queue: NonNull<bindings::request_queue>,
+    _driver: PhantomData<fn() -> T>,
+}
+
+// SAFETY: a reference to a queue belongs to no thread.
+unsafe impl<T: Operations> Send for Queue<T> {}
+
+// SAFETY: the block layer allocates requests on any thread.
+unsafe impl<T: Operations> Sync for Queue<T> {}
+
+impl<T: Operations> Queue<T> {
+    /// # Errors
+    ///
+    /// - `ENODEV`: the disk is being removed.
+    ///
+    /// # Safety
+    ///
+    /// `queue` is valid, and that of a disk of `T`.
+    pub(crate) unsafe fn new(queue: NonNull<bindings::request_queue>) -> Result<Self> {
+        // SAFETY: by the safety requirements.
+        if !unsafe { bindings::blk_get_queue(queue.as_ptr()) } {
+            return Err(ENODEV);
+        }
+        // INVARIANT: the reference was taken just now.
+        Ok(Self {
+            queue,
+            _driver: PhantomData,
+        })
+    }
+
+    /// Allocates a request, on the hardware queue of this CPU. It says to the block layer in which
+    /// direction data goes, for its statistics.
+    ///
+    /// It waits for a tag, and for a disk that is frozen, if it `may_wait`.
+    ///
+    /// Context: sleeps if it `may_wait`.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV`: the disk was removed.
+    /// - `EAGAIN`: it would have to wait, and may not. A disk that was removed says this, too.
+    #[inline]
+    pub fn alloc(&self, direction: DataDirection, may_wait: bool) -> Result<Unsent<T>> {
+        let op = match direction {
+            DataDirection::FromDevice => bindings::req_op_REQ_OP_DRV_IN,
+            _ => bindings::req_op_REQ_OP_DRV_OUT,
+        };
+        let (op, flags) = if may_wait {
+            (op, 0)
+        } else {
+            (op | NOWAIT, bindings::BLK_MQ_REQ_NOWAIT)
+        };
+        // SAFETY: by the type invariants. On a queue whose disk was removed this looks no further
+        // than at the queue: it stays frozen.
+        let rq = unsafe { bindings::blk_mq_alloc_request(self.queue.as_ptr(), op, flags) };
+        let rq = NonNull::new(from_err_ptr(rq)?).ok_or(ENOMEM)?;
+        // INVARIANT: it was allocated just now, of a tag set of `T`: by the type invariants.
+        Ok(Unsent {
+            rq,
+            _driver: PhantomData,
+        })
+    }
+}
+
+impl<T: Operations> Drop for Queue<T> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariants.
+        unsafe { bindings::blk_put_queue(self.queue.as_ptr()) };
+    }
+}
+
+/// A request of the driver's that is yet to be sent. It has its tag: the disk is not removed before
+/// it has ended or is dropped.
+///
+/// # Invariants
+///
+/// `rq` is a passthrough request of a tag set of `T` that was not executed, and `self` owns it.
+#[must_use = "a request that is dropped is not sent"]
+pub struct Unsent<T: Operations> {
+    rq: NonNull<bindings::request>,
+    _driver: PhantomData<fn() -> T>,
+}
+
+// SAFETY: a request that was not executed belongs to no thread.
+unsafe impl<T: Operations> Send for Unsent<T> {}
+
+impl<T: Operations> Unsent<T> {
+    /// Sends the request. Its payload comes back by [`Passthrough::end`], maybe before this
+    /// returns.
+    ///
+    /// Context: process context.
+    #[inline]
+    pub fn execute(self, payload: T::Passthrough) {
+        let rq = ManuallyDrop::new(self).rq;
+        // SAFETY: by the type invariants the request is valid, with a private part that was made
+        // with it and is the owner's.
+        unsafe { (*Pdu::<T>::of(rq).as_ptr()).passthrough = Some(payload) };
+        let rq = rq.as_ptr();
+        // SAFETY: as above.
+        unsafe { (*rq).end_io = Some(end_io::<T>) };
+        // SAFETY: as above; it is given up here.
+        unsafe { bindings::blk_execute_rq_nowait(rq, false) };
+    }
+}
+
+impl<T: Operations> Drop for Unsent<T> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariants.
+        unsafe { bindings::blk_mq_free_request(self.rq.as_ptr()) };
+    }
+}
+
+/// # Safety
+///
+/// The block layer calls this once for a request that [`Unsent::execute`] sent, when it has ended.
+unsafe extern "C" fn end_io<T: Operations>(
+    rq: *mut bindings::request,
+    status: bindings::blk_status_t,
+    _batch: *const bindings::io_comp_batch,
+) -> bindings::rq_end_io_ret {
+    // SAFETY: the block layer never passes null.
+    let pdu = unsafe { Pdu::<T>::of(NonNull::new_unchecked(rq)) };
+    // SAFETY: the request's last owner gave it up to end it, and with it the private part.
+    let payload = unsafe { (*pdu.as_ptr()).passthrough.take() };
+    if let Some(payload) = payload {
+        payload.end(Status::from_raw(status));
+    }
+    bindings::rq_end_io_ret_RQ_END_IO_FREE
+}
