@@ -41,6 +41,10 @@
 //!   device unbinds, also when the value is leaked, and it is gone only after every request has
 //!   ended: no callback of a driver runs later. Who still has it open gets errors.
 //!
+//! - [`CharDevice`]: a character device. It is gone as a disk is; its open files are not. They have
+//!   no lifetime of the binding, and get at the device by what checks whether it is there:
+//!   [`Queue`], [`Binding`].
+//!
 //! One exception is left, as with interrupts ([`phyr::irq`]): a [`kernel::devres::Devres`] that is
 //! leaked gives out [references for `'bound`](kernel::devres::Devres::access), and yet is released
 //! before the older entries of the device. A disk that was leaked before may still use it then. Do
@@ -112,7 +116,11 @@
 //! }
 //! ```
 
+mod binding;
+mod char_dev;
 mod disk;
+mod gate;
+mod handles;
 mod hw;
 mod inflight;
 mod limits;
@@ -126,8 +134,47 @@ mod status;
 mod tag_set;
 mod vtable;
 
+pub mod uring;
+
+/// What the kernel's own bindings do not carry.
+// Generated: which of these lints it trips depends on the kernel's configuration.
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    non_snake_case,
+    improper_ctypes,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    unused_imports
+)]
+mod bindings {
+    include!(concat!(
+        env!("PHYR_BLK_GENERATED"),
+        "/bindings_generated.rs"
+    ));
+}
+
 pub use self::{
+    binding::{
+        Binding,
+        BindingOwner, //
+    },
+    char_dev::{
+        CharDevice,
+        CharFile,
+        Mode, //
+    },
     disk::Disk,
+    gate::Gate,
+    handles::{
+        Handles,
+        Missing,
+        Pass, //
+    },
     hw::HwCtx,
     limits::DiskBuilder,
     mapped::{

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What phyr_blk needs of C and the kernel's own bindings do not carry: the functions of helpers.c,
+ * which wrap static inline functions and macros, and the flags of io_uring commands.
+ */
+#ifndef _PHYR_BLK_BINDINGS_H
+#define _PHYR_BLK_BINDINGS_H
+
+#include <linux/io_uring/cmd.h>
+#include <linux/percpu-refcount.h>
+
+bool phyr_blk_helper_percpu_ref_tryget_live(struct percpu_ref *ref);
+void phyr_blk_helper_percpu_ref_put(struct percpu_ref *ref);
+
+struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
+u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);
+void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words);
+void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result);
+
+#endif /* _PHYR_BLK_BINDINGS_H */

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * What Rust cannot call: static inline functions and macros of the kernel, and what depends on the
+ * layout of an io_uring command. No logic of phyr_blk's own lives here.
+ */
+
+#include <linux/export.h>
+
+#include "bindings.h"
+
+bool phyr_blk_helper_percpu_ref_tryget_live(struct percpu_ref *ref)
+{
+	return percpu_ref_tryget_live(ref);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_percpu_ref_tryget_live);
+
+void phyr_blk_helper_percpu_ref_put(struct percpu_ref *ref)
+{
+	percpu_ref_put(ref);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_percpu_ref_put);
+
+struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd)
+{
+	return cmd->file;
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_file);
+
+u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd)
+{
+	return cmd->cmd_op;
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_op);
+
+/* Reads each word of the command area once: user space can write it at the same time. */
+void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words)
+{
+	const u64 *from = (const u64 *)cmd->sqe->cmd;
+
+	while (words--)
+		*to++ = READ_ONCE(*from++);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_read);
+
+static void phyr_blk_uring_cmd_done(struct io_tw_req tw_req, io_tw_token_t tw)
+{
+	struct io_uring_cmd *cmd = io_uring_cmd_from_tw(tw_req);
+
+	io_uring_cmd_done(cmd, *io_uring_cmd_to_pdu(cmd, s32),
+			  IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
+}
+
+/* The command ends in the context of the task that it came from: nothing waits, so any context. */
+void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result)
+{
+	*io_uring_cmd_to_pdu(cmd, s32) = result;
+	io_uring_cmd_do_in_task_lazy(cmd, phyr_blk_uring_cmd_done);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_complete);
