@@ -75,6 +75,34 @@ impl List {
         Self { phyrs }
     }
 
+    /// As [`List::random`], but likely to be linear: most phyrs are whole granules or adjacent to
+    /// the one before.
+    pub(crate) fn almost_linear(random: &mut Random, granule: Granule) -> Self {
+        let g = granule.size();
+        let mut phyrs = [None; MAX];
+        // CAST: at most `MAX`.
+        let nr = 1 + random.below(MAX as u64) as usize;
+        let mut end = g * (1 + random.below(64)) + random.below(2) * random.below(g);
+
+        for phyr in phyrs.iter_mut().take(nr) {
+            let start = match random.below(16) {
+                0 => g * (1 + random.below(64)) + random.below(g),
+                1..=4 => end,
+                _ => g * (1 + random.below(64)),
+            };
+            let len = match random.below(16) {
+                0 => 1 + random.below(3 * g),
+                // To the end of a granule.
+                1..=4 => granule.align_up(start + 1).unwrap_or(start) - start,
+                _ => g * (2 + random.below(3)) - granule.offset(start),
+            };
+            // CAST: a few granules fit in any `usize`.
+            *phyr = Phyr::new(PhysAddr::from_raw(start), len.max(1) as usize).ok();
+            end = start + len.max(1);
+        }
+        Self { phyrs }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Phyr> + Clone + '_ {
         self.phyrs.iter().flatten().copied()
     }
@@ -193,4 +221,32 @@ fn check_table(
         return Err("the runs are too short");
     }
     Ok(())
+}
+
+/// Whether one range can lead to the phyrs of `list`, found out byte by byte: each granule of the
+/// range leads to one granule of memory, or without an IOMMU each byte to the one behind the last.
+pub(crate) fn is_linear(list: &List, granule: Option<Granule>) -> bool {
+    let bytes = list.iter().flat_map(|phyr| {
+        let start = phyr.paddr().into_raw();
+        start..phyr.end()
+    });
+    let Some(granule) = granule else {
+        let mut next = None;
+        return bytes
+            .into_iter()
+            .all(|byte| next.replace(byte + 1).is_none_or(|next| next == byte));
+    };
+    let first = list.iter().next().map_or(0, |phyr| phyr.paddr().into_raw());
+    let mut behind = None;
+    for (addr, byte) in (granule.offset(first)..).zip(bytes) {
+        if granule.aligned(addr) {
+            behind = None;
+        }
+        if granule.offset(addr) != granule.offset(byte)
+            || *behind.get_or_insert(granule.align_down(byte)) != granule.align_down(byte)
+        {
+            return false;
+        }
+    }
+    true
 }

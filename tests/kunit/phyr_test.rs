@@ -19,9 +19,15 @@ mod table;
 
 mod test_batch;
 mod test_invariants;
+mod test_linear;
 mod test_scatter;
 
 struct TestDriver;
+
+/// Whether tests may have the device fault, which the kernel logs.
+fn wants_faults() -> bool {
+    module_parameters::faults.value() != 0
+}
 
 kernel::pci_device_table!(
     PCI_TABLE,
@@ -61,4 +67,10 @@ kernel::module_pci_driver! {
     authors: ["phyr developers"],
     description: "KUnit suites of phyr on a device that does DMA",
     license: "GPL",
+    params: {
+        faults: u8 {
+            default: 0,
+            description: "Have the device fault in the IOMMU, where a test says so (0)",
+        },
+    },
 }

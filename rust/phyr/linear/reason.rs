@@ -2,8 +2,10 @@
 
 //! Why memory cannot be mapped as one range.
 
-use core::fmt;
-use kernel::prelude::*;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
 
 /// An end of a phyr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,86 @@ impl From<NotLinear> for Error {
             NotLinear::NoSpace => ENOSPC,
             NotLinear::NoMemory => ENOMEM,
             NotLinear::Failed(e) => e,
+        }
+    }
+}
+
+#[cfg(CONFIG_KUNIT = "y")]
+#[kunit_tests(phyr_linear_reason)]
+mod tests {
+    use super::*;
+    use kernel::fmt::Write;
+
+    /// Text of at most this many bytes.
+    struct Text([u8; 160], usize);
+
+    impl Write for Text {
+        fn write_str(&mut self, s: &str) -> fmt::Result {
+            for &byte in s.as_bytes() {
+                *self.0.get_mut(self.1).ok_or(fmt::Error)? = byte;
+                self.1 += 1;
+            }
+            Ok(())
+        }
+    }
+
+    fn all() -> [NotLinear; 14] {
+        let (phyr, offset) = (3, 0x3000);
+        let limit = |limit| NotLinear::Limit {
+            limit,
+            asked: 2,
+            max: 1,
+        };
+        [
+            NotLinear::Empty,
+            NotLinear::Overflow,
+            NotLinear::NotTranslated { phyr, offset },
+            NotLinear::Gap { phyr, offset },
+            NotLinear::Misaligned {
+                phyr,
+                edge: Edge::End,
+                offset,
+                granule: 4096,
+            },
+            limit(Limit::Segment),
+            limit(Limit::MappingSize),
+            limit(Limit::Boundary),
+            limit(Limit::Mask),
+            NotLinear::Alignment {
+                align: 65536,
+                excess: 512,
+            },
+            NotLinear::Bounced,
+            NotLinear::NoSpace,
+            NotLinear::NoMemory,
+            NotLinear::Failed(EREMOTEIO),
+        ]
+    }
+
+    #[test]
+    fn each_reason_has_an_errno_of_its_own() {
+        for (at, reason) in all().into_iter().enumerate() {
+            let errno = Error::from(reason).to_errno();
+            let same = |other: &NotLinear| Error::from(*other).to_errno() == errno;
+            assert_eq!(all().iter().filter(|other| same(other)).count(), 1);
+            assert_eq!(all().iter().position(same), Some(at));
+        }
+    }
+
+    #[test]
+    fn each_reason_says_what_and_where() {
+        for reason in all() {
+            let mut text = Text([0; 160], 0);
+            assert!(text.write_fmt(fmt!("{reason}")).is_ok());
+            let text = core::str::from_utf8(text.0.get(..text.1).unwrap_or(&[])).unwrap_or("");
+            assert!(text.len() > 8 && !text.contains('\n'));
+            match reason {
+                NotLinear::Gap { .. } => assert_eq!(text, "phyr 3 leaves a gap at byte 12288"),
+                NotLinear::NotTranslated { .. } | NotLinear::Misaligned { .. } => {
+                    assert!(text.contains("phyr 3") && text.contains("byte 12288"));
+                }
+                _ => {}
+            }
         }
     }
 }

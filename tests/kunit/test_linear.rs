@@ -1,0 +1,648 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linear mappings on a device: one range or the right reason, and the bytes behind it.
+
+use crate::{
+    edu::{
+        Engine,
+        BUFFER, //
+    },
+    fixture::{
+        self,
+        buffer,
+        pattern,
+        piece,
+        with_device, //
+    },
+    table, //
+};
+use core::{
+    iter,
+    mem::{
+        size_of,
+        ManuallyDrop, //
+    }, //
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    ptr::Alignment, //
+};
+use phyr::{
+    linear::{
+        Edge,
+        Limit,
+        Linear,
+        NotLinear,
+        NotMapped, //
+    },
+    memory::{
+        Chunks,
+        Memory,
+        Pages, //
+    },
+    DataDirection,
+    DmaVec,
+    Limits,
+    Mapper,
+    Phyr, //
+};
+
+const DIR: DataDirection = DataDirection::Bidirectional;
+
+// CAST: a page.
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Whether memory is copied for the device whatever it is, as under `swiotlb=force`.
+fn bounces(mapper: &Mapper<'_>) -> bool {
+    mapper.granule().is_none() && mapper.max_mapping_size() != usize::MAX && {
+        // The limit is also there where bounce buffers are but a way out: what is in reach says.
+        matches!(
+            contiguous(0).map(|memory| reason(mapper.linear(memory, DIR))),
+            Ok(Some(NotLinear::Bounced))
+        )
+    }
+}
+
+/// A physically contiguous buffer of `1 << order` pages.
+fn contiguous(order: u32) -> Result<Chunks> {
+    Chunks::zeroed(PAGE_SIZE << order, order, GFP_KERNEL)
+}
+
+fn reason<M: Memory>(result: Result<Linear<'_, M>, NotMapped<M>>) -> Option<NotLinear> {
+    result.err().map(|refused| refused.reason)
+}
+
+fn no_memory<E>(_: E) -> &'static str {
+    "no memory"
+}
+
+/// Checks that mapping `memory` fails for just this reason.
+fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: NotLinear) -> Result<(), &'static str> {
+    match mapper.linear(memory, DIR) {
+        Ok(_) => Err("mapped"),
+        Err(refused) if refused.reason == why => Ok(()),
+        Err(refused) => {
+            pr_err!("{}\n", refused.reason);
+            Err("another reason")
+        }
+    }
+}
+
+/// What scattered memory must do on this device: where it is linear, checks all of its page table.
+fn scattered(mapper: &Mapper<'_>, nr: usize) -> Result<(), &'static str> {
+    let memory = buffer(nr).map_err(no_memory)?;
+    if mapper.granule().is_none() {
+        let why = NotLinear::NotTranslated {
+            phyr: 1,
+            offset: PAGE,
+        };
+        return refused(mapper, memory, why);
+    }
+    let mut phyrs = KVVec::new();
+    for phyr in memory.phyrs().flatten() {
+        phyrs.push(phyr, GFP_KERNEL).map_err(no_memory)?;
+    }
+    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+    let vec = linear.dma_vec();
+    if vec.len() != nr * PAGE_SIZE {
+        return Err("not all of it");
+    }
+    table::check(mapper, iter::once(vec), phyrs.iter().copied())?;
+    drop(linear.unmap());
+    table::check_gone(mapper, iter::once(vec))
+}
+
+/// Memory with `list` of a page each: where in it, and how much.
+fn pieces(list: &[(usize, usize)]) -> Result<KVVec<Pages>, &'static str> {
+    let mut all = KVVec::new();
+    for &(offset, len) in list {
+        let piece = piece(offset, len).map_err(no_memory)?;
+        all.push(piece, GFP_KERNEL).map_err(no_memory)?;
+    }
+    Ok(all)
+}
+
+/// The bytes that a test writes.
+fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>, &'static str> {
+    let mut bytes = KVVec::new();
+    for n in 0..len {
+        let byte = pattern(seed + n);
+        bytes.push(byte, GFP_KERNEL).map_err(no_memory)?;
+    }
+    Ok(bytes)
+}
+
+/// The device carries bytes between two mappings of scattered pages, by the address of a byte
+/// alone: across the pages, as it cannot know where those are.
+fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Result<(), &'static str> {
+    let all = bytes(BUFFER, at)?;
+    let linear = || -> Result<Linear<'_, Pages>, &'static str> {
+        let memory = buffer(8).map_err(no_memory)?;
+        mapper.linear(memory, DIR).map_err(|_| "not mapped")
+    };
+    let (mut from, mut to) = (linear()?, linear()?);
+
+    let access = from.cpu().map_err(|_| "no turn of the CPU");
+    access?.write(at, &all).map_err(|_| "not written")?;
+    engine
+        .read(from.dma_vec(), at, BUFFER)
+        .and_then(|()| engine.write(to.dma_vec(), at, BUFFER))
+        .map_err(|_| "no transfer")?;
+    let mut seen = bytes(BUFFER, at + 1)?;
+    to.cpu()
+        .and_then(|access| access.read(at, &mut seen))
+        .map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("other bytes");
+    }
+    // Beside them nothing was written.
+    let mut beside = [1, 1];
+    let memory = to.unmap();
+    memory
+        .read(at - 1, &mut beside[..1])
+        .and_then(|()| memory.read(at + BUFFER, &mut beside[1..]))
+        .map_err(|_| "not read")?;
+    if beside != [0, 0] {
+        return Err("bytes beside");
+    }
+    Ok(())
+}
+
+/// More than 4 GiB without as much memory: one chunk, again and again.
+struct Again {
+    chunk: Chunks,
+    times: usize,
+}
+
+// SAFETY: the chunk is owned, and does not move. That a page comes again is what a device may well
+// be given: it writes to it for itself.
+unsafe impl Memory for Again {
+    type Phyrs<'a> = core::iter::Take<core::iter::Repeat<Result<Phyr>>>;
+
+    fn phyrs(&self) -> Self::Phyrs<'_> {
+        let phyr = self.chunk.phyrs().next().unwrap_or(Err(EINVAL));
+        iter::repeat(phyr).take(self.times)
+    }
+
+    fn len(&self) -> usize {
+        self.chunk.len() * self.times
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.chunk.read(offset % self.chunk.len(), to)
+    }
+
+    fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        self.chunk.write(offset % self.chunk.len(), from)
+    }
+}
+
+/// 6 GiB: lengths and offsets of more than 32 bits, for the engine, too.
+fn long(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+    const CHUNK: usize = 2 << 20;
+    let mut chunk = contiguous(9).map_err(no_memory)?;
+    let all = bytes(BUFFER, 7)?;
+    chunk.write(PAGE_SIZE, &all).map_err(|_| "not written")?;
+    let memory = Again {
+        chunk,
+        times: (6 << 30) / CHUNK,
+    };
+    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+    let vec = linear.dma_vec();
+    if vec.len() != 6 << 30 {
+        return Err("not all of it");
+    }
+    // From the last chunk to the first page of the one at 5 GiB.
+    engine
+        .read(vec, vec.len() - CHUNK + PAGE_SIZE, BUFFER)
+        .and_then(|()| engine.write(vec, 5 << 30, BUFFER))
+        .map_err(|_| "no transfer")?;
+    for at in [0, (4u64 << 30) - 1, 4 << 30, (6 << 30) - 1] {
+        if table::lookup(mapper.device(), vec.addr().into_raw() + at).is_none() {
+            return Err("a hole");
+        }
+    }
+    let mut seen = bytes(BUFFER, 8)?;
+    let memory = linear.unmap();
+    memory.read(0, &mut seen).map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("other bytes");
+    }
+    table::check_gone(
+        mapper,
+        [0, 4 << 30, (6 << 30) - PAGE].into_iter().map(|at| {
+            let addr = phyr::DmaAddr::from_raw(vec.addr().into_raw() + at);
+            DmaVec::new(addr, PAGE_SIZE)
+        }),
+    )
+}
+
+/// As the CPU's own memory, through a copy.
+fn copied(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+    let at = PAGE_SIZE - 100;
+    let all = bytes(BUFFER, 3)?;
+    let copy = |dir| {
+        let memory = buffer(8).map_err(no_memory)?;
+        mapper.linear_copy(memory, dir).map_err(|_| "no copy")
+    };
+    let mut from = copy(DataDirection::ToDevice)?;
+    let mut to = copy(DataDirection::FromDevice)?;
+
+    from.write(at, &all).map_err(|_| "not written")?;
+    to.write(0, &[0x55]).map_err(|_| "not written")?;
+    let turn = from.hand_over().map_err(|_| "not handed over")?;
+    if turn.dma_vec().len() != 8 * PAGE_SIZE {
+        return Err("not all of it");
+    }
+    let read = engine.read(turn.dma_vec(), at, BUFFER);
+    read.and_then(|()| turn.hand_back())
+        .map_err(|_| "no turn")?;
+    let turn = to.hand_over().map_err(|_| "not handed over")?;
+    let written = engine.write(turn.dma_vec(), at, BUFFER);
+    written
+        .and_then(|()| turn.hand_back())
+        .map_err(|_| "no turn")?;
+
+    let (mut seen, mut beside) = (bytes(BUFFER, 4)?, [0]);
+    to.read(at, &mut seen)
+        .and_then(|()| to.read(0, &mut beside))
+        .map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("other bytes");
+    }
+    if beside != [0x55] {
+        return Err("what the device left out is lost");
+    }
+    if to.into_memory().len() != 8 * PAGE_SIZE {
+        return Err("other memory");
+    }
+    Ok(())
+}
+
+/// Whether `wanted` is what aligning a mapping of `memory` comes to.
+fn aligned<M: Memory>(
+    mapper: &Mapper<'_>,
+    memory: M,
+    align: usize,
+) -> Result<u64, Result<NotLinear, &'static str>> {
+    let align = Alignment::new_checked(align).ok_or(Err("no alignment"))?;
+    match mapper.linear_aligned(memory, DIR, align) {
+        Ok(linear) => Ok(linear.dma_vec().addr().into_raw()),
+        Err(refused) => Err(Ok(refused.reason)),
+    }
+}
+
+/// After the end of a mapping the device gets nowhere through its address.
+fn faults(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+    let all = bytes(BUFFER, 11)?;
+    let mut memory = buffer(4).map_err(no_memory)?;
+    memory.write(0, &all).map_err(|_| "not written")?;
+    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+    let vec = linear.dma_vec();
+
+    // What the device has in its buffer would change the memory.
+    engine.read(vec, PAGE_SIZE, BUFFER).map_err(|_| "no read")?;
+    let memory = linear.unmap();
+    engine.write(vec, 0, BUFFER).map_err(|_| "no write")?;
+    let mut seen = bytes(BUFFER, 12)?;
+    memory.read(0, &mut seen).map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("the device still wrote");
+    }
+    pr_info!("phyr_test: a write behind the end of a mapping changed nothing\n");
+    Ok(())
+}
+
+#[kunit_tests(phyr_device_linear)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattered_pages_are_one_range_or_not_translated() {
+        let result = with_device(|_, mapper| {
+            for nr in [2, 3, 64, 512, 700] {
+                scattered(mapper, nr)?;
+            }
+            scattered(&mapper_unpacked(mapper)?, 64)
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    fn mapper_unpacked<'a>(mapper: &Mapper<'a>) -> Result<Mapper<'a>, &'static str> {
+        let mapper = Mapper::new(mapper.device(), Limits::NONE);
+        mapper.map(Mapper::unpacked).map_err(|_| "no mapper")
+    }
+
+    #[test]
+    fn contiguous_memory_is_linear_on_every_device_that_gets_no_copy() {
+        let result = with_device(|_, mapper| {
+            let memory = contiguous(4).map_err(no_memory)?;
+            if bounces(mapper) {
+                return refused(mapper, memory, NotLinear::Bounced);
+            }
+            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            if linear.dma_vec().len() != PAGE_SIZE << 4 {
+                return Err("not all of it");
+            }
+            // A part of a page.
+            let memory = piece(100, 200).map_err(no_memory)?;
+            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            let vec = linear.dma_vec();
+            if (vec.addr().into_raw() % PAGE, vec.len()) != (100, 200) {
+                return Err("not that part");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_join_is_named() {
+        let result = with_device(|_, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            let misaligned = |phyr, edge, offset| NotLinear::Misaligned {
+                phyr,
+                edge,
+                offset,
+                granule: PAGE,
+            };
+            let (whole, half) = ((0, PAGE_SIZE), PAGE_SIZE / 2);
+            let memory = pieces(&[whole, (half, half), whole])?;
+            refused(mapper, memory, misaligned(1, Edge::Start, PAGE))?;
+            let memory = pieces(&[whole, whole, (0, 1), whole])?;
+            refused(mapper, memory, misaligned(2, Edge::End, 2 * PAGE + 1))?;
+            let memory = pieces(&[whole, (0, 8), (16, 8)])?;
+            let gap = NotLinear::Gap {
+                phyr: 2,
+                offset: PAGE + 8,
+            };
+            refused(mapper, memory, gap)?;
+            // At both ends it may be a part.
+            let memory = pieces(&[(half, half), whole, (0, 5)])?;
+            let len = Memory::len(&memory);
+            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            if linear.dma_vec().len() != len {
+                return Err("not all of it");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn limits_of_the_device_are_kept() {
+        let result = with_device(|pdev, mapper| {
+            if bounces(mapper) {
+                return Ok(());
+            }
+            let with = |limits: Option<Limits>| {
+                Mapper::new(pdev.as_ref(), limits.ok_or("no limits")?).map_err(|_| "no mapper")
+            };
+            let over = |limit, asked, max| NotLinear::Limit { limit, asked, max };
+            let mapper = with(Limits::NONE.with_max_segment(4 * PAGE))?;
+            let memory = |order| contiguous(order).map_err(no_memory);
+            mapper.linear(memory(2)?, DIR).map_err(|_| "not mapped")?;
+            refused(
+                &mapper,
+                memory(3)?,
+                over(Limit::Segment, 8 * PAGE, 4 * PAGE),
+            )?;
+
+            let mapper = with(Limits::NONE.with_boundary_mask(4 * PAGE - 1))?;
+            for _ in 0..64 {
+                let linear = mapper.linear(memory(2)?, DIR).map_err(|_| "not mapped")?;
+                if linear.dma_vec().addr().into_raw() % (4 * PAGE) != 0 {
+                    return Err("across a boundary");
+                }
+            }
+            refused(
+                &mapper,
+                memory(3)?,
+                over(Limit::Boundary, 8 * PAGE, 4 * PAGE),
+            )
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn masks_are_kept() {
+        let result = with_device(|pdev, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            fixture::with_mask::<24>(pdev, || {
+                let memory = Again {
+                    chunk: contiguous(9).map_err(no_memory)?,
+                    times: 9,
+                };
+                let mask = (1 << 24) - 1;
+                let why = NotLinear::Limit {
+                    limit: Limit::Mask,
+                    asked: (18 << 20) - 1,
+                    max: mask,
+                };
+                refused(mapper, memory, why)?;
+                // Half of it, and no room for the other.
+                let half = || buffer((8 << 20) / PAGE_SIZE).map_err(no_memory);
+                let first = mapper.linear(half()?, DIR).map_err(|_| "not mapped")?;
+                refused(mapper, half()?, NotLinear::NoSpace)?;
+                drop(first);
+                mapper.linear(half()?, DIR).map_err(|_| "not again")?;
+                Ok(())
+            })
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn alignment_is_honoured_or_refused() {
+        let result = with_device(|_, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            for shift in 12..22 {
+                let align = 1 << shift;
+                let memory = buffer(3).map_err(no_memory)?;
+                // CAST: a `usize` is at most 64 bits wide.
+                match aligned(mapper, memory, align) {
+                    Ok(addr) if addr % align as u64 == 0 => {}
+                    _ => return Err("not aligned"),
+                }
+            }
+            let memory = piece(512, 512).map_err(no_memory)?;
+            if !matches!(aligned(mapper, memory, 512), Ok(addr) if addr % 512 == 0) {
+                return Err("not aligned to a part of a page");
+            }
+            let memory = piece(512, 512).map_err(no_memory)?;
+            let why = NotLinear::Alignment {
+                align: 1024,
+                excess: 512,
+            };
+            if aligned(mapper, memory, 1024) != Err(Ok(why)) {
+                return Err("not refused");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn the_device_carries_bytes_across_pages() {
+        let result = with_device(|pdev, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+            for at in [1, PAGE_SIZE, 3 * PAGE_SIZE - 5] {
+                carry(&engine, mapper, at)?;
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn more_than_4_gib() {
+        let result = with_device(|pdev, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            long(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// However many pages there are, a mapping keeps a few words, and takes one range.
+    #[test]
+    fn scattered_100_mib() {
+        assert!(size_of::<phyr::linear::State>() <= 48);
+        let result = with_device(|_, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            const LEN: usize = 100 << 20;
+            let mut memory = Chunks::zeroed(LEN, 0, GFP_KERNEL).map_err(no_memory)?;
+            let nr = memory.count();
+            for at in 0..nr / 2 {
+                memory.swap(at, nr - 1 - at);
+            }
+            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            let vec = linear.dma_vec();
+            if vec.len() != LEN {
+                return Err("not all of it");
+            }
+            let memory = linear.unmap();
+            table::check_gone(mapper, iter::once(vec))?;
+            drop(memory);
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn a_copy_is_linear_everywhere() {
+        let result = with_device(|pdev, mapper| {
+            copied(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)?;
+
+            let limits = Limits::NONE.with_max_segment(4 * PAGE).ok_or("no limits")?;
+            let mapper = Mapper::new(pdev.as_ref(), limits).map_err(|_| "no mapper")?;
+            let why = |memory, dir| mapper.linear_copy(memory, dir).err().map(|e| e.reason);
+            let long = NotLinear::Limit {
+                limit: Limit::Segment,
+                asked: 5 * PAGE,
+                max: 4 * PAGE,
+            };
+            if why(buffer(5).map_err(no_memory)?, DIR) != Some(long) {
+                return Err("too long: another reason");
+            }
+            let none = why(buffer(1).map_err(no_memory)?, DataDirection::None);
+            if none != Some(NotLinear::Failed(EINVAL)) {
+                return Err("no direction: another reason");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn nothing_and_no_direction_are_refused() {
+        let result = with_device(|_, mapper| {
+            refused(mapper, KVVec::<Pages>::new(), NotLinear::Empty)?;
+            let memory = buffer(1).map_err(no_memory)?;
+            let none = reason(mapper.linear(memory, DataDirection::None));
+            if none != Some(NotLinear::Failed(EINVAL)) {
+                return Err("no direction: another reason");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// The CPU's turn by one range of the kernel's addresses.
+    #[test]
+    fn the_cpu_sees_scattered_pages_as_one() {
+        let result = with_device(|_, mapper| {
+            let mut memory = Chunks::zeroed(8 * PAGE_SIZE, 0, GFP_KERNEL).map_err(no_memory)?;
+            memory.swap(0, 7);
+            memory.swap(2, 5);
+            let mut mapping = mapper
+                .map(memory, DIR, GFP_KERNEL)
+                .map_err(|_| "not mapped")?;
+            let (at, all) = (PAGE_SIZE - 9, bytes(3 * PAGE_SIZE, 5)?);
+            let mut access = mapping.cpu();
+            let mut vmap = access.vmap().map_err(|_| "no vmap")?;
+            vmap.write(at, &all).map_err(|_| "not written")?;
+            if vmap.write(6 * PAGE_SIZE, &all).is_ok() {
+                return Err("written behind the end");
+            }
+            drop(vmap);
+            let mut seen = bytes(3 * PAGE_SIZE, 6)?;
+            access.read(at, &mut seen).map_err(|_| "not read")?;
+            if seen[..] != all[..] {
+                return Err("other bytes");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// A leaked mapping keeps its pages, and the device still reaches them.
+    #[test]
+    fn a_leaked_mapping_keeps_its_memory() {
+        let result = with_device(|_, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            let memory = buffer(4).map_err(no_memory)?;
+            let phyr = memory.phyrs().nth(2).and_then(Result::ok);
+            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            let addr = linear.dma_vec().addr().into_raw() + 2 * PAGE;
+            // As good as forgotten, but that the memory checker is not to find it at the end.
+            let mut leaked = ManuallyDrop::new(linear);
+            let there = table::lookup(mapper.device(), addr);
+            if there.is_none() || there != phyr.map(|phyr| phyr.paddr().into_raw()) {
+                return Err("the mapping ended");
+            }
+            // SAFETY: it is dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut leaked) };
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Only where it is asked for (`faults=1`): the kernel logs a fault, which every other test
+    /// takes for a failure.
+    #[test]
+    fn behind_the_end_the_device_faults() {
+        let result = with_device(|pdev, mapper| {
+            if mapper.granule().is_none() || !crate::wants_faults() {
+                return Ok(());
+            }
+            faults(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)
+        });
+        assert_eq!(result, Ok(()));
+    }
+}
