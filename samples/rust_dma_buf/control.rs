@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands on a buffer: `RUST_DMA_BUF_IOCTL_REVOKE`, `RUST_DMA_BUF_IOCTL_INFO`.
+
+use crate::Buffer;
+use kernel::{
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+use phyr::dma_buf::{
+    DmaBuf,
+    Exported, //
+};
+
+/// `sizeof(struct rust_dma_buf_info)`.
+const INFO_SIZE: usize = 40;
+
+/// The buffer with the file descriptor `fd`.
+///
+/// # Errors
+///
+/// - `EBADF`: not a file descriptor.
+/// - `EINVAL`: not a buffer of this heap.
+fn buffer(fd: i32) -> Result<Exported<Buffer>> {
+    Exported::of(DmaBuf::get(fd)?)
+}
+
+/// Revokes the buffer whose file descriptor is at `arg`.
+///
+/// Context: process context, may sleep.
+///
+/// # Errors
+///
+/// - Those of [`buffer`] and [`Exported::revoke`].
+/// - `EFAULT`: `arg` cannot be read.
+pub(crate) fn revoke(arg: UserPtr) -> Result {
+    let fd = UserSlice::new(arg, size_of::<i32>()).reader().read()?;
+    buffer(fd)?.revoke()
+}
+
+/// Answers what is known of the buffer whose file descriptor is at `arg`.
+///
+/// Context: process context, may sleep.
+///
+/// # Errors
+///
+/// - Those of [`buffer`].
+/// - `EFAULT`: `arg` cannot be read or written.
+pub(crate) fn info(arg: UserPtr) -> Result {
+    let (mut reader, mut writer) = UserSlice::new(arg, INFO_SIZE).reader_writer();
+    let fd = reader.read::<i32>()?;
+    let buffer = buffer(fd)?;
+    let exporter = buffer.exporter();
+    let (attachments, mappings) = buffer.counts();
+    let wide = |n: usize| u64::try_from(n);
+    let narrow = |n: usize| u32::try_from(n);
+
+    writer.write(&fd)?;
+    writer.write(&u32::from(buffer.is_revoked()))?;
+    writer.write(&wide(buffer.dma_buf().size())?)?;
+    writer.write(&wide(exporter.chunks)?)?;
+    writer.write(&wide(exporter.runs)?)?;
+    writer.write(&narrow(attachments)?)?;
+    writer.write(&narrow(mappings)?)
+}
