@@ -15,9 +15,11 @@ use kernel::{
 
 mod edu;
 mod fixture;
+mod foreign;
 mod table;
 
 mod test_batch;
+mod test_dma_buf;
 mod test_invariants;
 mod test_linear;
 mod test_scatter;
@@ -67,6 +69,7 @@ kernel::module_pci_driver! {
     authors: ["phyr developers"],
     description: "KUnit suites of phyr on a device that does DMA",
     license: "GPL",
+    imports_ns: ["DMA_BUF"],
     params: {
         faults: u8 {
             default: 0,

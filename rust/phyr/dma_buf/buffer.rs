@@ -291,11 +291,7 @@ impl Buffer {
     /// # Safety
     ///
     /// `vma` is being set up by `mmap()` of `buf`. The memory is pages.
-    pub(super) unsafe fn mmap(
-        &self,
-        buf: &DmaBuf,
-        vma: *mut bindings::vm_area_struct,
-    ) -> Result {
+    pub(super) unsafe fn mmap(&self, buf: &DmaBuf, vma: *mut bindings::vm_area_struct) -> Result {
         let mut lock = buf.reserve();
         if self.state(&mut lock).revoked {
             return Err(ENODEV);

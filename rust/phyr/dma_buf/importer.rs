@@ -143,11 +143,15 @@ static PEER_TO_PEER: bindings::dma_buf_attach_ops = bindings::dma_buf_attach_ops
     invalidate_mappings: Some(invalidate_mappings),
 };
 
+/// # Safety
+///
+/// `attach` is a valid attachment, made with the operations above, and the lock of its buffer is
+/// held.
 unsafe extern "C" fn invalidate_mappings(attach: *mut bindings::dma_buf_attachment) {
-    // SAFETY: C calls this with an attachment that was made with these operations and is not
-    // detached: `Link::attach` gave it the pointer, and who detaches holds the link until then.
+    // SAFETY: `Link::attach` gave the attachment this pointer, and who detaches it holds the link
+    // until it is gone.
     let link = unsafe { &*(*attach).importer_priv.cast::<Link>() };
-    // SAFETY: C holds the lock.
+    // SAFETY: by the requirements of this function.
     link.invalidate(&mut *unsafe { link.buf.reserved() });
 }
 
@@ -267,10 +271,7 @@ impl Link {
     }
 
     /// Calls `f` with the ranges that the device sees.
-    fn with_entries<T>(
-        &self,
-        f: impl FnOnce(&mut dyn Iterator<Item = DmaVec>) -> T,
-    ) -> Result<T> {
+    fn with_entries<T>(&self, f: impl FnOnce(&mut dyn Iterator<Item = DmaVec>) -> T) -> Result<T> {
         let mut lock = self.buf.reserve();
         let state = self.state(&mut lock);
         if state.attach.is_null() {

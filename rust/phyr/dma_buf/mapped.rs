@@ -1,21 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A mapping of a buffer for the device of one importer.
+//!
+//! One range if it can be, which takes a few words however long the buffer is; else scattered.
 
 use crate::{
+    linear,
     memory::{
         segments,
         Memory, //
     },
     plan::Limits,
     raw,
-    state::DmaVecs,
     DataDirection,
+    DmaVec,
     Mapper,
     Slot,
     State, //
 };
-use core::ptr;
+use core::{
+    mem::ManuallyDrop,
+    ptr, //
+};
 use kernel::{
     device::{
         Bound,
@@ -23,6 +29,7 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
+    ptr::Alignment,
     sync::aref::ARef, //
 };
 
@@ -30,13 +37,19 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `state` is that of a mapping by `mapper`, with `slots`. The mapper is for the device that
-/// `_device` keeps.
+/// `made` is that of a mapping by `mapper`. The mapper is for the device that `_device` keeps.
 pub(super) struct Mapped {
-    state: State,
-    slots: KVVec<Slot>,
+    made: ManuallyDrop<Made>,
     mapper: Mapper<'static>,
     _device: ARef<Device>,
+}
+
+/// How a mapping was made.
+enum Made {
+    /// As one range of an IOMMU, or of memory that is contiguous. There is nothing to sync.
+    Linear(linear::State),
+    /// As several, or by mappings that have to be synced.
+    Scatter(State, KVVec<Slot>),
 }
 
 // SAFETY: a mapping has no thread.
@@ -67,19 +80,10 @@ impl Mapped {
         let bound = unsafe { &*ptr::from_ref(&*device).cast::<Device<Bound>>() };
         let mapper = mapper(bound)?;
 
-        let nr = segments(memory, *mapper.limits()).count();
-        let mut slots = KVVec::new();
-        if nr > 1 {
-            slots.extend_with(nr, Slot::EMPTY, GFP_KERNEL)?;
-        }
-        let source = segments(memory, *mapper.limits());
-        // SAFETY: by the requirements of this function; the slots are the new value's own.
-        let state = unsafe { mapper.map_kind(source, M::KIND, dir, &mut slots) }?;
-
         // INVARIANT: just mapped so.
         Ok(Self {
-            state,
-            slots,
+            // SAFETY: by the requirements of this function.
+            made: ManuallyDrop::new(unsafe { map(&mapper, memory, dir) }?),
             mapper,
             _device: device,
         })
@@ -91,27 +95,70 @@ impl Mapped {
     }
 
     /// The ranges that the device sees.
-    pub(super) fn dma_vecs(&self) -> DmaVecs<'_> {
-        self.state.dma_vecs(&self.slots)
+    pub(super) fn dma_vecs(&self) -> impl Iterator<Item = DmaVec> + '_ {
+        let (one, many) = match &*self.made {
+            Made::Linear(state) => (Some(state.dma_vec()), None),
+            Made::Scatter(state, slots) => (None, Some(state.dma_vecs(slots))),
+        };
+        Iterator::chain(one.into_iter(), many.into_iter().flatten())
     }
 
     /// Lets the CPU see what the device wrote.
     pub(super) fn sync_for_cpu(&self) {
-        self.mapper.sync_for_cpu(&self.state, &self.slots);
+        if let Made::Scatter(state, slots) = &*self.made {
+            self.mapper.sync_for_cpu(state, slots);
+        }
     }
 
     /// Lets the device see what the CPU wrote.
     pub(super) fn sync_for_device(&self) {
-        self.mapper.sync_for_device(&self.state, &self.slots);
+        if let Made::Scatter(state, slots) = &*self.made {
+            self.mapper.sync_for_device(state, slots);
+        }
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
+        // SAFETY: the value is not used again.
+        let made = unsafe { ManuallyDrop::take(&mut self.made) };
         // SAFETY: by the type invariant. Who ends the mapping, which is what an importer asks
         // for, has seen to it that the device is done.
-        unsafe { self.mapper.unmap_from(self.state.take(), &self.slots) };
+        unsafe {
+            match made {
+                Made::Linear(state) => self.mapper.unmap_linear(state),
+                Made::Scatter(state, slots) => self.mapper.unmap_from(state, &slots),
+            }
+        }
     }
+}
+
+/// Maps all of `memory`.
+///
+/// # Safety
+///
+/// That of [`Mapped::new`], for the mapper's device.
+unsafe fn map<M: Memory>(mapper: &Mapper<'_>, memory: &M, dir: DataDirection) -> Result<Made> {
+    // A range that was linked cannot be synced, and one that is not bounced need not be, where
+    // the device is coherent.
+    if mapper.is_coherent() {
+        let align = Alignment::new::<1>();
+        // SAFETY: by the contract of `Memory` it yields the same every time, and is of its kind;
+        // the rest by the requirements of this function.
+        let state = unsafe { mapper.linear_into(|| memory.phyrs(), M::KIND, dir, align) };
+        if let Ok(state) = state {
+            return Ok(Made::Linear(state));
+        }
+    }
+    let nr = segments(memory, *mapper.limits()).count();
+    let mut slots = KVVec::new();
+    if nr > 1 {
+        slots.extend_with(nr, Slot::EMPTY, GFP_KERNEL)?;
+    }
+    let source = segments(memory, *mapper.limits());
+    // SAFETY: by the requirements of this function; the slots go with the state.
+    let state = unsafe { mapper.map_kind(source, M::KIND, dir, &mut slots) }?;
+    Ok(Made::Scatter(state, slots))
 }
 
 /// The mapper of an importer's device. Ranges are made as long as they can be: what the device's

@@ -110,103 +110,130 @@ fn direction(dir: bindings::dma_data_direction) -> Result<DataDirection> {
     }
 }
 
+/// # Safety
+///
+/// `attach` is a valid attachment to a buffer with these operations.
 unsafe extern "C" fn attach(
     _buf: *mut bindings::dma_buf,
     attach: *mut bindings::dma_buf_attachment,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: C calls this with a valid attachment.
+        // SAFETY: by the requirements of this function.
         let (buf, buffer, importer) = unsafe { parts(attach) }?;
         buffer.attach(buf, &importer)?;
         Ok(0)
     })
 }
 
+/// # Safety
+///
+/// `attach` is a valid attachment for which [`attach`] succeeded.
 unsafe extern "C" fn detach(
     _buf: *mut bindings::dma_buf,
     attach: *mut bindings::dma_buf_attachment,
 ) {
-    // SAFETY: C calls this with an attachment for which `attach` succeeded.
+    // SAFETY: by the requirements of this function.
     if let Ok((buf, buffer, importer)) = unsafe { parts(attach) } {
         buffer.detach(buf, &importer);
     }
 }
 
+/// # Safety
+///
+/// `attach` is a valid attachment to a buffer with these operations, whose lock is held.
 unsafe extern "C" fn pin(attach: *mut bindings::dma_buf_attachment) -> c_int {
     from_result(|| {
-        // SAFETY: C calls this with a valid attachment.
+        // SAFETY: by the requirements of this function.
         let (buf, buffer, importer) = unsafe { parts(attach) }?;
-        // SAFETY: C holds the lock.
+        // SAFETY: as above.
         buffer.pin(&mut *unsafe { buf.reserved() }, &importer)?;
         Ok(0)
     })
 }
 
+/// # Safety
+///
+/// `attach` is a valid attachment for which [`pin`] succeeded; the lock is held.
 unsafe extern "C" fn unpin(attach: *mut bindings::dma_buf_attachment) {
-    // SAFETY: C calls this with an attachment for which `pin` succeeded.
+    // SAFETY: by the requirements of this function.
     if let Ok((buf, buffer, importer)) = unsafe { parts(attach) } {
-        // SAFETY: C holds the lock.
+        // SAFETY: as above.
         buffer.unpin(&mut *unsafe { buf.reserved() }, &importer);
     }
 }
 
+/// # Safety
+///
+/// `attach` is a valid attachment to a buffer with these operations, whose lock is held.
 unsafe extern "C" fn map(
     attach: *mut bindings::dma_buf_attachment,
     dir: bindings::dma_data_direction,
 ) -> *mut bindings::sg_table {
     let map = || {
-        // SAFETY: C calls this with a valid attachment.
+        // SAFETY: by the requirements of this function.
         let (buf, buffer, importer) = unsafe { parts(attach) }?;
-        // SAFETY: C holds the lock, as there is a `pin`.
+        // SAFETY: as above: C takes the lock, as there is a `pin`.
         buffer.map(&mut *unsafe { buf.reserved() }, &importer, direction(dir)?)
     };
     map().unwrap_or_else(Error::to_ptr)
 }
 
+/// # Safety
+///
+/// `sgt` is what [`map`] gave for the valid `attach`, and is not used again; the lock is held.
 unsafe extern "C" fn unmap(
     attach: *mut bindings::dma_buf_attachment,
     sgt: *mut bindings::sg_table,
     _dir: bindings::dma_data_direction,
 ) {
-    // SAFETY: C calls this with the attachment for which `map` succeeded.
+    // SAFETY: by the requirements of this function.
     if let Ok((buf, buffer, importer)) = unsafe { parts(attach) } {
-        // SAFETY: C holds the lock, and gives back what `map` gave it.
+        // SAFETY: as above.
         unsafe { buffer.unmap(&mut *buf.reserved(), &importer, sgt) };
     }
 }
 
+/// # Safety
+///
+/// `buf` is a valid buffer with these operations, whose lock is not held.
 unsafe extern "C" fn begin_cpu_access(
     buf: *mut bindings::dma_buf,
     dir: bindings::dma_data_direction,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: C calls this with a valid dma-buf.
+        // SAFETY: by the requirements of this function.
         let (buf, buffer) = unsafe { both(buf) }?;
         buffer.begin_cpu_access(buf, direction(dir)?)?;
         Ok(0)
     })
 }
 
+/// # Safety
+///
+/// `buf` is a valid buffer with these operations, whose lock is not held.
 unsafe extern "C" fn end_cpu_access(
     buf: *mut bindings::dma_buf,
     dir: bindings::dma_data_direction,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: C calls this with a valid dma-buf.
+        // SAFETY: by the requirements of this function.
         let (buf, buffer) = unsafe { both(buf) }?;
         buffer.end_cpu_access(buf, direction(dir)?);
         Ok(0)
     })
 }
 
+/// # Safety
+///
+/// `buf` is a valid buffer of pages with these operations, for which `vma` is being set up.
 unsafe extern "C" fn mmap(
     buf: *mut bindings::dma_buf,
     vma: *mut bindings::vm_area_struct,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: C calls this with a valid dma-buf.
+        // SAFETY: by the requirements of this function.
         let (buf, buffer) = unsafe { both(buf) }?;
-        // SAFETY: C is setting up `vma`; the operation is that of buffers of pages.
+        // SAFETY: as above.
         unsafe { buffer.mmap(buf, vma) }?;
         Ok(0)
     })
@@ -214,30 +241,39 @@ unsafe extern "C" fn mmap(
 
 /// Not refused for a revoked buffer: `dma_buf_vmap()` warns of every failure. The memory is there
 /// as long as the buffer is; access to it begins with `begin_cpu_access`, which is refused.
+///
+/// # Safety
+///
+/// `buf` is a valid buffer of pages with these operations; `map` may be written.
 unsafe extern "C" fn vmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys_map) -> c_int {
     from_result(|| {
-        // SAFETY: C calls this with a valid dma-buf.
+        // SAFETY: by the requirements of this function.
         let (_, buffer) = unsafe { both(buf) }?;
         let (addr, _) = buffer.backend().vmap()?;
-        // SAFETY: C calls this with a map that may be written.
+        // SAFETY: as above.
         unsafe { helpers::phyr_helper_iosys_map_set(map, addr.as_ptr().cast()) };
         Ok(0)
     })
 }
 
+/// # Safety
+///
+/// `map` is what [`vmap`] set for the valid `buf`, and is not used again.
 unsafe extern "C" fn vunmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys_map) {
-    // SAFETY: C calls this with a valid dma-buf and the map that `vmap` set, which is no I/O
-    // memory.
+    // SAFETY: by the requirements of this function; `vmap` sets no I/O memory.
     let (size, addr) = unsafe { ((*buf).size, (*map).__bindgen_anon_1.vaddr) };
     if let Some(addr) = NonNull::new(addr.cast()) {
-        // SAFETY: `vmap` gave this range away, of all of the buffer; C uses it no longer.
+        // SAFETY: `vmap` gave this range away, of all of the buffer, which owns the memory.
         drop(unsafe { Vmap::from_raw(addr, size) });
     }
 }
 
+/// # Safety
+///
+/// `buf` is a buffer with these operations, to which there are no references any more.
 unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
-    // SAFETY: C calls this once, with a dma-buf that nobody has a reference to any more. The
-    // pointer is what `export` gave it.
+    // SAFETY: by the requirements of this function nobody uses the pointer any more, which is what
+    // `export` gave the buffer.
     let mut buffer = unsafe { <Pin<KBox<Buffer>>>::from_foreign((*buf).priv_) };
 
     // SAFETY: nothing is moved.

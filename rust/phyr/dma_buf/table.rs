@@ -318,9 +318,7 @@ mod tests {
         let limits = Limits::NONE
             .with_boundary_mask(boundary)
             .and_then(|limits| entry_limits_of(limits, max));
-        limits.is_some_and(|limits| {
-            cut(vecs.iter().copied(), limits).eq(expected.iter().copied())
-        })
+        limits.is_some_and(|limits| cut(vecs.iter().copied(), limits).eq(expected.iter().copied()))
     }
 
     #[test]

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Importers and exporters of dma-bufs such as there are in C, by C's own calls.
+
+use core::{
+    ptr,
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicI32,
+        AtomicPtr,
+        Ordering::Relaxed, //
+    }, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
+};
+use phyr::{
+    bindings as helpers,
+    dma_buf::DmaBuf,
+    raw,
+    DmaAddr,
+    DmaVec, //
+};
+
+/// How often an importer was told that its mapping must go.
+static TOLD: AtomicI32 = AtomicI32::new(0);
+
+/// How many tables of [`exported`] there are.
+static MAPPED: AtomicI32 = AtomicI32::new(0);
+
+/// Notes it, and unmaps some other time.
+static DYNAMIC: bindings::dma_buf_attach_ops = bindings::dma_buf_attach_ops {
+    allow_peer2peer: false,
+    invalidate_mappings: Some(told),
+};
+
+/// Dynamic, but with nothing to be told by.
+static DEAF: bindings::dma_buf_attach_ops = bindings::dma_buf_attach_ops {
+    allow_peer2peer: false,
+    invalidate_mappings: None,
+};
+
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn told(_attach: *mut bindings::dma_buf_attachment) {
+    TOLD.fetch_add(1, Relaxed);
+}
+
+/// An importer that maps and unmaps when it is told to by a test.
+pub(crate) struct Importer {
+    buf: ARef<DmaBuf>,
+    attach: *mut bindings::dma_buf_attachment,
+    table: AtomicPtr<bindings::sg_table>,
+    told: i32,
+}
+
+impl Importer {
+    fn new(
+        dev: &Device<Bound>,
+        buf: &DmaBuf,
+        ops: &'static bindings::dma_buf_attach_ops,
+    ) -> Result<Self, &'static str> {
+        // SAFETY: the dma-buf is valid, and the device bound.
+        let attach = from_err_ptr(unsafe {
+            bindings::dma_buf_dynamic_attach(as_raw(buf), raw::device(dev), ops, ptr::null_mut())
+        });
+        Ok(Self {
+            buf: buf.into(),
+            attach: attach.map_err(|_| "not attached")?,
+            table: AtomicPtr::new(ptr::null_mut()),
+            told: TOLD.load(Relaxed),
+        })
+    }
+
+    /// One that is told, and unmaps later.
+    pub(crate) fn dynamic(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
+        Self::new(dev, buf, &DYNAMIC)
+    }
+
+    /// One that cannot be told.
+    pub(crate) fn deaf(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
+        Self::new(dev, buf, &DEAF)
+    }
+
+    pub(crate) fn is_told(&self) -> bool {
+        TOLD.load(Relaxed) != self.told
+    }
+
+    pub(crate) fn map(&self) -> Result<(), &'static str> {
+        let dir = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
+        // SAFETY: the attachment is valid.
+        let table = unsafe { bindings::dma_buf_map_attachment_unlocked(self.attach, dir) };
+        let table = from_err_ptr(table).map_err(|_| "not mapped")?;
+        self.table.store(table, Relaxed);
+        Ok(())
+    }
+
+    /// Unmaps; returns what was mapped.
+    pub(crate) fn unmap(&self) -> Result<KVVec<DmaVec>, &'static str> {
+        let dir = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
+        let table = self.table.swap(ptr::null_mut(), Relaxed);
+        let mut vecs = KVVec::new();
+        // SAFETY: this was mapped.
+        let (mut sg, nents) = unsafe { ((*table).sgl, (*table).nents) };
+        for _ in 0..nents {
+            // SAFETY: there are that many entries.
+            let (addr, len) = unsafe {
+                (
+                    helpers::phyr_helper_sg_dma_address(sg),
+                    helpers::phyr_helper_sg_dma_len(sg),
+                )
+            };
+            // CAST: the tests run on 64 bits.
+            vecs.push(DmaVec::new(DmaAddr::from_raw(addr), len as usize), GFP_KERNEL)
+                .map_err(|_| "no memory")?;
+            // SAFETY: as above.
+            sg = unsafe { bindings::sg_next(sg) };
+        }
+        // SAFETY: this was mapped, and is not used again.
+        unsafe { bindings::dma_buf_unmap_attachment_unlocked(self.attach, table, dir) };
+        Ok(vecs)
+    }
+
+    pub(crate) fn pin(&self) -> Result<(), &'static str> {
+        // SAFETY: the attachment is valid; the lock is held around it.
+        let ret = unsafe {
+            let resv = (*as_raw(&self.buf)).resv;
+            bindings::dma_resv_lock(resv, ptr::null_mut());
+            let ret = bindings::dma_buf_pin(self.attach);
+            bindings::dma_resv_unlock(resv);
+            ret
+        };
+        to_result(ret).map_err(|_| "not pinned")
+    }
+
+    pub(crate) fn unpin(&self) {
+        // SAFETY: as in `pin`, which succeeded.
+        unsafe {
+            let resv = (*as_raw(&self.buf)).resv;
+            bindings::dma_resv_lock(resv, ptr::null_mut());
+            bindings::dma_buf_unpin(self.attach);
+            bindings::dma_resv_unlock(resv);
+        }
+    }
+}
+
+impl Drop for Importer {
+    fn drop(&mut self) {
+        // SAFETY: it is attached, and nothing is mapped.
+        unsafe { bindings::dma_buf_detach(as_raw(&self.buf), self.attach) };
+    }
+}
+
+fn as_raw(buf: &DmaBuf) -> *mut bindings::dma_buf {
+    ptr::from_ref(buf).cast_mut().cast()
+}
+
+/// Operations of an exporter that hands out a table by hand, and cannot pin.
+static OPS: bindings::dma_buf_ops = bindings::dma_buf_ops {
+    attach: None,
+    detach: None,
+    pin: None,
+    unpin: None,
+    map_dma_buf: Some(map),
+    unmap_dma_buf: Some(unmap),
+    release: Some(release),
+    begin_cpu_access: None,
+    end_cpu_access: None,
+    mmap: None,
+    vmap: None,
+    vunmap: None,
+};
+
+/// A buffer of `size` bytes whose table is `vecs`, of which no device must be told.
+pub(crate) fn exported(size: usize, vecs: &[DmaVec]) -> Result<ARef<DmaBuf>, &'static str> {
+    let mut table = KVVec::new();
+    table
+        .extend_from_slice(vecs, GFP_KERNEL)
+        .map_err(|_| "no memory")?;
+    let private = KBox::new(table, GFP_KERNEL).map_err(|_| "no memory")?;
+    let private = KBox::into_raw(private);
+    let info = bindings::dma_buf_export_info {
+        exp_name: c"phyr_test_foreign".as_char_ptr(),
+        owner: kernel::module::this_module::<crate::LocalModule>().as_ptr(),
+        ops: &raw const OPS,
+        size,
+        // CAST: two bits.
+        flags: bindings::O_RDWR as i32,
+        resv: ptr::null_mut(),
+        priv_: private.cast(),
+    };
+    // SAFETY: all that the operations need is there.
+    match from_err_ptr(unsafe { bindings::dma_buf_export(&info) }) {
+        Ok(buf) => {
+            let buf = NonNull::new(buf.cast::<DmaBuf>()).ok_or("no buffer")?;
+            // SAFETY: it is a new one, with one reference.
+            Ok(unsafe { ARef::from_raw(buf) })
+        }
+        Err(_) => {
+            // SAFETY: nobody else has taken it.
+            drop(unsafe { KBox::from_raw(private) });
+            Err("not exported")
+        }
+    }
+}
+
+/// How many mappings of such buffers there are.
+pub(crate) fn mapped() -> i32 {
+    MAPPED.load(Relaxed)
+}
+
+unsafe extern "C" fn map(
+    attach: *mut bindings::dma_buf_attachment,
+    _dir: bindings::dma_data_direction,
+) -> *mut bindings::sg_table {
+    let map = || {
+        // SAFETY: the private pointer is that of `exported`.
+        let vecs = unsafe { &*(*(*attach).dmabuf).priv_.cast::<KVVec<DmaVec>>() };
+        let mut table = KBox::new(bindings::sg_table::default(), GFP_KERNEL)?;
+        let nr = u32::try_from(vecs.len())?;
+        // SAFETY: the table may be written.
+        to_result(unsafe { bindings::sg_alloc_table(&mut *table, nr, bindings::GFP_KERNEL) })?;
+        let mut sg = table.sgl;
+        for vec in vecs {
+            // SAFETY: there is an entry for each.
+            // CAST: the tests have short ones.
+            sg = unsafe {
+                helpers::phyr_helper_sg_fill_dma(sg, vec.addr().into_raw(), vec.len() as u32)
+            };
+        }
+        MAPPED.fetch_add(1, Relaxed);
+        Ok(KBox::into_raw(table))
+    };
+    map().unwrap_or_else(Error::to_ptr)
+}
+
+unsafe extern "C" fn unmap(
+    _attach: *mut bindings::dma_buf_attachment,
+    table: *mut bindings::sg_table,
+    _dir: bindings::dma_data_direction,
+) {
+    MAPPED.fetch_add(-1, Relaxed);
+    // SAFETY: the table is that of `map`.
+    unsafe {
+        bindings::sg_free_table(table);
+        drop(KBox::from_raw(table));
+    }
+}
+
+unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
+    // SAFETY: the private pointer is that of `exported`.
+    drop(unsafe { KBox::from_raw((*buf).priv_.cast::<KVVec<DmaVec>>()) });
+}
