@@ -122,8 +122,11 @@ impl Importer {
                 )
             };
             // CAST: the tests run on 64 bits.
-            vecs.push(DmaVec::new(DmaAddr::from_raw(addr), len as usize), GFP_KERNEL)
-                .map_err(|_| "no memory")?;
+            vecs.push(
+                DmaVec::new(DmaAddr::from_raw(addr), len as usize),
+                GFP_KERNEL,
+            )
+            .map_err(|_| "no memory")?;
             // SAFETY: as above.
             sg = unsafe { bindings::sg_next(sg) };
         }

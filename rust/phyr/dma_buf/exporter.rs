@@ -74,7 +74,8 @@ use kernel::{
 ///
 /// fn frame() -> Result<i32> {
 ///     let memory = Chunks::zeroed(1 << 20, 0, GFP_KERNEL_ACCOUNT)?;
-///     dma_buf::export(memory, Frames, Access::ReadWrite)?.into_fd(kernel::fs::file::flags::O_CLOEXEC)
+///     let buf = dma_buf::export(memory, Frames, Access::ReadWrite)?;
+///     buf.into_fd(kernel::bindings::O_CLOEXEC)
 /// }
 /// ```
 pub trait Exporter: Send + Sync + Sized + 'static {
