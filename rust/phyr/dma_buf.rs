@@ -205,7 +205,7 @@ impl DmaBuf {
     }
 
     /// The buffer's file, for a file descriptor that was reserved before
-    /// ([`FileDescriptorReservation`](kernel::fs::FileDescriptorReservation)).
+    /// ([`FileDescriptorReservation`](kernel::fs::file::FileDescriptorReservation)).
     pub fn into_file(this: ARef<Self>) -> Result<ARef<File>> {
         let file = NonNull::new(this.file()).ok_or(EINVAL)?;
 

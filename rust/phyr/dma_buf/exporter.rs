@@ -290,7 +290,7 @@ unsafe fn export_backend(
 ///
 /// # Invariants
 ///
-/// What is behind `buf` is a [`Buffer`], and `exporter` is in its backend, a [`Data<E>`].
+/// What is behind `buf` is a `Buffer`, and `exporter` is in its backend, a `Data<E>`.
 pub struct Exported<E> {
     buf: ARef<DmaBuf>,
     exporter: NonNull<E>,

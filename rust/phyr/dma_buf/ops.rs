@@ -189,7 +189,7 @@ unsafe extern "C" fn unmap(
     // SAFETY: by the requirements of this function.
     if let Ok((buf, buffer, importer)) = unsafe { parts(attach) } {
         // SAFETY: as above.
-        unsafe { buffer.unmap(&mut *buf.reserved(), &importer, sgt) };
+        unsafe { buffer.unmap(&mut buf.reserved(), &importer, sgt) };
     }
 }
 
