@@ -14,7 +14,7 @@
 //!                  revoke() ---------+--> Invalidate, unmap
 //! ```
 //!
-//! An **exporter** gives its [`Memory`](crate::memory::Memory) away with [`export`]: from then on
+//! An **exporter** gives its [`Memory`](crate::memory::Memory) away with [`export()`]: from then on
 //! the buffer owns it, maps it for whoever attaches, and drops it with the last reference. An
 //! **importer** attaches its device with [`Attachment`] and gets [`DmaVec`](crate::DmaVec)s. Both
 //! work with exporters and importers written in C.

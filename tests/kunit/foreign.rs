@@ -223,6 +223,9 @@ pub(crate) fn mapped() -> i32 {
     MAPPED.load(Relaxed)
 }
 
+/// # Safety
+///
+/// `attach` is a valid attachment to a buffer of [`exported`].
 unsafe extern "C" fn map(
     attach: *mut bindings::dma_buf_attachment,
     _dir: bindings::dma_data_direction,
@@ -248,6 +251,9 @@ unsafe extern "C" fn map(
     map().unwrap_or_else(Error::to_ptr)
 }
 
+/// # Safety
+///
+/// `table` is what [`map`] gave, and is not used again.
 unsafe extern "C" fn unmap(
     _attach: *mut bindings::dma_buf_attachment,
     table: *mut bindings::sg_table,
@@ -261,6 +267,9 @@ unsafe extern "C" fn unmap(
     }
 }
 
+/// # Safety
+///
+/// `buf` is a buffer of [`exported`], to which there are no references any more.
 unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
     // SAFETY: the private pointer is that of `exported`.
     drop(unsafe { KBox::from_raw((*buf).priv_.cast::<KVVec<DmaVec>>()) });

@@ -49,16 +49,18 @@ use kernel::{
 /// # Examples
 ///
 /// ```
-/// use kernel::prelude::*;
+/// use core::marker::PhantomData;
+/// use kernel::{prelude::*, ModuleMetadata};
 /// use phyr::{
 ///     dma_buf::{self, Access, Exporter, Importing, Paged},
 ///     memory::Chunks,
 /// };
 ///
-/// struct Frames;
+/// /// `M` is the driver's module: `LocalModule`.
+/// struct Frames<M>(PhantomData<fn() -> M>);
 ///
-/// impl Exporter for Frames {
-///     type Module = crate::LocalModule;
+/// impl<M: ModuleMetadata + 'static> Exporter for Frames<M> {
+///     type Module = M;
 ///     type Memory = Chunks;
 ///     type Cpu = Paged;
 ///
@@ -72,9 +74,9 @@ use kernel::{
 ///     }
 /// }
 ///
-/// fn frame() -> Result<i32> {
+/// fn frame<M: ModuleMetadata + 'static>() -> Result<i32> {
 ///     let memory = Chunks::zeroed(1 << 20, 0, GFP_KERNEL_ACCOUNT)?;
-///     let buf = dma_buf::export(memory, Frames, Access::ReadWrite)?;
+///     let buf = dma_buf::export(memory, Frames::<M>(PhantomData), Access::ReadWrite)?;
 ///     buf.into_fd(kernel::bindings::O_CLOEXEC)
 /// }
 /// ```
