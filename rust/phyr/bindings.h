@@ -22,6 +22,7 @@ dma_addr_t phyr_helper_phys_to_dma(struct device *dev, phys_addr_t phys);
 unsigned int phyr_helper_dma_get_max_seg_size(struct device *dev);
 unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev);
 bool phyr_helper_dma_add_min_align_mask(struct device *dev, unsigned int mask);
+bool phyr_helper_dma_set_seg_limits(struct device *dev, unsigned int max, unsigned long boundary);
 int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr);
 void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t len,
 				  enum dma_data_direction dir);

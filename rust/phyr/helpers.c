@@ -94,6 +94,17 @@ bool phyr_helper_dma_add_min_align_mask(struct device *dev, unsigned int mask)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_add_min_align_mask);
 
+/* False if the bus has no place for them. */
+bool phyr_helper_dma_set_seg_limits(struct device *dev, unsigned int max, unsigned long boundary)
+{
+	if (!dev->dma_parms)
+		return false;
+	dma_set_max_seg_size(dev, max);
+	dma_set_seg_boundary(dev, boundary);
+	return true;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_set_seg_limits);
+
 int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr)
 {
 	return dma_mapping_error(dev, addr);

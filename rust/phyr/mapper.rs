@@ -185,4 +185,24 @@ impl Limits {
             .and_then(|limits| limits.with_boundary_mask(mask))
             .unwrap_or(Self::NONE)
     }
+
+    /// Tells the limits of a segment to those who map for the device without asking its driver, as
+    /// the exporters of dma-bufs do; see [`Limits::of_device`].
+    ///
+    /// Context: any; before there is anybody who maps like that.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the bus has no place to keep them.
+    pub fn announce(&self, dev: &Device<Bound>) -> Result {
+        let max = u32::try_from(self.max_segment()).unwrap_or(u32::MAX);
+        // CAST: an `unsigned long` is 64 bits wide, where this is built.
+        let boundary = self.boundary_mask() as usize;
+        // SAFETY: `dev` is a valid device. Who maps for it meanwhile sees old values or new ones.
+        if unsafe { bindings::phyr_helper_dma_set_seg_limits(raw::device(dev), max, boundary) } {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
 }

@@ -76,6 +76,12 @@ impl Limits {
         self.max_segment
     }
 
+    /// No segment crosses a multiple of this and one; all ones if there is no such limit.
+    #[inline]
+    pub const fn boundary_mask(&self) -> u64 {
+        self.boundary_mask
+    }
+
     /// Whether there are addresses that no segment may cross.
     #[inline]
     pub(crate) const fn has_boundary(&self) -> bool {
