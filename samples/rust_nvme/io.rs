@@ -19,6 +19,7 @@
 //! sleeps but `timeout`.
 
 use super::{
+    buffer::Span,
     cmd::{
         self,
         Blocks,
@@ -39,6 +40,7 @@ use super::{
         Range,
         Unfit, //
     },
+    generic::Transfer,
     ns::Namespace,
     prp,
     queue::{
@@ -55,7 +57,6 @@ use super::{
         Slots, //
     },
 };
-use core::convert::Infallible;
 use kernel::{
     fmt,
     irq::{
@@ -313,18 +314,28 @@ impl<'bound> IoQueue<'bound> {
         slot: &mut Slot<'_>,
     ) -> Result<Pointer, Unfit> {
         let vecs = io.dma_vecs();
-        let count = vecs.len().max(1);
+        let count = vecs.len();
         // CAST: A length fits in 64 bits.
         let ranges = vecs.map(|vec| Range {
             addr: vec.addr().into_raw(),
             len: vec.len() as u64,
         });
+        self.describe_ranges(ranges, count, io.bytes(), slot)
+    }
 
+    /// Describes `count` ranges of `bytes` in all.
+    fn describe_ranges(
+        &self,
+        ranges: impl Iterator<Item = Range> + Clone,
+        count: usize,
+        bytes: u32,
+        slot: &mut Slot<'_>,
+    ) -> Result<Pointer, Unfit> {
         let pointer = match self.layout.format {
             Format::Prp => prp::build(ranges, slot, PAGE_SHIFT),
             Format::Sgl => sgl::build(ranges, slot),
             // CAST: A request's length fits in a `usize`.
-            Format::Either if io.bytes() as usize / count >= SGL_THRESHOLD => {
+            Format::Either if bytes as usize / count.max(1) >= SGL_THRESHOLD => {
                 sgl::build(ranges, slot)
             }
             Format::Either => match prp::build(ranges.clone(), slot, PAGE_SHIFT) {
@@ -366,6 +377,16 @@ impl<'bound> IoQueue<'bound> {
                 slot.put(1, first);
                 Command::discard(ns.id, slot.addr())
             }
+            Op::Passthrough => {
+                let transfer = io.passthrough().ok_or(Status::NotSupported)?;
+                let describe = |ranges, span: Span| {
+                    // CAST: A count of 32 bits fits in a `usize`.
+                    self.describe_ranges(ranges, span.count() as usize, span.len(), &mut slot)
+                };
+                transfer
+                    .command(ns.id, describe)
+                    .map_err(|_| Status::Invalid)?
+            }
             _ => return Err(Status::NotSupported),
         })
     }
@@ -394,7 +415,7 @@ impl Operations for Nvme {
     type HwQueue<'bound> = Arc<IoQueue<'bound>>;
     type DiskData<'bound> = Namespace;
     type RequestData = Retries;
-    type Passthrough = Infallible;
+    type Passthrough = Transfer;
 
     fn queue_rq<'a, 'bound>(
         hw: &'a HwCtx<'bound, Self>,

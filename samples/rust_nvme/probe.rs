@@ -13,6 +13,10 @@ use super::{
         Enabled,
         PAGE_SIZE, //
     },
+    generic::{
+        Generic,
+        OpenFile, //
+    },
     identify::Identity,
     instance::Instance,
     io::{
@@ -61,6 +65,9 @@ use phyr::{
     Mapper, //
 };
 use phyr_blk::{
+    Binding,
+    BindingOwner,
+    CharDevice,
     Config,
     Disk,
     DiskBuilder,
@@ -84,6 +91,10 @@ const SECTOR_SIZE: usize = 512;
 
 /// A controller with its disks.
 pub(crate) struct Controller<'bound> {
+    /// No more files are opened,
+    _generics: KVec<CharDevice<'bound, OpenFile>>,
+    /// and those that are open get no more at the device.
+    _binding: BindingOwner<'bound>,
     /// Removing a disk waits for its requests, so everything below still works.
     disks: KVec<Disk<'bound, Nvme>>,
     /// The queues are deleted,
@@ -121,7 +132,10 @@ impl<'bound> Controller<'bound> {
         let enabled = Enabled::new(ctrl.clone())?;
         let identity = ctrl.identity()?;
 
-        let mapper = Mapper::new(pdev.as_ref(), limits()?)?;
+        let limits = limits()?;
+        let mapper = Mapper::new(pdev.as_ref(), limits)?;
+        // To those who export dma-bufs.
+        limits.announce(pdev.as_ref())?;
         let layout = layout(&identity, &caps, &mapper)?;
         let (vectors, count) = vectors(pdev, &ctrl)?;
         let tags = tags(&ctrl, mapper, layout, &vectors, count)?;
@@ -131,6 +145,8 @@ impl<'bound> Controller<'bound> {
         let irqs = request(&vectors, &tags)?;
         let created = Created::new(tags.clone())?;
         let disks = disks(&ctrl, &identity, &tags, layout, &instance)?;
+        let (binding, owner) = Binding::new(pdev.as_ref())?;
+        let generics = generics(&disks, &binding, layout, &instance)?;
 
         dev_info!(
             pdev,
@@ -144,6 +160,8 @@ impl<'bound> Controller<'bound> {
             disks.len()
         );
         Ok(Self {
+            _generics: generics,
+            _binding: owner,
             disks,
             _created: created,
             _irqs: irqs,
@@ -330,6 +348,32 @@ fn disks<'bound>(
         disks.push(disk, GFP_KERNEL)?;
     }
     Ok(disks)
+}
+
+/// Makes the character devices of all disks.
+fn generics<'bound>(
+    disks: &[Disk<'bound, Nvme>],
+    binding: &Arc<Binding>,
+    layout: Layout,
+    instance: &Instance,
+) -> Result<KVec<CharDevice<'bound, OpenFile>>> {
+    let mut generics = KVec::with_capacity(disks.len(), GFP_KERNEL)?;
+    for disk in disks {
+        let namespace = *disk.data();
+        let generic = Generic {
+            queue: disk.queue()?,
+            namespace,
+            layout,
+            binding: binding.clone(),
+        };
+        let device = CharDevice::new(
+            disk.tag_set().mapper().device(),
+            fmt!("rnvme-ng{}n{}", instance.number(), namespace.id),
+            Arc::new(generic, GFP_KERNEL)?,
+        )?;
+        generics.push(device, GFP_KERNEL)?;
+    }
+    Ok(generics)
 }
 
 /// What the block layer is told of a namespace.

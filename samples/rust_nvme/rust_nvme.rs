@@ -3,8 +3,10 @@
 //! NVMe over PCIe: a block driver on top of `phyr` and `phyr_blk`.
 //!
 //! Every namespace becomes a disk `/dev/rnvme<controller>n<namespace>` that reads, writes,
-//! flushes, discards and writes zeroes. It is a sample: there is no multipath, no metadata, no
-//! power management, no passthrough, no shutdown at reboot, no INTx.
+//! flushes, discards and writes zeroes; and a character device, by which user space reads and
+//! writes straight into and out of dma-bufs (`rust_nvme.h`). It is a sample: there is no
+//! multipath, no metadata, no power management, no passthrough of other commands, no shutdown at
+//! reboot, no INTx.
 //!
 //! C: [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
@@ -33,6 +35,8 @@
 //! cmd         commands                                       completion    status codes
 //! io          the I/O path                                   reset   when it does not answer
 //! prp, sgl    DMA ranges to descriptors                      slots   memory for these
+//! generic     I/O straight into and out of dma-bufs          buffer  these, registered
+//! uapi        what user space sees of it
 //! ```
 //!
 //! # Memory
@@ -46,10 +50,12 @@ use kernel::{
 };
 
 mod admin;
+mod buffer;
 mod cmd;
 mod completion;
 mod ctrl;
 mod desc;
+mod generic;
 mod identify;
 mod instance;
 mod io;
@@ -63,6 +69,7 @@ mod sgl;
 mod slots;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+mod uapi;
 
 /// Mass storage, non-volatile memory, NVM Express I/O controller.
 const CLASS_NVME: u32 = 0x01_0802;

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The character device of a namespace: I/O straight into and out of dma-bufs.
+//!
+//! C: the generic character devices `/dev/ng0n1`,
+//! [`drivers/nvme/host/ioctl.c`](srctree/drivers/nvme/host/ioctl.c)
+//!
+//! ```text
+//! ioctl       dma-buf -> Buffer, in the table of the open file
+//!
+//! uring_cmd   check ---> alloc() ---> look up, check ---> execute()
+//!             the entry  a request    the Buffer          |
+//!                                                         v
+//!                          the I/O path of all requests (io)
+//!                                                         |
+//!             complete() <---- end(): leave the Buffer <--'
+//! ```
+//!
+//! A request is allocated before the buffer is looked up, so that one who waits for the buffer's
+//! users waits for the controller only, and not for those who wait for a tag.
+
+use super::{
+    buffer::{
+        Access,
+        Buffer,
+        Span, //
+    },
+    cmd::{
+        Blocks,
+        Command, //
+    },
+    desc::Pointer,
+    io::{
+        Format,
+        Layout,
+        Nvme, //
+    },
+    ns::Namespace,
+    uapi, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    uaccess::UserPtr, //
+};
+use phyr::{
+    dma_buf::DmaBuf,
+    DataDirection, //
+};
+use phyr_blk::{
+    uring::{
+        Answer,
+        Issued,
+        Pending, //
+    },
+    Binding,
+    CharFile,
+    Handles,
+    Missing,
+    Mode,
+    Pass,
+    Passthrough,
+    Queue,
+    Status,
+    Unsent, //
+};
+
+/// What all open files of a namespace share.
+pub(crate) struct Generic {
+    pub(crate) queue: Queue<Nvme>,
+    pub(crate) namespace: Namespace,
+    pub(crate) layout: Layout,
+    pub(crate) binding: Arc<Binding>,
+}
+
+impl Generic {
+    /// How many ranges a command may have in a buffer of which PRPs can describe any part, or not.
+    fn max_ranges(&self, is_paged: bool) -> u32 {
+        match self.layout.format {
+            Format::Prp | Format::Either if is_paged => u32::MAX,
+            _ => self.layout.max_segments.into(),
+        }
+    }
+
+    /// The blocks that a command is about.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`]: not whole blocks, or none.
+    /// - [`EMSGSIZE`]: more than a command can transfer.
+    /// - [`ENXIO`]: beyond the end of the namespace.
+    fn blocks(&self, slba: u64, len: u32) -> Result<Blocks> {
+        let shift = self.namespace.shift;
+        if len == 0 || len % (1 << shift) != 0 {
+            return Err(EINVAL);
+        }
+        // CAST: A length of 32 bits fits in a `usize`.
+        if len as usize > self.layout.max_transfer {
+            return Err(EMSGSIZE);
+        }
+        let count = len >> shift;
+        let end = slba.checked_add(count.into()).ok_or(ENXIO)?;
+        if end > self.namespace.blocks {
+            return Err(ENXIO);
+        }
+        Ok(Blocks {
+            first: slba,
+            count_less_one: u16::try_from(count - 1).map_err(|_| EMSGSIZE)?,
+        })
+    }
+}
+
+/// An open file.
+pub(crate) struct OpenFile {
+    generic: Arc<Generic>,
+    mode: Mode,
+    buffers: Pin<KBox<Handles<Buffer>>>,
+}
+
+/// The way of a command's data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the namespace to the buffer.
+    Read,
+    /// From the buffer to the namespace.
+    Write { fua: bool },
+}
+
+/// What a command does, as far as it is known without its buffer.
+struct Plan {
+    way: Way,
+    blocks: Blocks,
+    cmd: uapi::Cmd,
+}
+
+impl OpenFile {
+    fn register(&self, arg: UserPtr) -> Result {
+        let mut args: uapi::Register = uapi::read(arg)?;
+        let access = Access::from_flags(args.flags)?;
+        if args.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let buf = DmaBuf::get(args.fd)?;
+        let generic = &self.generic;
+        let needs_pages = generic.layout.format == Format::Prp;
+        let (gate, buffer) = Buffer::new(&generic.binding, buf, access, needs_pages)?;
+        args.handle = self.buffers.insert(gate, buffer)?;
+        uapi::write(arg, &args).inspect_err(|_| {
+            self.buffers.remove(args.handle);
+        })
+    }
+
+    fn unregister(&self, arg: UserPtr) -> Result {
+        let args: uapi::Unregister = uapi::read(arg)?;
+        if args.reserved != 0 {
+            return Err(EINVAL);
+        }
+        if !self.buffers.remove(args.handle) {
+            return Err(ENOENT);
+        }
+        Ok(())
+    }
+
+    fn info(&self, arg: UserPtr) -> Result {
+        let mut args: uapi::Info = uapi::read(arg)?;
+        let generic = &self.generic;
+        if args.handle != 0 {
+            let buffer = self.buffer(args.handle)?;
+            args.flags = buffer.access().flags();
+            args.bytes = buffer.map().len();
+            // CAST: It counts what is in memory.
+            args.ranges = buffer.map().count() as u64;
+        }
+        args.blocks = generic.namespace.blocks;
+        args.block_size = 1 << generic.namespace.shift;
+        // CAST: At most 4 MiB.
+        args.max_bytes = generic.layout.max_transfer as u32;
+        args.max_ranges = generic.max_ranges(false);
+        args.reserved = 0;
+        uapi::write(arg, &args)
+    }
+
+    /// # Errors
+    ///
+    /// - [`ENOENT`]: there is no such handle.
+    /// - [`EOWNERDEAD`]: the buffer was revoked.
+    fn buffer(&self, handle: u32) -> Result<Pass<Buffer>> {
+        self.buffers.get(handle).map_err(|missing| match missing {
+            Missing::Unknown => ENOENT,
+            Missing::Closed => EOWNERDEAD,
+        })
+    }
+
+    /// Checks all that there is to check without the buffer.
+    fn plan(&self, issued: &Issued<'_>) -> Result<Plan> {
+        let op = issued.op();
+        if op != uapi::CMD_READ && op != uapi::CMD_WRITE {
+            return Err(ENOTTY);
+        }
+        let cmd: uapi::Cmd = issued.command()?;
+        let (way, flags, may) = if op == uapi::CMD_READ {
+            (Way::Read, 0, self.mode.read)
+        } else {
+            let fua = cmd.flags & uapi::CMD_FUA != 0;
+            (Way::Write { fua }, uapi::CMD_FUA, self.mode.write)
+        };
+        if cmd.flags & !flags != 0 || cmd.reserved != 0 || cmd.offset % 4 != 0 {
+            return Err(EINVAL);
+        }
+        if !may {
+            return Err(EBADF);
+        }
+        if way != Way::Read && self.generic.namespace.read_only {
+            return Err(EROFS);
+        }
+        let blocks = self.generic.blocks(cmd.slba, cmd.len)?;
+        Ok(Plan { way, blocks, cmd })
+    }
+
+    /// Everything that can fail.
+    fn prepare(&self, issued: &Issued<'_>) -> Result<(Unsent<Nvme>, Draft)> {
+        let Plan { way, blocks, cmd } = self.plan(issued)?;
+        let direction = match way {
+            Way::Read => DataDirection::FromDevice,
+            Way::Write { .. } => DataDirection::ToDevice,
+        };
+        let request = self.generic.queue.alloc(direction, issued.may_wait())?;
+
+        let buffer = self.buffer(cmd.handle)?;
+        let access = buffer.access();
+        let may = match way {
+            Way::Read => access.write,
+            Way::Write { .. } => access.read,
+        };
+        if !may {
+            return Err(EACCES);
+        }
+        let span = buffer.map().span(cmd.offset, cmd.len)?;
+        if span.count() > self.generic.max_ranges(buffer.map().is_paged()) {
+            return Err(E2BIG);
+        }
+        let draft = Draft {
+            buffer,
+            span,
+            blocks,
+            way,
+        };
+        Ok((request, draft))
+    }
+}
+
+impl CharFile for OpenFile {
+    type Module = super::DriverModule;
+    type Device = Generic;
+
+    fn open(generic: &Arc<Generic>, mode: Mode) -> Result<Self> {
+        Ok(Self {
+            generic: generic.clone(),
+            mode,
+            buffers: KBox::pin_init(Handles::new(), GFP_KERNEL)?,
+        })
+    }
+
+    fn ioctl(&self, op: u32, arg: UserPtr) -> Result {
+        if self.generic.binding.is_over() {
+            return Err(ENODEV);
+        }
+        match op {
+            uapi::IOC_REGISTER => self.register(arg),
+            uapi::IOC_UNREGISTER => self.unregister(arg),
+            uapi::IOC_INFO => self.info(arg),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn uring_cmd<'a>(&self, issued: Issued<'a>) -> Answer<'a> {
+        match self.prepare(&issued) {
+            Ok((request, draft)) => {
+                let (pending, answer) = issued.pend();
+                request.execute(Transfer { draft, pending });
+                answer
+            }
+            Err(e) => issued.done(Err(e)),
+        }
+    }
+}
+
+/// A transfer that can be described.
+struct Draft {
+    buffer: Pass<Buffer>,
+    span: Span,
+    blocks: Blocks,
+    way: Way,
+}
+
+/// What the request of a command carries.
+pub(crate) struct Transfer {
+    draft: Draft,
+    pending: Pending,
+}
+
+impl Transfer {
+    /// Has `describe` describe its data, by the buffer's ranges, and returns the command.
+    ///
+    /// # Errors
+    ///
+    /// What `describe` fails with.
+    pub(crate) fn command<'a, E>(
+        &'a self,
+        nsid: u32,
+        describe: impl FnOnce(super::buffer::Ranges<'a>, Span) -> Result<Pointer, E>,
+    ) -> Result<Command, E> {
+        let Draft {
+            ref buffer,
+            span,
+            blocks,
+            way,
+        } = self.draft;
+        let pointer = describe(buffer.map().ranges(span), span)?;
+        Ok(match way {
+            Way::Read => Command::read(nsid, blocks, &pointer),
+            Way::Write { fua } => Command::write(nsid, blocks, &pointer, fua),
+        })
+    }
+}
+
+impl Passthrough for Transfer {
+    fn end(self, status: Status) {
+        let len = self.draft.span.len();
+        // The controller is done with the buffer. Whoever learns that from the command can count on
+        // it.
+        drop(self.draft);
+        self.pending.complete(Result::from(status).map(|()| len));
+    }
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * What user space needs to read and write NVMe namespaces straight into and out of dma-bufs.
+ *
+ * Each namespace has a character device /dev/rnvme-ng<controller>n<namespace>.  A dma-buf is
+ * registered with an open file of it, by ioctl: it is mapped for the controller then, once.  It is
+ * read into and written from by io_uring commands (IORING_OP_URING_CMD) to the same file, as many
+ * as one likes, from any thread.  The ring needs entries of 128 bytes (IORING_SETUP_SQE128).
+ *
+ * The CPU's accesses to the buffer are bracketed by DMA_BUF_IOCTL_SYNC, as for any device.
+ *
+ * Documentation/nvme.rst tells more.
+ */
+#ifndef _RUST_NVME_H
+#define _RUST_NVME_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* What commands may do with a registered buffer. */
+#define RNVME_BUF_READ	0x1U	/* the controller reads it: RNVME_CMD_WRITE */
+#define RNVME_BUF_WRITE	0x2U	/* the controller writes it: RNVME_CMD_READ */
+
+/*
+ * Registers the dma-buf with file descriptor @fd.  @flags is one of the flags above or both;
+ * @reserved is zero.  @handle is set.  The buffer stays registered, and is kept, until
+ * RNVME_IOC_UNREGISTER or until the file is closed by all who have it; @fd can be closed.
+ *
+ * EBADF		@fd is not open
+ * EINVAL		it is no dma-buf, or @flags or @reserved are wrong
+ * EACCES		@fd was not opened for what @flags let the controller do
+ * EOPNOTSUPP		the controller cannot take the buffer: its pieces are not whole pages of
+ *			4 KiB, and it has no SGLs; or the exporter refuses the controller
+ * EBUSY		the exporter cannot map it now
+ * EIO			the DMA API cannot map it, such as large pieces where memory is bounced
+ * ENOSPC		there are too many handles, or no IOVA space
+ * ENODEV		the controller was unbound, or the exporter has revoked the buffer
+ */
+struct rnvme_register {
+	__s32 fd;
+	__u32 flags;
+	__u32 handle;
+	__u32 reserved;
+};
+
+/*
+ * Ends a registration.  Commands that are under way are waited for.
+ *
+ * ENOENT		no such handle
+ * EINVAL		@reserved is not zero
+ * ENODEV		the controller was unbound
+ */
+struct rnvme_unregister {
+	__u32 handle;
+	__u32 reserved;
+};
+
+/*
+ * Tells about the namespace and, unless @handle is zero, about a registered buffer: how long it
+ * is, and of how many ranges it consists as the controller sees it.  One range is linear.
+ *
+ * ENOENT		no such handle
+ * EOWNERDEAD		the buffer was revoked
+ * ENODEV		the controller was unbound
+ */
+struct rnvme_info {
+	__u32 handle;
+	__u32 flags;		/* RNVME_BUF_* of the buffer */
+	__u64 bytes;		/* of the buffer */
+	__u64 ranges;		/* of the buffer */
+	__u64 blocks;		/* of the namespace */
+	__u32 block_size;	/* in bytes */
+	__u32 max_bytes;	/* of a command */
+	__u32 max_ranges;	/* of a command, if it has to go by SGL */
+	__u32 reserved;
+};
+
+#define RNVME_IOC_REGISTER	_IOWR('N', 0x90, struct rnvme_register)
+#define RNVME_IOC_UNREGISTER	_IOW('N', 0x91, struct rnvme_unregister)
+#define RNVME_IOC_INFO		_IOWR('N', 0x92, struct rnvme_info)
+
+/*
+ * A command: @len bytes from byte @offset of the buffer @handle on, and the namespace's blocks
+ * from @slba on.  It is what the cmd area of the submission queue entry holds; cmd_op is one of
+ * the numbers below.
+ *
+ * res of its completion is @len, or an error:
+ *
+ * EOPNOTSUPP		the ring has entries of 64 bytes
+ * ENOTTY		no such command
+ * EINVAL		@flags or @reserved are wrong; @len is zero or not whole blocks; @offset is
+ *			not a multiple of 4
+ * EBADF		the character device was not opened for reading (RNVME_CMD_READ) or for
+ *			writing (RNVME_CMD_WRITE)
+ * EROFS		the namespace is write protected
+ * EMSGSIZE		@len is more than max_bytes
+ * ENXIO		beyond the end of the namespace
+ * ENOENT		no such handle
+ * EOWNERDEAD		the buffer's exporter has revoked it
+ * EACCES		the buffer was not registered for this direction
+ * ERANGE		beyond the end of the buffer
+ * E2BIG		more than max_ranges ranges, and it cannot go by PRP
+ * ENODEV		the controller was unbound
+ * EIO, ENODATA, ...	it failed, as read() and write() of the block device would tell
+ */
+struct rnvme_cmd {
+	__u64 offset;
+	__u64 slba;
+	__u32 len;
+	__u32 handle;
+	__u32 flags;
+	__u32 reserved;
+};
+
+/* flags of RNVME_CMD_WRITE: it ends when the data is on the medium. */
+#define RNVME_CMD_FUA	0x1U
+
+#define RNVME_CMD_READ	_IOR('N', 0x98, struct rnvme_cmd)
+#define RNVME_CMD_WRITE	_IOW('N', 0x99, struct rnvme_cmd)
+
+#endif /* _RUST_NVME_H */

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What user space sees: the structures and numbers of `rust_nvme.h`, which documents them.
+
+use core::mem::offset_of;
+use kernel::{
+    ioctl::{
+        _IOR,
+        _IOW,
+        _IOWR, //
+    },
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+use zerocopy::Immutable;
+use zerocopy_derive::Immutable;
+
+/// `RNVME_BUF_READ`
+pub(crate) const BUF_READ: u32 = 1 << 0;
+/// `RNVME_BUF_WRITE`
+pub(crate) const BUF_WRITE: u32 = 1 << 1;
+
+/// `struct rnvme_register`
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes)]
+pub(crate) struct Register {
+    pub(crate) fd: i32,
+    pub(crate) flags: u32,
+    pub(crate) handle: u32,
+    pub(crate) reserved: u32,
+}
+
+/// `struct rnvme_unregister`
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes)]
+pub(crate) struct Unregister {
+    pub(crate) handle: u32,
+    pub(crate) reserved: u32,
+}
+
+/// `struct rnvme_info`
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes)]
+pub(crate) struct Info {
+    pub(crate) handle: u32,
+    pub(crate) flags: u32,
+    pub(crate) bytes: u64,
+    pub(crate) ranges: u64,
+    pub(crate) blocks: u64,
+    pub(crate) block_size: u32,
+    pub(crate) max_bytes: u32,
+    pub(crate) max_ranges: u32,
+    pub(crate) reserved: u32,
+}
+
+/// `struct rnvme_cmd`
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes)]
+pub(crate) struct Cmd {
+    pub(crate) offset: u64,
+    pub(crate) slba: u64,
+    pub(crate) len: u32,
+    pub(crate) handle: u32,
+    pub(crate) flags: u32,
+    pub(crate) reserved: u32,
+}
+
+/// `RNVME_CMD_FUA`
+pub(crate) const CMD_FUA: u32 = 1 << 0;
+
+/// `'N'`
+// CAST: A letter.
+const MAGIC: u32 = b'N' as u32;
+
+pub(crate) const IOC_REGISTER: u32 = _IOWR::<Register>(MAGIC, 0x90);
+pub(crate) const IOC_UNREGISTER: u32 = _IOW::<Unregister>(MAGIC, 0x91);
+pub(crate) const IOC_INFO: u32 = _IOWR::<Info>(MAGIC, 0x92);
+pub(crate) const CMD_READ: u32 = _IOR::<Cmd>(MAGIC, 0x98);
+pub(crate) const CMD_WRITE: u32 = _IOW::<Cmd>(MAGIC, 0x99);
+
+/// The layout of C.
+const _: () = {
+    assert!(size_of::<Register>() == 16 && offset_of!(Register, handle) == 8);
+    assert!(size_of::<Unregister>() == 8);
+    assert!(size_of::<Info>() == 48 && align_of::<Info>() == 8);
+    assert!(offset_of!(Info, bytes) == 8 && offset_of!(Info, block_size) == 32);
+    assert!(offset_of!(Info, max_ranges) == 40);
+    assert!(size_of::<Cmd>() == 32 && align_of::<Cmd>() == 8);
+    assert!(offset_of!(Cmd, slba) == 8 && offset_of!(Cmd, len) == 16);
+    assert!(offset_of!(Cmd, handle) == 20 && offset_of!(Cmd, flags) == 24);
+    assert!(IOC_REGISTER == 0xc010_4e90 && CMD_READ == 0x8020_4e98 && CMD_WRITE == 0x4020_4e99);
+};
+
+/// More bytes than the largest structure has.
+const MAX: usize = 64;
+
+/// Reads a structure of user space.
+///
+/// # Errors
+///
+/// [`EFAULT`]: it is not there.
+pub(crate) fn read<T: FromBytes>(from: UserPtr) -> Result<T> {
+    const { assert!(size_of::<T>() <= MAX) };
+    let mut bytes = [0; MAX];
+    // PANIC: Just checked.
+    let bytes = &mut bytes[..size_of::<T>()];
+    UserSlice::new(from, bytes.len())
+        .reader()
+        .read_slice(bytes)?;
+    T::read_from_bytes(bytes).map_err(|_| EINVAL)
+}
+
+/// Writes a structure of user space.
+///
+/// # Errors
+///
+/// [`EFAULT`]: it is not there.
+pub(crate) fn write<T: IntoBytes + Immutable>(to: UserPtr, value: &T) -> Result {
+    let bytes = value.as_bytes();
+    UserSlice::new(to, bytes.len()).writer().write_slice(bytes)
+}
