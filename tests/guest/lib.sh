@@ -8,6 +8,9 @@ set -eu
 
 DISK=${DISK:-/dev/rnvme0n1}
 disk=${DISK##*/}
+# The namespace's character device.
+# shellcheck disable=SC2034 # for those that include this
+NG=/dev/rnvme-ng${disk#rnvme}
 
 fail() {
 	echo "$*" >&2
