@@ -14,7 +14,7 @@
 #include "trace.h"
 
 phys_addr_t phyr_helper_page_to_phys(const struct page *page);
-bool phyr_helper_dev_maps_whole_granules(struct device *dev);
+bool phyr_helper_dev_is_trusted(struct device *dev);
 bool phyr_helper_dev_is_dma_coherent(struct device *dev);
 bool phyr_helper_dma_bounces(struct device *dev);
 u64 phyr_helper_dma_get_mask(struct device *dev);

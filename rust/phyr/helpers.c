@@ -5,6 +5,7 @@
  * lives here.
  */
 
+#include <linux/cc_platform.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
@@ -32,16 +33,13 @@ EXPORT_SYMBOL_GPL(phyr_helper_page_to_phys);
 
 /*
  * Whether the DMA API maps the whole granules around a buffer for this device. It does not for a
- * device that it does not trust (the rest of the granule is bounced away from it), nor may the
- * caches of the rest be touched where the device is not coherent.
+ * device that it does not trust: the rest of the granule is bounced away from it.
  */
-bool phyr_helper_dev_maps_whole_granules(struct device *dev)
+bool phyr_helper_dev_is_trusted(struct device *dev)
 {
-	if (dev_is_pci(dev) && to_pci_dev(dev)->untrusted)
-		return false;
-	return dev_is_dma_coherent(dev);
+	return !dev_is_pci(dev) || !to_pci_dev(dev)->untrusted;
 }
-EXPORT_SYMBOL_GPL(phyr_helper_dev_maps_whole_granules);
+EXPORT_SYMBOL_GPL(phyr_helper_dev_is_trusted);
 
 bool phyr_helper_dev_is_dma_coherent(struct device *dev)
 {
@@ -49,10 +47,13 @@ bool phyr_helper_dev_is_dma_coherent(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dev_is_dma_coherent);
 
-/* Whether all that the device gets to see are copies. */
+/*
+ * Whether all that the device gets to see are copies: bounce buffers were asked for, or memory is
+ * encrypted and the device cannot know.
+ */
 bool phyr_helper_dma_bounces(struct device *dev)
 {
-	return is_swiotlb_force_bounce(dev);
+	return is_swiotlb_force_bounce(dev) || cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_bounces);
 
@@ -63,7 +64,10 @@ u64 phyr_helper_dma_get_mask(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_get_mask);
 
-/* The DMA address of a physical one where nothing translates. */
+/*
+ * The DMA address of a physical one where nothing translates, or all ones where there is none. It
+ * is what a linear mapping compares its address with: elsewhere is a copy.
+ */
 dma_addr_t phyr_helper_phys_to_dma(struct device *dev, phys_addr_t phys)
 {
 	return phys_to_dma(dev, phys);

@@ -18,7 +18,9 @@
 //! A mapping keeps a few words, however many pages there are, and its length is a `usize`.
 
 mod copy;
-pub mod plan;
+mod plan;
+#[cfg(CONFIG_KUNIT = "y")]
+mod plan_test;
 mod reason;
 
 pub use self::{
@@ -82,10 +84,10 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `state` is that of a mapping of `memory` by `mapper`.
+/// `mapped` is that of a mapping of `memory` by `mapper`.
 pub struct Linear<'m, M: Memory> {
     mapper: &'m Mapper<'m>,
-    state: State,
+    mapped: Mapped,
     memory: M,
 }
 
@@ -116,9 +118,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// The memory comes back, and nothing is left mapped; [`NotLinear`] has the reasons, and as an
-    /// [`Error`] they are told apart by their errno. Also `EINVAL` where `dir` is
-    /// [`DataDirection::None`].
+    /// The memory comes back, and nothing is left mapped; [`NotLinear`] has the reasons, each with
+    /// an errno of its own. [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`].
     ///
     /// # Examples
     ///
@@ -165,9 +166,9 @@ impl<'bound> Mapper<'bound> {
         // mapping owns `memory`.
         match unsafe { self.linear_into(|| memory.phyrs(), M::KIND, dir, align) } {
             // INVARIANT: just mapped so.
-            Ok(state) => Ok(Linear {
+            Ok(mapped) => Ok(Linear {
                 mapper: self,
-                state,
+                mapped,
                 memory,
             }),
             Err(reason) => Err(NotMapped { memory, reason }),
@@ -195,12 +196,9 @@ impl<'bound> Mapper<'bound> {
         kind: Kind,
         dir: DataDirection,
         align: Alignment,
-    ) -> Result<State, NotLinear> {
-        let mut mode = Mode::new(dir, kind).map_err(NotLinear::Failed)?;
-        if self.is_coherent() {
-            mode = mode.without_bounce();
-        }
-        let mut planner = LinearPlanner::new(self.demand(kind, align));
+    ) -> Result<Mapped, NotLinear> {
+        let mode = Mode::new(dir, kind).map_err(NotLinear::Failed)?;
+        let mut planner = LinearPlanner::new(self.demand(align));
         for phyr in source() {
             planner.push(phyr.map_err(NotLinear::Failed)?)?;
         }
@@ -224,36 +222,29 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Ends the mapping of `state`.
+    /// Ends the mapping `mapped`.
     ///
     /// Context: any; does not sleep.
     ///
     /// # Safety
     ///
-    /// - `state` comes from [`Mapper::linear_into`] of this mapper.
+    /// - `mapped` comes from [`Mapper::linear_into`] of this mapper.
     /// - The device is done with the memory.
-    pub unsafe fn unmap_linear(&self, state: State) {
-        let (dev, vec) = (self.device(), state.vec);
-        // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again.
+    pub unsafe fn unmap_linear(&self, mapped: Mapped) {
+        let (dev, vec) = (self.device(), mapped.vec);
+        // SAFETY: by the invariant of `Mapped` this was mapped so, and is not unmapped again.
         unsafe {
-            match state.range {
-                Some(range) => ops::destroy(dev, range, vec.len(), state.mode),
-                None => ops::unmap_phys(dev, vec.addr(), vec.len(), state.mode),
+            match mapped.range {
+                Some(range) => ops::destroy(dev, range, vec.len(), mapped.mode),
+                None => ops::unmap_phys(dev, vec.addr(), vec.len(), mapped.mode),
             }
         }
     }
 
     /// What the planner has to know of the device.
-    fn demand(&self, kind: Kind, align: Alignment) -> Demand {
+    fn demand(&self, align: Alignment) -> Demand {
         let dev = raw::device(self.device());
         let granule = self.granule();
-        let bounces = match granule {
-            // The DMA API bounces for a device that it does not trust, and where caches are not
-            // coherent, what is not whole granules.
-            Some(_) => !self.packs(),
-            // SAFETY: the device is valid.
-            None => unsafe { bindings::phyr_helper_dma_bounces(dev) },
-        };
         Demand {
             granule,
             limits: *self.limits(),
@@ -261,14 +252,17 @@ impl<'bound> Mapper<'bound> {
             max_len: self.max_mapping_size() as u64,
             // SAFETY: the device is valid.
             mask: unsafe { bindings::phyr_helper_dma_get_mask(dev) },
-            // Memory of a device is never bounced.
-            bounces: bounces && (kind == Kind::System || granule.is_none()),
+            bounces: match granule {
+                Some(_) => !self.is_trusted(),
+                // SAFETY: the device is valid.
+                None => unsafe { bindings::phyr_helper_dma_bounces(dev) },
+            },
             // CAST: as above.
             align: align.as_usize() as u64,
         }
     }
 
-    /// The DMA address of a physical address, where nothing translates.
+    /// The DMA address of a physical address where nothing translates, or all ones.
     fn to_dma(&self, paddr: u64) -> u64 {
         // SAFETY: the device is valid.
         unsafe { bindings::phyr_helper_phys_to_dma(raw::device(self.device()), paddr) }
@@ -277,12 +271,13 @@ impl<'bound> Mapper<'bound> {
     /// # Safety
     ///
     /// Those of [`ops::map_phys`].
-    unsafe fn map_direct(&self, start: u64, len: u64, mode: Mode) -> Result<State, NotLinear> {
+    unsafe fn map_direct(&self, start: u64, len: u64, mode: Mode) -> Result<Mapped, NotLinear> {
         let dev = self.device();
         let len = usize::try_from(len).map_err(|_| NotLinear::Overflow)?;
         // SAFETY: by the requirements of this function.
         let addr = unsafe { ops::map_phys(dev, PhysAddr::from_raw(start), len, mode) }
-            .ok_or(NotLinear::NoMemory)?;
+            // Nothing is allocated but for a copy.
+            .ok_or(NotLinear::Bounced)?;
 
         // A copy is elsewhere. The DMA API may make one for reasons that it does not tell.
         if addr.into_raw() != self.to_dma(start) {
@@ -291,7 +286,7 @@ impl<'bound> Mapper<'bound> {
             return Err(NotLinear::Bounced);
         }
         // INVARIANT: just mapped so.
-        Ok(State {
+        Ok(Mapped {
             vec: DmaVec::new(addr, len),
             range: None,
             mode,
@@ -308,7 +303,7 @@ impl<'bound> Mapper<'bound> {
         len: u64,
         source: S,
         align: Alignment,
-    ) -> Result<State, NotLinear> {
+    ) -> Result<Mapped, NotLinear> {
         // That an allocation is aligned to its length is how the allocator of the DMA API works,
         // not what it promises.
         // CAST: a `usize` is at most 64 bits wide.
@@ -320,17 +315,18 @@ impl<'bound> Mapper<'bound> {
             ENOMEM => NotLinear::NoMemory,
             e => NotLinear::Failed(e),
         };
-        for phyr in Segments::new(source, Limits::NONE) {
-            let phyr = phyr.map_err(NotLinear::Failed)?;
-            // SAFETY: by the requirements of this function.
-            unsafe { range.link(phyr.paddr(), phyr.len()) }.map_err(failed)?;
+        // SAFETY: by the requirements of this function.
+        unsafe { range.link_all(Segments::new(source, Limits::NONE)) }.map_err(failed)?;
+        // For the same reasons, of a part of a granule.
+        if range.is_bounced() {
+            return Err(NotLinear::Bounced);
         }
         range.sync().map_err(failed)?;
 
         let (len, mode) = (range.linked(), range.mode());
         let range = range.close();
         // INVARIANT: the range is linked up to `len`.
-        Ok(State {
+        Ok(Mapped {
             vec: DmaVec::new(range.addr, len),
             range: Some(range),
             mode,
@@ -342,13 +338,13 @@ impl<'m, M: Memory> Linear<'m, M> {
     /// The one range that the device sees.
     #[inline]
     pub fn dma_vec(&self) -> DmaVec {
-        self.state.vec
+        self.mapped.vec
     }
 
     /// In which direction the memory is mapped.
     #[inline]
     pub fn direction(&self) -> DataDirection {
-        self.state.mode.direction()
+        self.mapped.mode.direction()
     }
 
     /// Hands the memory over to the CPU until the returned guard is dropped.
@@ -362,14 +358,11 @@ impl<'m, M: Memory> Linear<'m, M> {
     /// - `EOPNOTSUPP`: the caches of the device are kept in step by hand, and the DMA API cannot do
     ///   that for a range that was linked. End the mapping instead.
     pub fn cpu(&mut self) -> Result<CpuAccess<'_, M>> {
-        if self.state.range.is_some() && !self.mapper.is_coherent() {
+        if self.mapped.range.is_some() && !self.mapper.is_coherent() {
             return Err(EOPNOTSUPP);
         }
-        Ok(CpuAccess::linear(
-            self.mapper,
-            &self.state,
-            &mut self.memory,
-        ))
+        // SAFETY: by the type invariant.
+        Ok(unsafe { CpuAccess::linear(self.mapper, &self.mapped, &mut self.memory) })
     }
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
@@ -379,19 +372,19 @@ impl<'m, M: Memory> Linear<'m, M> {
         let this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is not used again, nor dropped; each field is taken out once.
-        let (state, memory) = unsafe { (ptr::read(&this.state), ptr::read(&this.memory)) };
+        let (mapped, memory) = unsafe { (ptr::read(&this.mapped), ptr::read(&this.memory)) };
         // SAFETY: by the type invariant; that the device is done is the driver's part.
-        unsafe { this.mapper.unmap_linear(state) };
+        unsafe { this.mapper.unmap_linear(mapped) };
         memory
     }
 }
 
 impl<M: Memory> Drop for Linear<'_, M> {
     fn drop(&mut self) {
-        // SAFETY: `self.state` is not used again.
-        let state = unsafe { ptr::read(&self.state) };
+        // SAFETY: `self.mapped` is not used again.
+        let mapped = unsafe { ptr::read(&self.mapped) };
         // SAFETY: by the type invariant; that the device is done is the driver's part.
-        unsafe { self.mapper.unmap_linear(state) };
+        unsafe { self.mapper.unmap_linear(mapped) };
     }
 }
 
@@ -405,13 +398,13 @@ impl<M: Memory> Drop for Linear<'_, M> {
 /// `vec` is mapped for `mode`: it is the linked part of `range`, from its beginning on, or was
 /// mapped by [`ops::map_phys`].
 #[must_use = "a mapping whose state is lost is never taken down"]
-pub struct State {
+pub struct Mapped {
     vec: DmaVec,
     range: Option<Closed>,
     mode: Mode,
 }
 
-impl State {
+impl Mapped {
     /// The one range that the device sees.
     #[inline]
     pub fn dma_vec(&self) -> DmaVec {

@@ -43,10 +43,12 @@ pub struct Mapper<'bound> {
     limits: Limits,
     /// `None`: the DMA API does not translate for this device.
     granule: Option<Granule>,
-    /// Whether runs may share one IOVA allocation, see [`Mapper::packs`].
-    packs: bool,
+    /// Whether the DMA API gives the device all of the granules around a buffer, rather than copy
+    /// what of them is the buffer's.
+    trusted: bool,
     /// Whether the caches of the processors and the device's accesses keep in step by themselves.
     coherent: bool,
+    max_len: usize,
 }
 
 impl<'bound> Mapper<'bound> {
@@ -87,9 +89,11 @@ impl<'bound> Mapper<'bound> {
             limits,
             granule,
             // SAFETY: `dev` is a valid device.
-            packs: unsafe { bindings::phyr_helper_dev_maps_whole_granules(raw::device(dev)) },
+            trusted: unsafe { bindings::phyr_helper_dev_is_trusted(raw::device(dev)) },
             // SAFETY: `dev` is a valid device.
             coherent: unsafe { bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)) },
+            // SAFETY: `dev` is a valid device.
+            max_len: unsafe { kernel::bindings::dma_max_mapping_size(raw::device(dev)) },
         })
     }
 
@@ -111,8 +115,7 @@ impl<'bound> Mapper<'bound> {
     ///
     /// `usize::MAX` unless memory is bounced for it. A driver limits its requests by it.
     pub fn max_mapping_size(&self) -> usize {
-        // SAFETY: the device is valid.
-        unsafe { kernel::bindings::dma_max_mapping_size(raw::device(self.dev)) }
+        self.max_len
     }
 
     /// Whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was made, see
@@ -120,6 +123,12 @@ impl<'bound> Mapper<'bound> {
     #[inline]
     pub(crate) fn needs_unmap(&self) -> bool {
         self.granule.is_some() || ops::need_unmap(self.dev)
+    }
+
+    /// Whether what the device gets to see may be more than a buffer: the granules around it.
+    #[inline]
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted
     }
 
     /// Whether nothing has to be done for the processor to see what the device wrote, and the
@@ -135,13 +144,13 @@ impl<'bound> Mapper<'bound> {
         &self.limits
     }
 
-    /// For tests: a mapper that never lets runs share an IOVA allocation, as for a device that is
-    /// not trusted or not coherent.
+    /// For tests: a mapper as for a device that is not trusted, which never lets runs share an IOVA
+    /// allocation.
     #[cfg(CONFIG_KUNIT = "y")]
     #[doc(hidden)]
     pub fn unpacked(self) -> Self {
         Self {
-            packs: false,
+            trusted: false,
             ..self
         }
     }
@@ -153,7 +162,7 @@ impl<'bound> Mapper<'bound> {
     /// caches it has to keep in step by hand: for those each run gets a range of its own.
     #[inline]
     pub fn packs(&self) -> bool {
-        self.packs
+        self.trusted && self.coherent
     }
 }
 

@@ -160,7 +160,8 @@ impl<'m, M: Memory> Mapping<'m, M> {
     ///
     /// Context: any.
     pub fn cpu(&mut self) -> CpuAccess<'_, M> {
-        CpuAccess::scatter(self.mapper, &self.state, &self.slots, &mut self.memory)
+        // SAFETY: by the type invariant.
+        unsafe { CpuAccess::scatter(self.mapper, &self.state, &self.slots, &mut self.memory) }
     }
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
@@ -191,6 +192,10 @@ impl<M: Memory> Drop for Mapping<'_, M> {
 
 /// The CPU's turn with the memory of a mapping; see [`Mapping::cpu`] and
 /// [`Linear::cpu`](crate::linear::Linear::cpu).
+///
+/// # Invariants
+///
+/// `mapped` is a mapping of `memory` by `mapper`.
 pub struct CpuAccess<'a, M: Memory> {
     mapper: &'a Mapper<'a>,
     mapped: Mapped<'a>,
@@ -200,17 +205,22 @@ pub struct CpuAccess<'a, M: Memory> {
 /// What the memory has to be handed back to.
 enum Mapped<'a> {
     Scatter(&'a State, &'a [Slot]),
-    Linear(&'a linear::State),
+    Linear(&'a linear::Mapped),
 }
 
 impl<'a, M: Memory> CpuAccess<'a, M> {
-    fn scatter(
+    /// # Safety
+    ///
+    /// `state`, with `slots`, is that of a mapping of `memory` by `mapper`.
+    unsafe fn scatter(
         mapper: &'a Mapper<'a>,
         state: &'a State,
         slots: &'a [Slot],
         memory: &'a mut M,
     ) -> Self {
-        mapper.sync_for_cpu(state, slots);
+        // SAFETY: by the requirements of this function.
+        unsafe { mapper.sync_for_cpu(state, slots) };
+        // INVARIANT: as above.
         Self {
             mapper,
             mapped: Mapped::Scatter(state, slots),
@@ -218,17 +228,22 @@ impl<'a, M: Memory> CpuAccess<'a, M> {
         }
     }
 
-    pub(crate) fn linear(
+    /// # Safety
+    ///
+    /// `mapped` is that of a mapping of `memory` by `mapper`.
+    pub(crate) unsafe fn linear(
         mapper: &'a Mapper<'a>,
-        state: &'a linear::State,
+        mapped: &'a linear::Mapped,
         memory: &'a mut M,
     ) -> Self {
-        if let Some((addr, len, mode)) = state.single() {
-            ops::sync_for_cpu(mapper, addr, len, mode);
+        if let Some((addr, len, mode)) = mapped.single() {
+            // SAFETY: by the requirements of this function.
+            unsafe { ops::sync_for_cpu(mapper, addr, len, mode) };
         }
+        // INVARIANT: by the requirements of this function.
         Self {
             mapper,
-            mapped: Mapped::Linear(state),
+            mapped: Mapped::Linear(mapped),
             memory,
         }
     }
@@ -263,17 +278,20 @@ impl<'a, M: Memory> CpuAccess<'a, M> {
     where
         M: PageMemory,
     {
-        Vmap::new(&*self.memory)
+        Vmap::new(self.memory)
     }
 }
 
 impl<M: Memory> Drop for CpuAccess<'_, M> {
     fn drop(&mut self) {
-        match self.mapped {
-            Mapped::Scatter(state, slots) => self.mapper.sync_for_device(state, slots),
-            Mapped::Linear(state) => {
-                if let Some((addr, len, mode)) = state.single() {
-                    ops::sync_for_device(self.mapper, addr, len, mode);
+        // SAFETY: by the type invariant.
+        unsafe {
+            match self.mapped {
+                Mapped::Scatter(state, slots) => self.mapper.sync_for_device(state, slots),
+                Mapped::Linear(mapped) => {
+                    if let Some((addr, len, mode)) = mapped.single() {
+                        ops::sync_for_device(self.mapper, addr, len, mode);
+                    }
                 }
             }
         }

@@ -16,6 +16,11 @@ pub use self::{
     vmap::Vmap, //
 };
 
+pub(crate) use self::vmap::{
+    vmap_pages,
+    vunmap_pages, //
+};
+
 use super::{
     plan::Limits,
     source::{
@@ -54,7 +59,8 @@ pub enum Kind {
 ///
 /// # Safety
 ///
-/// - The memory is of the kind [`Memory::KIND`].
+/// - The memory is of the kind [`Memory::KIND`], and initialised: it holds nothing that a device or
+///   whoever reads it must not see.
 /// - The memory that [`Memory::phyrs`] yields is the same every time, and stays allocated and in
 ///   place until the value is dropped, even if the value is moved, and for ever if it is leaked.
 /// - A device may read and write all of it: nothing else lies in it, and no safe code accesses it
@@ -100,7 +106,7 @@ pub unsafe trait Memory: Send + 'static {
 /// - Page `n` is where the bytes from `n * PAGE_SIZE` on are; the length is a multiple of the page
 ///   size.
 /// - The pages are the same every time, for as long as the value exists, even if it is moved.
-/// - Each of them has been initialised, and holds nothing that user space must not see.
+/// - They hold nothing that user space must not see.
 pub unsafe trait PageMemory: Memory + Sync {
     /// Page `index`, or `None` where there is none.
     fn page(&self, index: usize) -> Option<BorrowedPage<'_>>;
@@ -130,15 +136,12 @@ impl Pages {
         let nr = len.div_ceil(PAGE_SIZE);
         let mut pages = KVVec::with_capacity(nr, flags)?;
         for _ in 0..nr {
-            pages.push(
-                Page::alloc_page(flags | kernel::alloc::flags::__GFP_ZERO)?,
-                flags,
-            )?;
+            pages.push(Page::alloc_page(flags)?, flags)?;
         }
         Self::new(pages, 0, len)
     }
 
-    /// The `len` bytes that begin `offset` bytes into the first of `pages`.
+    /// The `len` bytes that begin `offset` bytes into the first of `pages`, which are zeroed.
     ///
     /// # Errors
     ///
@@ -148,6 +151,10 @@ impl Pages {
         let end = offset.checked_add(len).ok_or(EINVAL)?;
         if len == 0 || offset >= PAGE_SIZE || end.div_ceil(PAGE_SIZE) != pages.len() {
             return Err(EINVAL);
+        }
+        for page in &pages {
+            // SAFETY: the page is owned, and nobody else accesses it.
+            unsafe { page.fill_zero_raw(0, PAGE_SIZE) }?;
         }
         // INVARIANT: just checked.
         Ok(Self { pages, offset, len })
@@ -292,6 +299,7 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
     }
 
     fn read(&self, mut offset: usize, mut to: &mut [u8]) -> Result {
+        check_range(offset, to.len(), Memory::len(self))?;
         for element in self {
             let nr = element.len().saturating_sub(offset).min(to.len());
             let (head, tail) = to.split_at_mut_checked(nr).ok_or(EINVAL)?;
@@ -301,14 +309,11 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
             to = tail;
             offset = offset.saturating_sub(element.len());
         }
-        if to.is_empty() {
-            Ok(())
-        } else {
-            Err(EINVAL)
-        }
+        Ok(())
     }
 
     fn write(&mut self, mut offset: usize, mut from: &[u8]) -> Result {
+        check_range(offset, from.len(), Memory::len(self))?;
         for element in self {
             let nr = element.len().saturating_sub(offset).min(from.len());
             let (head, tail) = from.split_at_checked(nr).ok_or(EINVAL)?;
@@ -318,11 +323,7 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
             from = tail;
             offset = offset.saturating_sub(element.len());
         }
-        if from.is_empty() {
-            Ok(())
-        } else {
-            Err(EINVAL)
-        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,10 @@
 //! byte in it. Plain Rust, without a kernel call.
 
 use super::{
+    linear::{
+        Edge,
+        NotLinear, //
+    },
     plan::{
         Limits,
         Place,
@@ -223,30 +227,50 @@ fn check_table(
     Ok(())
 }
 
-/// Whether one range can lead to the phyrs of `list`, found out byte by byte: each granule of the
-/// range leads to one granule of memory, or without an IOMMU each byte to the one behind the last.
-pub(crate) fn is_linear(list: &List, granule: Option<Granule>) -> bool {
-    let bytes = list.iter().flat_map(|phyr| {
-        let start = phyr.paddr().into_raw();
-        start..phyr.end()
-    });
+/// Why one range cannot lead to the phyrs of `list`, or `None` if it can: at the first phyr with
+/// which it cannot, as found out byte by byte.
+pub(crate) fn first_break(list: &List, granule: Option<Granule>) -> Option<NotLinear> {
+    let nr = (1..=list.iter().count()).find(|&nr| !is_linear(list.iter().take(nr), granule))?;
+    let phyr = nr - 1;
+    // CAST: a `usize` is at most 64 bits wide.
+    let offset = list.iter().take(phyr).map(|phyr| phyr.len() as u64).sum();
     let Some(granule) = granule else {
-        let mut next = None;
-        return bytes
-            .into_iter()
-            .all(|byte| next.replace(byte + 1).is_none_or(|next| next == byte));
+        return Some(NotLinear::NotTranslated { phyr, offset });
     };
-    let first = list.iter().next().map_or(0, |phyr| phyr.paddr().into_raw());
+    let misaligned = |phyr, edge| NotLinear::Misaligned {
+        phyr,
+        edge,
+        offset,
+        granule: granule.size(),
+    };
+    let end = list.iter().nth(phyr - 1)?.end();
+    let start = list.iter().nth(phyr)?.paddr().into_raw();
+    Some(match (end % granule.size(), start % granule.size()) {
+        (0, _) => misaligned(phyr, Edge::Start),
+        (_, 0) => misaligned(phyr - 1, Edge::End),
+        _ => NotLinear::Gap { phyr, offset },
+    })
+}
+
+/// Whether one range can lead to `phyrs`: each granule of the range leads to one granule of memory,
+/// or without an IOMMU each byte to the one behind the last.
+fn is_linear(phyrs: impl Iterator<Item = Phyr> + Clone, granule: Option<Granule>) -> bool {
+    let first = phyrs
+        .clone()
+        .next()
+        .map_or(0, |phyr| phyr.paddr().into_raw());
+    let mut bytes = phyrs.flat_map(|phyr| phyr.paddr().into_raw()..phyr.end());
+    let Some(granule) = granule else {
+        return bytes.zip(first..).all(|(byte, expected)| byte == expected);
+    };
     let mut behind = None;
-    for (addr, byte) in (granule.offset(first)..).zip(bytes) {
-        if granule.aligned(addr) {
-            behind = None;
-        }
-        if granule.offset(addr) != granule.offset(byte)
-            || *behind.get_or_insert(granule.align_down(byte)) != granule.align_down(byte)
-        {
-            return false;
-        }
-    }
-    true
+    (granule.offset(first)..)
+        .zip(&mut bytes)
+        .all(|(addr, byte)| {
+            if granule.aligned(addr) {
+                behind = None;
+            }
+            granule.offset(addr) == granule.offset(byte)
+                && *behind.get_or_insert(granule.align_down(byte)) == granule.align_down(byte)
+        })
 }

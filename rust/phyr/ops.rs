@@ -11,6 +11,7 @@ use super::{
     mapper::Mapper,
     memory::Kind,
     raw,
+    source::Source,
     types::{
         DmaAddr,
         PhysAddr, //
@@ -40,8 +41,6 @@ impl Mode {
     const DIRECTION: u8 = 3;
     /// Memory of a device: `DMA_ATTR_MMIO`.
     const MMIO: u8 = 1 << 2;
-    /// No copy may stand in for the memory: `DMA_ATTR_REQUIRE_COHERENT`.
-    const NO_BOUNCE: u8 = 1 << 3;
 
     /// Of what is not mapped.
     pub(crate) const UNMAPPED: Self = Self(DataDirection::Bidirectional as u8);
@@ -63,12 +62,9 @@ impl Mode {
         Ok(Self(dir as u8 | mmio))
     }
 
-    /// The same, but it must fail rather than bounce. Not for a device that is not coherent: it
-    /// then always fails.
     #[inline]
-    pub(crate) fn without_bounce(self) -> Self {
-        // INVARIANT: the direction stays.
-        Self(self.0 | Self::NO_BOUNCE)
+    fn is_mmio(self) -> bool {
+        self.0 & Self::MMIO != 0
     }
 
     #[inline]
@@ -91,13 +87,11 @@ impl Mode {
 
     #[inline]
     fn attrs(self) -> usize {
-        let mut attrs = 0;
-        if self.0 & Self::MMIO != 0 {
-            attrs |= bindings::DMA_ATTR_MMIO;
-        }
-        if self.0 & Self::NO_BOUNCE != 0 {
-            attrs |= bindings::DMA_ATTR_REQUIRE_COHERENT;
-        }
+        let attrs = if self.is_mmio() {
+            bindings::DMA_ATTR_MMIO
+        } else {
+            0
+        };
         // CAST: an `unsigned long` is a `usize`.
         attrs as usize
     }
@@ -171,28 +165,32 @@ pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
 
 /// Lets the CPU see what the device wrote: `dma_sync_single_for_cpu()`.
 ///
-/// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
-pub(crate) fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
-    let (dev, addr, dir) = (
-        raw::device(mapper.device()),
-        addr.into_raw(),
-        mode.raw_direction(),
-    );
-    // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
-    unsafe { crate::bindings::phyr_helper_dma_sync_for_cpu(dev, addr, len, dir) };
+/// # Safety
+///
+/// The range is one of [`map_phys`], for the mapper's device, for `mode`, and is still mapped.
+pub(crate) unsafe fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
+    // Memory of a device has no caches in front of it.
+    if mode.is_mmio() {
+        return;
+    }
+    let (dev, dir) = (raw::device(mapper.device()), mode.raw_direction());
+    // SAFETY: by the requirements of this function.
+    unsafe { crate::bindings::phyr_helper_dma_sync_for_cpu(dev, addr.into_raw(), len, dir) };
 }
 
 /// Lets the device see what the CPU wrote: `dma_sync_single_for_device()`.
 ///
-/// For a range of [`map_phys`] only: the debugging of the DMA API knows of no other.
-pub(crate) fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
-    let (dev, addr, dir) = (
-        raw::device(mapper.device()),
-        addr.into_raw(),
-        mode.raw_direction(),
-    );
-    // SAFETY: the device is bound; a range that is not mapped is found out and left alone.
-    unsafe { crate::bindings::phyr_helper_dma_sync_for_device(dev, addr, len, dir) };
+/// # Safety
+///
+/// The range is one of [`map_phys`], for the mapper's device, for `mode`, and is still mapped.
+pub(crate) unsafe fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
+    // Memory of a device has no caches in front of it.
+    if mode.is_mmio() {
+        return;
+    }
+    let (dev, dir) = (raw::device(mapper.device()), mode.raw_direction());
+    // SAFETY: by the requirements of this function.
+    unsafe { crate::bindings::phyr_helper_dma_sync_for_device(dev, addr.into_raw(), len, dir) };
 }
 
 /// The granule mask of the IOMMU through which the DMA API maps for the device, or zero where it
@@ -277,6 +275,31 @@ impl<'a> IovaRange<'a> {
         // INVARIANT: the next `len` bytes were just linked.
         self.linked += len;
         Ok(())
+    }
+
+    /// Links all of `source` behind what is linked.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IovaRange::link`], and of `source`.
+    ///
+    /// # Safety
+    ///
+    /// That of [`IovaRange::link`], for each phyr.
+    #[inline]
+    pub(crate) unsafe fn link_all(&mut self, source: impl Source) -> Result {
+        for phyr in source {
+            let phyr = phyr?;
+            // SAFETY: by the requirements of this function.
+            unsafe { self.link(phyr.paddr(), phyr.len()) }?;
+        }
+        Ok(())
+    }
+
+    /// Whether the DMA API has linked a copy instead of some of the memory.
+    #[inline]
+    pub(crate) fn is_bounced(&self) -> bool {
+        self.state.__size & Closed::SWIOTLB != 0
     }
 
     /// Number of bytes that are linked, from the beginning on.
@@ -364,6 +387,11 @@ pub(crate) struct Closed {
     /// The DMA API's word for the size: bytes, and a mark of its own in bit 63
     /// (`DMA_IOVA_USE_SWIOTLB` in drivers/iommu/dma-iommu.c), to be kept from link to destroy.
     pub(crate) size: u64,
+}
+
+impl Closed {
+    /// `DMA_IOVA_USE_SWIOTLB`
+    const SWIOTLB: u64 = 1 << 63;
 }
 
 /// Unlinks the whole of a range and frees it: `dma_iova_destroy()`.

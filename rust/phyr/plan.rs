@@ -82,12 +82,6 @@ impl Limits {
         self.boundary_mask
     }
 
-    /// Whether there are addresses that no segment may cross.
-    #[inline]
-    pub(crate) const fn has_boundary(&self) -> bool {
-        self.boundary_mask != u64::MAX
-    }
-
     /// The bits of an address that a bounce buffer keeps.
     #[inline]
     pub const fn min_align_mask(&self) -> u32 {

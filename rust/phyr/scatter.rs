@@ -123,22 +123,33 @@ impl Mapper<'_> {
         unsafe { self.map_syncable(source, mode, slots) }
     }
 
-    /// Lets the CPU see what the device wrote to the mapping of `state`, made with `slots`:
+    /// Lets the CPU see what the device wrote to the mapping of `state`:
     /// `dma_sync_single_for_cpu()` of each range that may need it.
     ///
     /// Context: any.
-    pub fn sync_for_cpu(&self, state: &State, slots: &[Slot]) {
+    ///
+    /// # Safety
+    ///
+    /// `state` is that of a mapping by this mapper, made with these `slots`, which have not been
+    /// written since.
+    pub unsafe fn sync_for_cpu(&self, state: &State, slots: &[Slot]) {
         for vec in state.singles(slots) {
-            ops::sync_for_cpu(self, vec.addr(), vec.len(), state.mode());
+            // SAFETY: by the requirements of this function.
+            unsafe { ops::sync_for_cpu(self, vec.addr(), vec.len(), state.mode()) };
         }
     }
 
     /// Lets the device see what the CPU wrote; as [`Mapper::sync_for_cpu`].
     ///
     /// Context: any.
-    pub fn sync_for_device(&self, state: &State, slots: &[Slot]) {
+    ///
+    /// # Safety
+    ///
+    /// That of [`Mapper::sync_for_cpu`].
+    pub unsafe fn sync_for_device(&self, state: &State, slots: &[Slot]) {
         for vec in state.singles(slots) {
-            ops::sync_for_device(self, vec.addr(), vec.len(), state.mode());
+            // SAFETY: by the requirements of this function.
+            unsafe { ops::sync_for_device(self, vec.addr(), vec.len(), state.mode()) };
         }
     }
 

@@ -124,12 +124,10 @@ impl Mapper<'_> {
         let Some(mut range) = IovaRange::try_alloc(self.device(), first, bytes, mode) else {
             return Ok(None);
         };
-        for slot in run {
-            let phyr = slot.get().phyr()?;
-            // SAFETY: the memory is the caller's promise; the range is for just these phyrs, and
-            // the phyrs of a run join at granules.
-            unsafe { range.link(phyr.paddr(), phyr.len()) }?;
-        }
+        let phyrs = run.iter().map(|slot| Ok(slot.get().phyr()?));
+        // SAFETY: the memory is the caller's promise; the range is for just these phyrs, and the
+        // phyrs of a run join at granules.
+        unsafe { range.link_all(phyrs) }?;
         range.sync()?;
         Ok(Some(range))
     }

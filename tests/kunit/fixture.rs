@@ -120,3 +120,18 @@ pub(crate) fn pattern(at: usize) -> u8 {
     // CAST: the low bits are what is wanted.
     (at as u8).wrapping_mul(31) ^ ((at >> 8) as u8)
 }
+
+/// `len` bytes as a test writes them; others for another `seed`.
+pub(crate) fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>, &'static str> {
+    let mut bytes = KVVec::new();
+    for n in 0..len {
+        let byte = pattern(seed + n);
+        bytes.push(byte, GFP_KERNEL).map_err(no_memory)?;
+    }
+    Ok(bytes)
+}
+
+/// What a test says when memory ran out.
+pub(crate) fn no_memory<E>(_: E) -> &'static str {
+    "no memory"
+}

@@ -22,6 +22,7 @@ mod test_batch;
 mod test_dma_buf;
 mod test_invariants;
 mod test_linear;
+mod test_linear_large;
 mod test_scatter;
 
 struct TestDriver;
@@ -29,6 +30,11 @@ struct TestDriver;
 /// Whether tests may have the device fault, which the kernel logs.
 fn wants_faults() -> bool {
     module_parameters::faults.value() != 0
+}
+
+/// Whether the machine bounces all memory of the device.
+fn is_bounced() -> bool {
+    module_parameters::bounced.value() != 0
 }
 
 kernel::pci_device_table!(
@@ -71,6 +77,10 @@ kernel::module_pci_driver! {
     license: "GPL",
     imports_ns: ["DMA_BUF"],
     params: {
+        bounced: u8 {
+            default: 0,
+            description: "The machine bounces all memory of the device, as under swiotlb=force (0)",
+        },
         faults: u8 {
             default: 0,
             description: "Have the device fault in the IOMMU, where a test says so (0)",

@@ -10,18 +10,17 @@ use crate::{
     fixture::{
         self,
         buffer,
-        pattern,
+        bytes,
+        no_memory,
         piece,
         with_device, //
     },
-    table, //
+    table,
+    test_linear_large::Again, //
 };
 use core::{
     iter,
-    mem::{
-        size_of,
-        ManuallyDrop, //
-    }, //
+    mem::ManuallyDrop, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -39,13 +38,12 @@ use phyr::{
     memory::{
         Chunks,
         Memory,
+        PageMemory,
         Pages, //
     },
     DataDirection,
-    DmaVec,
     Limits,
-    Mapper,
-    Phyr, //
+    Mapper, //
 };
 
 const DIR: DataDirection = DataDirection::Bidirectional;
@@ -53,28 +51,19 @@ const DIR: DataDirection = DataDirection::Bidirectional;
 // CAST: a page.
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Whether memory is copied for the device whatever it is, as under `swiotlb=force`.
-fn bounces(mapper: &Mapper<'_>) -> bool {
-    mapper.granule().is_none() && mapper.max_mapping_size() != usize::MAX && {
-        // The limit is also there where bounce buffers are but a way out: what is in reach says.
-        matches!(
-            contiguous(0).map(|memory| reason(mapper.linear(memory, DIR))),
-            Ok(Some(NotLinear::Bounced))
-        )
-    }
+/// Whether memory is copied for the device whatever it is, as under `swiotlb=force`: who runs the
+/// tests says so.
+fn bounces() -> bool {
+    crate::is_bounced()
 }
 
 /// A physically contiguous buffer of `1 << order` pages.
-fn contiguous(order: u32) -> Result<Chunks> {
+pub(crate) fn contiguous(order: u32) -> Result<Chunks> {
     Chunks::zeroed(PAGE_SIZE << order, order, GFP_KERNEL)
 }
 
 fn reason<M: Memory>(result: Result<Linear<'_, M>, NotMapped<M>>) -> Option<NotLinear> {
     result.err().map(|refused| refused.reason)
-}
-
-fn no_memory<E>(_: E) -> &'static str {
-    "no memory"
 }
 
 /// Checks that mapping `memory` fails for just this reason.
@@ -123,28 +112,29 @@ fn pieces(list: &[(usize, usize)]) -> Result<KVVec<Pages>, &'static str> {
     Ok(all)
 }
 
-/// The bytes that a test writes.
-fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>, &'static str> {
-    let mut bytes = KVVec::new();
-    for n in 0..len {
-        let byte = pattern(seed + n);
-        bytes.push(byte, GFP_KERNEL).map_err(no_memory)?;
-    }
-    Ok(bytes)
-}
-
-/// The device carries bytes between two mappings of scattered pages, by the address of a byte
-/// alone: across the pages, as it cannot know where those are.
-fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Result<(), &'static str> {
+/// The device carries bytes between two mappings, by the address of a byte alone: across the pages,
+/// as it cannot know where those are. The CPU has its turns by `vmap()` and by copy.
+fn carry<M: PageMemory>(
+    engine: &Engine<'_>,
+    mapper: &Mapper<'_>,
+    memory: impl Fn() -> Result<M>,
+    at: usize,
+) -> Result<(), &'static str> {
     let all = bytes(BUFFER, at)?;
-    let linear = || -> Result<Linear<'_, Pages>, &'static str> {
-        let memory = buffer(8).map_err(no_memory)?;
+    let linear = || -> Result<Linear<'_, M>, &'static str> {
+        let memory = memory().map_err(no_memory)?;
         mapper.linear(memory, DIR).map_err(|_| "not mapped")
     };
     let (mut from, mut to) = (linear()?, linear()?);
 
-    let access = from.cpu().map_err(|_| "no turn of the CPU");
-    access?.write(at, &all).map_err(|_| "not written")?;
+    let mut access = from.cpu().map_err(|_| "no turn of the CPU")?;
+    let mut vmap = access.vmap().map_err(|_| "no vmap")?;
+    vmap.write(at, &all).map_err(|_| "not written")?;
+    if vmap.write(7 * PAGE_SIZE + 1, &all).is_ok() {
+        return Err("written behind the end");
+    }
+    drop(vmap);
+    drop(access);
     engine
         .read(from.dma_vec(), at, BUFFER)
         .and_then(|()| engine.write(to.dma_vec(), at, BUFFER))
@@ -169,73 +159,13 @@ fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Result<(), &'st
     Ok(())
 }
 
-/// More than 4 GiB without as much memory: one chunk, again and again.
-struct Again {
-    chunk: Chunks,
-    times: usize,
-}
-
-// SAFETY: the chunk is owned, and does not move. That a page comes again is what a device may well
-// be given: it writes to it for itself.
-unsafe impl Memory for Again {
-    type Phyrs<'a> = core::iter::Take<core::iter::Repeat<Result<Phyr>>>;
-
-    fn phyrs(&self) -> Self::Phyrs<'_> {
-        let phyr = self.chunk.phyrs().next().unwrap_or(Err(EINVAL));
-        iter::repeat(phyr).take(self.times)
+/// Eight pages, each somewhere else.
+fn eight() -> Result<Chunks> {
+    let mut memory = Chunks::zeroed(8 * PAGE_SIZE, 0, GFP_KERNEL)?;
+    for at in 0..4 {
+        memory.swap(at, 7 - at);
     }
-
-    fn len(&self) -> usize {
-        self.chunk.len() * self.times
-    }
-
-    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        self.chunk.read(offset % self.chunk.len(), to)
-    }
-
-    fn write(&mut self, offset: usize, from: &[u8]) -> Result {
-        self.chunk.write(offset % self.chunk.len(), from)
-    }
-}
-
-/// 6 GiB: lengths and offsets of more than 32 bits, for the engine, too.
-fn long(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
-    const CHUNK: usize = 2 << 20;
-    let mut chunk = contiguous(9).map_err(no_memory)?;
-    let all = bytes(BUFFER, 7)?;
-    chunk.write(PAGE_SIZE, &all).map_err(|_| "not written")?;
-    let memory = Again {
-        chunk,
-        times: (6 << 30) / CHUNK,
-    };
-    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
-    let vec = linear.dma_vec();
-    if vec.len() != 6 << 30 {
-        return Err("not all of it");
-    }
-    // From the last chunk to the first page of the one at 5 GiB.
-    engine
-        .read(vec, vec.len() - CHUNK + PAGE_SIZE, BUFFER)
-        .and_then(|()| engine.write(vec, 5 << 30, BUFFER))
-        .map_err(|_| "no transfer")?;
-    for at in [0, (4u64 << 30) - 1, 4 << 30, (6 << 30) - 1] {
-        if table::lookup(mapper.device(), vec.addr().into_raw() + at).is_none() {
-            return Err("a hole");
-        }
-    }
-    let mut seen = bytes(BUFFER, 8)?;
-    let memory = linear.unmap();
-    memory.read(0, &mut seen).map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("other bytes");
-    }
-    table::check_gone(
-        mapper,
-        [0, 4 << 30, (6 << 30) - PAGE].into_iter().map(|at| {
-            let addr = phyr::DmaAddr::from_raw(vec.addr().into_raw() + at);
-            DmaVec::new(addr, PAGE_SIZE)
-        }),
-    )
+    Ok(memory)
 }
 
 /// As the CPU's own memory, through a copy.
@@ -280,7 +210,7 @@ fn copied(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> 
     Ok(())
 }
 
-/// Whether `wanted` is what aligning a mapping of `memory` comes to.
+/// Where a mapping of `memory` that is aligned to `align` is, or why it cannot be.
 fn aligned<M: Memory>(
     mapper: &Mapper<'_>,
     memory: M,
@@ -324,7 +254,14 @@ mod tests {
             for nr in [2, 3, 64, 512, 700] {
                 scattered(mapper, nr)?;
             }
-            scattered(&mapper_unpacked(mapper)?, 64)
+            // For a device that is not trusted: whole granules, as anything else is copied.
+            let unpacked = mapper_unpacked(mapper)?;
+            scattered(&unpacked, 64)?;
+            if mapper.granule().is_some() {
+                let part = piece(100, 200).map_err(no_memory)?;
+                refused(&unpacked, part, NotLinear::Bounced)?;
+            }
+            Ok(())
         });
         assert_eq!(result, Ok(()));
     }
@@ -338,7 +275,7 @@ mod tests {
     fn contiguous_memory_is_linear_on_every_device_that_gets_no_copy() {
         let result = with_device(|_, mapper| {
             let memory = contiguous(4).map_err(no_memory)?;
-            if bounces(mapper) {
+            if bounces() {
                 return refused(mapper, memory, NotLinear::Bounced);
             }
             let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
@@ -394,8 +331,8 @@ mod tests {
 
     #[test]
     fn limits_of_the_device_are_kept() {
-        let result = with_device(|pdev, mapper| {
-            if bounces(mapper) {
+        let result = with_device(|pdev, _| {
+            if bounces() {
                 return Ok(());
             }
             let with = |limits: Option<Limits>| {
@@ -412,12 +349,24 @@ mod tests {
             )?;
 
             let mapper = with(Limits::NONE.with_boundary_mask(4 * PAGE - 1))?;
-            for _ in 0..64 {
-                let linear = mapper.linear(memory(2)?, DIR).map_err(|_| "not mapped")?;
-                if linear.dma_vec().addr().into_raw() % (4 * PAGE) != 0 {
+            let mut all = KVVec::new();
+            for nr in 0..64 {
+                // Of lengths that are no power of two where that can be.
+                let linear = if mapper.granule().is_some() && nr % 2 == 0 {
+                    let memory = Chunks::zeroed(3 * PAGE_SIZE, 0, GFP_KERNEL);
+                    mapper.linear(memory.map_err(no_memory)?, DIR)
+                } else {
+                    mapper.linear(memory(2)?, DIR)
+                };
+                let linear = linear.map_err(|_| "not mapped")?;
+                let (addr, len) = (linear.dma_vec().addr(), linear.dma_vec().len());
+                // CAST: a `usize` is at most 64 bits wide.
+                if addr.into_raw() % (4 * PAGE) + len as u64 > 4 * PAGE {
                     return Err("across a boundary");
                 }
+                all.push(linear, GFP_KERNEL).map_err(no_memory)?;
             }
+            drop(all);
             refused(
                 &mapper,
                 memory(3)?,
@@ -434,14 +383,11 @@ mod tests {
                 return Ok(());
             }
             fixture::with_mask::<24>(pdev, || {
-                let memory = Again {
-                    chunk: contiguous(9).map_err(no_memory)?,
-                    times: 9,
-                };
+                let memory = Again::new(9).map_err(no_memory)?;
                 let mask = (1 << 24) - 1;
                 let why = NotLinear::Limit {
                     limit: Limit::Mask,
-                    asked: (18 << 20) - 1,
+                    asked: (50 << 20) - 1,
                     max: mask,
                 };
                 refused(mapper, memory, why)?;
@@ -452,6 +398,40 @@ mod tests {
                 drop(first);
                 mapper.linear(half()?, DIR).map_err(|_| "not again")?;
                 Ok(())
+            })
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Without an IOMMU the address is the memory's.
+    #[test]
+    fn where_memory_is_decides_on_the_direct_map() {
+        let result = with_device(|pdev, mapper| {
+            if mapper.granule().is_some() || bounces() {
+                return Ok(());
+            }
+            let memory = || contiguous(4).map_err(no_memory);
+            let align = |align| aligned(mapper, memory().map_err(Err)?, align);
+            if !matches!(align(PAGE_SIZE << 4), Ok(addr) if addr % (PAGE << 4) == 0) {
+                return Err("not aligned as it is");
+            }
+            if !matches!(align(1 << 40), Err(Ok(NotLinear::Alignment { .. }))) {
+                return Err("aligned as it is not");
+            }
+            fixture::with_mask::<24>(pdev, || {
+                let memory = memory()?;
+                let start = memory.phyrs().flatten().next().map(|phyr| phyr.paddr());
+                if start.is_none_or(|start| start.into_raw() < 1 << 24) {
+                    return Err("memory that the mask reaches");
+                }
+                match reason(mapper.linear(memory, DIR)) {
+                    Some(NotLinear::Limit {
+                        limit: Limit::Mask,
+                        max,
+                        ..
+                    }) if max == (1 << 24) - 1 => Ok(()),
+                    _ => Err("out of reach: mapped, or another reason"),
+                }
             })
         });
         assert_eq!(result, Ok(()));
@@ -492,51 +472,16 @@ mod tests {
     #[test]
     fn the_device_carries_bytes_across_pages() {
         let result = with_device(|pdev, mapper| {
-            if mapper.granule().is_none() {
+            if bounces() {
                 return Ok(());
             }
             let engine = Engine::new(pdev).map_err(|_| "no engine")?;
             for at in [1, PAGE_SIZE, 3 * PAGE_SIZE - 5] {
-                carry(&engine, mapper, at)?;
+                if mapper.granule().is_some() {
+                    carry(&engine, mapper, eight, at)?;
+                }
+                carry(&engine, mapper, || contiguous(3), at)?;
             }
-            Ok(())
-        });
-        assert_eq!(result, Ok(()));
-    }
-
-    #[test]
-    fn more_than_4_gib() {
-        let result = with_device(|pdev, mapper| {
-            if mapper.granule().is_none() {
-                return Ok(());
-            }
-            long(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)
-        });
-        assert_eq!(result, Ok(()));
-    }
-
-    /// However many pages there are, a mapping keeps a few words, and takes one range.
-    #[test]
-    fn scattered_100_mib() {
-        assert!(size_of::<phyr::linear::State>() <= 48);
-        let result = with_device(|_, mapper| {
-            if mapper.granule().is_none() {
-                return Ok(());
-            }
-            const LEN: usize = 100 << 20;
-            let mut memory = Chunks::zeroed(LEN, 0, GFP_KERNEL).map_err(no_memory)?;
-            let nr = memory.count();
-            for at in 0..nr / 2 {
-                memory.swap(at, nr - 1 - at);
-            }
-            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
-            let vec = linear.dma_vec();
-            if vec.len() != LEN {
-                return Err("not all of it");
-            }
-            let memory = linear.unmap();
-            table::check_gone(mapper, iter::once(vec))?;
-            drop(memory);
             Ok(())
         });
         assert_eq!(result, Ok(()));
@@ -582,33 +527,6 @@ mod tests {
     }
 
     /// The CPU's turn by one range of the kernel's addresses.
-    #[test]
-    fn the_cpu_sees_scattered_pages_as_one() {
-        let result = with_device(|_, mapper| {
-            let mut memory = Chunks::zeroed(8 * PAGE_SIZE, 0, GFP_KERNEL).map_err(no_memory)?;
-            memory.swap(0, 7);
-            memory.swap(2, 5);
-            let mut mapping = mapper
-                .map(memory, DIR, GFP_KERNEL)
-                .map_err(|_| "not mapped")?;
-            let (at, all) = (PAGE_SIZE - 9, bytes(3 * PAGE_SIZE, 5)?);
-            let mut access = mapping.cpu();
-            let mut vmap = access.vmap().map_err(|_| "no vmap")?;
-            vmap.write(at, &all).map_err(|_| "not written")?;
-            if vmap.write(6 * PAGE_SIZE, &all).is_ok() {
-                return Err("written behind the end");
-            }
-            drop(vmap);
-            let mut seen = bytes(3 * PAGE_SIZE, 6)?;
-            access.read(at, &mut seen).map_err(|_| "not read")?;
-            if seen[..] != all[..] {
-                return Err("other bytes");
-            }
-            Ok(())
-        });
-        assert_eq!(result, Ok(()));
-    }
-
     /// A leaked mapping keeps its pages, and the device still reaches them.
     #[test]
     fn a_leaked_mapping_keeps_its_memory() {
@@ -622,6 +540,13 @@ mod tests {
             let addr = linear.dma_vec().addr().into_raw() + 2 * PAGE;
             // As good as forgotten, but that the memory checker is not to find it at the end.
             let mut leaked = ManuallyDrop::new(linear);
+            // Were the page free, one of these would be it.
+            for _ in 0..64 {
+                let other = piece(0, PAGE_SIZE).map_err(no_memory)?;
+                if other.phyrs().next().and_then(Result::ok) == phyr {
+                    return Err("the page was given out again");
+                }
+            }
             let there = table::lookup(mapper.device(), addr);
             if there.is_none() || there != phyr.map(|phyr| phyr.paddr().into_raw()) {
                 return Err("the mapping ended");

@@ -8,6 +8,7 @@
 
 use super::{
     cpu::{
+        private::Token,
         Cpu,
         UserRange, //
     },
@@ -59,10 +60,8 @@ pub(super) trait Backend: Send + Sync {
     /// Calls `f` for each piece of the memory, in order, until it says that it has enough.
     fn pieces(&self, f: &mut dyn FnMut(Phyr) -> Result<bool>) -> Result;
 
-    /// Maps the memory into the kernel's address space; for [`Vmap::from_raw`].
-    ///
-    /// [`Vmap::from_raw`]: crate::memory::Vmap::from_raw
-    fn vmap(&self) -> Result<(NonNull<u8>, usize)>;
+    /// Maps the memory into the kernel's address space, for `vunmap_pages()` to undo.
+    fn vmap(&self) -> Result<NonNull<u8>>;
 }
 
 /// The only [`Backend`].
@@ -115,8 +114,8 @@ impl<E: Exporter> Backend for Data<E> {
         Ok(())
     }
 
-    fn vmap(&self) -> Result<(NonNull<u8>, usize)> {
-        E::Cpu::vmap(&self.memory).map(|vmap| vmap.into_raw())
+    fn vmap(&self) -> Result<NonNull<u8>> {
+        E::Cpu::vmap(&self.memory, Token)
     }
 }
 

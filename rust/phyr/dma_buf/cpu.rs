@@ -9,13 +9,14 @@ use super::DmaBuf;
 use crate::{
     bindings as helpers,
     memory::{
+        vmap_pages,
         Memory,
-        PageMemory,
-        Vmap, //
+        PageMemory, //
     },
     DataDirection,
     Phyr, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     error::to_result,
@@ -30,11 +31,14 @@ pub trait Cpu<M: Memory>: private::Sealed + 'static {
     const PAGED: bool;
 
     #[doc(hidden)]
-    fn vmap(memory: &M) -> Result<Vmap<'_>>;
+    fn vmap(memory: &M, _: private::Token) -> Result<NonNull<u8>>;
 }
 
-mod private {
+pub(super) mod private {
     pub trait Sealed {}
+
+    /// Nobody else can call what takes one.
+    pub struct Token;
 
     impl Sealed for super::Paged {}
     impl Sealed for super::Unpaged {}
@@ -49,15 +53,15 @@ pub struct Unpaged;
 impl<M: PageMemory> Cpu<M> for Paged {
     const PAGED: bool = true;
 
-    fn vmap(memory: &M) -> Result<Vmap<'_>> {
-        Vmap::new(memory)
+    fn vmap(memory: &M, _: private::Token) -> Result<NonNull<u8>> {
+        vmap_pages(memory)
     }
 }
 
 impl<M: Memory> Cpu<M> for Unpaged {
     const PAGED: bool = false;
 
-    fn vmap(_memory: &M) -> Result<Vmap<'_>> {
+    fn vmap(_memory: &M, _: private::Token) -> Result<NonNull<u8>> {
         Err(EOPNOTSUPP)
     }
 }

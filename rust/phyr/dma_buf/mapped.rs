@@ -47,7 +47,7 @@ pub(super) struct Mapped {
 /// How a mapping was made.
 enum Made {
     /// As one range of an IOMMU, or of memory that is contiguous. There is nothing to sync.
-    Linear(linear::State),
+    Linear(linear::Mapped),
     /// As several, or by mappings that have to be synced.
     Scatter(State, KVVec<Slot>),
 }
@@ -106,14 +106,16 @@ impl Mapped {
     /// Lets the CPU see what the device wrote.
     pub(super) fn sync_for_cpu(&self) {
         if let Made::Scatter(state, slots) = &*self.made {
-            self.mapper.sync_for_cpu(state, slots);
+            // SAFETY: by the type invariant this is mapped.
+            unsafe { self.mapper.sync_for_cpu(state, slots) };
         }
     }
 
     /// Lets the device see what the CPU wrote.
     pub(super) fn sync_for_device(&self) {
         if let Made::Scatter(state, slots) = &*self.made {
-            self.mapper.sync_for_device(state, slots);
+            // SAFETY: by the type invariant this is mapped.
+            unsafe { self.mapper.sync_for_device(state, slots) };
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bindings as helpers,
-    memory::Vmap,
+    memory::vunmap_pages,
     DataDirection, //
 };
 use core::{
@@ -249,7 +249,7 @@ unsafe extern "C" fn vmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys
     from_result(|| {
         // SAFETY: by the requirements of this function.
         let (_, buffer) = unsafe { both(buf) }?;
-        let (addr, _) = buffer.backend().vmap()?;
+        let addr = buffer.backend().vmap()?;
         // SAFETY: as above.
         unsafe { helpers::phyr_helper_iosys_map_set(map, addr.as_ptr().cast()) };
         Ok(0)
@@ -258,13 +258,13 @@ unsafe extern "C" fn vmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys
 
 /// # Safety
 ///
-/// `map` is what [`vmap`] set for the valid `buf`, and is not used again.
-unsafe extern "C" fn vunmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys_map) {
+/// `map` is what [`vmap`] set, and is not used again.
+unsafe extern "C" fn vunmap(_buf: *mut bindings::dma_buf, map: *mut bindings::iosys_map) {
     // SAFETY: by the requirements of this function; `vmap` sets no I/O memory.
-    let (size, addr) = unsafe { ((*buf).size, (*map).__bindgen_anon_1.vaddr) };
+    let addr = unsafe { (*map).__bindgen_anon_1.vaddr };
     if let Some(addr) = NonNull::new(addr.cast()) {
-        // SAFETY: `vmap` gave this range away, of all of the buffer, which owns the memory.
-        drop(unsafe { Vmap::from_raw(addr, size) });
+        // SAFETY: `vmap` gave this range away.
+        unsafe { vunmap_pages(addr) };
     }
 }
 

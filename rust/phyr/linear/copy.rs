@@ -35,6 +35,8 @@ use kernel::{
 };
 
 /// Memory, and a contiguous copy of it that a device can reach. It is the CPU's turn.
+///
+/// Dropping it may sleep.
 pub struct LinearCopy<'m, M: Memory> {
     mapper: &'m Mapper<'m>,
     /// Declared before the memory: the device's part goes first.
@@ -59,6 +61,7 @@ impl<'bound> Mapper<'bound> {
     ///
     /// - [`NotLinear::Empty`], [`NotLinear::Limit`]: as for [`Mapper::linear`].
     /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size.
+    /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
     /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`].
     ///
     /// # Examples
@@ -125,7 +128,7 @@ impl<'bound> Mapper<'bound> {
         let buffer = Coherent::<u8>::zeroed_slice_with_attrs(dev, len, GFP_KERNEL, attrs)
             .map_err(|_| NotLinear::NoMemory)?;
 
-        // An allocation is aligned to its length, and so crosses no boundary that is not shorter.
+        // Pages are aligned to their number; a CMA area may not do as much.
         if asked > limits.room(buffer.dma_address()) {
             return Err(NotLinear::NoSpace);
         }

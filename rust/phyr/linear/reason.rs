@@ -31,8 +31,10 @@ pub enum Limit {
 
 /// Why memory cannot be mapped as one range of DMA addresses.
 ///
-/// All but the last three are found before anything is allocated. `phyr` is the index of a phyr in
-/// its source, `offset` a position in the buffer in bytes.
+/// All are found before anything is allocated but [`NoSpace`](Self::NoSpace),
+/// [`NoMemory`](Self::NoMemory), and what the DMA API only shows afterwards: a copy
+/// ([`Bounced`](Self::Bounced)) that nothing told of, another failure ([`Failed`](Self::Failed)).
+/// `phyr` is the index of a phyr in its source, `offset` a position in the buffer in bytes.
 ///
 /// As an [`Error`] each reason has an errno of its own:
 ///
@@ -85,7 +87,8 @@ pub enum NotLinear {
     Limit {
         /// Which limit.
         limit: Limit,
-        /// What was asked for: a length, for [`Limit::Mask`] the last address or the length.
+        /// What was asked for: a length; for [`Limit::Mask`] the last address, at the lowest place
+        /// that there can be.
         asked: u64,
         /// The most that the limit allows.
         max: u64,
@@ -100,7 +103,8 @@ pub enum NotLinear {
     /// The device could be given a copy of the memory only (bounce buffers), which is not the
     /// memory.
     Bounced,
-    /// There is no room for it among the device's DMA addresses.
+    /// There is no room for it among the device's DMA addresses, as far as the DMA API tells: it
+    /// says no more of a failure.
     NoSpace,
     /// No memory, such as for a page table.
     NoMemory,

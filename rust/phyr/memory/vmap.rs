@@ -20,9 +20,12 @@ use kernel::{
 
 /// Memory that is mapped into the kernel's address space, until this is dropped.
 ///
+/// Dropping it may sleep, and must not be done in an interrupt.
+///
 /// # Invariants
 ///
-/// `addr` is what `vmap()` returned for the pages of a memory of `len` bytes that outlives `'a`.
+/// `addr` is what [`vmap_pages`] returned for a memory of `len` bytes, which nothing else in the
+/// kernel accesses for `'a`.
 pub struct Vmap<'a> {
     addr: NonNull<u8>,
     len: usize,
@@ -37,21 +40,11 @@ impl<'a> Vmap<'a> {
     ///
     /// # Errors
     ///
-    /// - `ENOMEM`: no memory, or no room in the address space.
-    pub(crate) fn new<M: PageMemory>(memory: &'a M) -> Result<Self> {
-        let nr = memory.len() / PAGE_SIZE;
-        let mut pages = KVVec::with_capacity(nr, GFP_KERNEL)?;
-        for at in 0..nr {
-            let page = memory.page(at).ok_or(EINVAL)?;
-            pages.push(page.as_ptr(), GFP_KERNEL)?;
-        }
-        let count = u32::try_from(nr)?;
-        // SAFETY: these are `nr` pages, which stay allocated for `'a`.
-        let addr = unsafe { bindings::phyr_helper_vmap(pages.as_mut_ptr(), count) };
-
-        // INVARIANT: just mapped so.
+    /// Those of [`vmap_pages`].
+    pub(crate) fn new<M: PageMemory>(memory: &'a mut M) -> Result<Self> {
+        // INVARIANT: just mapped so, and the memory is borrowed mutably.
         Ok(Self {
-            addr: NonNull::new(addr.cast()).ok_or(ENOMEM)?,
+            addr: vmap_pages(memory)?,
             len: memory.len(),
             _memory: PhantomData,
         })
@@ -75,8 +68,8 @@ impl<'a> Vmap<'a> {
     /// - `EINVAL`: the memory ends before.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
         check_range(offset, to.len(), self.len)?;
-        // SAFETY: by the type invariant the range is mapped, and the bytes are within it. What
-        // else writes to the memory meanwhile is not the kernel; any byte is a `u8`.
+        // SAFETY: by the type invariant the range is mapped, and the bytes are within it. A device
+        // or user space may write meanwhile; any byte is a `u8`.
         unsafe {
             self.addr
                 .add(offset)
@@ -102,29 +95,44 @@ impl<'a> Vmap<'a> {
         };
         Ok(())
     }
-
-    /// Gives up the mapping without undoing it; [`Vmap::from_raw`] takes it up again.
-    pub(crate) fn into_raw(self) -> (NonNull<u8>, usize) {
-        let this = core::mem::ManuallyDrop::new(self);
-        (this.addr, this.len)
-    }
-
-    /// # Safety
-    ///
-    /// The arguments come from [`Vmap::into_raw`], are used once, and the memory outlives `'a`.
-    pub(crate) unsafe fn from_raw(addr: NonNull<u8>, len: usize) -> Self {
-        // INVARIANT: by the safety requirements.
-        Self {
-            addr,
-            len,
-            _memory: PhantomData,
-        }
-    }
 }
 
 impl Drop for Vmap<'_> {
     fn drop(&mut self) {
         // SAFETY: by the type invariant, and nobody uses it any more.
-        unsafe { bindings::phyr_helper_vunmap(self.addr.as_ptr().cast()) };
+        unsafe { vunmap_pages(self.addr) };
     }
+}
+
+/// Maps all of `memory` into the kernel's address space, and tells where.
+///
+/// Context: may sleep.
+///
+/// # Errors
+///
+/// - `EINVAL`: more pages than `vmap()` can count.
+/// - `ENOMEM`: no memory, or no room in the address space.
+pub(crate) fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
+    let nr = memory.len() / PAGE_SIZE;
+    let mut pages = KVVec::with_capacity(nr, GFP_KERNEL)?;
+    for at in 0..nr {
+        let page = memory.page(at).ok_or(EINVAL)?;
+        pages.push(page.as_ptr(), GFP_KERNEL)?;
+    }
+    let count = u32::try_from(nr)?;
+    // SAFETY: these are `nr` pages. Who uses the range keeps them.
+    let addr = unsafe { bindings::phyr_helper_vmap(pages.as_mut_ptr(), count) };
+    NonNull::new(addr.cast()).ok_or(ENOMEM)
+}
+
+/// Undoes [`vmap_pages`].
+///
+/// Context: may sleep; not in an interrupt.
+///
+/// # Safety
+///
+/// `addr` is what [`vmap_pages`] returned, and is not used again.
+pub(crate) unsafe fn vunmap_pages(addr: NonNull<u8>) {
+    // SAFETY: by the requirements of this function.
+    unsafe { bindings::phyr_helper_vunmap(addr.as_ptr().cast()) };
 }

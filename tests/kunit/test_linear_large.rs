@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linear mappings of much memory: lengths of more than 32 bits, and of many pages.
+
+use crate::{
+    edu::{
+        Engine,
+        BUFFER, //
+    },
+    fixture::{
+        bytes,
+        no_memory,
+        with_device, //
+    },
+    table,
+    test_linear::contiguous, //
+};
+use core::iter;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use phyr::{
+    memory::{
+        ChunkPieces,
+        Chunks,
+        Memory, //
+    },
+    DataDirection,
+    DmaAddr,
+    DmaVec,
+    Mapper,
+    Phyr, //
+};
+
+const DIR: DataDirection = DataDirection::Bidirectional;
+
+/// What [`Again`] is made of.
+const CHUNK: usize = 2 << 20;
+
+/// More than 4 GiB without as much memory: one chunk, again and again.
+pub(crate) struct Again {
+    chunk: Chunks,
+    /// What comes behind all the others.
+    last: Chunks,
+    times: usize,
+}
+
+impl Again {
+    /// `times` chunks of 2 MiB.
+    pub(crate) fn new(times: usize) -> Result<Self> {
+        Ok(Self {
+            chunk: contiguous(9)?,
+            last: contiguous(9)?,
+            times,
+        })
+    }
+
+    /// The chunk in which byte `offset` is.
+    fn at(&self, offset: usize) -> (&Chunks, usize) {
+        if offset / CHUNK + 1 == self.times {
+            (&self.last, offset % CHUNK)
+        } else {
+            (&self.chunk, offset % CHUNK)
+        }
+    }
+
+    /// The physical address of byte `offset`.
+    fn place(&self, offset: usize) -> Option<u64> {
+        let (chunk, offset) = self.at(offset);
+        let phyr = chunk.phyrs().flatten().next()?;
+        // CAST: a `usize` is at most 64 bits wide.
+        Some(phyr.paddr().into_raw() + offset as u64)
+    }
+}
+
+// SAFETY: the chunks are owned, and do not move. That one comes again is what a device may well be
+// given: it writes to it for itself.
+unsafe impl Memory for Again {
+    type Phyrs<'a> = iter::Chain<iter::Take<iter::Repeat<Result<Phyr>>>, ChunkPieces<'a>>;
+
+    fn phyrs(&self) -> Self::Phyrs<'_> {
+        let phyr = self.chunk.phyrs().next().unwrap_or(Err(EINVAL));
+        Iterator::chain(iter::repeat(phyr).take(self.times - 1), self.last.phyrs())
+    }
+
+    fn len(&self) -> usize {
+        CHUNK * self.times
+    }
+
+    /// Within one chunk.
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        let (chunk, offset) = self.at(offset);
+        chunk.read(offset, to)
+    }
+
+    /// Nobody needs it.
+    fn write(&mut self, _offset: usize, _from: &[u8]) -> Result {
+        Err(EOPNOTSUPP)
+    }
+}
+
+/// 6 GiB: lengths and offsets of more than 32 bits, for the engine, too.
+fn long(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+    const LEN: usize = 6 << 30;
+    let mut memory = Again::new(LEN / CHUNK).map_err(no_memory)?;
+    let all = bytes(BUFFER, 7)?;
+    // What is to be read is in the last chunk only; its other 2 MiB are zeroes, as are those that a
+    // device would get at that takes 32 bits of the offset.
+    let written = memory.last.write(PAGE_SIZE, &all);
+    written.map_err(|_| "not written")?;
+    let places = [0, (4 << 30) - 1, 4 << 30, LEN - CHUNK, LEN - 1];
+    let places = places.map(|at| (at, memory.place(at)));
+
+    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+    let vec = linear.dma_vec();
+    if vec.len() != LEN {
+        return Err("not all of it");
+    }
+    let at = |at: usize| {
+        // CAST: a `usize` is at most 64 bits wide.
+        vec.addr().into_raw() + at as u64
+    };
+    for (offset, place) in places {
+        if place.is_none() || table::lookup(mapper.device(), at(offset)) != place {
+            return Err("the page table leads elsewhere");
+        }
+    }
+    // From the last chunk to the first page of the one at 5 GiB.
+    engine
+        .read(vec, LEN - CHUNK + PAGE_SIZE, BUFFER)
+        .and_then(|()| engine.write(vec, 5 << 30, BUFFER))
+        .map_err(|_| "no transfer")?;
+    let mut seen = bytes(BUFFER, 8)?;
+    let memory = linear.unmap();
+    memory.read(5 << 30, &mut seen).map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("other bytes");
+    }
+    let gone = [0, 4 << 30, LEN - PAGE_SIZE].into_iter();
+    table::check_gone(
+        mapper,
+        gone.map(|offset| DmaVec::new(DmaAddr::from_raw(at(offset)), PAGE_SIZE)),
+    )
+}
+
+#[kunit_tests(phyr_device_linear_large)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_4_gib() {
+        let result = with_device(|pdev, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            long(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// However many pages there are, a mapping keeps a few words, and takes one range.
+    #[test]
+    fn scattered_100_mib() {
+        assert!(core::mem::size_of::<phyr::linear::Mapped>() <= 48);
+        let result = with_device(|_, mapper| {
+            if mapper.granule().is_none() {
+                return Ok(());
+            }
+            const LEN: usize = 100 << 20;
+            let mut memory = Chunks::zeroed(LEN, 0, GFP_KERNEL).map_err(no_memory)?;
+            let nr = memory.count();
+            for at in 0..nr / 2 {
+                memory.swap(at, nr - 1 - at);
+            }
+            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            let vec = linear.dma_vec();
+            if vec.len() != LEN {
+                return Err("not all of it");
+            }
+            let memory = linear.unmap();
+            table::check_gone(mapper, iter::once(vec))?;
+            drop(memory);
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+}
