@@ -60,6 +60,7 @@ use super::{
         Segments,
         Source, //
     },
+    trace,
     types::{
         DmaAddr,
         DmaVec,
@@ -202,7 +203,7 @@ impl<'bound> Mapper<'bound> {
         for phyr in source() {
             planner.push(phyr.map_err(NotLinear::Failed)?)?;
         }
-        match planner.finish(|paddr| self.to_dma(paddr))? {
+        let mapped = match planner.finish(|paddr| self.to_dma(paddr))? {
             // SAFETY: the phyrs are physically contiguous, from `start` on; the rest is what the
             // caller guarantees.
             Shape::Direct { start, len } => unsafe { self.map_direct(start, len, mode) },
@@ -219,7 +220,14 @@ impl<'bound> Mapper<'bound> {
                 // just them; the rest is what the caller guarantees.
                 unsafe { self.link_all(range, len, source(), align) }
             }
+        }?;
+        if trace::map_enabled() {
+            // CAST: joined phyrs of a mapping are counted in 32 bits.
+            let phyrs = Segments::new(source(), Limits::NONE).count() as u32;
+            let ranges = u32::from(mapped.range.is_some());
+            trace::linear(self, phyrs, mapped.vec.len() as u64, ranges);
         }
+        Ok(mapped)
     }
 
     /// Ends the mapping `mapped`.

@@ -18,7 +18,7 @@
 /**
  * struct phyr_map_counts - what one scatter mapping was made of
  * @bytes: length of all of it
- * @bio_vecs: pieces that the source held
+ * @bio_vecs: pieces that a request held, 0 for a linear mapping
  * @phyrs: physically contiguous ranges after adjacent pieces were joined
  * @dma_vecs: ranges that the device sees
  * @iova_ranges: IOVA allocations that it took

@@ -95,6 +95,54 @@ pub(crate) fn map<S: Source>(
         Made::Joined | Made::Packed => (1, 0),
         Made::Each => (ranges, dma_vecs - ranges),
     };
+    report(
+        mapper,
+        Counts {
+            bytes,
+            bio_vecs,
+            phyrs,
+            dma_vecs,
+            iova_ranges,
+            single_maps,
+        },
+    );
+}
+
+/// Reports a linear mapping of `bytes` bytes that was made of `phyrs` phyrs.
+#[cold]
+pub(crate) fn linear(mapper: &Mapper<'_>, phyrs: u32, bytes: u64, iova_ranges: u32) {
+    report(
+        mapper,
+        Counts {
+            bytes,
+            bio_vecs: 0,
+            phyrs,
+            dma_vecs: 1,
+            iova_ranges,
+            single_maps: 1 - iova_ranges,
+        },
+    );
+}
+
+/// What a mapping was made of.
+struct Counts {
+    bytes: u64,
+    bio_vecs: u32,
+    phyrs: u32,
+    dma_vecs: u32,
+    iova_ranges: u32,
+    single_maps: u32,
+}
+
+fn report(mapper: &Mapper<'_>, counts: Counts) {
+    let Counts {
+        bytes,
+        bio_vecs,
+        phyrs,
+        dma_vecs,
+        iova_ranges,
+        single_maps,
+    } = counts;
     // Behind an IOMMU `dma_map_phys()` allocates a range, too.
     let translated = u32::from(mapper.granule().is_some());
     let iova_ranges = iova_ranges + translated * single_maps;
