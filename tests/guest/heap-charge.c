@@ -69,7 +69,7 @@ static void killed(int heap)
 {
 	unsigned int seed = 7;
 
-	for (int i = 0; i < 12; i++) {
+	for (int i = 0; i < 6; i++) {
 		struct timespec wait = { .tv_nsec = rand_r(&seed) % 300000000 };
 		pid_t child = must(fork(), "fork");
 		int status;

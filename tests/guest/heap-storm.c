@@ -14,7 +14,7 @@
 
 #define PROCESSES 4
 #define THREADS 16
-#define CALM 30 /* rounds that a process may go on for when all is to end */
+#define CALM 2 /* rounds that a process may go on for when all is to end */
 
 /* What the processes have in common. */
 static struct shared {

@@ -136,9 +136,15 @@ static inline void fill(unsigned char *at, size_t len, __u64 seed)
 
 static inline bool is_filled(const unsigned char *at, size_t len, __u64 seed)
 {
-	for (size_t i = 0; i < len / sizeof(__u64); i++)
-		if (((const __u64 *)at)[i] != word(seed, i))
+	for (size_t i = 0; i < len / sizeof(__u64); i++) {
+		__u64 found = ((const __u64 *)at)[i];
+
+		if (found != word(seed, i)) {
+			fprintf(stderr, "byte %#zx of %#zx: %#llx, not %#llx\n",
+				i * sizeof(__u64), len, found, word(seed, i));
 			return false;
+		}
+	}
 	return true;
 }
 
