@@ -244,6 +244,11 @@ impl Map {
         self.pieces.len()
     }
 
+    /// The first byte that is not behind the one before it, unless it is linear.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        self.pieces.get(1).map(|piece| piece.start)
+    }
+
     /// Whether PRPs can describe any part of it.
     pub(crate) fn is_paged(&self) -> bool {
         self.is_paged
@@ -366,6 +371,7 @@ mod tests {
         ] {
             let map = map(of);
             assert_eq!(map.count(), count);
+            assert_eq!(map.gap().is_some(), count > 1);
             assert_eq!(map.is_paged, paged);
             assert!(map.is_aligned);
         }

@@ -170,6 +170,7 @@ impl OpenFile {
             args.bytes = buffer.map().len();
             // CAST: It counts what is in memory.
             args.ranges = buffer.map().count() as u64;
+            args.gap = buffer.map().gap().unwrap_or(0);
         }
         args.blocks = generic.namespace.blocks;
         args.block_size = 1 << generic.namespace.shift;

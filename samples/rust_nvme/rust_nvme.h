@@ -57,7 +57,8 @@ struct rnvme_unregister {
 
 /*
  * Tells about the namespace and, unless @handle is zero, about a registered buffer: how long it
- * is, and of how many ranges it consists as the controller sees it.  One range is linear.
+ * is, and of how many ranges it consists as the controller sees it.  One range is linear; else
+ * @gap is the first byte that is not behind the byte before it.
  *
  * ENOENT		no such handle
  * EOWNERDEAD		the buffer was revoked
@@ -68,6 +69,7 @@ struct rnvme_info {
 	__u32 flags;		/* RNVME_BUF_* of the buffer */
 	__u64 bytes;		/* of the buffer */
 	__u64 ranges;		/* of the buffer */
+	__u64 gap;
 	__u64 blocks;		/* of the namespace */
 	__u32 block_size;	/* in bytes */
 	__u32 max_bytes;	/* of a command */

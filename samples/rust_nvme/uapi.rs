@@ -49,6 +49,7 @@ pub(crate) struct Info {
     pub(crate) flags: u32,
     pub(crate) bytes: u64,
     pub(crate) ranges: u64,
+    pub(crate) gap: u64,
     pub(crate) blocks: u64,
     pub(crate) block_size: u32,
     pub(crate) max_bytes: u32,
@@ -85,9 +86,9 @@ pub(crate) const CMD_WRITE: u32 = _IOW::<Cmd>(MAGIC, 0x99);
 const _: () = {
     assert!(size_of::<Register>() == 16 && offset_of!(Register, handle) == 8);
     assert!(size_of::<Unregister>() == 8);
-    assert!(size_of::<Info>() == 48 && align_of::<Info>() == 8);
-    assert!(offset_of!(Info, bytes) == 8 && offset_of!(Info, block_size) == 32);
-    assert!(offset_of!(Info, max_ranges) == 40);
+    assert!(size_of::<Info>() == 56 && align_of::<Info>() == 8);
+    assert!(offset_of!(Info, bytes) == 8 && offset_of!(Info, gap) == 24);
+    assert!(offset_of!(Info, block_size) == 40 && offset_of!(Info, max_ranges) == 48);
     assert!(size_of::<Cmd>() == 32 && align_of::<Cmd>() == 8);
     assert!(offset_of!(Cmd, slba) == 8 && offset_of!(Cmd, len) == 16);
     assert!(offset_of!(Cmd, handle) == 20 && offset_of!(Cmd, flags) == 24);
