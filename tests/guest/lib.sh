@@ -47,6 +47,17 @@ load() {
 	done
 }
 
+# none_left WHEN: no dma-buf is there any more.  The last reference to a file can go by itself, a
+# moment after the process that had it.
+none_left() {
+	tries=300
+	until [ "$(grep -c '^[0-9]' /sys/kernel/debug/dma_buf/bufinfo || :)" = 0 ]; do
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] || fail "$1: dma-bufs are left over"
+		sleep 0.1
+	done
+}
+
 # The PCI device of $DISK, its driver's folder and its address.
 pci_of() {
 	path=$(readlink -f "/sys/block/$disk/device")

@@ -8,7 +8,8 @@
  *  errors  what must be refused, and how
  *  many    many commands in flight, from a thread for each CPU
  *  runs N  only run N commands of 1 MiB: their number is to be seen elsewhere
- *  fill    one command reads 1 MiB into a buffer, which the CPU checks; says what it was
+ *  fill    one command reads 1 MiB into a buffer (of kind rustN), which the CPU checks; says of how
+ *          many chunks of memory and of how many ranges it was, and where the first gap is
  */
 
 #define _GNU_SOURCE
@@ -71,25 +72,32 @@ static void same(const unsigned char *a, const unsigned char *b, size_t len, con
 			die("%s: byte %zu is %#x, not %#x", what, i, a[i], b[i]);
 }
 
+/* As few commands as can be. */
+static void copy_all(__u32 op, __u32 handle, __u32 size)
+{
+	for (__u32 at = 0, len; at < size; at += len) {
+		len = size - at < info.max_bytes ? size - at : info.max_bytes;
+		transfer(op, handle, at, len, at / info.block_size);
+	}
+}
+
 static void test_copy(void)
 {
 	size_t size = 1 << 20;
 	struct buf from = buf_alloc(kind, size), to = buf_alloc(kind, size);
 	__u32 out = must_register(&from, RNVME_BUF_READ);
 	__u32 in = must_register(&to, RNVME_BUF_WRITE);
-	__u32 step = info.max_bytes < size ? info.max_bytes : size;
 	unsigned char *seen = malloc(size);
 	struct rnvme_info got = ng_info(ng, in);
 
 	check(got.bytes == size && got.flags == RNVME_BUF_WRITE && got.ranges >= 1);
+	check(got.ranges == 1 ? !got.gap : got.gap && got.gap < size);
 	for (int turn = 0; turn < 3; turn++) {
 		buf_fill(&from, turn);
-		for (size_t at = 0; at < size; at += step)
-			transfer(RNVME_CMD_WRITE, out, at, step, at / info.block_size);
+		copy_all(RNVME_CMD_WRITE, out, size);
 		disk_read(seen, size, 0);
 		same(seen, from.bytes, size, "the disk");
-		for (size_t at = 0; at < size; at += step)
-			transfer(RNVME_CMD_READ, in, at, step, at / info.block_size);
+		copy_all(RNVME_CMD_READ, in, size);
 		buf_sync(&to, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 		same(to.bytes, from.bytes, size, "the other buffer");
 		buf_sync(&to, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
@@ -399,6 +407,16 @@ static void test_runs(int count)
 	buf_free(&buf);
 }
 
+static unsigned long long chunks(struct buf *buf)
+{
+	int heap = open(RUST_DMA_BUF_DEVICE, O_RDONLY);
+	struct rust_dma_buf_info got = { .fd = buf->fd };
+
+	check(heap >= 0 && !ioctl(heap, RUST_DMA_BUF_IOCTL_INFO, &got));
+	close(heap);
+	return got.chunks;
+}
+
 static void test_fill(void)
 {
 	struct buf buf = buf_alloc(kind, 1 << 20);
@@ -411,7 +429,7 @@ static void test_fill(void)
 	buf_sync(&buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	same(buf.bytes, seen, buf.size, "the buffer");
 	buf_sync(&buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
-	printf("%llu\n", got.ranges);
+	printf("%llu %llu %llu\n", chunks(&buf), got.ranges, got.gap);
 	check(!ng_unregister(ng, handle));
 	free(seen);
 	buf_free(&buf);
