@@ -48,6 +48,11 @@ dma_addr_t phyr_helper_sg_dma_address(const struct scatterlist *sg);
 unsigned int phyr_helper_sg_dma_len(const struct scatterlist *sg);
 struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
 					    unsigned int len);
+int phyr_helper_p2p_init(struct pci_dev *pdev);
+struct p2pdma_provider *phyr_helper_p2p_provider(struct pci_dev *pdev, int bar);
+struct sg_table *phyr_helper_p2p_map_page(struct dma_buf_attachment *attach,
+					  struct p2pdma_provider *provider, phys_addr_t paddr);
+void phyr_helper_p2p_unmap_page(struct dma_buf_attachment *attach, struct sg_table *sgt);
 bool phyr_helper_vma_is_shared(const struct vm_area_struct *vma);
 void phyr_helper_iosys_map_set(struct iosys_map *map, void *addr);
 void phyr_helper_iosys_map_read(void *to, const struct iosys_map *map, size_t offset, size_t len);

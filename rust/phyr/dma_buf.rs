@@ -30,6 +30,7 @@ mod exporter;
 mod importer;
 mod mapped;
 mod ops;
+mod peer;
 mod resv;
 mod table;
 
@@ -51,6 +52,12 @@ pub use self::{
         Attachment,
         Invalidate,
         Static, //
+    },
+    peer::{
+        BarMemory,
+        BarPieces,
+        Peer,
+        PeerToPeer, //
     },
     table::NotLinear, //
 };

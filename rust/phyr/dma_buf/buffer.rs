@@ -17,6 +17,10 @@ use super::{
         Importing, //
     },
     mapped::Mapped,
+    peer::{
+        BarMemory,
+        Route, //
+    },
     resv::{
         ByResv,
         Fences,
@@ -56,6 +60,9 @@ pub(super) trait Backend: Send + Sync {
     ///
     /// That of [`Mapped::new`]; the memory is that of `self`.
     unsafe fn map(&self, importer: &Importing<'_>, dir: DataDirection) -> Result<Mapped>;
+
+    /// The memory, if it is another device's.
+    fn peer(&self) -> Option<&BarMemory>;
 
     /// Calls `f` for each piece of the memory, in order, until it says that it has enough.
     fn pieces(&self, f: &mut dyn FnMut(Phyr) -> Result<bool>) -> Result;
@@ -101,8 +108,16 @@ impl<E: Exporter> Backend for Data<E> {
     }
 
     unsafe fn map(&self, importer: &Importing<'_>, dir: DataDirection) -> Result<Mapped> {
+        let bus_offset = self
+            .peer()
+            .filter(|_| importer.route() == Route::Bus)
+            .map(BarMemory::bus_offset);
         // SAFETY: by the requirements of this function.
-        unsafe { Mapped::new(importer.device(), &self.memory, dir) }
+        unsafe { Mapped::new(importer.device(), &self.memory, dir, bus_offset) }
+    }
+
+    fn peer(&self) -> Option<&BarMemory> {
+        E::Cpu::peer(&self.memory)
     }
 
     fn pieces(&self, f: &mut dyn FnMut(Phyr) -> Result<bool>) -> Result {
@@ -168,16 +183,24 @@ impl Buffer {
 
     /// Lets `importer` attach, unless the buffer is revoked or its exporter refuses.
     pub(super) fn attach(&self, buf: &DmaBuf, importer: &Importing<'_>) -> Result {
-        if self.state(&mut buf.reserve()).revoked {
+        let mut lock = buf.reserve();
+        if self.state(&mut lock).revoked {
             return Err(ENODEV);
         }
+        if let Some(memory) = self.backend.peer() {
+            importer.set_route(memory.route(&lock, importer)?);
+        }
+        drop(lock);
         self.backend.attach(importer)?;
         self.state(&mut buf.reserve()).attachments += 1;
         Ok(())
     }
 
     pub(super) fn detach(&self, buf: &DmaBuf, importer: &Importing<'_>) {
-        self.state(&mut buf.reserve()).attachments -= 1;
+        let mut lock = buf.reserve();
+        let state = self.state(&mut lock);
+        state.attachments = state.attachments.saturating_sub(1);
+        drop(lock);
         self.backend.detach(importer);
     }
 
@@ -201,7 +224,9 @@ impl Buffer {
 
     pub(super) fn unpin(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) {
         if !importer.is_revocable() {
-            self.state(lock).fixed -= 1;
+            let state = self.state(lock);
+            // An importer may get it wrong; that is not to bring the machine down.
+            state.fixed = state.fixed.saturating_sub(1);
         }
         self.backend.unpin(importer);
     }
@@ -248,7 +273,7 @@ impl Buffer {
 
         state.tables.retain(|table| table.as_ptr().cast() != sgt);
         if !importer.is_revocable() {
-            state.fixed -= 1;
+            state.fixed = state.fixed.saturating_sub(1);
         }
         if state.revoked && state.tables.is_empty() {
             self.idle.complete_all();

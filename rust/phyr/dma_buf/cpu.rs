@@ -5,7 +5,10 @@
 //! Each access is between `dma_buf_begin_cpu_access()`, which waits for what devices were asked to
 //! do before and makes what they wrote visible, and `dma_buf_end_cpu_access()`.
 
-use super::DmaBuf;
+use super::{
+    peer::BarMemory,
+    DmaBuf, //
+};
 use crate::{
     bindings as helpers,
     memory::{
@@ -25,13 +28,21 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// Whether the CPU can get at memory of the type `M` through a dma-buf: [`Paged`] or [`Unpaged`].
+/// Whether the CPU can get at memory of the type `M` through a dma-buf: [`Paged`] or [`Unpaged`];
+/// [`Peer`](super::Peer) if it is memory of a device.
 pub trait Cpu<M: Memory>: private::Sealed + 'static {
     #[doc(hidden)]
     const PAGED: bool;
 
     #[doc(hidden)]
     fn vmap(memory: &M, _: private::Token) -> Result<NonNull<u8>>;
+
+    /// The memory, if it is another device's.
+    #[doc(hidden)]
+    fn peer(memory: &M) -> Option<&BarMemory> {
+        let _ = memory;
+        None
+    }
 }
 
 pub(super) mod private {
@@ -42,6 +53,7 @@ pub(super) mod private {
 
     impl Sealed for super::Paged {}
     impl Sealed for super::Unpaged {}
+    impl Sealed for super::super::Peer {}
 }
 
 /// The memory is pages: user space may map it (`mmap()`), and so may importers (`vmap()`).

@@ -10,6 +10,7 @@ use super::{
     },
     cpu::Cpu,
     ops,
+    peer::Route,
     DmaBuf, //
 };
 use crate::{
@@ -87,7 +88,8 @@ pub trait Exporter: Send + Sync + Sized + 'static {
     /// What the buffer is made of.
     type Memory: Memory + Sync;
 
-    /// How the CPU gets at it: [`Paged`](super::Paged) or [`Unpaged`](super::Unpaged).
+    /// How the CPU gets at it: [`Paged`](super::Paged) or [`Unpaged`](super::Unpaged); or, of the
+    /// memory of a device, [`Peer`](super::Peer).
     type Cpu: Cpu<Self::Memory>;
 
     /// Name of the exporter, for debugging.
@@ -141,6 +143,9 @@ pub trait Exporter: Send + Sync + Sized + 'static {
     }
 }
 
+/// In the exporter's field of an attachment: nothing is mapped for it.
+const BUS: *mut c_void = ptr::without_provenance_mut(1);
+
 /// What an exporter sees of an importer.
 pub struct Importing<'a> {
     attach: *mut bindings::dma_buf_attachment,
@@ -155,6 +160,31 @@ impl<'a> Importing<'a> {
         Self {
             attach,
             _attach: PhantomData,
+        }
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::dma_buf_attachment {
+        self.attach
+    }
+
+    /// Keeps what [`Importing::route`] is to say.
+    pub(super) fn set_route(&self, route: Route) {
+        let mark = match route {
+            Route::Bus => BUS,
+            Route::Bridge => ptr::null_mut(),
+        };
+        // SAFETY: the attachment is valid, and the field is the exporter's, which writes it only
+        // before the importer has the attachment.
+        unsafe { (*self.attach).priv_ = mark };
+    }
+
+    /// How the importer gets at the memory, if that is another device's.
+    pub(super) fn route(&self) -> Route {
+        // SAFETY: as above.
+        if unsafe { (*self.attach).priv_ } == BUS {
+            Route::Bus
+        } else {
+            Route::Bridge
         }
     }
 

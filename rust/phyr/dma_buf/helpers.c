@@ -6,6 +6,7 @@
  */
 
 #include <linux/dma-buf.h>
+#include <linux/dma-buf-mapping.h>
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
@@ -54,6 +55,34 @@ struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t a
 	return sg_next(sg);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_sg_fill_dma);
+
+/* There are none without CONFIG_PCI_P2PDMA. */
+int phyr_helper_p2p_init(struct pci_dev *pdev)
+{
+	return pcim_p2pdma_init(pdev);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_p2p_init);
+
+struct p2pdma_provider *phyr_helper_p2p_provider(struct pci_dev *pdev, int bar)
+{
+	return pcim_p2pdma_provider(pdev, bar);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_p2p_provider);
+
+struct sg_table *phyr_helper_p2p_map_page(struct dma_buf_attachment *attach,
+					  struct p2pdma_provider *provider, phys_addr_t paddr)
+{
+	struct phys_vec vec = { .paddr = paddr, .len = PAGE_SIZE };
+
+	return dma_buf_phys_vec_to_sgt(attach, provider, &vec, 1, PAGE_SIZE, DMA_BIDIRECTIONAL);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_p2p_map_page);
+
+void phyr_helper_p2p_unmap_page(struct dma_buf_attachment *attach, struct sg_table *sgt)
+{
+	dma_buf_free_sgt(attach, sgt, DMA_BIDIRECTIONAL);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_p2p_unmap_page);
 
 /* Whether a user mapping shows the memory itself, not a private copy. */
 bool phyr_helper_vma_is_shared(const struct vm_area_struct *vma)

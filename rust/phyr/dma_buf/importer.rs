@@ -342,7 +342,8 @@ impl<I> Attachment<I> {
     }
 
     /// Calls `f` with each range that the device sees, in the order of the buffer. Together they
-    /// are as long as the buffer is, whatever the exporter has mapped.
+    /// are as long as the buffer is, whatever the exporter has mapped. `f` is called with the
+    /// reservation lock held.
     ///
     /// The ranges are valid until the mapping ends.
     ///

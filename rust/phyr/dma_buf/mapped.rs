@@ -8,11 +8,13 @@ use crate::{
     linear,
     memory::{
         segments,
+        Kind,
         Memory, //
     },
     plan::Limits,
     raw,
     DataDirection,
+    DmaAddr,
     DmaVec,
     Mapper,
     Slot,
@@ -50,13 +52,15 @@ enum Made {
     Linear(linear::Mapped),
     /// As several, or by mappings that have to be synced.
     Scatter(State, KVVec<Slot>),
+    /// Not at all: these are addresses on a bus.
+    Bus(KVVec<DmaVec>),
 }
 
 // SAFETY: a mapping has no thread.
 unsafe impl Send for Mapped {}
 
 impl Mapped {
-    /// Maps all of `memory`.
+    /// Maps all of `memory`; or, if there is a `bus_offset`, works out where it is on the bus.
     ///
     /// Context: may sleep.
     ///
@@ -73,6 +77,7 @@ impl Mapped {
         device: &Device,
         memory: &M,
         dir: DataDirection,
+        bus_offset: Option<u64>,
     ) -> Result<Self> {
         let device = ARef::from(device);
         // SAFETY: `device` is kept for as long as the mapper is; that DMA may be mapped, which is
@@ -80,10 +85,14 @@ impl Mapped {
         let bound = unsafe { &*ptr::from_ref(&*device).cast::<Device<Bound>>() };
         let mapper = mapper(bound)?;
 
+        let made = match bus_offset {
+            Some(offset) => on_bus(memory, offset)?,
+            // SAFETY: by the requirements of this function.
+            None => unsafe { map(&mapper, memory, dir) }?,
+        };
         // INVARIANT: just mapped so.
         Ok(Self {
-            // SAFETY: by the requirements of this function.
-            made: ManuallyDrop::new(unsafe { map(&mapper, memory, dir) }?),
+            made: ManuallyDrop::new(made),
             mapper,
             _device: device,
         })
@@ -96,11 +105,13 @@ impl Mapped {
 
     /// The ranges that the device sees.
     pub(super) fn dma_vecs(&self) -> impl Iterator<Item = DmaVec> + '_ {
-        let (one, many) = match &*self.made {
-            Made::Linear(state) => (Some(state.dma_vec()), None),
-            Made::Scatter(state, slots) => (None, Some(state.dma_vecs(slots))),
+        let (one, many, bus): (_, _, &[DmaVec]) = match &*self.made {
+            Made::Linear(state) => (Some(state.dma_vec()), None, &[]),
+            Made::Scatter(state, slots) => (None, Some(state.dma_vecs(slots)), &[]),
+            Made::Bus(vecs) => (None, None, vecs),
         };
-        Iterator::chain(one.into_iter(), many.into_iter().flatten())
+        let mapped = Iterator::chain(one.into_iter(), many.into_iter().flatten());
+        Iterator::chain(mapped, bus.iter().copied())
     }
 
     /// Lets the CPU see what the device wrote.
@@ -130,6 +141,7 @@ impl Drop for Mapped {
             match made {
                 Made::Linear(state) => self.mapper.unmap_linear(state),
                 Made::Scatter(state, slots) => self.mapper.unmap_from(state, &slots),
+                Made::Bus(_) => {}
             }
         }
     }
@@ -141,9 +153,9 @@ impl Drop for Mapped {
 ///
 /// That of [`Mapped::new`], for the mapper's device.
 unsafe fn map<M: Memory>(mapper: &Mapper<'_>, memory: &M, dir: DataDirection) -> Result<Made> {
-    // A range that was linked cannot be synced, and one that is not bounced need not be, where
-    // the device is coherent.
-    if mapper.is_coherent() {
+    // A range that was linked cannot be synced. Where the device is coherent it need not be, unless
+    // it is bounced; nor has memory of a device ever to be.
+    if mapper.is_coherent() || M::KIND == Kind::Mmio {
         let align = Alignment::new::<1>();
         // SAFETY: by the contract of `Memory` it yields the same every time, and is of its kind;
         // the rest by the requirements of this function.
@@ -161,6 +173,17 @@ unsafe fn map<M: Memory>(mapper: &Mapper<'_>, memory: &M, dir: DataDirection) ->
     // SAFETY: by the requirements of this function; the slots go with the state.
     let state = unsafe { mapper.map_kind(source, M::KIND, dir, &mut slots) }?;
     Ok(Made::Scatter(state, slots))
+}
+
+/// Where `memory` is on a bus on which addresses are `offset` more than for the CPU.
+fn on_bus<M: Memory>(memory: &M, offset: u64) -> Result<Made> {
+    let mut vecs = KVVec::new();
+    for phyr in segments(memory, Limits::NONE) {
+        let phyr = phyr?;
+        let addr = DmaAddr::from_raw(phyr.paddr().into_raw().wrapping_add(offset));
+        vecs.push(DmaVec::new(addr, phyr.len()), GFP_KERNEL)?;
+    }
+    Ok(Made::Bus(vecs))
 }
 
 /// The mapper of an importer's device. Ranges are made as long as they can be: what the device's

@@ -272,6 +272,12 @@ unsafe extern "C" fn vunmap(_buf: *mut bindings::dma_buf, map: *mut bindings::io
 ///
 /// `buf` is a buffer with these operations, to which there are no references any more.
 unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
+    // SAFETY: by the requirements of this function.
+    if let Ok((_, buffer)) = unsafe { both(buf) } {
+        if let Some(memory) = buffer.backend().peer() {
+            memory.released();
+        }
+    }
     // SAFETY: by the requirements of this function nobody uses the pointer any more, which is what
     // `export` gave the buffer.
     let mut buffer = unsafe { <Pin<KBox<Buffer>>>::from_foreign((*buf).priv_) };
