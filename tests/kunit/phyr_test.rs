@@ -5,7 +5,8 @@
 //!
 //! What the library says of a mapping is checked in two ways: the IOMMU's page table is asked for
 //! every granule of every range (`table`), and the engine moves bytes (`edu`). A module for
-//! tests only; it looks where a driver must not.
+//! tests only; it looks where a driver must not. The tests of memory of a device run where there is
+//! a second one, QEMU's `ivshmem-plain` (`peer`).
 
 use kernel::{
     device::Core,
@@ -16,10 +17,12 @@ use kernel::{
 mod edu;
 mod fixture;
 mod foreign;
+mod peer;
 mod table;
 
 mod test_batch;
 mod test_dma_buf;
+mod test_dma_buf_peer;
 mod test_invariants;
 mod test_linear;
 mod test_linear_large;
@@ -40,32 +43,58 @@ fn is_bounced() -> bool {
 kernel::pci_device_table!(
     PCI_TABLE,
     <TestDriver as pci::Driver>::IdInfo,
-    [(pci::DeviceId::from_class(edu::CLASS, edu::CLASS_MASK), ())]
+    [
+        (
+            pci::DeviceId::from_class(edu::CLASS, edu::CLASS_MASK),
+            Role::Engine
+        ),
+        (
+            pci::DeviceId::from_id(peer::VENDOR, peer::DEVICE),
+            Role::Memory
+        )
+    ]
 );
 
+/// What a device is for.
+#[derive(Clone, Copy)]
+enum Role {
+    /// It does DMA.
+    Engine,
+    /// It has memory.
+    Memory,
+}
+
 /// Forgets the device when the driver is unbound.
-struct Published;
+struct Published(Role);
 
 impl Drop for Published {
     fn drop(&mut self) {
-        fixture::withdraw();
+        match self.0 {
+            Role::Engine => fixture::withdraw(),
+            Role::Memory => peer::withdraw(),
+        }
     }
 }
 
 impl pci::Driver for TestDriver {
-    type IdInfo = ();
+    type IdInfo = Role;
     type Data<'bound> = Published;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound Self::IdInfo>,
+        info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Published, Error> + 'bound {
-        edu::prepare(pdev).map(|()| {
-            fixture::publish(pdev);
-            Published
-        })
+        let role = *info.ok_or(ENODEV)?;
+        match role {
+            Role::Engine => {
+                edu::prepare(pdev)?;
+                fixture::publish(pdev);
+            }
+            Role::Memory => peer::publish(pdev)?,
+        }
+        Ok(Published(role))
     }
 }
 

@@ -150,7 +150,7 @@ impl Exporter for Other {
 
 /// An importer that counts how often it was told.
 #[derive(Default)]
-struct Told(AtomicI32);
+pub(crate) struct Told(pub(crate) AtomicI32);
 
 impl Invalidate for Told {
     fn invalidate(&self) {
@@ -219,12 +219,12 @@ impl Fixture {
 }
 
 /// Lets files be closed that the test, which is a kernel thread, has put.
-fn settle() {
+pub(crate) fn settle() {
     // SAFETY: may be called from any thread that may sleep.
     unsafe { bindings::flush_delayed_fput() };
 }
 
-fn ranges<I>(attachment: &Attachment<I>) -> Result<KVVec<DmaVec>, &'static str> {
+pub(crate) fn ranges<I>(attachment: &Attachment<I>) -> Result<KVVec<DmaVec>, &'static str> {
     let mut vecs = KVVec::new();
     let mut full = false;
     attachment
@@ -237,7 +237,7 @@ fn ranges<I>(attachment: &Attachment<I>) -> Result<KVVec<DmaVec>, &'static str> 
 }
 
 /// Where byte `at` of the buffer is for the device.
-fn find(vecs: &[DmaVec], mut at: usize) -> Result<(DmaVec, usize), &'static str> {
+pub(crate) fn find(vecs: &[DmaVec], mut at: usize) -> Result<(DmaVec, usize), &'static str> {
     for &vec in vecs {
         if at < vec.len() {
             return Ok((vec, at));

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! dma-bufs of a BAR: one device's memory, mapped for another.
+//!
+//! They need a second device, and a machine on which the kernel allows such traffic; see
+//! `tests/cells`.
+
+use crate::{
+    edu::{
+        Engine,
+        BUFFER, //
+    },
+    fixture::{
+        pattern,
+        with_device, //
+    },
+    peer::{
+        self,
+        BAR,
+        LEN, //
+    },
+    table,
+    test_dma_buf::{
+        find,
+        ranges,
+        settle,
+        Told, //
+    }, //
+};
+use core::sync::atomic::Ordering::Relaxed;
+use kernel::{
+    device::Bound,
+    page::PAGE_SIZE,
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+use phyr::{
+    dma_buf::{
+        Access,
+        Attachment,
+        BarMemory,
+        Exported,
+        Exporter,
+        NotLinear,
+        Peer, //
+    },
+    DataDirection,
+    Mapper,
+    Phyr,
+    PhysAddr, //
+};
+
+type Outcome = Result<(), &'static str>;
+
+const BOTH: DataDirection = DataDirection::Bidirectional;
+
+/// Three ranges, in another order than they are in the BAR.
+const RANGES: [(usize, usize); 3] = [
+    (0, 2 * PAGE_SIZE),
+    (8 * PAGE_SIZE, 3 * PAGE_SIZE),
+    (4 * PAGE_SIZE, PAGE_SIZE),
+];
+
+struct Bars;
+
+impl Exporter for Bars {
+    type Module = crate::LocalModule;
+    type Memory = BarMemory;
+    type Cpu = Peer;
+
+    const NAME: &'static CStr = c"phyr_test_peer";
+}
+
+fn export(memory: &peer::Memory, ranges: &[(usize, usize)]) -> Result<Exported<Bars>> {
+    // SAFETY: the BAR is memory that nobody relies on.
+    unsafe { memory.peer.export(BAR, ranges, Bars, Access::ReadWrite) }
+}
+
+/// Attaches the engine's device, which can handle such memory.
+fn attach(
+    pdev: &pci::Device<Bound>,
+    buf: &Exported<Bars>,
+) -> Result<(Attachment<Told>, Arc<Told>), &'static str> {
+    let told = Arc::new(Told::default(), GFP_KERNEL).map_err(|_| "no memory")?;
+    let attachment = Attachment::dynamic(pdev.as_ref(), buf.dma_buf().into(), true, told.clone())
+        .map_err(|_| "not attached: does this machine have peer-to-peer DMA?")?;
+    Ok((attachment, told))
+}
+
+/// Where byte `at` of the buffer is in the BAR.
+fn place(mut at: usize) -> Result<usize, &'static str> {
+    for (offset, len) in RANGES {
+        if at < len {
+            return Ok(offset + at);
+        }
+        at -= len;
+    }
+    Err("not that long")
+}
+
+/// All ranges are one behind an IOMMU, and lead to the BAR. The engine moves bytes within them.
+fn carry(memory: &peer::Memory, pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
+    let buf = export(memory, &RANGES).map_err(|_| "not exported")?;
+    let (attachment, _) = attach(pdev, &buf)?;
+    attachment.map(BOTH).map_err(|_| "not mapped")?;
+    let vecs = ranges(&attachment)?;
+
+    let start = memory.pdev.resource_start(BAR).map_err(|_| "no BAR")?;
+    let mut phyrs = KVVec::new();
+    for (offset, len) in RANGES {
+        // CAST: the tests run on 64 bits.
+        let phyr = Phyr::new(PhysAddr::from_raw(start + offset as u64), len);
+        let phyr = phyr.map_err(|_| "no phyr")?;
+        phyrs.push(phyr, GFP_KERNEL).map_err(|_| "no memory")?;
+    }
+    table::check(mapper, vecs.iter().copied(), phyrs.iter().copied())?;
+    let gap = NotLinear::Gap {
+        segment: 1,
+        offset: 2 * PAGE_SIZE,
+    };
+    match (attachment.linear(), mapper.granule()) {
+        (Ok(vec), Some(_)) if vec.len() == buf.dma_buf().size() => {}
+        (Err(e), None) if e == gap => {}
+        _ => return Err("not as linear as expected"),
+    }
+
+    let bar = memory.bar()?;
+    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    peer::fill(&bar, 0, LEN, |_| 0)?;
+    // From the first range to the last, and to the end of the second.
+    let (from, to, seed) = (PAGE_SIZE, [5 * PAGE_SIZE, 4 * PAGE_SIZE], 3);
+    peer::fill(&bar, place(from)?, BUFFER, |n| pattern(seed + n))?;
+    let (vec, at) = find(&vecs, from)?;
+    engine.read(vec, at, BUFFER).map_err(|_| "no read")?;
+    for to in to {
+        let (vec, at) = find(&vecs, to)?;
+        engine.write(vec, at, BUFFER).map_err(|_| "no write")?;
+        peer::holds(&bar, place(to)?, BUFFER, |n| pattern(seed + n))?;
+    }
+    // Next to the ranges nothing was written.
+    peer::holds(&bar, 2 * PAGE_SIZE, 2 * PAGE_SIZE, |_| 0)?;
+    peer::holds(&bar, 5 * PAGE_SIZE, 3 * PAGE_SIZE, |_| 0)?;
+    peer::holds(&bar, 11 * PAGE_SIZE, PAGE_SIZE, |_| 0)?;
+
+    buf.revoke().map_err(|_| "not revoked")?;
+    table::check_gone(mapper, vecs.iter().copied())?;
+    if attachment.map(BOTH) != Err(ENODEV) {
+        return Err("mapped when revoked");
+    }
+    Ok(())
+}
+
+/// Runs `test` if there is a second device.
+fn with_memory(
+    test: impl FnOnce(&peer::Memory, &pci::Device<Bound>, &Mapper<'_>) -> Outcome,
+) -> Outcome {
+    let Some(memory) = peer::memory() else {
+        return Ok(());
+    };
+    let result = with_device(|pdev, mapper| test(memory, pdev, mapper));
+    settle();
+    result
+}
+
+#[kunit_tests(phyr_device_dma_buf_peer)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_a_bar_in_one_mapping() {
+        let result = with_memory(carry);
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn who_cannot_be_told_or_does_not_expect_it_is_refused() {
+        let result = with_memory(|memory, pdev, _| {
+            let buf = export(memory, &RANGES).map_err(|_| "not exported")?;
+            let fixed = Attachment::fixed(pdev.as_ref(), buf.dma_buf().into());
+            let told = Arc::new(Told::default(), GFP_KERNEL).map_err(|_| "no memory")?;
+            let dynamic = Attachment::dynamic(pdev.as_ref(), buf.dma_buf().into(), false, told);
+            if !matches!(fixed, Err(e) if e == EOPNOTSUPP)
+                || !matches!(dynamic, Err(e) if e == EOPNOTSUPP)
+            {
+                return Err("attached");
+            }
+            // Nor does the CPU get at it.
+            if !matches!(buf.dma_buf().cpu(BOTH), Err(e) if e == EINVAL) {
+                return Err("accessed");
+            }
+            if buf.counts() != (0, 0) {
+                return Err("miscounted");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn ranges_are_whole_pages_of_the_bar() {
+        let result = with_memory(|memory, _, _| {
+            // CAST: the tests run on 64 bits.
+            let len = memory.pdev.resource_len(BAR).map_err(|_| "no BAR")? as usize;
+            let refused =
+                |ranges: &[(usize, usize)]| matches!(export(memory, ranges), Err(e) if e == EINVAL);
+            let all = [
+                refused(&[]),
+                refused(&[(0, 0)]),
+                refused(&[(0, 1)]),
+                refused(&[(1, PAGE_SIZE)]),
+                refused(&[(0, len + PAGE_SIZE)]),
+                refused(&[(len, PAGE_SIZE)]),
+                refused(&[(0, PAGE_SIZE), (usize::MAX, PAGE_SIZE)]),
+                !refused(&[(0, len)]),
+            ];
+            if all.contains(&false) {
+                return Err("not as expected");
+            }
+            // SAFETY: as in `export`, of no BAR.
+            let none = unsafe { memory.peer.export(6, &RANGES, Bars, Access::ReadWrite) };
+            if !matches!(none, Err(e) if e == EINVAL) {
+                return Err("exported no BAR");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// The exporter is unbound while its buffer is mapped, and the buffer outlives it.
+    #[test]
+    fn revoked_as_the_exporter_goes() {
+        let result = with_memory(|memory, pdev, mapper| {
+            let buf = export(memory, &RANGES).map_err(|_| "not exported")?;
+            // One that is gone before.
+            drop(export(memory, &RANGES).map_err(|_| "not exported")?);
+            settle();
+            let (attachment, told) = attach(pdev, &buf)?;
+            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            let vecs = ranges(&attachment)?;
+            peer::unbound(|| {
+                if told.0.load(Relaxed) != 1 || !buf.is_revoked() || attachment.is_mapped() {
+                    return Err("not revoked");
+                }
+                table::check_gone(mapper, vecs.iter().copied())?;
+                if attachment.map(BOTH) != Err(ENODEV) || attach(pdev, &buf).is_ok() {
+                    return Err("still there");
+                }
+                drop(attachment);
+                drop(buf);
+                settle();
+                Ok(())
+            })
+        });
+        assert_eq!(result, Ok(()));
+        // And again, now that it is bound again.
+        assert_eq!(with_memory(carry), Ok(()));
+    }
+}
