@@ -82,7 +82,7 @@ impl Pattern {
         for (at, phyr) in memory.phyrs().enumerate() {
             chunks.push((phyr?.paddr(), at), GFP_KERNEL)?;
         }
-        chunks.sort_unstable();
+        sort(&mut chunks);
 
         let mut from = KVVec::with_capacity(chunks.len(), GFP_KERNEL)?;
         self.kind.each(chunks.len(), |rank| {
@@ -107,6 +107,31 @@ impl Kind {
                 .flat_map(|first| (first..nr).step_by(step))
                 .try_for_each(f),
         }
+    }
+}
+
+/// Heap sort. What is in `core` can panic on an order that is none, in a way that objtool does not
+/// know.
+fn sort<T: Ord>(list: &mut [T]) {
+    for at in (0..list.len() / 2).rev() {
+        sink(list, at);
+    }
+    for last in (1..list.len()).rev() {
+        list.swap(0, last);
+        sink(list.get_mut(..last).unwrap_or_default(), 0);
+    }
+}
+
+/// Lets an element of a heap sink until none below it is larger.
+fn sink<T: Ord>(heap: &mut [T], mut at: usize) {
+    loop {
+        let larger = |a, b| if heap.get(b) > heap.get(a) { b } else { a };
+        let largest = larger(larger(at, 2 * at + 1), 2 * at + 2);
+        if largest == at {
+            return;
+        }
+        heap.swap(at, largest);
+        at = largest;
     }
 }
 
