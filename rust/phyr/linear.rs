@@ -404,7 +404,7 @@ impl<M: Memory> Drop for Linear<'_, M> {
 /// # Invariants
 ///
 /// `vec` is mapped for `mode`: it is the linked part of `range`, from its beginning on, or was
-/// mapped by [`ops::map_phys`].
+/// mapped by `ops::map_phys`.
 #[must_use = "a mapping whose state is lost is never taken down"]
 pub struct Mapped {
     vec: DmaVec,

@@ -240,7 +240,7 @@ impl<M: Memory> DeviceTurn<'_, '_, M> {
     }
 }
 
-/// Calls `f` for each piece of `buffer` that fits in `page`, with its offset, as much of `page`, and
+/// Calls `f` for each piece of `buffer` that fits in `page`: with its offset, as much of `page`, and
 /// where it is.
 fn each_page(
     buffer: &Coherent<[u8]>,

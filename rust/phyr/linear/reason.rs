@@ -45,7 +45,10 @@ pub enum Limit {
 /// | [`NotTranslated`](Self::NotTranslated) | `EOPNOTSUPP` |
 /// | [`Gap`](Self::Gap) | `EILSEQ` |
 /// | [`Misaligned`](Self::Misaligned) | `EDOM` |
-/// | [`Limit`](Self::Limit): segment, mapping size, boundary, mask | `EMSGSIZE`, `EFBIG`, `EXDEV`, `ERANGE` |
+/// | [`Limit`](Self::Limit): segment size | `EMSGSIZE` |
+/// | ... mapping size | `EFBIG` |
+/// | ... boundary | `EXDEV` |
+/// | ... mask | `ERANGE` |
 /// | [`Alignment`](Self::Alignment) | `EADDRNOTAVAIL` |
 /// | [`Bounced`](Self::Bounced) | `EPERM` |
 /// | [`NoSpace`](Self::NoSpace) | `ENOSPC` |

@@ -24,7 +24,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `addr` is what [`vmap_pages`] returned for a memory of `len` bytes, which nothing else in the
+/// `addr` is what `vmap_pages` returned for a memory of `len` bytes, which nothing else in the
 /// kernel accesses for `'a`.
 pub struct Vmap<'a> {
     addr: NonNull<u8>,
@@ -131,7 +131,7 @@ pub(crate) fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// `addr` is what [`vmap_pages`] returned, and is not used again.
+/// `addr` is what `vmap_pages` returned, and is not used again.
 pub(crate) unsafe fn vunmap_pages(addr: NonNull<u8>) {
     // SAFETY: by the requirements of this function.
     unsafe { bindings::phyr_helper_vunmap(addr.as_ptr().cast()) };
