@@ -240,8 +240,8 @@ impl<M: Memory> DeviceTurn<'_, '_, M> {
     }
 }
 
-/// Calls `f` for each piece of `buffer` that fits in `page`: its offset, as much of `page`, and where
-/// it is.
+/// Calls `f` for each piece of `buffer` that fits in `page`, with its offset, as much of `page`,
+/// and where it is.
 fn each_page(
     buffer: &Coherent<[u8]>,
     page: &mut [u8],
