@@ -25,10 +25,7 @@ use super::{
         Buffer,
         Span, //
     },
-    cmd::{
-        Blocks,
-        Command, //
-    },
+    cmd::Command,
     desc::Pointer,
     io::{
         Format,
@@ -36,6 +33,10 @@ use super::{
         Nvme, //
     },
     ns::Namespace,
+    plan::{
+        Plan,
+        Way, //
+    },
     uapi, //
 };
 use kernel::{
@@ -81,33 +82,6 @@ impl Generic {
             _ => self.layout.max_segments.into(),
         }
     }
-
-    /// The blocks that a command is about.
-    ///
-    /// # Errors
-    ///
-    /// - [`EINVAL`]: not whole blocks, or none.
-    /// - [`EMSGSIZE`]: more than a command can transfer.
-    /// - [`ENXIO`]: beyond the end of the namespace.
-    fn blocks(&self, slba: u64, len: u32) -> Result<Blocks> {
-        let shift = self.namespace.shift;
-        if len == 0 || len % (1 << shift) != 0 {
-            return Err(EINVAL);
-        }
-        // CAST: A length of 32 bits fits in a `usize`.
-        if len as usize > self.layout.max_transfer {
-            return Err(EMSGSIZE);
-        }
-        let count = len >> shift;
-        let end = slba.checked_add(count.into()).ok_or(ENXIO)?;
-        if end > self.namespace.blocks {
-            return Err(ENXIO);
-        }
-        Ok(Blocks {
-            first: slba,
-            count_less_one: u16::try_from(count - 1).map_err(|_| EMSGSIZE)?,
-        })
-    }
 }
 
 /// An open file.
@@ -115,22 +89,6 @@ pub(crate) struct OpenFile {
     generic: Arc<Generic>,
     mode: Mode,
     buffers: Pin<KBox<Handles<Buffer>>>,
-}
-
-/// The way of a command's data.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// From the namespace to the buffer.
-    Read,
-    /// From the buffer to the namespace.
-    Write { fua: bool },
-}
-
-/// What a command does, as far as it is known without its buffer.
-struct Plan {
-    way: Way,
-    blocks: Blocks,
-    cmd: uapi::Cmd,
 }
 
 impl OpenFile {
@@ -192,60 +150,40 @@ impl OpenFile {
         })
     }
 
-    /// Checks all that there is to check without the buffer.
+    /// Reads the command, and checks it as far as that goes without its buffer.
     fn plan(&self, issued: &Issued<'_>) -> Result<Plan> {
         let op = issued.op();
-        if op != uapi::CMD_READ && op != uapi::CMD_WRITE {
+        if !Plan::is_command(op) {
             return Err(ENOTTY);
         }
-        let cmd: uapi::Cmd = issued.command()?;
-        let (way, flags, may) = if op == uapi::CMD_READ {
-            (Way::Read, 0, self.mode.read)
-        } else {
-            let fua = cmd.flags & uapi::CMD_FUA != 0;
-            (Way::Write { fua }, uapi::CMD_FUA, self.mode.write)
-        };
-        if cmd.flags & !flags != 0 || cmd.reserved != 0 || cmd.offset % 4 != 0 {
-            return Err(EINVAL);
-        }
-        if !may {
-            return Err(EBADF);
-        }
-        if way != Way::Read && self.generic.namespace.read_only {
-            return Err(EROFS);
-        }
-        let blocks = self.generic.blocks(cmd.slba, cmd.len)?;
-        Ok(Plan { way, blocks, cmd })
+        let generic = &self.generic;
+        let cmd = issued.command()?;
+        Plan::new(op, &cmd, self.mode, &generic.namespace, &generic.layout)
     }
 
     /// Everything that can fail.
     fn prepare(&self, issued: &Issued<'_>) -> Result<(Unsent<Nvme>, Draft)> {
-        let Plan { way, blocks, cmd } = self.plan(issued)?;
-        let direction = match way {
+        let plan = self.plan(issued)?;
+        let direction = match plan.way {
             Way::Read => DataDirection::FromDevice,
             Way::Write { .. } => DataDirection::ToDevice,
         };
         let request = self.generic.queue.alloc(direction, issued.may_wait())?;
 
-        let buffer = self.buffer(cmd.handle)?;
+        let buffer = self.buffer(plan.handle)?;
         let access = buffer.access();
-        let may = match way {
+        let may = match plan.way {
             Way::Read => access.write,
             Way::Write { .. } => access.read,
         };
         if !may {
             return Err(EACCES);
         }
-        let span = buffer.map().span(cmd.offset, cmd.len)?;
+        let span = buffer.map().span(plan.offset, plan.len)?;
         if span.count() > self.generic.max_ranges(buffer.map().is_paged()) {
             return Err(E2BIG);
         }
-        let draft = Draft {
-            buffer,
-            span,
-            blocks,
-            way,
-        };
+        let draft = Draft { buffer, span, plan };
         Ok((request, draft))
     }
 }
@@ -290,8 +228,7 @@ impl CharFile for OpenFile {
 struct Draft {
     buffer: Pass<Buffer>,
     span: Span,
-    blocks: Blocks,
-    way: Way,
+    plan: Plan,
 }
 
 /// What the request of a command carries.
@@ -314,13 +251,12 @@ impl Transfer {
         let Draft {
             ref buffer,
             span,
-            blocks,
-            way,
+            plan,
         } = self.draft;
         let pointer = describe(buffer.map().ranges(span), span)?;
-        Ok(match way {
-            Way::Read => Command::read(nsid, blocks, &pointer),
-            Way::Write { fua } => Command::write(nsid, blocks, &pointer, fua),
+        Ok(match plan.way {
+            Way::Read => Command::read(nsid, plan.blocks, &pointer),
+            Way::Write { fua } => Command::write(nsid, plan.blocks, &pointer, fua),
         })
     }
 }

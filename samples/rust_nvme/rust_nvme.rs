@@ -36,7 +36,7 @@
 //! io          the I/O path                                   reset   when it does not answer
 //! prp, sgl    DMA ranges to descriptors                      slots   memory for these
 //! generic     I/O straight into and out of dma-bufs          buffer  these, registered
-//! uapi        what user space sees of it
+//! uapi        what user space sees of it                     plan    what it asks for
 //! ```
 //!
 //! # Memory
@@ -60,6 +60,7 @@ mod identify;
 mod instance;
 mod io;
 mod ns;
+mod plan;
 mod probe;
 mod prp;
 mod queue;
