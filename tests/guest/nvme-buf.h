@@ -42,6 +42,8 @@ struct buf {
 	int fd;
 	size_t size;
 	unsigned char *bytes;
+	/* Added to the flags of every sync. */
+	__u64 sync;
 };
 
 static inline int heap_alloc(const char *heap, size_t size, __u32 fd_flags, __u32 order)
@@ -96,14 +98,17 @@ static inline struct buf buf_alloc(const char *kind, size_t size)
 {
 	struct buf buf = { .size = size };
 
-	if (!strcmp(kind, "heap"))
+	if (!strcmp(kind, "heap")) {
 		buf.fd = heap_alloc("/dev/dma_heap/system", size, O_RDWR | O_CLOEXEC, 0);
-	else if (!strcmp(kind, "udmabuf"))
+	} else if (!strcmp(kind, "udmabuf")) {
 		buf.fd = udmabuf_alloc(size);
-	else if (!strncmp(kind, "rust", 4))
+		/* It maps for itself as the first one says, and then takes no other. */
+		buf.sync = DMA_BUF_SYNC_RW;
+	} else if (!strncmp(kind, "rust", 4)) {
 		buf.fd = heap_alloc(RUST_DMA_BUF_DEVICE, size, O_RDWR | O_CLOEXEC, atoi(kind + 4));
-	else
+	} else {
 		die("no such kind of buffer: %s", kind);
+	}
 	buf.bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, buf.fd, 0);
 	check(buf.bytes != MAP_FAILED);
 	return buf;
@@ -117,7 +122,7 @@ static inline void buf_free(struct buf *buf)
 
 static inline void buf_sync(struct buf *buf, __u64 flags)
 {
-	struct dma_buf_sync sync = { .flags = flags };
+	struct dma_buf_sync sync = { .flags = flags | buf->sync };
 
 	check(!ioctl(buf->fd, DMA_BUF_IOCTL_SYNC, &sync));
 }
@@ -160,16 +165,21 @@ static inline struct rnvme_info ng_info(int ng, __u32 handle)
 	return info;
 }
 
-static inline void ring_init(struct io_uring *ring, unsigned int depth)
+static inline void ring_setup(struct io_uring *ring, unsigned int depth, unsigned int flags)
 {
-	int ret = io_uring_queue_init(depth, ring, IORING_SETUP_SQE128);
+	int ret = io_uring_queue_init(depth, ring, IORING_SETUP_SQE128 | flags);
 
 	if (ret)
 		die("io_uring: %s", strerror(-ret));
 }
 
-static inline void ring_prep(struct io_uring *ring, int ng, __u32 op,
-			     const struct rnvme_cmd *cmd, __u64 data)
+static inline void ring_init(struct io_uring *ring, unsigned int depth)
+{
+	ring_setup(ring, depth, 0);
+}
+
+static inline struct io_uring_sqe *ring_prep(struct io_uring *ring, int ng, __u32 op,
+					     const struct rnvme_cmd *cmd, __u64 data)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
 
@@ -178,6 +188,7 @@ static inline void ring_prep(struct io_uring *ring, int ng, __u32 op,
 	sqe->cmd_op = op;
 	memcpy(sqe->cmd, cmd, sizeof(*cmd));
 	io_uring_sqe_set_data64(sqe, data);
+	return sqe;
 }
 
 /* Waits for one command, and returns its result. */

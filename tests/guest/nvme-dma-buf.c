@@ -6,7 +6,7 @@
  *  copy    write from one buffer, read into another
  *  edges   every offset and length at which something changes
  *  errors  what must be refused, and how
- *  many    many commands in flight, from a thread for each CPU
+ *  many    many commands in flight, from a thread for each CPU, on each kind of ring
  *  runs N  only run N commands of 1 MiB: their number is to be seen elsewhere
  *  fill    one command reads 1 MiB into a buffer (of kind rustN), which the CPU checks; says of how
  *          many chunks of memory and of how many ranges it was, and where the first gap is
@@ -316,7 +316,8 @@ static void test_errors(void)
 }
 
 #define DEPTH 32
-#define ROUNDS 40
+/* Of each kind of ring; even. */
+#define ROUNDS 10
 
 struct many {
 	pthread_t thread;
@@ -325,40 +326,56 @@ struct many {
 	unsigned int index;
 };
 
-/* Each thread has a part of the buffers and of the disk of its own, in DEPTH pieces. */
-static void *many(void *arg)
+static const struct {
+	unsigned int setup;
+	unsigned int flags;
+} rings[] = {
+	{ 0, 0 },
+	{ IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0 },
+	/* By a thread of the kernel; by workers that may wait. */
+	{ IORING_SETUP_SQPOLL, 0 },
+	{ 0, IOSQE_ASYNC },
+};
+
+/* Writes the thread's part to the disk, or reads it in the opposite order. */
+static void many_round(struct many *self, struct io_uring *own, __u32 op, unsigned int flags)
 {
-	struct many *self = arg;
 	__u32 len = 2 * PAGE;
 	__u64 base = (__u64)self->index * DEPTH * len, data;
+
+	for (int i = 0; i < DEPTH; i++) {
+		__u64 at = base + i * len;
+		struct rnvme_cmd cmd = {
+			.offset = op == RNVME_CMD_READ ? base + (DEPTH - 1 - i) * len : at,
+			.slba = at / info.block_size,
+			.len = len,
+			.handle = self->handle,
+		};
+
+		ring_prep(own, ng, op, &cmd, i)->flags |= flags;
+	}
+	check(io_uring_submit(own) == DEPTH);
+	for (int i = 0; i < DEPTH; i++) {
+		int ret = ring_reap(own, &data);
+
+		if (ret != (int)len)
+			die("command %llu: %d", data, ret);
+	}
+}
+
+/* Each thread has a part of the buffer and of the disk of its own, in DEPTH pieces. */
+static void *many(void *arg)
+{
 	struct io_uring own;
 
-	ring_init(&own, DEPTH);
-	for (int round = 0; round < ROUNDS; round++) {
-		static const __u32 ops[] = { RNVME_CMD_WRITE, RNVME_CMD_READ };
-
-		for (int read = 0; read < 2; read++) {
-			for (int i = 0; i < DEPTH; i++) {
-				__u64 at = base + i * len;
-				struct rnvme_cmd cmd = {
-					.offset = read ? base + (DEPTH - 1 - i) * len : at,
-					.slba = at / info.block_size,
-					.len = len,
-					.handle = self->handle,
-				};
-
-				ring_prep(&own, ng, ops[read], &cmd, i);
-			}
-			check(io_uring_submit(&own) == DEPTH);
-			for (int i = 0; i < DEPTH; i++) {
-				int ret = ring_reap(&own, &data);
-
-				if (ret != (int)len)
-					die("command %llu: %d", data, ret);
-			}
+	for (unsigned int i = 0; i < sizeof(rings) / sizeof(*rings); i++) {
+		ring_setup(&own, DEPTH, rings[i].setup);
+		for (int round = 0; round < ROUNDS; round++) {
+			many_round(arg, &own, RNVME_CMD_WRITE, rings[i].flags);
+			many_round(arg, &own, RNVME_CMD_READ, rings[i].flags);
 		}
+		io_uring_queue_exit(&own);
 	}
-	io_uring_queue_exit(&own);
 	return NULL;
 }
 
@@ -393,7 +410,7 @@ static void test_many(void)
 	check(!ng_unregister(ng, handle));
 	free(seen);
 	buf_free(&buf);
-	printf("many %s: %u threads, %d commands\n", kind, count, (int)count * ROUNDS * 2 * DEPTH);
+	printf("many %s: %u threads\n", kind, count);
 }
 
 static void test_runs(int count)

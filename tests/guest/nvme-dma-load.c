@@ -7,6 +7,7 @@
  *  close               all files, and leave the ring to the kernel
  *  exit                without a word
  *  unbind              somebody else unbinds the controller: all fails with ENODEV, in good order
+ *  unplug              somebody takes it out: they may fail with EIO before
  *  none                go on for SECONDS
  *
  * "going" on standard output tells that they are under way.
@@ -15,6 +16,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "nvme-buf.h"
 
@@ -29,6 +31,8 @@ static atomic_bool stop;
 static atomic_int ended;
 /* The error that ends it, if any. */
 static int expected;
+/* Whether a command may fail before that. */
+static bool unplugged;
 
 static void prep(struct io_uring *ring, unsigned int i)
 {
@@ -59,7 +63,7 @@ static void *submitter(void *arg)
 			done++;
 		else if (expected && ret == -expected)
 			failed = 1;
-		else
+		else if (!unplugged || ret != -EIO)
 			die("a command ended with %d, not %d", ret, -expected);
 	}
 	/* Not one more comes through. */
@@ -130,8 +134,9 @@ int main(int argc, char **argv)
 		expected = ENOENT;
 	else if (!strcmp(event, "revoke"))
 		expected = EOWNERDEAD;
-	else if (!strcmp(event, "unbind"))
+	else if (!strcmp(event, "unbind") || !strcmp(event, "unplug"))
 		expected = ENODEV;
+	unplugged = !strcmp(event, "unplug");
 
 	ng = open(argv[1], O_RDWR);
 	if (ng < 0)
@@ -170,7 +175,7 @@ int main(int argc, char **argv)
 		check(ended == (int)count);
 	if (!strcmp(event, "revoke"))
 		check(!ng_unregister(ng, handle));
-	if (!strcmp(event, "unbind"))
+	if (expected == ENODEV)
 		check_gone(&buf);
 	printf("%s: %lu commands\n", event, done);
 	return 0;
