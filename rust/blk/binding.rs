@@ -23,6 +23,21 @@ use kernel::{
 use phyr::bound::Guarded;
 
 /// Whether the driver is bound to its device.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::prelude::*;
+/// use phyr_blk::Binding;
+///
+/// /// Of a file that may be open for longer than the driver is bound.
+/// fn ioctl(binding: &Binding) -> Result {
+///     binding.with(|dev| {
+///         dev_info!(dev, "still here\n");
+///         Ok(())
+///     })
+/// }
+/// ```
 #[pin_data]
 pub struct Binding {
     device: ARef<Device>,

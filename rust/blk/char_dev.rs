@@ -62,6 +62,54 @@ pub struct Mode {
 /// An open file of a character device.
 ///
 /// C: `struct file_operations`.
+///
+/// # Examples
+///
+/// A file for whose commands the driver sends requests of its own:
+///
+/// ```
+/// use kernel::{dma::DataDirection, prelude::*, sync::Arc, uaccess::UserPtr};
+/// use phyr_blk::{
+///     uring::{Answer, Issued, Pending},
+///     CharFile, Mode, Operations, Passthrough, Queue, Status,
+/// };
+///
+/// /// What a request carries: whom to tell of its end.
+/// struct Ping(Pending);
+///
+/// impl Passthrough for Ping {
+///     fn end(self, status: Status) {
+///         self.0.complete(Result::from(status).map(|()| 0));
+///     }
+/// }
+///
+/// struct File<T: Operations>(Arc<Queue<T>>);
+///
+/// impl<T: Operations<Passthrough = Ping>> CharFile for File<T> {
+///     type Module = T::Module;
+///     type Device = Queue<T>;
+///
+///     fn open(queue: &Arc<Queue<T>>, _mode: Mode) -> Result<Self> {
+///         Ok(Self(queue.clone()))
+///     }
+///
+///     fn ioctl(&self, _op: u32, _arg: UserPtr) -> Result {
+///         Err(ENOTTY)
+///     }
+///
+///     fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a> {
+///         // All that can fail comes first.
+///         match self.0.alloc(DataDirection::ToDevice, cmd.may_wait()) {
+///             Ok(request) => {
+///                 let (pending, answer) = cmd.pend();
+///                 request.execute(Ping(pending));
+///                 answer
+///             }
+///             Err(e) => cmd.done(Err(e)),
+///         }
+///     }
+/// }
+/// ```
 pub trait CharFile: Send + Sync + Sized + 'static {
     /// The module with the driver's code. It cannot be unloaded while a file is open.
     type Module: ModuleMetadata;

@@ -41,6 +41,29 @@ pub enum Missing {
 
 /// A table of values by number, from 1 on. All of them are removed when it is dropped.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::{prelude::*, sync::Arc};
+/// use phyr_blk::{Gate, Handles, Missing};
+///
+/// fn use_it(table: &Handles<u32>) -> Result {
+///     let gate = Arc::pin_init(Gate::new(), GFP_KERNEL)?;
+///     let number = table.insert(gate.clone(), 7)?;
+///
+///     // On the I/O path.
+///     if let Ok(pass) = table.get(number) {
+///         pr_info!("{} stays until the pass is dropped\n", *pass);
+///     }
+///
+///     // Somebody who knows the gate ends its use, and waits for the passes.
+///     gate.close();
+///     assert!(table.get(number).is_err_and(|e| e == Missing::Closed));
+///     table.remove(number);
+///     Ok(())
+/// }
+/// ```
+///
 /// # Invariants
 ///
 /// `array` is an initialised xarray, of pointers that came out of boxes of [`Entry`]. Who takes one
