@@ -106,10 +106,9 @@ impl Importer {
         Ok(())
     }
 
-    /// Unmaps; returns what was mapped.
-    pub(crate) fn unmap(&self) -> Result<KVVec<DmaVec>, &'static str> {
-        let dir = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
-        let table = self.table.swap(ptr::null_mut(), Relaxed);
+    /// What is mapped.
+    pub(crate) fn ranges(&self) -> Result<KVVec<DmaVec>, &'static str> {
+        let table = self.table.load(Relaxed);
         let mut vecs = KVVec::new();
         // SAFETY: this was mapped.
         let (mut sg, nents) = unsafe { ((*table).sgl, (*table).nents) };
@@ -130,6 +129,14 @@ impl Importer {
             // SAFETY: as above.
             sg = unsafe { bindings::sg_next(sg) };
         }
+        Ok(vecs)
+    }
+
+    /// Unmaps; returns what was mapped.
+    pub(crate) fn unmap(&self) -> Result<KVVec<DmaVec>, &'static str> {
+        let dir = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
+        let vecs = self.ranges()?;
+        let table = self.table.swap(ptr::null_mut(), Relaxed);
         // SAFETY: this was mapped, and is not used again.
         unsafe { bindings::dma_buf_unmap_attachment_unlocked(self.attach, table, dir) };
         Ok(vecs)

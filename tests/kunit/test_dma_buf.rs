@@ -625,6 +625,25 @@ mod tests {
         assert_eq!(result, Ok(()));
     }
 
+    /// An importer that detaches and has forgotten to unmap: the device no longer gets there.
+    ///
+    /// The kernel's own debugging of dma-bufs would lose some memory by it.
+    #[cfg(not(CONFIG_DMABUF_DEBUG))]
+    #[test]
+    fn what_an_importer_leaves_behind_is_unmapped() {
+        let result = with_device(|pdev, mapper| {
+            let fixture = Fixture::new(8)?;
+            let importer = foreign::Importer::deaf(pdev.as_ref(), &fixture.dma_buf())?;
+            importer.map()?;
+            let vecs = importer.ranges()?;
+            drop(importer);
+            table::check_gone(mapper, vecs.iter().copied())?;
+            fixture.buf.revoke().map_err(|_| "not revoked")?;
+            fixture.end()
+        });
+        assert_eq!(result, Ok(()));
+    }
+
     #[test]
     fn pinned_by_one_that_cannot_be_told() {
         let result = with_device(|pdev, _| {

@@ -198,8 +198,8 @@ impl Buffer {
 
     pub(super) fn detach(&self, buf: &DmaBuf, importer: &Importing<'_>) {
         let mut lock = buf.reserve();
-        let state = self.state(&mut lock);
-        state.attachments = state.attachments.saturating_sub(1);
+        self.state(&mut lock).attachments -= 1;
+        self.unmap_all(&mut lock, importer);
         drop(lock);
         self.backend.detach(importer);
     }
@@ -246,7 +246,7 @@ impl Buffer {
         // of it is in the list (see Drop). The importer may map for its device as long as it is
         // attached, and unmaps before it detaches.
         let mapped = unsafe { self.backend.map(importer, dir) }?;
-        let sgt = Table::into_raw(Table::new(mapped)?);
+        let sgt = Table::into_raw(Table::new(mapped, importer)?);
 
         if let Some(table) = NonNull::new(sgt.cast()) {
             // There is room for one more.
@@ -277,6 +277,20 @@ impl Buffer {
         }
         if state.revoked && state.tables.is_empty() {
             self.idle.complete_all();
+        }
+    }
+
+    /// Ends what mappings `importer` has left behind as it detaches, which one written in C may.
+    /// Its device may be gone any time.
+    fn unmap_all(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) {
+        // SAFETY: what is in the list has not been unmapped, and will not be while the lock is
+        // held.
+        let left = |table: &&NonNull<Table>| unsafe { table.as_ref() }.is_for(importer);
+        while let Some(&table) = self.state(lock).tables.iter().find(left) {
+            pr_err!("phyr: dma-buf: an importer detaches without unmapping\n");
+            // SAFETY: `map` made it for this importer. C cannot give it back any more, as that
+            // takes the attachment.
+            unsafe { self.unmap(lock, importer, table.as_ptr().cast()) };
         }
     }
 

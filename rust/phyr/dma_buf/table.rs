@@ -9,7 +9,10 @@
 //!
 //! C header: [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
 
-use super::mapped::Mapped;
+use super::{
+    exporter::Importing,
+    mapped::Mapped, //
+};
 use crate::{
     bindings as helpers,
     plan::Limits,
@@ -48,20 +51,22 @@ pub(super) struct Table {
     sgt: bindings::sg_table,
     nr: u32,
     mapped: Mapped,
+    /// Whose it is. Only compared.
+    attach: *const bindings::dma_buf_attachment,
 }
 
 // SAFETY: the entries are the table's own, and the mapping has no thread.
 unsafe impl Send for Table {}
 
 impl Table {
-    /// Describes `mapped` in entries such as its device can take.
+    /// Describes `mapped`, which is for `importer`, in entries such as its device can take.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: the device takes less than a page in an entry.
     /// - `EOVERFLOW`: more entries than can be counted.
     /// - `ENOMEM`: no memory.
-    pub(super) fn new(mapped: Mapped) -> Result<KBox<Self>> {
+    pub(super) fn new(mapped: Mapped, importer: &Importing<'_>) -> Result<KBox<Self>> {
         let limits = entry_limits(mapped.device())?;
         let nr = u32::try_from(cut(mapped.dma_vecs(), limits).count()).map_err(|_| EOVERFLOW)?;
         // INVARIANT: no entries yet.
@@ -70,6 +75,7 @@ impl Table {
                 sgt: bindings::sg_table::default(),
                 nr: 0,
                 mapped,
+                attach: importer.as_raw(),
             },
             GFP_KERNEL,
         )?;
@@ -93,6 +99,11 @@ impl Table {
             };
         }
         Ok(this)
+    }
+
+    /// Whether it was made for `importer`.
+    pub(super) fn is_for(&self, importer: &Importing<'_>) -> bool {
+        ptr::eq(self.attach, importer.as_raw())
     }
 
     /// The mapping that the table describes.
