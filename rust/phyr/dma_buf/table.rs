@@ -269,7 +269,7 @@ pub enum NotLinear {
 impl From<NotLinear> for Error {
     fn from(e: NotLinear) -> Self {
         match e {
-            NotLinear::Gap { .. } => ERANGE,
+            NotLinear::Gap { .. } => EILSEQ,
             NotLinear::Not(e) => e,
         }
     }
