@@ -7,6 +7,7 @@
  *  edges   every offset and length at which something changes
  *  errors  what must be refused, and how
  *  many    many commands in flight, from a thread for each CPU, on each kind of ring
+ *  faults  each allocation of a registration fails once (debug kernel, kind rustN)
  *  runs N  only run N commands of 1 MiB: their number is to be seen elsewhere
  *  fill    one command reads 1 MiB into a buffer (of kind rustN), which the CPU checks; says of how
  *          many chunks of memory and of how many ranges it was, and where the first gap is
@@ -424,14 +425,54 @@ static void test_runs(int count)
 	buf_free(&buf);
 }
 
-static unsigned long long chunks(struct buf *buf)
+static struct rust_dma_buf_info heap_info(struct buf *buf)
 {
 	int heap = open(RUST_DMA_BUF_DEVICE, O_RDONLY);
 	struct rust_dma_buf_info got = { .fd = buf->fd };
 
 	check(heap >= 0 && !ioctl(heap, RUST_DMA_BUF_IOCTL_INFO, &got));
 	close(heap);
-	return got.chunks;
+	return got;
+}
+
+/* Sets which allocation of this thread is to fail, and returns which was left over. */
+static int fail_nth(int fd, int nth)
+{
+	char was[16] = "", set[16];
+	int len = snprintf(set, sizeof(set), "%d", nth);
+
+	check(pread(fd, was, sizeof(was) - 1, 0) > 0);
+	check(pwrite(fd, set, len, 0) == len);
+	return atoi(was);
+}
+
+static void test_faults(void)
+{
+	struct buf buf = buf_alloc(kind, 64 * PAGE);
+	int fd = open("/proc/thread-self/fail-nth", O_RDWR);
+	int nth = 0, failed = 0, left;
+
+	check(fd >= 0);
+	do {
+		struct rust_dma_buf_info got;
+		__u32 handle = 0;
+		int ret;
+
+		fail_nth(fd, ++nth);
+		ret = ng_register(ng, buf.fd, RNVME_BUF_READ | RNVME_BUF_WRITE, &handle);
+		left = fail_nth(fd, 0);
+		/* It may do without. */
+		if (!ret)
+			check(!ng_unregister(ng, handle));
+		else
+			check(!left && ret == -ENOMEM && ++failed);
+		got = heap_info(&buf);
+		check(!got.attachments && !got.mappings);
+	} while (!left);
+	check(failed > 5);
+	close(fd);
+	printf("faults %s: %d of %d failed\n", kind, failed, nth - 1);
+	buf_free(&buf);
 }
 
 static void test_fill(void)
@@ -446,7 +487,7 @@ static void test_fill(void)
 	buf_sync(&buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	same(buf.bytes, seen, buf.size, "the buffer");
 	buf_sync(&buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
-	printf("%llu %llu %llu\n", chunks(&buf), got.ranges, got.gap);
+	printf("%llu %llu %llu\n", heap_info(&buf).chunks, got.ranges, got.gap);
 	check(!ng_unregister(ng, handle));
 	free(seen);
 	buf_free(&buf);
@@ -478,6 +519,8 @@ int main(int argc, char **argv)
 			test_many();
 		else if (!strcmp(argv[i], "runs") && i + 1 < argc)
 			test_runs(atoi(argv[++i]));
+		else if (!strcmp(argv[i], "faults"))
+			test_faults();
 		else if (!strcmp(argv[i], "fill"))
 			test_fill();
 		else
