@@ -23,7 +23,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A gate that is open until it is closed, for good.
+/// A gate that is open until it is closed, for good. Dropping it closes it, and so may sleep.
 ///
 /// # Invariants
 ///
