@@ -66,7 +66,7 @@ pub enum Missing {
 ///
 /// # Invariants
 ///
-/// `array` is an initialised xarray, of pointers that came out of boxes of [`Entry`]. Who takes one
+/// `array` is an initialised xarray, of pointers that came out of boxes of `Entry`. Who takes one
 /// out owns the box, and frees it when its gate is closed and a grace period has passed.
 #[pin_data(PinnedDrop)]
 pub struct Handles<T: Send + Sync> {
