@@ -150,8 +150,10 @@ unsigned long phyr_helper_totalram_pages(void)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_totalram_pages);
 
+/* For what takes long: lets others run first. */
 bool phyr_helper_killed(void)
 {
+	cond_resched();
 	return fatal_signal_pending(current);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_killed);

@@ -22,6 +22,7 @@ pub(crate) use self::vmap::{
 };
 
 use super::{
+    bindings,
     plan::Limits,
     source::{
         page_piece,
@@ -42,6 +43,22 @@ use kernel::{
     },
     prelude::*, //
 };
+
+/// For work that takes long, on behalf of the process that waits for it: lets others run, and asks
+/// whether the process still waits.
+///
+/// Context: process context, may sleep.
+///
+/// # Errors
+///
+/// - `EINTR`: the process was killed.
+pub fn unless_killed() -> Result {
+    // SAFETY: the caller is in process context, and may sleep.
+    if unsafe { bindings::phyr_helper_killed() } {
+        return Err(EINTR);
+    }
+    Ok(())
+}
 
 /// What memory is, which the DMA API has to know when a mapping is made and when it ends.
 ///

@@ -10,8 +10,8 @@ use kernel::{
     },
 };
 use phyr::memory::{
-    Chunks,
-    Memory, //
+    unless_killed,
+    Chunks, //
 };
 
 /// `struct rust_dma_buf_set_pattern`, checked.
@@ -72,89 +72,101 @@ impl Pattern {
 
     /// Puts the chunks of `memory` in this order.
     ///
-    /// Context: may sleep.
+    /// Context: process context, may sleep.
     ///
     /// # Errors
     ///
     /// - `ENOMEM`: no memory.
+    /// - `EINTR`: the process was killed.
     pub(crate) fn apply(&self, memory: &mut Chunks) -> Result {
-        let mut chunks = KVVec::with_capacity(memory.count(), GFP_KERNEL)?;
-        for (at, phyr) in memory.phyrs().enumerate() {
-            chunks.push((phyr?.paddr(), at), GFP_KERNEL)?;
-        }
-        sort(&mut chunks);
-
-        let mut from = KVVec::with_capacity(chunks.len(), GFP_KERNEL)?;
-        self.kind.each(chunks.len(), |rank| {
-            let (_, at) = chunks.get(rank).ok_or(EINVAL)?;
-            Ok(from.push(*at, GFP_KERNEL)?)
-        })?;
-        if let Kind::Shuffled { seed } = self.kind {
-            shuffle(&mut from, seed);
-        }
-        arrange(memory, &mut from);
-        Ok(())
-    }
-}
-
-impl Kind {
-    /// Calls `f` with each number below `nr` once.
-    fn each(self, nr: usize, f: impl FnMut(usize) -> Result) -> Result {
-        match self {
-            Self::Descending => (0..nr).rev().try_for_each(f),
-            Self::Ascending | Self::Shuffled { .. } => (0..nr).try_for_each(f),
-            Self::Strided { step } => (0..step.min(nr))
-                .flat_map(|first| (first..nr).step_by(step))
-                .try_for_each(f),
+        sort(memory)?;
+        match self.kind {
+            Kind::Ascending => Ok(()),
+            Kind::Descending => reverse(memory),
+            Kind::Shuffled { seed } => shuffle(memory, seed),
+            Kind::Strided { step } => stride(memory, step),
         }
     }
 }
 
-/// Heap sort. What is in `core` can panic on an order that is none, in a way that objtool does not
-/// know.
-fn sort<T: Ord>(list: &mut [T]) {
-    for at in (0..list.len() / 2).rev() {
-        sink(list, at);
+/// Heap sort by physical address, in place. What is in `core` wants a slice, and can panic on an
+/// order that is none.
+fn sort(memory: &mut Chunks) -> Result {
+    for at in (0..memory.count() / 2).rev() {
+        unless_killed()?;
+        sink(memory, memory.count(), at);
     }
-    for last in (1..list.len()).rev() {
-        list.swap(0, last);
-        sink(list.get_mut(..last).unwrap_or_default(), 0);
+    for last in (1..memory.count()).rev() {
+        unless_killed()?;
+        memory.swap(0, last);
+        sink(memory, last, 0);
     }
+    Ok(())
 }
 
-/// Lets an element of a heap sink until none below it is larger.
-fn sink<T: Ord>(heap: &mut [T], mut at: usize) {
+/// The first `nr` chunks are a heap: lets one of them sink until none below it is larger.
+fn sink(memory: &mut Chunks, nr: usize, mut at: usize) {
+    let below = |memory: &Chunks, index| memory.paddr(index).filter(|_| index < nr);
     loop {
-        let larger = |a, b| if heap.get(b) > heap.get(a) { b } else { a };
-        let largest = larger(larger(at, 2 * at + 1), 2 * at + 2);
+        let mut largest = at;
+        for child in [2 * at + 1, 2 * at + 2] {
+            // What is not there is less than all that is.
+            if below(memory, child) > below(memory, largest) {
+                largest = child;
+            }
+        }
         if largest == at {
             return;
         }
-        heap.swap(at, largest);
+        memory.swap(at, largest);
         at = largest;
     }
 }
 
+fn reverse(memory: &mut Chunks) -> Result {
+    let nr = memory.count();
+    for at in 0..nr / 2 {
+        unless_killed()?;
+        memory.swap(at, nr - 1 - at);
+    }
+    Ok(())
+}
+
 /// Fisher and Yates, by the numbers that splitmix64 makes of `seed`.
-fn shuffle(list: &mut [usize], mut seed: u64) {
+fn shuffle(memory: &mut Chunks, mut seed: u64) -> Result {
     let mut below = |end: u64| {
         seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % end
     };
-    for last in (1..list.len()).rev() {
+    for last in (1..memory.count()).rev() {
+        unless_killed()?;
         // CAST: `usize` and `u64` are the same here; the number is at most `last`.
-        list.swap(last, below(last as u64 + 1) as usize);
+        memory.swap(last, below(last as u64 + 1) as usize);
     }
+    Ok(())
+}
+
+/// Every `step`th, from the first on, from the second on, and so forth.
+fn stride(memory: &mut Chunks, step: usize) -> Result {
+    let nr = memory.count();
+    // It is as long as the user wants: more than the allocator has is no reason to warn.
+    let mut from = KVVec::with_capacity(nr, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+    for at in (0..step.min(nr)).flat_map(|first| (first..nr).step_by(step)) {
+        unless_killed()?;
+        from.push(at, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+    }
+    arrange(memory, &mut from)
 }
 
 /// Moves the chunk `from[i]` to place `i`, for all of them: along each cycle, once around.
-fn arrange(memory: &mut Chunks, from: &mut [usize]) {
+fn arrange(memory: &mut Chunks, from: &mut [usize]) -> Result {
     for start in 0..from.len() {
         let mut at = start;
         // What is done is where it belongs.
         while let Some(next) = from.get_mut(at).map(|from| core::mem::replace(from, at)) {
+            unless_killed()?;
             if next == start {
                 break;
             }
@@ -162,4 +174,5 @@ fn arrange(memory: &mut Chunks, from: &mut [usize]) {
             at = next;
         }
     }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 use super::{
     check_range,
     read_pages,
+    unless_killed,
     write_pages,
     Memory,
     PageMemory, //
@@ -13,7 +14,10 @@ use crate::{
     bindings,
     raw,
     source::page_piece,
-    types::Phyr, //
+    types::{
+        Phyr,
+        PhysAddr, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -103,11 +107,8 @@ impl Chunks {
         if len / PAGE_SIZE > memory / 2 {
             return Err(ENOMEM);
         }
-        Self::collect(len, order, GFP_KERNEL_ACCOUNT, || {
-            // SAFETY: always allowed in process context.
-            if unsafe { bindings::phyr_helper_killed() } {
-                return Err(EINTR);
-            }
+        Self::collect(len, order, GFP_KERNEL_ACCOUNT | __GFP_NOWARN, || {
+            unless_killed()?;
             // SAFETY: always allowed where sleeping is.
             let chunk = unsafe { bindings::phyr_helper_alloc_user_chunk(order) };
             NonNull::new(chunk).ok_or(ENOMEM)
@@ -147,6 +148,14 @@ impl Chunks {
     /// be in use.
     pub fn order(&self) -> u32 {
         self.order
+    }
+
+    /// Where a chunk begins in physical memory.
+    pub fn paddr(&self, index: usize) -> Option<PhysAddr> {
+        let chunk = self.chunks.get(index)?;
+        // SAFETY: by the type invariant it is a page of the value's.
+        let paddr = unsafe { bindings::phyr_helper_page_to_phys(chunk.as_ptr()) };
+        Some(PhysAddr::from_raw(paddr))
     }
 
     /// Lets two chunks change places in the buffer. Nothing happens if there is no such chunk.
