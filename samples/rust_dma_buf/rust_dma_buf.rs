@@ -29,6 +29,9 @@
 //! The memory is zeroed, and accounted to the memory cgroup of who allocates it. The module stays
 //! for as long as the device is open anywhere, or one of its buffers is left.
 //!
+//! It is a misc device of the same name and commands, not one of `dma_heap_add()`: there is no
+//! `dma_heap_remove()`, and this module can be unloaded.
+//!
 //! C: [`drivers/dma-buf/dma-heap.c`](srctree/drivers/dma-buf/dma-heap.c),
 //! [`drivers/dma-buf/heaps/system_heap.c`](srctree/drivers/dma-buf/heaps/system_heap.c)
 
