@@ -35,10 +35,15 @@ fn buffer(fd: i32) -> Result<Exported<Buffer>> {
 /// # Errors
 ///
 /// - Those of [`buffer`] and [`Exported::revoke`].
+/// - `EACCES`: the file is for reading only; who has no more shall not take it from others.
 /// - `EFAULT`: `arg` cannot be read.
 pub(crate) fn revoke(arg: UserPtr) -> Result {
     let fd = UserSlice::new(arg, size_of::<i32>()).reader().read()?;
-    buffer(fd)?.revoke()
+    let buffer = buffer(fd)?;
+    if !buffer.dma_buf().is_writable() {
+        return Err(EACCES);
+    }
+    buffer.revoke()
 }
 
 /// Answers what is known of the buffer whose file descriptor is at `arg`.

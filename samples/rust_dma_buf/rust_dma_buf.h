@@ -91,6 +91,7 @@ struct rust_dma_buf_info {
  *
  * EBADF	not a file descriptor
  * EINVAL	not a buffer of this heap
+ * EACCES	the buffer's file is for reading only (@fd_flags O_RDONLY)
  * EBUSY	a device has it mapped whose driver cannot be told; nothing has changed
  */
 #define RUST_DMA_BUF_IOCTL_REVOKE	_IOW('H', 0x81, __s32)

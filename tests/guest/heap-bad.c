@@ -275,6 +275,24 @@ static void not_a_buffer(void)
 	close(buf);
 }
 
+/* Who may not write a buffer may not take it from those who may. */
+static void revocation_by_mode(void)
+{
+	static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR };
+
+	for (int i = 0; i < 3; i++) {
+		int buf = must(heap_try(heap, PAGE, modes[i] | O_CLOEXEC), "an allocation");
+
+		if (modes[i] == O_RDONLY)
+			refused(heap_revoke(heap, buf), EACCES, "REVOKE of a read-only buffer");
+		else
+			must(heap_revoke(heap, buf), "REVOKE of a buffer for writing");
+		if (heap_info(heap, buf).revoked != (modes[i] != O_RDONLY))
+			die("REVOKE does not do what it says");
+		close(buf);
+	}
+}
+
 static void buffer_calls(void)
 {
 	int buf = heap_alloc(heap, 2 * PAGE);
@@ -325,6 +343,7 @@ int main(void)
 	if (heap_is_ours()) {
 		patterns();
 		not_a_buffer();
+		revocation_by_mode();
 	}
 	buffer_calls();
 	if (open_files() != files)
