@@ -86,13 +86,16 @@ struct rust_dma_buf_info {
 
 /*
  * Takes the buffer away from the devices that import it. When it returns, no device gets at the
- * memory any more, and none can attach or map it again; nor can the CPU: it keeps what it has
- * mapped, but mmap() and DMA_BUF_IOCTL_SYNC fail with ENODEV.
+ * memory any more, and none can attach or map it again. mmap() and the start of a
+ * DMA_BUF_IOCTL_SYNC fail with ENODEV, too; but what processes and the kernel have mapped stays
+ * mapped and can be used, and the memory stays the buffer's until its last reference is gone.
  *
  * EBADF	not a file descriptor
  * EINVAL	not a buffer of this heap
  * EACCES	the buffer's file is for reading only (@fd_flags O_RDONLY)
  * EBUSY	a device has it mapped whose driver cannot be told; nothing has changed
+ * EINTR	the caller was killed while it waited for devices; the buffer is revoked, and who
+ *		does it again waits again
  */
 #define RUST_DMA_BUF_IOCTL_REVOKE	_IOW('H', 0x81, __s32)
 

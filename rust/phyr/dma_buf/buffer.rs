@@ -24,6 +24,8 @@ use super::{
     resv::{
         ByResv,
         Fences,
+        Once,
+        Patience,
         Reserved, //
     },
     table::Table,
@@ -36,12 +38,14 @@ use crate::{
 };
 use core::{
     any::TypeId,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     bindings,
-    prelude::*,
-    sync::Completion, //
+    prelude::*, //
 };
 
 /// An exporter with its memory, whatever their types are.
@@ -141,7 +145,7 @@ pub(super) struct Buffer {
     state: ByResv<State>,
     /// Done when the buffer is revoked and nothing is mapped any more.
     #[pin]
-    idle: Completion,
+    idle: Once,
 }
 
 /// What the reservation lock guards.
@@ -151,11 +155,13 @@ struct State {
     attachments: usize,
     /// Mappings and pins of importers that cannot be told to end them.
     fixed: usize,
+    /// The attachment of each pin. Only compared.
+    pins: KVVec<*const bindings::dma_buf_attachment>,
     /// All mappings, each of which C has, see [`Table::into_raw`].
     tables: KVVec<NonNull<Table>>,
 }
 
-// SAFETY: the mappings that the pointers lead to have no thread.
+// SAFETY: the mappings that the pointers lead to have no thread, and attachments are only compared.
 unsafe impl Send for State {}
 
 impl Buffer {
@@ -166,9 +172,10 @@ impl Buffer {
                 revoked: false,
                 attachments: 0,
                 fixed: 0,
+                pins: KVVec::new(),
                 tables: KVVec::new(),
             }),
-            idle <- Completion::new(),
+            idle <- Once::new(),
         })
     }
 
@@ -200,14 +207,17 @@ impl Buffer {
         let mut lock = buf.reserve();
         self.state(&mut lock).attachments -= 1;
         self.unmap_all(&mut lock, importer);
+        self.unpin_all(&mut lock, importer);
         drop(lock);
         self.backend.detach(importer);
     }
 
     pub(super) fn pin(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) -> Result {
-        if self.state(lock).revoked {
+        let state = self.state(lock);
+        if state.revoked {
             return Err(ENODEV);
         }
+        state.pins.reserve(1, GFP_KERNEL)?;
         self.backend.pin(importer).map_err(|e| {
             // The core takes this one for an exporter that has moved a buffer in use.
             if e == EBUSY {
@@ -216,19 +226,28 @@ impl Buffer {
                 e
             }
         })?;
+        // There is room for one more.
+        let _ = state.pins.push_within_capacity(importer.as_raw());
         if !importer.is_revocable() {
-            self.state(lock).fixed += 1;
+            state.fixed += 1;
         }
         Ok(())
     }
 
-    pub(super) fn unpin(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) {
+    /// Ends a pin of `importer`. Returns whether there was one: an importer may get it wrong, and
+    /// that is not to bring the machine down.
+    pub(super) fn unpin(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) -> bool {
+        let state = self.state(lock);
+        let mut pins = state.pins.iter();
+        let Some(at) = pins.position(|&attach| ptr::eq(attach, importer.as_raw())) else {
+            return false;
+        };
+        let _ = state.pins.remove(at);
         if !importer.is_revocable() {
-            let state = self.state(lock);
-            // An importer may get it wrong; that is not to bring the machine down.
             state.fixed = state.fixed.saturating_sub(1);
         }
         self.backend.unpin(importer);
+        true
     }
 
     pub(super) fn map(
@@ -242,9 +261,9 @@ impl Buffer {
             return Err(ENODEV);
         }
         state.tables.reserve(1, GFP_KERNEL)?;
-        // SAFETY: the memory lives as long as this buffer, which is not released while a mapping
-        // of it is in the list (see Drop). The importer may map for its device as long as it is
-        // attached, and unmaps before it detaches.
+        // SAFETY: the memory lives as long as this buffer, which `release` leaks if a mapping of
+        // it is still in the list. The importer may map for its device as long as it is attached,
+        // and what it has not unmapped when it detaches `unmap_all` does.
         let mapped = unsafe { self.backend.map(importer, dir) }?;
         let sgt = Table::into_raw(Table::new(mapped, importer)?);
 
@@ -276,7 +295,7 @@ impl Buffer {
             state.fixed = state.fixed.saturating_sub(1);
         }
         if state.revoked && state.tables.is_empty() {
-            self.idle.complete_all();
+            self.idle.set();
         }
     }
 
@@ -287,10 +306,18 @@ impl Buffer {
         // held.
         let left = |table: &&NonNull<Table>| unsafe { table.as_ref() }.is_for(importer);
         while let Some(&table) = self.state(lock).tables.iter().find(left) {
-            pr_err!("phyr: dma-buf: an importer detaches without unmapping\n");
+            pr_err!("dma-buf: an importer detaches without unmapping\n");
             // SAFETY: `map` made it for this importer. C cannot give it back any more, as that
             // takes the attachment.
             unsafe { self.unmap(lock, importer, table.as_ptr().cast()) };
+        }
+    }
+
+    /// Ends what pins `importer` has left behind as it detaches: its own, and those that the core
+    /// has made for a static importer that does not unmap.
+    fn unpin_all(&self, lock: &mut Reserved<'_>, importer: &Importing<'_>) {
+        while self.unpin(lock, importer) {
+            pr_err!("dma-buf: an importer detaches without unpinning\n");
         }
     }
 
@@ -303,12 +330,23 @@ impl Buffer {
         }
     }
 
+    /// # Errors
+    ///
+    /// - `ENODEV`: the buffer is revoked.
+    /// - `ERESTARTSYS`: a signal came while fences were waited for.
+    /// - What the exporter fails with.
     pub(super) fn begin_cpu_access(&self, buf: &DmaBuf, dir: DataDirection) -> Result {
         let mut lock = buf.reserve();
         let state = self.state(&mut lock);
         if state.revoked {
             return Err(ENODEV);
         }
+        // The core waits for them after this function. That is too late for what is copied here
+        // out of bounce buffers: the device has to be done before.
+        let fences = Fences::Before {
+            write: dir != DataDirection::FromDevice,
+        };
+        buf.wait(fences, Patience::UntilSignal)?;
         self.backend.begin_cpu_access(dir)?;
         Self::each_mapped(state, Mapped::sync_for_cpu);
         Ok(())
@@ -349,7 +387,12 @@ impl Buffer {
     }
 
     /// Ends all access by devices. See [`Exported::revoke`](super::Exported::revoke).
-    pub(super) fn revoke(&self, buf: &DmaBuf) -> Result {
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY`: an importer that cannot be told has it mapped or pinned; nothing has changed.
+    /// - `EINTR`: as `patience` says. The buffer is revoked, only not waited for.
+    pub(super) fn revoke(&self, buf: &DmaBuf, patience: Patience) -> Result {
         let mut lock = buf.reserve();
         let state = self.state(&mut lock);
         if !state.revoked {
@@ -358,15 +401,15 @@ impl Buffer {
             }
             state.revoked = true;
             if state.tables.is_empty() {
-                self.idle.complete_all();
+                self.idle.set();
             }
         }
         lock.invalidate_mappings();
-        lock.wait(Fences::All, false)?;
-        // Importers need the lock to unmap.
+        // Importers need the lock to unmap. What fences they add from now on are for mappings that
+        // they still have, which are waited for, too.
         drop(lock);
-        self.idle.wait_for_completion();
-        Ok(())
+        buf.wait(Fences::All, patience)?;
+        self.idle.wait(patience)
     }
 
     pub(super) fn is_revoked(&self, buf: &DmaBuf) -> bool {

@@ -11,6 +11,7 @@ use super::{
     cpu::Cpu,
     ops,
     peer::Route,
+    resv::Patience,
     DmaBuf, //
 };
 use crate::{
@@ -45,7 +46,9 @@ use kernel::{
 /// to the buffer is gone. Mapping and unmapping is the library's work.
 ///
 /// A callback must not use the buffer that it is called for, but for what it gets as arguments.
-/// Those marked so are called with the buffer's reservation lock held.
+/// Those marked so are called with the buffer's reservation lock held: they must not use any
+/// dma-buf at all, nor drop an [`Attachment`](super::Attachment), which takes the lock of its own
+/// buffer. (Reservation locks are of one class, and are not taken in an order here.)
 ///
 /// # Examples
 ///
@@ -82,7 +85,13 @@ use kernel::{
 /// }
 /// ```
 pub trait Exporter: Send + Sync + Sized + 'static {
-    /// The module with the code of this exporter, which is not unloaded while there is a buffer.
+    /// The module with the code of this exporter, which is not unloaded while there is a buffer:
+    /// `LocalModule`, in the module whose crate root has `module!` and in which this trait is
+    /// implemented.
+    ///
+    /// This is a requirement: named otherwise, the module with the callbacks may be unloaded while
+    /// there are buffers that call them. Rust has no name for "the module that this is compiled
+    /// into" that a library could check.
     type Module: ModuleMetadata;
 
     /// What the buffer is made of.
@@ -125,8 +134,11 @@ pub trait Exporter: Send + Sync + Sized + 'static {
         let _ = importer;
     }
 
-    /// The CPU is about to access the memory; what mappings there are the library syncs. With the
-    /// lock.
+    /// The CPU is about to access the memory, and fences have been waited for; what mappings there
+    /// are the library syncs. With the lock.
+    ///
+    /// It need not balance with [`Exporter::end_cpu_access`]: user space calls both as it likes,
+    /// and where the core fails after this it does not call the other.
     ///
     /// # Errors
     ///
@@ -136,8 +148,8 @@ pub trait Exporter: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// The CPU is done. User space may call this without [`Exporter::begin_cpu_access`]. With the
-    /// lock.
+    /// The CPU is done, or says so: see [`Exporter::begin_cpu_access`], which need not have been
+    /// called. With the lock.
     fn end_cpu_access(&self, dir: DataDirection) {
         let _ = dir;
     }
@@ -394,20 +406,27 @@ impl<E> Exported<E> {
     ///
     /// When this returns no device gets at the memory: importers have been told
     /// (`dma_buf_invalidate_mappings()`), fences have been waited for, and each mapping is gone.
-    /// From when it begins, new attachments, mappings, `mmap()`s and accesses by the CPU that begin
-    /// fail with `ENODEV`. What user space has mapped already it keeps, as it keeps the memory.
+    /// From when it begins, new attachments, mappings, `mmap()`s and `begin_cpu_access` fail with
+    /// `ENODEV`.
+    ///
+    /// It does not stop the CPU: who has the memory mapped, in user space or by `dma_buf_vmap()`,
+    /// goes on, and `dma_buf_vmap()` still works. The pages stay the buffer's until it is released.
     ///
     /// May be called again, and by several at once: each returns when it is so.
     ///
     /// Context: process context, sleeps for as long as importers need. Not from a callback of an
-    /// importer or exporter of this buffer.
+    /// importer or exporter of any buffer.
     ///
     /// # Errors
     ///
     /// - `EBUSY`: an importer has the buffer mapped or pinned that cannot be told; nothing has
     ///   changed.
+    /// - `EINTR`: the process was killed while it waited. The buffer is revoked, as
+    ///   [`Exported::is_revoked`] says, but devices may still get at the memory; who calls this
+    ///   again waits for them.
     pub fn revoke(&self) -> Result {
-        self.buf.buffer().ok_or(EINVAL)?.revoke(&self.buf)
+        let buffer = self.buf.buffer().ok_or(EINVAL)?;
+        buffer.revoke(&self.buf, Patience::UntilKilled)
     }
 
     /// Whether the buffer is revoked, or is being so.

@@ -11,6 +11,7 @@ use super::{
     resv::{
         ByResv,
         Fences,
+        Patience,
         Reserved, //
     },
     table::{
@@ -60,7 +61,8 @@ pub trait Invalidate: Send + Sync + 'static {
     ///
     /// Context: process context with the buffer's reservation lock held; may sleep, but must come
     /// to an end by itself: what it waits for must not need this lock, nor memory. It must not use
-    /// the buffer or its attachments.
+    /// any dma-buf, this or another, nor an attachment: dropping an [`Attachment`] takes a lock of
+    /// the same class, too, and so may dropping the last reference to what owns one.
     fn invalidate(&self);
 }
 
@@ -74,8 +76,8 @@ pub enum Static {}
 /// see to it that the device is done with the buffer; one that is attached by
 /// [`Attachment::dynamic`] is asked to.
 ///
-/// Each method takes the buffer's reservation lock: process context, not from
-/// [`Invalidate::invalidate`].
+/// Each method, and dropping it, takes the buffer's reservation lock: process context, not from
+/// [`Invalidate::invalidate`], nor from anything else that runs with such a lock held.
 ///
 /// # Examples
 ///
@@ -221,12 +223,10 @@ impl Link {
 
     /// Waits for what has to be waited for, and checks that all of the buffer is there.
     fn check_mapped(&self, lock: &mut Reserved<'_>, dir: DataDirection) -> Result {
-        lock.wait(
-            Fences::Before {
-                write: dir != DataDirection::ToDevice,
-            },
-            true,
-        )?;
+        let fences = Fences::Before {
+            write: dir != DataDirection::ToDevice,
+        };
+        self.buf.wait(fences, Patience::UntilSignal)?;
         let state = self.state(lock);
         let entries = state.entries().ok_or(ENXIO)?;
         if table::covers(entries, self.buf.size()) {
@@ -343,7 +343,7 @@ impl<I> Attachment<I> {
 
     /// Calls `f` with each range that the device sees, in the order of the buffer. Together they
     /// are as long as the buffer is, whatever the exporter has mapped. `f` is called with the
-    /// reservation lock held.
+    /// reservation lock held: it must not use any dma-buf, nor drop an attachment.
     ///
     /// The ranges are valid until the mapping ends.
     ///

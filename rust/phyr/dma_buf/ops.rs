@@ -239,8 +239,9 @@ unsafe extern "C" fn mmap(
     })
 }
 
-/// Not refused for a revoked buffer: `dma_buf_vmap()` warns of every failure. The memory is there
-/// as long as the buffer is; access to it begins with `begin_cpu_access`, which is refused.
+/// Not refused for a revoked buffer: `dma_buf_vmap()` warns of every failure. Nor need it be, as
+/// the memory is there as long as the buffer is. Who keeps to the rules has `begin_cpu_access`
+/// fail; who does not can go on.
 ///
 /// # Safety
 ///
@@ -285,7 +286,7 @@ unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
     // SAFETY: nothing is moved.
     if unsafe { buffer.as_mut().get_unchecked_mut() }.is_mapped() {
         // A device may still get at the memory.
-        pr_err!("phyr: dma-buf: an importer has not unmapped; the memory is leaked\n");
+        pr_err!("dma-buf: an importer has not unmapped; the memory is leaked\n");
         core::mem::forget(buffer);
     }
 }

@@ -26,7 +26,10 @@ use super::{
         Exporter,
         Importing, //
     },
-    resv::Reserved,
+    resv::{
+        Patience,
+        Reserved, //
+    },
     DmaBuf, //
 };
 use crate::{
@@ -291,28 +294,90 @@ impl Provider {
     /// How `importer` gets at the page at `paddr`.
     ///
     /// `pci_p2pdma_map_type()`, which knows, is not for modules. `dma_buf_phys_vec_to_sgt()` is,
-    /// and asks it: it gives the address on the bus, or one that it mapped. The latter is never the
-    /// former, as the windows of the host bridge are kept out of the IOVA space; without an IOMMU
-    /// they may be equal, and then it makes no difference.
-    fn route(&self, _lock: &Reserved<'_>, importer: &Importing<'_>, paddr: u64) -> Result<Route> {
-        let attach = importer.as_raw();
+    /// and asks it: it gives the address on the bus, or one that it mapped. These are told apart by
+    /// mapping the page twice at the same time:
+    ///
+    /// - An IOMMU gives two different addresses. One of them may by chance be the one on the bus:
+    ///   what is kept out of the importer's IOVA space are the windows of its own host bridge.
+    /// - By bus both are the address on the bus.
+    /// - On a direct map through the host bridge both are `paddr`. That may be the address on the
+    ///   bus, too: then the routes do not differ in where they lead. Without an IOMMU this is
+    ///   taken for the direct map, which is checked against the device's DMA mask; with one there
+    ///   is no direct map, and it is the bus.
+    fn route(&self, lock: &Reserved<'_>, importer: &Importing<'_>, paddr: u64) -> Result<Route> {
+        let first = Probe::new(self, lock, importer, paddr)?;
+        let second = Probe::new(self, lock, importer, paddr)?;
+        let bus = paddr.wrapping_add(self.bus_offset);
+
+        if first.addr() != bus || second.addr() != bus {
+            return Ok(Route::Bridge);
+        }
+        // SAFETY: an importer's device is valid. What it is asked is whether pages may be joined,
+        // which they may where an IOMMU translates.
+        let translated = unsafe { bindings::dma_get_merge_boundary((*importer.as_raw()).dev) } != 0;
+        Ok(if bus == paddr && !translated {
+            Route::Bridge
+        } else {
+            Route::Bus
+        })
+    }
+}
+
+/// A page of a BAR that is mapped to see what becomes of it. Dropping it unmaps it.
+///
+/// # Invariants
+///
+/// `sgt` comes from `dma_buf_phys_vec_to_sgt()` for `attach`, with one entry.
+struct Probe<'a> {
+    attach: *mut bindings::dma_buf_attachment,
+    sgt: *mut bindings::sg_table,
+    _lock: &'a Reserved<'a>,
+}
+
+impl<'a> Probe<'a> {
+    /// Maps the page at `paddr` of `provider` for `importer`.
+    ///
+    /// Where an IOMMU has given a range of addresses and then does not link the page to it, C loses
+    /// the range: `dma_buf_phys_vec_to_sgt()` undoes nothing if it is the first that fails. Nothing
+    /// can be done about it here.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP`: there is no way.
+    /// - `ENOMEM`, `EIO`: not mapped.
+    fn new(
+        provider: &Provider,
+        lock: &'a Reserved<'_>,
+        importer: &Importing<'_>,
+        paddr: u64,
+    ) -> Result<Self> {
+        let (attach, raw) = (importer.as_raw(), provider.raw.as_ptr());
         // SAFETY: the attachment is valid and the lock held. The buffer is not revoked, so that the
         // exporter is bound, and by the type invariant the provider valid.
-        let sgt = unsafe { helpers::phyr_helper_p2p_map_page(attach, self.raw.as_ptr(), paddr) };
+        let sgt = unsafe { helpers::phyr_helper_p2p_map_page(attach, raw, paddr) };
         let sgt = from_err_ptr(sgt).map_err(|e| if e == EINVAL { EOPNOTSUPP } else { e })?;
-        // SAFETY: the table has one entry.
-        let addr = unsafe { helpers::phyr_helper_sg_dma_address((*sgt).sgl) };
-        // SAFETY: this was just mapped, and nobody was told. What C frees it goes by
-        // `orig_nents`, which it has set to zero.
-        unsafe {
-            (*sgt).orig_nents = (*sgt).nents;
-            helpers::phyr_helper_p2p_unmap_page(attach, sgt);
-        }
-        Ok(if addr == paddr.wrapping_add(self.bus_offset) {
-            Route::Bus
-        } else {
-            Route::Bridge
+        // INVARIANT: just made.
+        Ok(Self {
+            attach,
+            sgt,
+            _lock: lock,
         })
+    }
+
+    fn addr(&self) -> u64 {
+        // SAFETY: by the type invariant there is an entry.
+        unsafe { helpers::phyr_helper_sg_dma_address((*self.sgt).sgl) }
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant; no device was told. The lock is held. What C frees it goes
+        // by `orig_nents`, which it has set to zero.
+        unsafe {
+            (*self.sgt).orig_nents = (*self.sgt).nents;
+            helpers::phyr_helper_p2p_unmap_page(self.attach, self.sgt);
+        }
     }
 }
 
@@ -362,9 +427,9 @@ impl Drop for RevokeOnDrop {
             let revoked = buf
                 .buffer()
                 .ok_or(EINVAL)
-                .and_then(|b: &Buffer| b.revoke(buf));
+                .and_then(|b: &Buffer| b.revoke(buf, Patience::Endless));
             if let Err(e) = revoked {
-                pr_err!("phyr: dma-buf: not revoked as its exporter goes: {e:?}\n");
+                pr_err!("dma-buf: not revoked as its exporter goes: {e:?}\n");
             }
         }
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The reservation lock of a dma-buf, and what it guards.
+//! The reservation lock of a dma-buf, what it guards, and what is waited for.
 //!
 //! C header: [`include/linux/dma-resv.h`](srctree/include/linux/dma-resv.h)
 
 use super::DmaBuf;
+use crate::bindings as helpers;
 use core::{
     cell::UnsafeCell,
     mem::ManuallyDrop,
@@ -14,7 +15,9 @@ use kernel::{
     bindings,
     error::to_result,
     prelude::*,
-    task::MAX_SCHEDULE_TIMEOUT, //
+    task::MAX_SCHEDULE_TIMEOUT,
+    time::msecs_to_jiffies,
+    types::Opaque, //
 };
 
 /// Proof that the reservation lock of `buf` is held. Dropping it gives the lock back.
@@ -31,6 +34,21 @@ pub(super) enum Fences {
     /// All that there are.
     All,
 }
+
+/// What ends a wait before its time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Any signal.
+    UntilSignal,
+    /// A signal that kills the process.
+    UntilKilled,
+    /// Nothing.
+    Endless,
+}
+
+/// How often a wait for fences looks whether the process was killed: C has one that any signal
+/// ends, and one that none does.
+const LOOK_MS: u32 = 100;
 
 impl DmaBuf {
     fn resv(&self) -> *mut bindings::dma_resv {
@@ -57,6 +75,40 @@ impl DmaBuf {
     pub(super) unsafe fn reserved(&self) -> ManuallyDrop<Reserved<'_>> {
         ManuallyDrop::new(Reserved { buf: self })
     }
+
+    /// Waits for fences: `dma_resv_wait_timeout()`. With the lock held there are no new ones.
+    ///
+    /// # Errors
+    ///
+    /// - `ERESTARTSYS`: a signal came, see `patience`.
+    /// - `EINTR`: the process was killed, see `patience`.
+    pub(super) fn wait(&self, fences: Fences, patience: Patience) -> Result {
+        let usage = match fences {
+            Fences::Before { write: false } => bindings::dma_resv_usage_DMA_RESV_USAGE_WRITE,
+            Fences::Before { write: true } => bindings::dma_resv_usage_DMA_RESV_USAGE_READ,
+            Fences::All => bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
+        };
+        let interruptible = patience == Patience::UntilSignal;
+        let timeout = if patience == Patience::UntilKilled {
+            msecs_to_jiffies(LOOK_MS)
+        } else {
+            MAX_SCHEDULE_TIMEOUT.unsigned_abs()
+        };
+        loop {
+            // SAFETY: the reservation object is valid as long as the dma-buf is.
+            let left = unsafe {
+                bindings::dma_resv_wait_timeout(self.resv(), usage, interruptible, timeout)
+            };
+            if left != 0 {
+                // CAST: an errno fits; what is not negative is not looked at.
+                return to_result(left.min(0) as i32);
+            }
+            // SAFETY: may be called by any thread.
+            if patience == Patience::UntilKilled && unsafe { helpers::phyr_helper_killed() } {
+                return Err(EINTR);
+            }
+        }
+    }
 }
 
 impl Reserved<'_> {
@@ -67,26 +119,6 @@ impl Reserved<'_> {
     pub(super) fn invalidate_mappings(&mut self) {
         // SAFETY: the lock is held.
         unsafe { bindings::dma_buf_invalidate_mappings(self.buf.as_raw()) };
-    }
-
-    /// Waits for fences: `dma_resv_wait_timeout()`.
-    ///
-    /// # Errors
-    ///
-    /// - `ERESTARTSYS`: a signal came, if `interruptible`.
-    pub(super) fn wait(&self, fences: Fences, interruptible: bool) -> Result {
-        let usage = match fences {
-            Fences::Before { write: false } => bindings::dma_resv_usage_DMA_RESV_USAGE_WRITE,
-            Fences::Before { write: true } => bindings::dma_resv_usage_DMA_RESV_USAGE_READ,
-            Fences::All => bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
-        };
-        let timeout = MAX_SCHEDULE_TIMEOUT.unsigned_abs();
-        // SAFETY: the reservation object is valid as long as the dma-buf is.
-        let left = unsafe {
-            bindings::dma_resv_wait_timeout(self.buf.resv(), usage, interruptible, timeout)
-        };
-        // CAST: an errno fits; what is not negative is not looked at.
-        to_result(left.min(0) as i32)
     }
 }
 
@@ -119,5 +151,58 @@ impl<T> ByResv<T> {
     /// The value, of which nobody else has a reference.
     pub(super) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()
+    }
+}
+
+/// Something that happens once, and may be waited for.
+///
+/// The kernel's own `Completion` cannot be waited for until the process is killed.
+#[pin_data]
+pub(super) struct Once {
+    #[pin]
+    done: Opaque<bindings::completion>,
+}
+
+// SAFETY: a completion may be used from any thread.
+unsafe impl Send for Once {}
+
+// SAFETY: as above, and from several at once.
+unsafe impl Sync for Once {}
+
+impl Once {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            done <- Opaque::ffi_init(|slot: *mut bindings::completion| {
+                // SAFETY: it may be written.
+                unsafe { bindings::init_completion(slot) };
+            }),
+        })
+    }
+
+    /// It has happened.
+    pub(super) fn set(&self) {
+        // SAFETY: it is initialized.
+        unsafe { bindings::complete_all(self.done.get()) };
+    }
+
+    /// Waits until it has happened.
+    ///
+    /// # Errors
+    ///
+    /// - `EINTR`: a signal came, see `patience`.
+    pub(super) fn wait(&self, patience: Patience) -> Result {
+        let done = self.done.get();
+        // SAFETY: it is initialized.
+        let ret = unsafe {
+            match patience {
+                Patience::UntilSignal => bindings::wait_for_completion_interruptible(done),
+                Patience::UntilKilled => bindings::wait_for_completion_killable(done),
+                Patience::Endless => {
+                    bindings::wait_for_completion(done);
+                    0
+                }
+            }
+        };
+        to_result(ret).map_err(|_| EINTR)
     }
 }
