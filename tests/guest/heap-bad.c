@@ -283,11 +283,13 @@ static void revocation_by_mode(void)
 	for (int i = 0; i < 3; i++) {
 		int buf = must(heap_try(heap, PAGE, modes[i] | O_CLOEXEC), "an allocation");
 
-		if (modes[i] == O_RDONLY)
-			refused(heap_revoke(heap, buf), EACCES, "REVOKE of a read-only buffer");
-		else
+		bool writable = modes[i] != O_RDONLY;
+
+		if (writable)
 			must(heap_revoke(heap, buf), "REVOKE of a buffer for writing");
-		if (heap_info(heap, buf).revoked != (modes[i] != O_RDONLY))
+		else
+			refused(heap_revoke(heap, buf), EACCES, "REVOKE of a read-only buffer");
+		if (heap_info(heap, buf).revoked != writable)
 			die("REVOKE does not do what it says");
 		close(buf);
 	}

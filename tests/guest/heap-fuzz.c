@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * heap-fuzz SECONDS [SEED]: calls with random arguments to a heap and its buffers, by several
- * threads that share their file descriptors. What the calls return does not matter: the kernel must
- * live, and nothing may be left of them when the program has ended.
+ * threads that share their file descriptors. What a call returns does not matter, only that some of
+ * each kind succeed: the kernel must live, and nothing may be left of them when the program has
+ * ended.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -13,6 +14,7 @@
 #include "heap-drm.h"
 
 #define THREADS 4
+#define ENOUGH 500 /* calls of a kind, for one at least to succeed */
 #define SHARED 24 /* file descriptors that the threads share */
 
 static int files[SHARED];
@@ -178,17 +180,27 @@ static bool info(struct fuzzer *f)
 	return !ioctl(f->heap, RUST_DMA_BUF_IOCTL_INFO, argument(f, &info, sizeof(info)));
 }
 
-/* A command with any number and size, of the heap or a buffer. */
+/* A command with any number and size, of the heap or a buffer, or almost one that there is. */
 static bool command(struct fuzzer *f)
 {
+	static const unsigned int known[] = {
+		RUST_DMA_BUF_IOCTL_SET_PATTERN, RUST_DMA_BUF_IOCTL_REVOKE,
+		RUST_DMA_BUF_IOCTL_INFO, DMA_BUF_IOCTL_SYNC, DMA_BUF_SET_NAME_B,
+	};
 	static const char types[] = { 'H', 'b', 'd', 'T', 'X' };
 	char data[64];
 	int fd = once_in(f, 2) ? f->heap : a_file(f);
 	unsigned int nr = once_in(f, 2) ? below(f, 256) : once_in(f, 2) ? below(f, 4) :
 			  0x80 + below(f, 4);
 
+	bool zero = once_in(f, 2);
+
 	for (size_t i = 0; i < sizeof(data); i++)
-		data[i] = once_in(f, 2) ? 0 : below(f, 256);
+		data[i] = zero || once_in(f, 2) ? 0 : below(f, 256);
+	if (once_in(f, 2))
+		return !ioctl(fd, known[below(f, ARRAY_SIZE(known))] ^
+			      (once_in(f, 2) ? 1U << below(f, 32) : 0),
+			      argument(f, data, sizeof(data)));
 	/* An allocation is not made here: nobody would close it. */
 	if (!nr)
 		return false;
@@ -314,6 +326,16 @@ static const struct {
 	{ "child", child },
 };
 
+/* What cannot, lacks somebody else. */
+static bool can_succeed(bool (*call)(struct fuzzer *f))
+{
+	if (call == import)
+		return drm[0] >= 0;
+	if (call == alloc_foreign)
+		return foreign >= 0;
+	return heap_is_ours() || (call != pattern && call != revocation && call != info);
+}
+
 static void *thread(void *data)
 {
 	struct fuzzer *f = data;
@@ -374,6 +396,8 @@ int main(int argc, char **argv)
 			bad += fuzzers[t].bad[i];
 		}
 		printf("%-10s %7lu succeed %7lu fail\n", calls[i].name, good, bad);
+		if (!good && good + bad > ENOUGH && can_succeed(calls[i].call))
+			die("none of %lu calls succeed: %s", bad, calls[i].name);
 		sum += good + bad;
 	}
 	printf("%lu calls\n", sum);

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * heap-storm SECONDS [SEED]: 64 buffers at a time, in four processes of 16 threads. Each is filled,
- * imported if there are DRM devices, revoked now and then by its thread or another, and let go of
- * in a random order. Meanwhile processes are killed, and others take their places.
+ * heap-storm SECONDS IMPORTER...: 64 buffers at a time, in four processes of 16 threads. Each is
+ * filled, imported, revoked now and then by its thread or another, and let go of in a random
+ * order. Meanwhile processes are killed, and others take their places. Importers are
+ *
+ *  vgem            attaches, and maps nothing
+ *  virtio_gpu      without blob resources: maps, and refuses then, so that none is kept
+ *  /dev/rnvme-ng*  rust_nvme: the buffer is mapped for the controller for the whole round, unless
+ *                  it is revoked meanwhile
+ *
+ * All of that must have happened in the end, with each of them. $SEED repeats a run.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -11,6 +18,7 @@
 #include <time.h>
 
 #include "heap-drm.h"
+#include "rust_nvme/rust_nvme.h"
 
 #define PROCESSES 4
 #define THREADS 16
@@ -21,11 +29,16 @@ static struct shared {
 	pthread_barrier_t all;
 	__u64 seed;
 	bool stop;
-	unsigned int rounds, imports, refusals, revocations, busy;
+	unsigned int rounds, revocations, busy, registrations, ended;
+	/* By the DRM devices. */
+	unsigned int imports[2], refusals[2];
 } *shared;
 
 static const char *const drivers[] = { "vgem", "virtio_gpu" };
+static bool wanted[ARRAY_SIZE(drivers)];
 static int importers[ARRAY_SIZE(drivers)];
+static const char *controller;
+static int nvme = -1;
 static int buffers[THREADS];
 
 static void count(unsigned int *counter)
@@ -33,33 +46,71 @@ static void count(unsigned int *counter)
 	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
-static void import_by(int drm, int buf)
+static void import_by(int i, int buf)
 {
 	__u32 handle;
 
-	if (drm < 0)
+	if (!wanted[i])
 		return;
-	handle = drm_import(drm, buf);
+	handle = drm_import(importers[i], buf);
 	if (handle) {
-		count(&shared->imports);
-		must(drm_close(drm, handle), "GEM_CLOSE");
+		count(&shared->imports[i]);
+		must(drm_close(importers[i], handle), "GEM_CLOSE");
 	} else if (errno == ENODEV) {
 		/* It is revoked, or the driver imports nothing, which it finds out last. */
-		count(&shared->refusals);
+		count(&shared->refusals[i]);
 	} else {
 		die("import: %s", strerror(errno));
 	}
 }
 
-static void take_away(int heap, int buf, bool own)
+/* A handle of the buffer, mapped for the controller; 0, which is none, if it is revoked. */
+static __u32 nvme_map(int buf)
 {
-	if (!heap_revoke(heap, buf))
+	struct rnvme_register args = { .fd = buf, .flags = RNVME_BUF_READ | RNVME_BUF_WRITE };
+
+	if (nvme < 0)
+		return 0;
+	if (!ioctl(nvme, RNVME_IOC_REGISTER, &args)) {
+		count(&shared->registrations);
+		return args.handle;
+	}
+	refused(-1, ENODEV, "registration");
+	return 0;
+}
+
+static bool nvme_ended(__u32 handle)
+{
+	struct rnvme_info info = { .handle = handle };
+
+	if (!ioctl(nvme, RNVME_IOC_INFO, &info))
+		return false;
+	refused(-1, EOWNERDEAD, "INFO of a registration");
+	return true;
+}
+
+static void nvme_unmap(__u32 handle)
+{
+	struct rnvme_unregister args = { .handle = handle };
+
+	if (nvme_ended(handle))
+		count(&shared->ended);
+	must(ioctl(nvme, RNVME_IOC_UNREGISTER, &args), "UNREGISTER");
+}
+
+static bool take_away(int heap, int buf, bool own)
+{
+	if (!heap_revoke(heap, buf)) {
 		count(&shared->revocations);
-	else if (errno == EBUSY)
+		return true;
+	}
+	/* virtio_gpu cannot be told, for as long as it has it mapped. */
+	if (errno == EBUSY)
 		count(&shared->busy);
 	/* Another thread may have closed its buffer, and have opened something else. */
 	else if (own || (errno != EBADF && errno != EINVAL))
 		die("REVOKE: %s", strerror(errno));
+	return false;
 }
 
 static void a_round(int heap, int me, __u64 *state, bool first)
@@ -68,6 +119,8 @@ static void a_round(int heap, int me, __u64 *state, bool first)
 	__u64 seed = rnd(state);
 	unsigned char *one, *two;
 	int buf, same, other, left = 0xf;
+	bool mine;
+	__u32 handle;
 
 	heap_pattern(heap, rnd(state) % 5, RUST_DMA_BUF_SHUFFLED, seed);
 	buf = heap_alloc(heap, size);
@@ -87,13 +140,15 @@ static void a_round(int heap, int me, __u64 *state, bool first)
 	if (first)
 		pthread_barrier_wait(&shared->all);
 
+	handle = nvme_map(buf);
 	for (int i = rnd(state) % 4; i > 0; i--)
-		import_by(importers[rnd(state) % ARRAY_SIZE(drivers)], buf);
-	if (heap_is_ours() && rnd(state) % 4 == 0)
-		take_away(heap, buf, true);
+		import_by(rnd(state) % ARRAY_SIZE(drivers), buf);
+	mine = heap_is_ours() && rnd(state) % 4 == 0 && take_away(heap, buf, true);
 	other = __atomic_load_n(&buffers[rnd(state) % THREADS], __ATOMIC_RELAXED);
 	if (heap_is_ours() && rnd(state) % 4 == 0)
 		take_away(heap, other, false);
+	if (handle && mine && !nvme_ended(handle))
+		die("the controller has a buffer that is revoked");
 
 	if (!is_filled(one, size, seed) || (two != MAP_FAILED && !is_filled(two, size, seed)))
 		die("a buffer has other bytes than those written to it");
@@ -112,6 +167,8 @@ static void a_round(int heap, int me, __u64 *state, bool first)
 		else if (two != MAP_FAILED)
 			munmap(two, size);
 	}
+	if (handle)
+		nvme_unmap(handle);
 	count(&shared->rounds);
 }
 
@@ -137,7 +194,9 @@ static pid_t process(int number)
 	if (pid)
 		return pid;
 	for (size_t i = 0; i < ARRAY_SIZE(drivers); i++)
-		importers[i] = drm_open(drivers[i]);
+		importers[i] = wanted[i] ? must(drm_open(drivers[i]), drivers[i]) : -1;
+	if (controller)
+		nvme = must(open(controller, O_RDWR | O_CLOEXEC), controller);
 	memset(buffers, -1, sizeof(buffers));
 	for (intptr_t i = 0; i < THREADS; i++)
 		if (pthread_create(&threads[i], NULL, thread, (void *)(number * THREADS + i)))
@@ -157,19 +216,45 @@ static void gone(pid_t pid, int signal)
 		exit(1);
 }
 
+static void want(const char *importer)
+{
+	if (*importer == '/') {
+		controller = importer;
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+		if (!strcmp(importer, drivers[i])) {
+			wanted[i] = true;
+			return;
+		}
+	}
+	die("no such importer: %s", importer);
+}
+
+/* That the storm was one. */
+static void happened(unsigned int times, const char *what)
+{
+	printf("%7u %s\n", times, what);
+	if (!times)
+		die("no %s", what);
+}
+
 int main(int argc, char **argv)
 {
+	const char *seed = getenv("SEED");
 	pid_t pids[PROCESSES];
 	pthread_barrierattr_t attr;
 	int number = 0, kills = 0;
 	time_t end;
 
 	if (argc < 2)
-		die("usage: heap-storm SECONDS [SEED]");
+		die("usage: heap-storm SECONDS IMPORTER...");
+	for (int i = 2; i < argc; i++)
+		want(argv[i]);
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		die("no memory");
-	shared->seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (__u64)time(NULL);
+	shared->seed = seed ? strtoull(seed, NULL, 0) : (__u64)time(NULL);
 	printf("seed %llu\n", shared->seed);
 	fflush(stdout);
 	pthread_barrierattr_init(&attr);
@@ -193,8 +278,20 @@ int main(int argc, char **argv)
 	shared->stop = true;
 	for (int i = 0; i < PROCESSES; i++)
 		gone(pids[i], 0);
-	printf("%u buffers, %u imports, %u refused, %u revocations, %u busy, %d processes killed\n",
-	       shared->rounds, shared->imports, shared->refusals, shared->revocations,
-	       shared->busy, kills);
-	return shared->rounds < PROCESSES * THREADS;
+	printf("%7u buffers, at least %d\n", shared->rounds, PROCESSES * THREADS);
+	if (shared->rounds < PROCESSES * THREADS)
+		die("too few");
+	happened(kills, "processes killed");
+	if (heap_is_ours())
+		happened(shared->revocations, "revocations");
+	if (wanted[0])
+		happened(shared->imports[0], "imports by vgem");
+	if (wanted[1])
+		happened(shared->refusals[1], "refusals by virtio_gpu");
+	if (controller) {
+		happened(shared->registrations, "registrations with the controller");
+		happened(shared->ended, "of which revocation ended");
+	}
+	printf("%7u revocations of busy buffers\n", shared->busy);
+	return 0;
 }
