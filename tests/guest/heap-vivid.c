@@ -164,6 +164,45 @@ static void capture(unsigned int order)
 	printf("%d frames into chunks of order %u\n", FRAMES, order);
 }
 
+/*
+ * Revocation is about devices, and here is none: the kernel goes on mapping the buffer for itself,
+ * as it warns if that fails. Only an access that is announced is refused.
+ */
+static void capture_revoked(void)
+{
+	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ };
+	unsigned char *frame[2];
+	int buf[2];
+
+	heap_pattern(heap, 0, RUST_DMA_BUF_DESCENDING, 0);
+	request(2);
+	for (int i = 0; i < 2; i++) {
+		buf[i] = heap_alloc(heap, size);
+		frame[i] = buf_map(buf[i], size);
+	}
+	/* One before it is mapped, one with frames under way. */
+	must(heap_revoke(heap, buf[0]), "REVOKE before queueing");
+	for (int i = 0; i < 2; i++)
+		must(queue(i, buf[i]), "QBUF");
+	stream(VIDIOC_STREAMON);
+	must(heap_revoke(heap, buf[1]), "REVOKE amid capturing");
+	for (int i = 0; i < FRAMES; i++) {
+		int index = dequeue();
+
+		check_frame(frame[index]);
+		memset(frame[index], 0, size);
+		must(queue(index, buf[index]), "QBUF of a revoked buffer");
+	}
+	stream(VIDIOC_STREAMOFF);
+	request(0);
+	for (int i = 0; i < 2; i++) {
+		refused(ioctl(buf[i], DMA_BUF_IOCTL_SYNC, &sync), ENODEV, "SYNC");
+		munmap(frame[i], size);
+		close(buf[i]);
+	}
+	printf("%d frames into revoked buffers\n", FRAMES);
+}
+
 static void queue_refused(int buf, int error, const char *what)
 {
 	request(2);
@@ -188,8 +227,10 @@ int main(int argc, char **argv)
 	}
 	queue_refused(heap_alloc(heap, PAGE), EINVAL, "queueing a small buffer");
 	/*
-	 * A revoked buffer is not queued here: videobuf2 keeps the reference to a buffer to which
-	 * it could not attach (__prepare_dmabuf() as of 7.3).
+	 * As contig, a revoked buffer is not queued: videobuf2 keeps the reference to a buffer to
+	 * which it could not attach (__prepare_dmabuf() as of 7.3).
 	 */
+	if (!contig && heap_is_ours())
+		capture_revoked();
 	return 0;
 }
