@@ -69,8 +69,9 @@ impl Importer {
     fn new(
         dev: &Device<Bound>,
         buf: &DmaBuf,
-        ops: &'static bindings::dma_buf_attach_ops,
+        ops: Option<&'static bindings::dma_buf_attach_ops>,
     ) -> Result<Self, &'static str> {
+        let ops = ops.map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the dma-buf is valid, and the device bound.
         let attach = from_err_ptr(unsafe {
             bindings::dma_buf_dynamic_attach(as_raw(buf), raw::device(dev), ops, ptr::null_mut())
@@ -85,12 +86,17 @@ impl Importer {
 
     /// One that is told, and unmaps later.
     pub(crate) fn dynamic(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
-        Self::new(dev, buf, &DYNAMIC)
+        Self::new(dev, buf, Some(&DYNAMIC))
     }
 
     /// One that cannot be told.
     pub(crate) fn deaf(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
-        Self::new(dev, buf, &DEAF)
+        Self::new(dev, buf, Some(&DEAF))
+    }
+
+    /// One such as `dma_buf_attach()` makes, for which the core pins what it maps.
+    pub(crate) fn fixed(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
+        Self::new(dev, buf, None)
     }
 
     pub(crate) fn is_told(&self) -> bool {
@@ -167,13 +173,106 @@ impl Importer {
 
 impl Drop for Importer {
     fn drop(&mut self) {
-        // SAFETY: it is attached, and nothing is mapped.
+        // SAFETY: it is attached. What it has left mapped or pinned no device uses; that an
+        // exporter of the library copes with it is what some tests are about.
         unsafe { bindings::dma_buf_detach(as_raw(&self.buf), self.attach) };
     }
 }
 
 fn as_raw(buf: &DmaBuf) -> *mut bindings::dma_buf {
     ptr::from_ref(buf).cast_mut().cast()
+}
+
+/// Operations of a fence that is signalled by hand.
+static FENCE_OPS: bindings::dma_fence_ops = bindings::dma_fence_ops {
+    get_driver_name: Some(fence_name),
+    get_timeline_name: Some(fence_name),
+    enable_signaling: None,
+    signaled: None,
+    wait: None,
+    release: None,
+    set_deadline: None,
+};
+
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn fence_name(_fence: *mut bindings::dma_fence) -> *const c_char {
+    c"phyr_test".as_char_ptr()
+}
+
+/// What a device has still to do with a buffer, until the test says that it is done.
+pub(crate) struct Fence(*mut bindings::dma_fence);
+
+impl Fence {
+    /// A write to `buf`.
+    pub(crate) fn write(buf: &DmaBuf) -> Result<Self, &'static str> {
+        let fence = KBox::new(bindings::dma_fence::default(), GFP_KERNEL);
+        let fence = KBox::into_raw(fence.map_err(|_| "no memory")?);
+        // SAFETY: it may be written; who drops the last reference frees it.
+        unsafe {
+            let context = bindings::dma_fence_context_alloc(1);
+            bindings::dma_fence_init(fence, &FENCE_OPS, ptr::null_mut(), context, 1);
+        }
+        let this = Self(fence);
+        let usage = bindings::dma_resv_usage_DMA_RESV_USAGE_WRITE;
+        // SAFETY: the buffer is valid; the lock is held around it.
+        let ret = unsafe {
+            let resv = (*as_raw(buf)).resv;
+            bindings::dma_resv_lock(resv, ptr::null_mut());
+            let ret = bindings::dma_resv_reserve_fences(resv, 1);
+            if ret == 0 {
+                bindings::dma_resv_add_fence(resv, fence, usage);
+            }
+            bindings::dma_resv_unlock(resv);
+            ret
+        };
+        to_result(ret).map_err(|_| "no fence")?;
+        Ok(this)
+    }
+
+    pub(crate) fn signal(&self) {
+        // SAFETY: there is a reference.
+        unsafe { bindings::dma_fence_signal(self.0) };
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        self.signal();
+        // SAFETY: this drops one reference, and frees the fence if it was the last one.
+        unsafe {
+            let count = &raw mut (*self.0).refcount;
+            if bindings::refcount_dec_and_test(&raw mut (*count).refcount) {
+                bindings::dma_fence_release(count);
+            }
+        }
+    }
+}
+
+/// Runs `f` in a process that is being killed: with a signal of which kernel threads are told only
+/// if they want to be.
+pub(crate) fn killed<T>(f: impl FnOnce() -> T) -> T {
+    // CAST: a small number.
+    let kill = bindings::SIGKILL as i32;
+    let task = kernel::current!().as_ptr();
+    // What C calls SIG_KTHREAD_KERNEL and SIG_IGN.
+    let [take, ignore] = [3usize, 1].map(|how| {
+        // SAFETY: it is never called, and not null.
+        unsafe { core::mem::transmute::<usize, bindings::__sighandler_t>(how) }
+    });
+    // SAFETY: a thread may do this with its own signals.
+    unsafe {
+        bindings::kernel_sigaction(kill, take);
+        bindings::send_sig(kill, task, 1);
+    }
+    let result = f();
+    // SAFETY: as above.
+    unsafe {
+        bindings::kernel_sigaction(kill, ignore);
+        bindings::flush_signals(task);
+    }
+    result
 }
 
 /// Operations of an exporter that hands out a table by hand, and cannot pin.

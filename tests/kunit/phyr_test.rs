@@ -14,6 +14,7 @@ use kernel::{
     prelude::*, //
 };
 
+mod buffers;
 mod edu;
 mod fixture;
 mod foreign;
@@ -22,7 +23,9 @@ mod table;
 
 mod test_batch;
 mod test_dma_buf;
+mod test_dma_buf_life;
 mod test_dma_buf_peer;
+mod test_dma_buf_revoke;
 mod test_invariants;
 mod test_linear;
 mod test_linear_large;
@@ -38,6 +41,11 @@ fn wants_faults() -> bool {
 /// Whether the machine bounces all memory of the device.
 fn is_bounced() -> bool {
     module_parameters::bounced.value() != 0
+}
+
+/// Whether the machine must have the second device.
+fn wants_peer() -> bool {
+    module_parameters::peer.value() != 0
 }
 
 kernel::pci_device_table!(
@@ -113,6 +121,10 @@ kernel::module_pci_driver! {
         faults: u8 {
             default: 0,
             description: "Have the device fault in the IOMMU, where a test says so (0)",
+        },
+        peer: u8 {
+            default: 0,
+            description: "The machine has a second device, whose memory the first one gets at (0)",
         },
     },
 }

@@ -6,6 +6,14 @@
 //! `tests/cells`.
 
 use crate::{
+    buffers::{
+        find,
+        ranges,
+        settle,
+        Outcome,
+        Told,
+        BOTH, //
+    },
     edu::{
         Engine,
         BUFFER, //
@@ -19,13 +27,7 @@ use crate::{
         BAR,
         LEN, //
     },
-    table,
-    test_dma_buf::{
-        find,
-        ranges,
-        settle,
-        Told, //
-    }, //
+    table, //
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::{
@@ -45,15 +47,10 @@ use phyr::{
         NotLinear,
         Peer, //
     },
-    DataDirection,
     Mapper,
     Phyr,
     PhysAddr, //
 };
-
-type Outcome = Result<(), &'static str>;
-
-const BOTH: DataDirection = DataDirection::Bidirectional;
 
 /// Three ranges, in another order than they are in the BAR.
 const RANGES: [(usize, usize); 3] = [
@@ -151,12 +148,18 @@ fn carry(memory: &peer::Memory, pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) 
     Ok(())
 }
 
-/// Runs `test` if there is a second device.
+/// Runs `test` if there is a second device, which must be there on the machines that have one
+/// (`peer=1`).
 fn with_memory(
     test: impl FnOnce(&peer::Memory, &pci::Device<Bound>, &Mapper<'_>) -> Outcome,
 ) -> Outcome {
     let Some(memory) = peer::memory() else {
-        return Ok(());
+        return if crate::wants_peer() {
+            pr_err!("no ivshmem device is bound to phyr_test\n");
+            Err("no second device")
+        } else {
+            Ok(())
+        };
     };
     let result = with_device(|pdev, mapper| test(memory, pdev, mapper));
     settle();

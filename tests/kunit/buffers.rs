@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the tests of dma-bufs share: buffers that count, and what is done with them.
+
+use crate::{
+    fixture::pattern, //
+};
+use core::sync::atomic::{
+    AtomicI32,
+    Ordering::Relaxed, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+use phyr::{
+    dma_buf::{
+        self,
+        Access,
+        Attachment,
+        DmaBuf,
+        Exported,
+        Exporter,
+        Importing,
+        Invalidate,
+        Paged, //
+    },
+    memory::{
+        Chunks,
+        Memory, //
+    },
+    DataDirection,
+    DmaVec,
+    Phyr, //
+};
+
+pub(crate) type Outcome = Result<(), &'static str>;
+
+pub(crate) const BOTH: DataDirection = DataDirection::Bidirectional;
+
+/// How often each callback of an exporter was called.
+#[derive(Default)]
+pub(crate) struct Calls {
+    attached: AtomicI32,
+    pinned: AtomicI32,
+    pub(crate) cpu: AtomicI32,
+    pub(crate) released: AtomicI32,
+}
+
+impl Calls {
+    /// Each of them as often as its counterpart.
+    fn balance(&self) -> bool {
+        [&self.attached, &self.pinned, &self.cpu]
+            .iter()
+            .all(|calls| calls.load(Relaxed) == 0)
+    }
+}
+
+/// An exporter that counts, and refuses if it is told to.
+pub(crate) struct Counting {
+    calls: Arc<Calls>,
+    refuse: Option<Error>,
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.calls.released.fetch_add(1, Relaxed);
+    }
+}
+
+impl Exporter for Counting {
+    type Module = crate::LocalModule;
+    type Memory = Chunks;
+    type Cpu = Paged;
+
+    const NAME: &'static CStr = c"phyr_test";
+
+    fn attach(&self, _importer: &Importing<'_>) -> Result {
+        if let Some(e) = self.refuse {
+            return Err(e);
+        }
+        self.calls.attached.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn detach(&self, _importer: &Importing<'_>) {
+        self.calls.attached.fetch_add(-1, Relaxed);
+    }
+
+    fn pin(&self, _importer: &Importing<'_>) -> Result {
+        self.calls.pinned.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn unpin(&self, _importer: &Importing<'_>) {
+        self.calls.pinned.fetch_add(-1, Relaxed);
+    }
+
+    fn begin_cpu_access(&self, _dir: DataDirection) -> Result {
+        self.calls.cpu.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn end_cpu_access(&self, _dir: DataDirection) {
+        self.calls.cpu.fetch_add(-1, Relaxed);
+    }
+}
+
+/// An importer that counts how often it was told.
+#[derive(Default)]
+pub(crate) struct Told(pub(crate) AtomicI32);
+
+impl Invalidate for Told {
+    fn invalidate(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// `nr` pages in no order.
+pub(crate) fn pages(nr: usize) -> Result<Chunks> {
+    let mut chunks = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL)?;
+    for at in 0..nr {
+        chunks.swap(at, (at * 7 + 3) % nr);
+    }
+    Ok(chunks)
+}
+
+/// A buffer of pages in no order, and what became of it.
+pub(crate) struct Fixture {
+    pub(crate) buf: Exported<Counting>,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) phyrs: KVVec<Phyr>,
+}
+
+impl Fixture {
+    pub(crate) fn with(nr: usize, access: Access, refuse: Option<Error>) -> Result<Self> {
+        let memory = pages(nr)?;
+        let mut phyrs = KVVec::new();
+        for phyr in memory.phyrs() {
+            phyrs.push(phyr?, GFP_KERNEL)?;
+        }
+        let calls = Arc::new(Calls::default(), GFP_KERNEL)?;
+        let exporter = Counting {
+            calls: calls.clone(),
+            refuse,
+        };
+        Ok(Self {
+            buf: dma_buf::export(memory, exporter, access)?,
+            calls,
+            phyrs,
+        })
+    }
+
+    pub(crate) fn new(nr: usize) -> Result<Self, &'static str> {
+        Self::with(nr, Access::ReadWrite, None).map_err(|_| "not exported")
+    }
+
+    pub(crate) fn dma_buf(&self) -> ARef<DmaBuf> {
+        self.buf.dma_buf().into()
+    }
+
+    /// Drops the buffer, after which it must have been released, and all calls balance.
+    pub(crate) fn end(self) -> Outcome {
+        if self.buf.counts() != (0, 0) {
+            return Err("attachments or mappings are left");
+        }
+        let calls = self.calls.clone();
+        drop(self);
+        settle();
+        if calls.released.load(Relaxed) != 1 {
+            return Err("not released");
+        }
+        if !calls.balance() {
+            return Err("calls do not balance");
+        }
+        Ok(())
+    }
+}
+
+/// Lets files be closed that the test, which is a kernel thread, has put.
+pub(crate) fn settle() {
+    // SAFETY: may be called from any thread that may sleep.
+    unsafe { bindings::flush_delayed_fput() };
+}
+
+/// Long enough for another thread to go wrong.
+pub(crate) fn sleep() {
+    fsleep(Delta::from_millis(20));
+}
+
+pub(crate) fn ranges<I>(attachment: &Attachment<I>) -> Result<KVVec<DmaVec>, &'static str> {
+    let mut vecs = KVVec::new();
+    let mut full = false;
+    attachment
+        .dma_vecs(|vec| full |= vecs.push(vec, GFP_KERNEL).is_err())
+        .map_err(|_| "no ranges")?;
+    if full {
+        return Err("no memory");
+    }
+    Ok(vecs)
+}
+
+/// Where byte `at` of the buffer is for the device.
+pub(crate) fn find(vecs: &[DmaVec], mut at: usize) -> Result<(DmaVec, usize), &'static str> {
+    for &vec in vecs {
+        if at < vec.len() {
+            return Ok((vec, at));
+        }
+        at -= vec.len();
+    }
+    Err("not that long")
+}
+
+pub(crate) fn fill(buf: &DmaBuf, at: usize, len: usize, seed: usize) -> Outcome {
+    let mut cpu = buf
+        .cpu(DataDirection::ToDevice)
+        .map_err(|_| "no access to write")?;
+    for n in 0..len {
+        cpu.write(at + n, &[pattern(seed + n)])
+            .map_err(|_| "not written")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn holds(buf: &DmaBuf, at: usize, len: usize, seed: usize) -> Outcome {
+    let cpu = buf
+        .cpu(DataDirection::FromDevice)
+        .map_err(|_| "no access to read")?;
+    for n in 0..len {
+        let mut byte = [0];
+        cpu.read(at + n, &mut byte).map_err(|_| "not read")?;
+        if byte != [pattern(seed + n)] {
+            return Err("other bytes");
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn fixed(dev: &Device<Bound>, fixture: &Fixture) -> Result<Attachment<dma_buf::Static>> {
+    Attachment::fixed(dev, fixture.dma_buf())
+}
+
+pub(crate) fn dynamic(
+    dev: &Device<Bound>,
+    fixture: &Fixture,
+) -> Result<(Attachment<Told>, Arc<Told>), &'static str> {
+    let told = Arc::new(Told::default(), GFP_KERNEL).map_err(|_| "no memory")?;
+    let attachment = Attachment::dynamic(dev, fixture.dma_buf(), false, told.clone())
+        .map_err(|_| "not attached")?;
+    Ok((attachment, told))
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! dma-buf: revocation, and what importers as in C (`foreign`) do with it.
+
+use crate::{
+    buffers::{
+        dynamic,
+        fill,
+        find,
+        fixed,
+        ranges,
+        settle,
+        sleep,
+        Fixture,
+        Outcome,
+        BOTH, //
+    },
+    edu::{
+        Engine,
+        BUFFER, //
+    },
+    fixture::{
+        pattern,
+        with_device, //
+    },
+    foreign::{
+        self,
+        Fence,
+        Importer, //
+    },
+    table, //
+};
+use core::sync::atomic::{
+    AtomicI32,
+    Ordering::Relaxed, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    page::PAGE_SIZE,
+    pci,
+    prelude::*,
+    sync::{
+        Arc,
+        Completion, //
+    },
+    workqueue, //
+};
+use phyr::{
+    dma_buf::{
+        self,
+        Attachment, //
+    },
+    DataDirection, //
+};
+
+/// After an unmap, and after a revoke, the device gets nowhere through the addresses that it had.
+fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
+    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    let buf = fixture.buf.dma_buf();
+    fill(buf, 0, BUFFER, 1)?;
+    let (attachment, _) = dynamic(pdev.as_ref(), fixture)?;
+    let unchanged = |cpu: &dma_buf::CpuAccess| {
+        for n in 0..BUFFER {
+            let mut byte = [0];
+            cpu.read(n, &mut byte).map_err(|_| "not read")?;
+            if byte != [pattern(1 + n)] {
+                return Err("the device still wrote");
+            }
+        }
+        Ok(())
+    };
+    for revoke in [false, true] {
+        attachment.map(BOTH).map_err(|_| "not mapped")?;
+        let vecs = ranges(&attachment)?;
+        // What the device has in its buffer would change the memory.
+        let (vec, at) = find(&vecs, PAGE_SIZE)?;
+        engine.read(vec, at, BUFFER).map_err(|_| "no read")?;
+        let cpu = buf
+            .cpu(DataDirection::FromDevice)
+            .map_err(|_| "no access to read")?;
+        if revoke {
+            fixture.buf.revoke().map_err(|_| "not revoked")?;
+        } else {
+            attachment.unmap();
+        }
+        let (vec, at) = find(&vecs, 0)?;
+        engine.write(vec, at, BUFFER).map_err(|_| "no write")?;
+        unchanged(&cpu)?;
+    }
+    pr_info!("phyr_test: a write behind a revoke changed nothing\n");
+    Ok(())
+}
+
+/// What every use of a revoked buffer must be.
+fn all_refused<I>(dev: &Device<Bound>, fixture: &Fixture, attachment: &Attachment<I>) -> Outcome {
+    if attachment.is_mapped() || fixture.buf.counts().1 != 0 || !fixture.buf.is_revoked() {
+        return Err("not revoked");
+    }
+    if attachment.map(BOTH) != Err(ENODEV) {
+        return Err("mapped");
+    }
+    if !matches!(fixed(dev, fixture), Err(e) if e == ENODEV) {
+        return Err("attached");
+    }
+    if !matches!(fixture.buf.dma_buf().cpu(BOTH), Err(e) if e == ENODEV) {
+        return Err("accessed");
+    }
+    Ok(())
+}
+
+/// A signal from one thread to another.
+#[pin_data]
+struct Done {
+    #[pin]
+    done: Completion,
+    yes: AtomicI32,
+}
+
+impl Done {
+    fn new() -> Result<Arc<Self>, &'static str> {
+        let init = pin_init!(Self {
+            done <- Completion::new(),
+            yes: AtomicI32::new(0),
+        });
+        Arc::pin_init(init, GFP_KERNEL).map_err(|_| "no memory")
+    }
+
+    fn set(&self) {
+        self.yes.store(1, Relaxed);
+        self.done.complete_all();
+    }
+
+    fn is_set(&self) -> bool {
+        self.yes.load(Relaxed) != 0
+    }
+}
+
+/// Revokes in another thread; the signal is set when that is done.
+fn revoke_elsewhere(fixture: &Fixture) -> Result<Arc<Done>, &'static str> {
+    let (done, buf) = (Done::new()?, fixture.buf.clone());
+    let signal = done.clone();
+    workqueue::system_unbound()
+        .try_spawn(GFP_KERNEL, move || {
+            if buf.revoke().is_ok() {
+                signal.set();
+            }
+            drop(buf);
+            signal.done.complete_all();
+        })
+        .map_err(|_| "no thread")?;
+    Ok(done)
+}
+
+#[kunit_tests(phyr_device_dma_buf_revoke)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revoked_from_a_dynamic_importer() {
+        let result = with_device(|pdev, mapper| {
+            let fixture = Fixture::new(8)?;
+            let (attachment, told) = dynamic(pdev.as_ref(), &fixture)?;
+            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            let vecs = ranges(&attachment)?;
+            fixture.buf.revoke().map_err(|_| "not revoked")?;
+            if told.0.load(Relaxed) != 1 {
+                return Err("not told once");
+            }
+            table::check_gone(mapper, vecs.iter().copied())?;
+            all_refused(pdev.as_ref(), &fixture, &attachment)?;
+            fixture.buf.revoke().map_err(|_| "not revoked again")?;
+            drop(attachment);
+            if told.0.load(Relaxed) != 1 {
+                return Err("told of no mapping");
+            }
+            fixture.end()
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn not_revoked_from_a_static_importer() {
+        let result = with_device(|pdev, _| {
+            let fixture = Fixture::new(8)?;
+            let (other, told) = dynamic(pdev.as_ref(), &fixture)?;
+            let attachment = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
+            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            other.map(BOTH).map_err(|_| "not mapped")?;
+            if fixture.buf.revoke() != Err(EBUSY) {
+                return Err("revoked");
+            }
+            // Nothing has changed, for the other one either.
+            if fixture.buf.is_revoked()
+                || !attachment.is_mapped()
+                || !other.is_mapped()
+                || told.0.load(Relaxed) != 0
+            {
+                return Err("something has changed");
+            }
+            attachment.unmap();
+            fixture.buf.revoke().map_err(|_| "not revoked")?;
+            all_refused(pdev.as_ref(), &fixture, &attachment)?;
+            drop((attachment, other));
+            fixture.end()
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn revoke_waits_for_an_importer_that_unmaps_later() {
+        let result = with_device(|pdev, mapper| {
+            let fixture = Fixture::new(8)?;
+            let importer = Importer::dynamic(pdev.as_ref(), &fixture.dma_buf())?;
+            importer.map()?;
+            let (first, second) = (revoke_elsewhere(&fixture)?, revoke_elsewhere(&fixture)?);
+            while !fixture.buf.is_revoked() || !importer.is_told() {
+                sleep();
+            }
+            sleep();
+            if first.is_set() || second.is_set() {
+                return Err("did not wait");
+            }
+            let vecs = importer.unmap()?;
+            table::check_gone(mapper, vecs.iter().copied())?;
+            first.done.wait_for_completion();
+            second.done.wait_for_completion();
+            drop(importer);
+            fixture.end()
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Who is killed while fences or importers are waited for has revoked the buffer all the same.
+    #[test]
+    fn revoke_can_be_killed() {
+        let result = with_device(|pdev, _| {
+            let fixture = Fixture::new(8)?;
+            let importer = Importer::dynamic(pdev.as_ref(), &fixture.dma_buf())?;
+            importer.map()?;
+            let fence = Fence::write(&fixture.dma_buf())?;
+            let killed = foreign::killed(|| {
+                let first = fixture.buf.revoke();
+                fence.signal();
+                (first, fixture.buf.revoke())
+            });
+            if killed != (Err(EINTR), Err(EINTR)) {
+                return Err("not killed");
+            }
+            if !fixture.buf.is_revoked() || !importer.is_told() {
+                return Err("not revoked");
+            }
+            importer.unmap()?;
+            fixture.buf.revoke().map_err(|_| "not revoked in the end")?;
+            drop(importer);
+            fixture.end()
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Importers that detach and have forgotten to unmap: the device no longer gets there, and the
+    /// pin that the core has made for the static one is gone.
+    ///
+    /// The kernel's own debugging of dma-bufs would lose some memory by it.
+    #[cfg(not(CONFIG_DMABUF_DEBUG))]
+    #[test]
+    fn what_an_importer_leaves_mapped_is_unmapped() {
+        let result = with_device(|pdev, mapper| {
+            for attach in [Importer::fixed, Importer::deaf, Importer::dynamic] {
+                let fixture = Fixture::new(8)?;
+                let importer = attach(pdev.as_ref(), &fixture.dma_buf())?;
+                importer.map()?;
+                let vecs = importer.ranges()?;
+                drop(importer);
+                table::check_gone(mapper, vecs.iter().copied())?;
+                fixture.buf.revoke().map_err(|_| "not revoked")?;
+                fixture.end()?;
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Nor do pins last longer than the attachment, of however many it was; those of another do.
+    #[test]
+    fn what_an_importer_leaves_pinned_is_unpinned() {
+        let result = with_device(|pdev, _| {
+            for attach in [Importer::deaf, Importer::dynamic] {
+                let fixture = Fixture::new(8)?;
+                let other = Importer::deaf(pdev.as_ref(), &fixture.dma_buf())?;
+                let importer = attach(pdev.as_ref(), &fixture.dma_buf())?;
+                other.pin()?;
+                importer.pin()?;
+                importer.pin()?;
+                drop(importer);
+                if fixture.buf.revoke() != Err(EBUSY) {
+                    return Err("revoked");
+                }
+                other.unpin();
+                fixture.buf.revoke().map_err(|_| "not revoked")?;
+                drop(other);
+                fixture.end()?;
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn pinned_by_one_that_cannot_be_told() {
+        let result = with_device(|pdev, _| {
+            let fixture = Fixture::new(8)?;
+            let importer = Importer::deaf(pdev.as_ref(), &fixture.dma_buf())?;
+            importer.pin()?;
+            if fixture.buf.revoke() != Err(EBUSY) {
+                return Err("revoked");
+            }
+            importer.unpin();
+            importer.map()?;
+            if fixture.buf.revoke() != Err(EBUSY) {
+                return Err("revoked while mapped");
+            }
+            importer.unmap()?;
+            fixture.buf.revoke().map_err(|_| "not revoked")?;
+            if importer.pin().is_ok() {
+                return Err("pinned when revoked");
+            }
+            drop(importer);
+            fixture.end()
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn revoked_while_others_map() {
+        let result = with_device(|pdev, _| {
+            for _ in 0..8 {
+                let fixture = Fixture::new(8)?;
+                let (attachment, _) = dynamic(pdev.as_ref(), &fixture)?;
+                let (another, _) = dynamic(pdev.as_ref(), &fixture)?;
+                let done = revoke_elsewhere(&fixture)?;
+                let mut refused = 0;
+                while refused < 2 {
+                    refused = 0;
+                    for attachment in [&attachment, &another] {
+                        match attachment.map(BOTH) {
+                            Ok(()) => attachment.unmap(),
+                            Err(e) if e == ENODEV => refused += 1,
+                            Err(_) => return Err("another error"),
+                        }
+                    }
+                }
+                done.done.wait_for_completion();
+                all_refused(pdev.as_ref(), &fixture, &attachment)?;
+                drop((attachment, another));
+                fixture.end()?;
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// The exporter is called, and caches and bounce buffers are synced, when the devices are done.
+    #[test]
+    fn the_cpu_waits_for_fences() {
+        let result = (|| {
+            let fixture = Fixture::new(1)?;
+            let fence = Fence::write(&fixture.dma_buf())?;
+            let (done, buf) = (Done::new()?, fixture.dma_buf());
+            let signal = done.clone();
+            workqueue::system_unbound()
+                .try_spawn(GFP_KERNEL, move || {
+                    if buf.cpu(DataDirection::FromDevice).is_ok() {
+                        signal.set();
+                    }
+                    signal.done.complete_all();
+                })
+                .map_err(|_| "no thread")?;
+            sleep();
+            let early = done.is_set() || fixture.calls.cpu.load(Relaxed) != 0;
+            fence.signal();
+            done.done.wait_for_completion();
+            if early || !done.is_set() {
+                return Err("did not wait");
+            }
+            settle();
+            fixture.end()
+        })();
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Only where it is asked for (`faults=1`), as in the tests of linear mappings.
+    #[test]
+    fn behind_a_revoke_the_device_faults() {
+        let result = with_device(|pdev, mapper| {
+            if mapper.granule().is_none() || !crate::wants_faults() {
+                return Ok(());
+            }
+            let fixture = Fixture::new(8)?;
+            faults(pdev, &fixture)?;
+            fixture.end()
+        });
+        assert_eq!(result, Ok(()));
+    }
+}
