@@ -8,6 +8,8 @@
 #define _GNU_SOURCE
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "nvme-buf.h"
 
@@ -90,6 +92,66 @@ static int export(__u32 bar, __u32 flags)
 	return fd;
 }
 
+#define DEPTH 32
+
+/* Commands without end, until the buffer is revoked. */
+struct load {
+	int ng;
+	__u32 handle;
+	atomic_int done;
+	int revoked;
+};
+
+static void *load_thread(void *data)
+{
+	struct load *load = data;
+	int flying = 0, next = 0;
+	struct io_uring ring;
+
+	ring_init(&ring, DEPTH);
+	while (flying || !load->revoked) {
+		int ret;
+
+		for (; flying < DEPTH && !load->revoked; flying++, next++) {
+			struct rnvme_cmd cmd = {
+				.handle = load->handle, .len = SIZE / 4,
+				.offset = next % 4 * (SIZE / 4),
+			};
+
+			ring_prep(&ring, load->ng, next % 3 ? RNVME_CMD_READ : RNVME_CMD_WRITE,
+				  &cmd, 0);
+		}
+		check(io_uring_submit(&ring) >= 0);
+		ret = ring_reap(&ring, NULL);
+		flying--;
+		if (ret == -EOWNERDEAD)
+			load->revoked++;
+		else if (ret != SIZE / 4)
+			die("a command ended with %d", ret);
+		else
+			load->done++;
+	}
+	io_uring_queue_exit(&ring);
+	return NULL;
+}
+
+/* Taken away with commands under way: those end well, what comes later is refused. */
+static void under_load(int ng, int fd)
+{
+	struct load load = { .ng = ng };
+	pthread_t thread;
+
+	check(!ng_register(ng, fd, RNVME_BUF_READ | RNVME_BUF_WRITE, &load.handle));
+	check(!pthread_create(&thread, NULL, load_thread, &load));
+	while (load.done < 100)
+		usleep(1000);
+	memory(0);
+	check(!pthread_join(thread, NULL));
+	check(load.revoked);
+	check(!ng_unregister(ng, load.handle));
+	memory(1);
+}
+
 int main(int argc, char **argv)
 {
 	struct rnvme_cmd cmd = { .len = SIZE / 4 };
@@ -147,6 +209,8 @@ int main(int argc, char **argv)
 	check(ng_register(ng, fd, RNVME_BUF_READ, &bar) == -ENODEV);
 	memory(1);
 	check(!ng_unregister(ng, handle));
+	for (int i = 0; i < 5; i++)
+		under_load(ng, fd);
 	check(!ng_register(ng, fd, RNVME_BUF_WRITE, &handle));
 	cmd.handle = handle;
 	check(ring_run(&ring, ng, RNVME_CMD_READ, cmd) == (int)cmd.len);
