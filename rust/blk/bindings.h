@@ -14,6 +14,7 @@ void phyr_blk_helper_percpu_ref_put(struct percpu_ref *ref);
 
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);
+u32 phyr_blk_helper_uring_cmd_flags(const struct io_uring_cmd *cmd);
 void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words);
 void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result);
 

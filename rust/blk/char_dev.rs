@@ -98,6 +98,9 @@ pub struct Mode {
 ///     }
 ///
 ///     fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a> {
+///         if cmd.flags() != 0 {
+///             return cmd.done(Err(EINVAL));
+///         }
 ///         // All that can fail comes first.
 ///         match self.0.alloc(DataDirection::ToDevice, cmd.may_wait()) {
 ///             Ok(request) => {
@@ -175,7 +178,8 @@ impl<F: CharFile> Fops<F> {
             read: mode & FMODE_READ != 0,
             write: mode & FMODE_WRITE != 0,
         };
-        match F::open(&registered.device, mode).and_then(|f| Ok(KBox::new(f, GFP_KERNEL)?)) {
+        match F::open(&registered.device, mode)
+            .and_then(|f| Ok(KBox::new(f, GFP_KERNEL_ACCOUNT)?)) {
             Ok(content) => {
                 // SAFETY: the private data of a file that is being opened is ours.
                 unsafe { (*file).private_data = content.into_foreign() };

@@ -63,7 +63,8 @@ impl Gate {
                         count,
                         Some(Self::release),
                         0,
-                        bindings::GFP_KERNEL,
+                        // Some are as many as user space likes.
+                        bindings::GFP_KERNEL_ACCOUNT,
                     )
                 })
             }),

@@ -83,8 +83,10 @@ unsafe impl<T: Send + Sync> Send for Handles<T> {}
 unsafe impl<T: Send + Sync> Sync for Handles<T> {}
 
 impl<T: Send + Sync> Handles<T> {
-    /// The largest number.
-    pub const MAX: u32 = 0xffff;
+    /// The largest number, and so how many values there can be. More than a program needs; few
+    /// enough that what costs a grace period each, as the device is unbound and takes down what the
+    /// values hold of it, ends in seconds.
+    pub const MAX: u32 = 1024;
 
     /// An empty table.
     pub fn new() -> impl PinInit<Self> {
@@ -110,7 +112,7 @@ impl<T: Send + Sync> Handles<T> {
     ///
     /// The value has been dropped then.
     pub fn insert(&self, gate: Arc<Gate>, value: T) -> Result<u32> {
-        let entry = KBox::into_raw(KBox::new(Entry { gate, value }, GFP_KERNEL)?);
+        let entry = KBox::into_raw(KBox::new(Entry { gate, value }, GFP_KERNEL_ACCOUNT)?);
         let limit = bindings::xa_limit {
             min: 1,
             max: Self::MAX,
@@ -180,9 +182,10 @@ impl<T: Send + Sync> Handles<T> {
         };
         // SAFETY: by the type invariants it is we who own the box now.
         let entry = unsafe { KBox::from_raw(entry.as_ptr()) };
+        // Its own grace period begins with this, not after the next call.
+        entry.gate.shut();
+        rcu::synchronize_rcu();
         entry.gate.close();
-        // SAFETY: may be called wherever one can sleep.
-        unsafe { bindings::synchronize_rcu() };
         true
     }
 
@@ -294,6 +297,25 @@ mod tests {
         gate.close();
         assert!(table.get(number).is_err_and(|e| e == Missing::Closed));
         assert!(table.remove(number));
+        Ok(())
+    }
+
+    #[test]
+    fn is_full_at_some_time() -> Result {
+        let table = KBox::pin_init(Handles::<u32>::new(), GFP_KERNEL)?;
+        // One gate will do: nobody goes in.
+        let gate = gate()?;
+        for i in 0..Handles::<u32>::MAX {
+            assert!(table.insert(gate.clone(), i)? <= Handles::<u32>::MAX);
+        }
+        assert_eq!(table.insert(gate.clone(), 0), Err(ENOSPC));
+        assert_eq!(table.get(Handles::<u32>::MAX).map(|_| ()), Ok(()));
+        // There is room again for as many as go.
+        assert!(table.remove(7));
+        // Its gate was closed with it, which was that of all of them.
+        assert!(table.get(8).is_err_and(|e| e == Missing::Closed));
+        assert_eq!(table.insert(self::gate()?, 1), Ok(7));
+        assert_eq!(table.insert(self::gate()?, 1), Err(ENOSPC));
         Ok(())
     }
 

@@ -33,6 +33,12 @@ u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd)
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_op);
 
+u32 phyr_blk_helper_uring_cmd_flags(const struct io_uring_cmd *cmd)
+{
+	return cmd->flags & IORING_URING_CMD_MASK;
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_flags);
+
 /* Reads each word of the command area once: user space can write it at the same time. */
 void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words)
 {

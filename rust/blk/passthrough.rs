@@ -89,8 +89,9 @@ impl<T: Operations> Queue<T> {
         })
     }
 
-    /// Allocates a request, on the hardware queue of this CPU. It says to the block layer in which
-    /// direction data goes, for its statistics.
+    /// Allocates a request, on the hardware queue of this CPU, for data that goes in `direction`.
+    /// A request of this kind has no bio: it is neither in the disk's statistics (`iostat`) nor
+    /// under the limits of block cgroups, and no I/O scheduler sorts it.
     ///
     /// It waits for a tag, and for a disk that is frozen, if it `may_wait`.
     ///
@@ -130,8 +131,8 @@ impl<T: Operations> Drop for Queue<T> {
     }
 }
 
-/// A request of the driver's that is yet to be sent. It has its tag: the disk is not removed before
-/// it has ended or is dropped.
+/// A request of the driver's that is yet to be sent. It is in the queue's usage count: the disk is
+/// not removed before it has ended or is dropped.
 ///
 /// # Invariants
 ///

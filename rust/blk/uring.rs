@@ -77,6 +77,15 @@ impl<'a> Issued<'a> {
         unsafe { own::phyr_blk_helper_uring_cmd_op(self.cmd.as_ptr()) }
     }
 
+    /// What user space asks of io_uring (`uring_cmd_flags` of the submission queue entry, those of
+    /// `IORING_URING_CMD_MASK`): a registered buffer, or many completions. A driver that does
+    /// neither refuses what is not zero, by `EINVAL`.
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        // SAFETY: by the type invariants.
+        unsafe { own::phyr_blk_helper_uring_cmd_flags(self.cmd.as_ptr()) }
+    }
+
     /// Whether it may wait. If it may not and would have to, it is [done](Self::done) with
     /// `EAGAIN`, and io_uring issues it again where it may.
     #[inline]

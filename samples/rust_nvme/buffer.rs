@@ -116,8 +116,8 @@ impl Buffer {
         access: Access,
         needs_pages: bool,
     ) -> Result<(Arc<Gate>, Self)> {
-        let gate = Arc::pin_init(Gate::new(), GFP_KERNEL)?;
-        let revoke = Arc::new(Revoke { gate: gate.clone() }, GFP_KERNEL)?;
+        let gate = Arc::pin_init(Gate::new(), GFP_KERNEL_ACCOUNT)?;
+        let revoke = Arc::new(Revoke { gate: gate.clone() }, GFP_KERNEL_ACCOUNT)?;
         // Memory of another device will do: only the controller accesses it.
         let attachment = binding.with(|dev| Attachment::dynamic(dev, buf, true, revoke))?;
         attachment.map(access.direction())?;

@@ -17,7 +17,9 @@
 //! ```
 //!
 //! A request is allocated before the buffer is looked up, so that one who waits for the buffer's
-//! users waits for the controller only, and not for those who wait for a tag.
+//! users does not wait for those who cannot even have a request. What it waits for is the controller,
+//! and its queue: a request with the buffer in it may still wait for a driver tag there (with an I/O
+//! scheduler it is taken at dispatch) or for a reset.
 
 use super::{
     buffer::{
@@ -92,7 +94,18 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
+    /// # Errors
+    ///
+    /// [`ENODEV`]: the controller was unbound.
+    fn check_bound(&self) -> Result {
+        if self.generic.binding.is_over() {
+            return Err(ENODEV);
+        }
+        Ok(())
+    }
+
     fn register(&self, arg: UserPtr) -> Result {
+        self.check_bound()?;
         let mut args: uapi::Register = uapi::read(arg)?;
         let access = Access::from_flags(args.flags)?;
         if args.reserved != 0 {
@@ -108,6 +121,7 @@ impl OpenFile {
         })
     }
 
+    /// Also when the controller was unbound: the number, and the buffer, are still the file's.
     fn unregister(&self, arg: UserPtr) -> Result {
         let args: uapi::Unregister = uapi::read(arg)?;
         if args.reserved != 0 {
@@ -120,10 +134,20 @@ impl OpenFile {
     }
 
     fn info(&self, arg: UserPtr) -> Result {
-        let mut args: uapi::Info = uapi::read(arg)?;
+        self.check_bound()?;
+        let uapi::Info {
+            handle, reserved, ..
+        } = uapi::read(arg)?;
+        if reserved != 0 {
+            return Err(EINVAL);
+        }
         let generic = &self.generic;
-        if args.handle != 0 {
-            let buffer = self.buffer(args.handle)?;
+        let mut args = uapi::Info {
+            handle,
+            ..uapi::Info::default()
+        };
+        if handle != 0 {
+            let buffer = self.buffer(handle)?;
             args.flags = buffer.access().flags();
             args.bytes = buffer.map().len();
             // CAST: It counts what is in memory.
@@ -135,17 +159,19 @@ impl OpenFile {
         // CAST: At most 4 MiB.
         args.max_bytes = generic.layout.max_transfer as u32;
         args.max_ranges = generic.max_ranges(false);
-        args.reserved = 0;
         uapi::write(arg, &args)
     }
 
     /// # Errors
     ///
     /// - [`ENOENT`]: there is no such handle.
-    /// - [`EOWNERDEAD`]: the buffer was revoked.
+    /// - [`EOWNERDEAD`]: the buffer was revoked or moved.
+    /// - [`ENODEV`]: the controller was unbound.
     fn buffer(&self, handle: u32) -> Result<Pass<Buffer>> {
         self.buffers.get(handle).map_err(|missing| match missing {
             Missing::Unknown => ENOENT,
+            // It was closed before, if that is why.
+            Missing::Closed if self.generic.binding.is_over() => ENODEV,
             Missing::Closed => EOWNERDEAD,
         })
     }
@@ -155,6 +181,9 @@ impl OpenFile {
         let op = issued.op();
         if !Plan::is_command(op) {
             return Err(ENOTTY);
+        }
+        if issued.flags() != 0 {
+            return Err(EINVAL);
         }
         let generic = &self.generic;
         let cmd = issued.command()?;
@@ -196,14 +225,11 @@ impl CharFile for OpenFile {
         Ok(Self {
             generic: generic.clone(),
             mode,
-            buffers: KBox::pin_init(Handles::new(), GFP_KERNEL)?,
+            buffers: KBox::pin_init(Handles::new(), GFP_KERNEL_ACCOUNT)?,
         })
     }
 
     fn ioctl(&self, op: u32, arg: UserPtr) -> Result {
-        if self.generic.binding.is_over() {
-            return Err(ENODEV);
-        }
         match op {
             uapi::IOC_REGISTER => self.register(arg),
             uapi::IOC_UNREGISTER => self.unregister(arg),

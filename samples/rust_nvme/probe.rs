@@ -360,8 +360,12 @@ fn generics<'bound>(
     let mut generics = KVec::with_capacity(disks.len(), GFP_KERNEL)?;
     for disk in disks {
         let namespace = *disk.data();
+        // It can be dead by now, with its controller: that is no reason to fail the others.
+        let Ok(queue) = disk.queue() else {
+            continue;
+        };
         let generic = Generic {
-            queue: disk.queue()?,
+            queue,
             namespace,
             layout,
             binding: binding.clone(),

@@ -43,7 +43,7 @@ pub(crate) struct Unregister {
 
 /// `struct rnvme_info`
 #[repr(C)]
-#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes)]
+#[derive(Clone, Copy, Default, FromBytes, Immutable, IntoBytes)]
 pub(crate) struct Info {
     pub(crate) handle: u32,
     pub(crate) flags: u32,

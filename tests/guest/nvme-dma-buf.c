@@ -4,7 +4,8 @@
  * by its character device NG, compared with what the block device DISK gives.
  *
  *  copy    write from one buffer, read into another
- *  edges   every offset and length at which something changes
+ *  edges   every offset and length at which something changes; the environment has SGL_ONLY where
+ *          the driver was told to describe all by SGL
  *  errors  what must be refused, and how
  *  many    many commands in flight, from a thread for each CPU, on each kind of ring
  *  faults  each allocation of a registration fails once (debug kernel, kind rustN)
@@ -22,8 +23,9 @@ static const char *ng_path, *disk_path, *kind;
 static int ng;
 static struct rnvme_info info;
 static struct io_uring ring;
-/* Commands that no SGL can describe. */
+/* Commands that no SGL can describe, where there is nothing else. */
 static int too_big;
+static int sgl_only;
 
 /* What the block device has, by the CPU's own way. */
 static void disk_read(unsigned char *to, size_t len, __u64 at)
@@ -110,7 +112,36 @@ static void test_copy(void)
 	buf_free(&to);
 }
 
-/* From OFFSET of one buffer to the disk, and to OTHER of the other one; no other byte changes. */
+/*
+ * What a command on LEN bytes from OFFSET has to do: succeed, unless it goes by SGL only and the
+ * bytes are in more ranges than that can say.  How many that are is not known exactly where some
+ * chunks of the buffer happen to adjoin: then either will do in between.
+ */
+static void check_ranges(struct buf *buf, __u32 handle, __u64 offset, __u32 len, int ret)
+{
+	__u64 chunk = PAGE << (strncmp(kind, "rust", 4) ? 0 : atoi(kind + 4));
+	__u64 touched = (offset + len - 1) / chunk - offset / chunk + 1;
+	__u64 chunks = (buf->size + chunk - 1) / chunk, ranges = ng_info(ng, handle).ranges;
+	__u64 joints = chunks - ranges;
+	__u64 most = touched < ranges ? touched : ranges;
+	__u64 least = touched > joints ? touched - joints : 1;
+
+	check(ranges >= 1 && ranges <= chunks);
+	if (ret == -E2BIG) {
+		if (!sgl_only || most <= info.max_ranges)
+			die("%u from %llu: %llu ranges are not too many", len, offset, most);
+		too_big++;
+	} else if (ret != (int)len) {
+		die("%u from %llu: %d", len, offset, ret);
+	} else if (sgl_only && least > info.max_ranges) {
+		die("%u from %llu: %llu ranges went through", len, offset, least);
+	}
+}
+
+/*
+ * From OFFSET of one buffer to the disk, and from there to OTHER of the other one, whether or not
+ * the first could be; no other byte changes.
+ */
 static void edge(struct buf *from, __u32 out, struct buf *to, __u32 in, unsigned char *seen,
 		 __u64 offset, __u64 other, __u32 len)
 {
@@ -118,21 +149,19 @@ static void edge(struct buf *from, __u32 out, struct buf *to, __u32 in, unsigned
 	int ret;
 
 	ret = run(RNVME_CMD_WRITE, out, offset, len, slba);
-	if (ret == -E2BIG && info.max_ranges < ng_info(ng, out).ranges) {
-		too_big++;
-		return;
-	}
-	if (ret != (int)len)
-		die("write of %u from %llu: %d", len, offset, ret);
+	check_ranges(from, out, offset, len, ret);
 	disk_read(seen, len, slba * info.block_size);
-	same(seen, from->bytes + offset, len, "the disk");
+	if (ret > 0)
+		same(seen, from->bytes + offset, len, "the disk");
 
 	buf_fill(to, len);
-	transfer(RNVME_CMD_READ, in, other, len, slba);
+	ret = run(RNVME_CMD_READ, in, other, len, slba);
+	check_ranges(to, in, other, len, ret);
 	buf_sync(to, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
-	same(to->bytes + other, seen, len, "the other buffer");
+	if (ret > 0)
+		same(to->bytes + other, seen, len, "the other buffer");
 	for (size_t i = 0; i < to->size; i++)
-		if ((i < other || i >= other + len) && to->bytes[i] != pattern(len, i))
+		if ((ret < 0 || i < other || i >= other + len) && to->bytes[i] != pattern(len, i))
 			die("byte %zu was changed: read of %u to %llu", i, len, other);
 	buf_sync(to, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
 }
@@ -148,6 +177,7 @@ static void test_edges(void)
 	__u32 out, in;
 	int count = 0;
 
+	too_big = 0;
 	/* A udmabuf is of 1024 pieces at most. */
 	if (!strcmp(kind, "udmabuf") && size > 1 << 20)
 		size = 1 << 20;
@@ -242,6 +272,7 @@ static void test_errors(void)
 	__u32 block = info.block_size, handle = 0, old;
 	struct rnvme_register reg = { .fd = buf.fd, .flags = RNVME_BUF_READ, .reserved = 1 };
 	struct rnvme_unregister unreg = { .reserved = 1 };
+	struct rnvme_info odd = { 0 };
 	struct rnvme_cmd cmd = { .len = block };
 	struct io_uring small;
 	struct io_uring_sqe *sqe;
@@ -263,6 +294,13 @@ static void test_errors(void)
 	check(ng_unregister(ng, 1) == -ENOENT);
 	check(ng_unregister(ng, ~0U) == -ENOENT);
 	check(info_errno(ng, 1) == -ENOENT);
+	odd.reserved = 1;
+	check(ioctl(ng, RNVME_IOC_INFO, &odd) == -1 && errno == EINVAL);
+	/* What else was in there does not come back. */
+	memset(&odd, 0xff, sizeof(odd));
+	odd.handle = odd.reserved = 0;
+	check(!ioctl(ng, RNVME_IOC_INFO, &odd));
+	check(!odd.flags && !odd.bytes && !odd.ranges && !odd.gap && odd.blocks == info.blocks);
 	check(read(ng, &handle, sizeof(handle)) == -1 && errno == EINVAL);
 
 	handle = must_register(&buf, RNVME_BUF_READ);
@@ -285,6 +323,11 @@ static void test_errors(void)
 	cmd.reserved = 1;
 	check(ring_run(&ring, ng, RNVME_CMD_WRITE, cmd) == -EINVAL);
 	cmd.reserved = 0;
+	/* A buffer of the ring's own means nothing here. */
+	sqe = ring_prep(&ring, ng, RNVME_CMD_WRITE, &cmd, 0);
+	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+	check(io_uring_submit(&ring) == 1);
+	check(ring_reap(&ring, NULL) == -EINVAL);
 	old = handle;
 	check(!ng_unregister(ng, old));
 	check(ng_unregister(ng, old) == -ENOENT);
@@ -302,7 +345,7 @@ static void test_errors(void)
 	check(ring_reap(&small, NULL) == -EOPNOTSUPP);
 	io_uring_queue_exit(&small);
 
-	/* All of the table, twice; closing the file empties it. */
+	/* A hundred handles, twice; closing the file takes them all. */
 	for (int turn = 0; turn < 2; turn++) {
 		int fd = open(ng_path, O_RDWR);
 
@@ -502,6 +545,7 @@ int main(int argc, char **argv)
 	ng_path = argv[1];
 	disk_path = argv[2];
 	kind = argv[3];
+	sgl_only = getenv("SGL_ONLY") != NULL;
 	ng = open(ng_path, O_RDWR);
 	if (ng < 0)
 		die("%s: %m", ng_path);
