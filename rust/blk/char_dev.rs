@@ -178,8 +178,8 @@ impl<F: CharFile> Fops<F> {
             read: mode & FMODE_READ != 0,
             write: mode & FMODE_WRITE != 0,
         };
-        match F::open(&registered.device, mode)
-            .and_then(|f| Ok(KBox::new(f, GFP_KERNEL_ACCOUNT)?)) {
+        match F::open(&registered.device, mode).and_then(|f| Ok(KBox::new(f, GFP_KERNEL_ACCOUNT)?))
+        {
             Ok(content) => {
                 // SAFETY: the private data of a file that is being opened is ours.
                 unsafe { (*file).private_data = content.into_foreign() };

@@ -137,6 +137,12 @@ impl<'bound> Controller<'bound> {
         // To those who export dma-bufs.
         limits.announce(pdev.as_ref())?;
         let layout = layout(&identity, &caps, &mapper)?;
+        if mapper.max_mapping_size() != usize::MAX {
+            dev_warn!(
+                pdev,
+                "memory may be bounced: dma-bufs are copies then, which not all exporters sync\n"
+            );
+        }
         let (vectors, count) = vectors(pdev, &ctrl)?;
         let tags = tags(&ctrl, mapper, layout, &vectors, count)?;
         // Moved behind the rings: should anything below fail, the controller is off before they are

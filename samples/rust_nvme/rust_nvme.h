@@ -7,7 +7,12 @@
  * read into and written from by io_uring commands (IORING_OP_URING_CMD) to the same file, as many
  * as one likes, from any thread.  The ring needs entries of 128 bytes (IORING_SETUP_SQE128).
  *
- * The CPU's accesses to the buffer are bracketed by DMA_BUF_IOCTL_SYNC, as for any device.
+ * The CPU's accesses to the buffer are bracketed by DMA_BUF_IOCTL_SYNC, as for any device.  Other
+ * devices' are ordered by whoever sends the commands: registration waits for what the buffer's
+ * fences stand for at that time; a command waits for none, and leaves none.
+ *
+ * Any ioctl can fail with EFAULT, where its argument is not there; with EINVAL, where @reserved is
+ * not zero; and, if there is no such ioctl, with ENOTTY.
  *
  * Documentation/nvme.rst tells more.
  */
@@ -28,13 +33,21 @@
  *
  * EBADF		@fd is not open
  * EINVAL		it is no dma-buf, or @flags or @reserved are wrong
+ * EINTR		a signal came while it waited for the buffer's fences
+ * ENOMEM		no memory
  * EACCES		@fd was not opened for what @flags let the controller do
  * EOPNOTSUPP		the controller cannot take the buffer: its pieces are not whole pages of
  *			4 KiB, and it has no SGLs; or the exporter refuses the controller
  * EBUSY		the exporter cannot map it now
  * EIO			the DMA API cannot map it, such as large pieces where memory is bounced
- * ENOSPC		there are too many handles, or no IOVA space
+ * ENOSPC		the file has 1024 handles already, or there is no IOVA space
  * ENODEV		the controller was unbound, or the exporter has revoked the buffer
+ *
+ * and with whatever else the exporter refuses to attach or to map it.
+ *
+ * A registration is for good or not at all: when the exporter revokes the buffer, or moves it, the
+ * registration is over, and commands say EOWNERDEAD.  It is not mapped anew behind the program's
+ * back, as no command ever waits for a mapping; register it again.
  */
 struct rnvme_register {
 	__s32 fd;
@@ -44,11 +57,12 @@ struct rnvme_register {
 };
 
 /*
- * Ends a registration.  Commands that are under way are waited for.
+ * Ends a registration, also one that is over, and when the controller was unbound.  Commands that
+ * are under way are waited for, which no signal ends: no longer than the driver's io_timeout and a
+ * reset of the controller.
  *
  * ENOENT		no such handle
  * EINVAL		@reserved is not zero
- * ENODEV		the controller was unbound
  */
 struct rnvme_unregister {
 	__u32 handle;
@@ -58,10 +72,12 @@ struct rnvme_unregister {
 /*
  * Tells about the namespace and, unless @handle is zero, about a registered buffer: how long it
  * is, and of how many ranges it consists as the controller sees it.  One range is linear; else
- * @gap is the first byte that is not behind the byte before it.
+ * @gap is the first byte that is not behind the byte before it.  Ranges that are bounced (swiotlb)
+ * count as any.  @handle and @reserved are read, all else is only written.
  *
+ * EINVAL		@reserved is not zero
  * ENOENT		no such handle
- * EOWNERDEAD		the buffer was revoked
+ * EOWNERDEAD		the exporter has revoked or moved the buffer
  * ENODEV		the controller was unbound
  */
 struct rnvme_info {
@@ -91,14 +107,15 @@ struct rnvme_info {
  * EOPNOTSUPP		the ring has entries of 64 bytes
  * ENOTTY		no such command
  * EINVAL		@flags or @reserved are wrong; @len is zero or not whole blocks; @offset is
- *			not a multiple of 4
+ *			not a multiple of 4; uring_cmd_flags of the entry is not zero: no buffer of
+ *			the ring, and no multishot
  * EBADF		the character device was not opened for reading (RNVME_CMD_READ) or for
  *			writing (RNVME_CMD_WRITE)
  * EROFS		the namespace is write protected
  * EMSGSIZE		@len is more than max_bytes
  * ENXIO		beyond the end of the namespace
  * ENOENT		no such handle
- * EOWNERDEAD		the buffer's exporter has revoked it
+ * EOWNERDEAD		the buffer's exporter has revoked or moved it
  * EACCES		the buffer was not registered for this direction
  * ERANGE		beyond the end of the buffer
  * E2BIG		more than max_ranges ranges, and it cannot go by PRP
