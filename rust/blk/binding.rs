@@ -52,9 +52,8 @@ use phyr::bound::Guarded;
 ///
 /// # Invariants
 ///
-/// `notifier` is filled in, with [`Self::notified`]. While the gate is open, and nobody has its
-/// [`End`] yet or has not dropped it, it is registered with the device's bus, and that since before
-/// the device's probe had ended.
+/// `notifier` is filled in, with `notified`. It is registered with the device's bus from before the
+/// device's probe had ended until the binding's owner is dropped.
 #[pin_data]
 pub struct Binding {
     device: ARef<Device>,
@@ -100,8 +99,8 @@ impl Binding {
             }? Error),
             GFP_KERNEL,
         )?;
-        // INVARIANT: registered if this succeeds. If it was bound in full before that, the end may
-        // have been told of already, and nobody gets to see the binding: see below.
+        // INVARIANT: registered if this succeeds. If the device was probed before that, its end may
+        // have been told of already; then nobody gets to see the binding.
         //
         // SAFETY: a bound device is valid; so is its bus, if any, which C checks. The block is
         // filled in, and stays where it is until `End` has unregistered it.
