@@ -257,6 +257,22 @@ pub(super) enum Route {
     Bridge,
 }
 
+impl Route {
+    /// The route on which a page at `paddr`, whose address on the bus is `bus`, has `addrs` when it
+    /// is mapped twice at the same time, for a device for which an IOMMU translates or not.
+    fn of(paddr: u64, bus: u64, addrs: [u64; 2], translated: bool) -> Self {
+        if addrs != [bus; 2] {
+            Self::Bridge
+        } else if bus == paddr && !translated {
+            // Either, and both lead there: the direct map is checked against the device's DMA mask.
+            Self::Bridge
+        } else {
+            // With an IOMMU there is no direct map.
+            Self::Bus
+        }
+    }
+}
+
 /// What the kernel knows of a BAR that others may access.
 ///
 /// # Invariants
@@ -301,25 +317,22 @@ impl Provider {
     ///   what is kept out of the importer's IOVA space are the windows of its own host bridge.
     /// - By bus both are the address on the bus.
     /// - On a direct map through the host bridge both are `paddr`. That may be the address on the
-    ///   bus, too: then the routes do not differ in where they lead. Without an IOMMU this is
-    ///   taken for the direct map, which is checked against the device's DMA mask; with one there
-    ///   is no direct map, and it is the bus.
+    ///   bus, too: then the routes do not differ in where they lead, see [`Route::of`].
     fn route(&self, lock: &Reserved<'_>, importer: &Importing<'_>, paddr: u64) -> Result<Route> {
-        let first = Probe::new(self, lock, importer, paddr)?;
-        let second = Probe::new(self, lock, importer, paddr)?;
-        let bus = paddr.wrapping_add(self.bus_offset);
-
-        if first.addr() != bus || second.addr() != bus {
-            return Ok(Route::Bridge);
-        }
+        let probes = [
+            Probe::new(self, lock, importer, paddr)?,
+            Probe::new(self, lock, importer, paddr)?,
+        ];
         // SAFETY: an importer's device is valid. What it is asked is whether pages may be joined,
         // which they may where an IOMMU translates.
         let translated = unsafe { bindings::dma_get_merge_boundary((*importer.as_raw()).dev) } != 0;
-        Ok(if bus == paddr && !translated {
-            Route::Bridge
-        } else {
-            Route::Bus
-        })
+        let bus = paddr.wrapping_add(self.bus_offset);
+        Ok(Route::of(
+            paddr,
+            bus,
+            probes.each_ref().map(Probe::addr),
+            translated,
+        ))
     }
 }
 
@@ -432,5 +445,32 @@ impl Drop for RevokeOnDrop {
                 pr_err!("dma-buf: not revoked as its exporter goes: {e:?}\n");
             }
         }
+    }
+}
+
+#[kernel::prelude::kunit_tests(phyr_dma_buf_route)]
+mod tests {
+    use super::Route;
+
+    #[test]
+    fn an_iommu_gives_two_addresses() {
+        assert!(Route::of(16, 16, [80, 81], true) == Route::Bridge);
+        // One of them that on the bus, by chance.
+        assert!(Route::of(16, 16, [16, 81], true) == Route::Bridge);
+        assert!(Route::of(16, 48, [80, 48], true) == Route::Bridge);
+    }
+
+    #[test]
+    fn the_bus_gives_its_own_twice() {
+        assert!(Route::of(16, 16, [16, 16], true) == Route::Bus);
+        assert!(Route::of(16, 48, [48, 48], true) == Route::Bus);
+        assert!(Route::of(16, 48, [48, 48], false) == Route::Bus);
+    }
+
+    #[test]
+    fn a_direct_map_gives_the_physical_one() {
+        assert!(Route::of(16, 48, [16, 16], false) == Route::Bridge);
+        // Both lead there.
+        assert!(Route::of(16, 16, [16, 16], false) == Route::Bridge);
     }
 }
