@@ -9,9 +9,13 @@
 
 use super::gate::Gate;
 use core::{
+    cell::UnsafeCell,
     marker::PhantomData,
     ops::Deref,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -28,6 +32,8 @@ use kernel::{
 struct Entry<T> {
     gate: Arc<Gate>,
     value: T,
+    /// The next one of those that are about to be freed. Who took the entry out uses it.
+    next: UnsafeCell<*mut Entry<T>>,
 }
 
 /// Why there is nothing under a number.
@@ -112,7 +118,12 @@ impl<T: Send + Sync> Handles<T> {
     ///
     /// The value has been dropped then.
     pub fn insert(&self, gate: Arc<Gate>, value: T) -> Result<u32> {
-        let entry = KBox::into_raw(KBox::new(Entry { gate, value }, GFP_KERNEL_ACCOUNT)?);
+        let entry = Entry {
+            gate,
+            value,
+            next: UnsafeCell::new(ptr::null_mut()),
+        };
+        let entry = KBox::into_raw(KBox::new(entry, GFP_KERNEL_ACCOUNT)?);
         let limit = bindings::xa_limit {
             min: 1,
             max: Self::MAX,
@@ -189,6 +200,54 @@ impl<T: Send + Sync> Handles<T> {
         true
     }
 
+    /// Shuts the gates of those values that `which` says: they cannot be looked up any more, soon.
+    /// Who wants to close many gates does this first, so that they have a grace period in common.
+    ///
+    /// Context: any; `which` must not sleep.
+    pub fn shut(&self, mut which: impl FnMut(&T) -> bool) {
+        let _rcu = rcu::read_lock();
+        let mut number = 0;
+        while let Some((found, entry)) = self.first_from(number) {
+            // SAFETY: by the type invariants the entry is freed no sooner than a grace period after
+            // it was taken out of the array; this one began before.
+            let entry = unsafe { entry.as_ref() };
+            if which(&entry.value) {
+                entry.gate.shut();
+            }
+            number = found + 1;
+        }
+    }
+
+    /// Removes all values. Waits until nobody uses them any more; the number of grace periods that
+    /// takes is small, however many they are.
+    ///
+    /// Context: as [`Handles::remove`].
+    pub fn clear(&self) {
+        self.shut(|_| true);
+        let mut first: *mut Entry<T> = ptr::null_mut();
+        while let Some((found, _)) = self.first_from(0) {
+            // SAFETY: by the type invariants.
+            let entry = unsafe { bindings::xa_erase(self.array.get(), found) };
+            let Some(entry) = NonNull::new(entry.cast::<Entry<T>>()) else {
+                // Somebody else was faster.
+                continue;
+            };
+            // SAFETY: by the type invariants it is we who own the entry now, and so this field.
+            unsafe { *entry.as_ref().next.get() = first };
+            first = entry.as_ptr();
+        }
+        if first.is_null() {
+            return;
+        }
+        rcu::synchronize_rcu();
+        while !first.is_null() {
+            // SAFETY: as above; it came out of a box.
+            let mut entry = unsafe { KBox::from_raw(first) };
+            first = *entry.next.get_mut();
+            entry.gate.close();
+        }
+    }
+
     /// The entry with the lowest number from `number` on, and its number.
     fn first_from(&self, number: usize) -> Option<(usize, NonNull<Entry<T>>)> {
         let mut index = number;
@@ -208,21 +267,7 @@ impl<T: Send + Sync> Handles<T> {
 #[pinned_drop]
 impl<T: Send + Sync> PinnedDrop for Handles<T> {
     fn drop(self: Pin<&mut Self>) {
-        // Nobody looks anything up any more. Shut all gates before the first one is waited for.
-        let mut number = 0;
-        while let Some((found, entry)) = self.first_from(number) {
-            // SAFETY: by the type invariants; nobody removes it but us.
-            unsafe { entry.as_ref() }.gate.shut();
-            number = found + 1;
-        }
-        while let Some((found, entry)) = self.first_from(0) {
-            // SAFETY: by the type invariants.
-            unsafe { bindings::xa_erase(self.array.get(), found) };
-            // SAFETY: as above it is we who own the box now.
-            let entry = unsafe { KBox::from_raw(entry.as_ptr()) };
-            // No grace period: there are no readers.
-            entry.gate.close();
-        }
+        self.clear();
         // SAFETY: by the type invariants; nobody else has it.
         unsafe { bindings::xa_destroy(self.array.get()) };
     }
@@ -316,6 +361,30 @@ mod tests {
         assert!(table.get(8).is_err_and(|e| e == Missing::Closed));
         assert_eq!(table.insert(self::gate()?, 1), Ok(7));
         assert_eq!(table.insert(self::gate()?, 1), Err(ENOSPC));
+        Ok(())
+    }
+
+    #[test]
+    fn some_are_shut_and_all_are_cleared() -> Result {
+        let table = KBox::pin_init(Handles::<u32>::new(), GFP_KERNEL)?;
+        for i in 1..=20 {
+            assert_eq!(table.insert(gate()?, i), Ok(i));
+        }
+        table.shut(|value| value % 2 == 0);
+        for i in 1..=20 {
+            let expected = if i % 2 == 0 {
+                Err(Missing::Closed)
+            } else {
+                Ok(i)
+            };
+            assert_eq!(table.get(i).map(|value| *value), expected);
+        }
+        table.clear();
+        for i in 1..=20 {
+            assert!(table.get(i).is_err_and(|e| e == Missing::Unknown));
+            assert!(!table.remove(i));
+        }
+        assert_eq!(table.insert(gate()?, 7), Ok(1));
         Ok(())
     }
 

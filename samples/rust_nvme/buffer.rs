@@ -18,6 +18,7 @@ use super::{
     desc::Range,
     uapi, //
 };
+use core::ptr;
 use kernel::{
     prelude::*,
     sync::{
@@ -36,7 +37,8 @@ use phyr::{
 };
 use phyr_blk::{
     Binding,
-    Gate, //
+    Gate,
+    Handles, //
 };
 
 /// What the controller may do with a buffer.
@@ -85,10 +87,21 @@ impl Access {
 /// What the exporter calls when the mapping is to end.
 pub(crate) struct Revoke {
     gate: Arc<Gate>,
+    binding: Arc<Binding>,
+    /// The buffers of the file. It empties the table when it is closed, or neither would go.
+    buffers: Arc<Handles<Buffer>>,
+    buf: ARef<DmaBuf>,
 }
 
 impl Invalidate for Revoke {
     fn invalidate(&self) {
+        // Closing a gate takes a grace period. The others that are next are to have the same one:
+        // all if the driver is being unbound, else all registrations of this buffer.
+        if !self.gate.is_closed() {
+            let all = self.binding.is_over();
+            self.buffers
+                .shut(|other| all || ptr::eq(other.attachment.dma_buf(), &*self.buf));
+        }
         // Also if the exporter only moves the buffer: it is not mapped again.
         self.gate.close();
     }
@@ -99,7 +112,14 @@ pub(crate) struct Buffer {
     map: Map,
     access: Access,
     /// Dropped when nobody is inside the gate any more.
-    _attachment: Attachment<Revoke>,
+    attachment: Attachment<Revoke>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Nobody revokes it: other registrations of the same memory stay.
+        self.attachment.unmap();
+    }
 }
 
 impl Buffer {
@@ -111,19 +131,32 @@ impl Buffer {
     ///
     /// Those of `RNVME_IOC_REGISTER`; see `rust_nvme.h`.
     pub(crate) fn new(
-        binding: &Binding,
+        binding: &Arc<Binding>,
+        buffers: &Arc<Handles<Self>>,
         buf: ARef<DmaBuf>,
         access: Access,
         needs_pages: bool,
     ) -> Result<(Arc<Gate>, Self)> {
         let gate = Arc::pin_init(Gate::new(), GFP_KERNEL_ACCOUNT)?;
-        let revoke = Arc::new(Revoke { gate: gate.clone() }, GFP_KERNEL_ACCOUNT)?;
+        let revoke = Revoke {
+            gate: gate.clone(),
+            binding: binding.clone(),
+            buffers: buffers.clone(),
+            buf: buf.clone(),
+        };
+        let revoke = Arc::new(revoke, GFP_KERNEL_ACCOUNT)?;
         // Memory of another device will do: only the controller accesses it.
         let attachment = binding.with(|dev| Attachment::dynamic(dev, buf, true, revoke))?;
         attachment.map(access.direction())?;
+        let mut buffer = Self {
+            map: Map::default(),
+            access,
+            attachment,
+        };
 
         let mut map = Ok(Map::default());
-        attachment
+        buffer
+            .attachment
             .dma_vecs(|vec| {
                 if let Ok(so_far) = &mut map {
                     if let Err(e) = so_far.push(vec) {
@@ -137,11 +170,7 @@ impl Buffer {
         if !map.is_aligned || needs_pages && !map.is_paged {
             return Err(EOPNOTSUPP);
         }
-        let buffer = Self {
-            map,
-            access,
-            _attachment: attachment,
-        };
+        buffer.map = map;
         Ok((gate, buffer))
     }
 

@@ -17,9 +17,9 @@
 //! ```
 //!
 //! A request is allocated before the buffer is looked up, so that one who waits for the buffer's
-//! users does not wait for those who cannot even have a request. What it waits for is the controller,
-//! and its queue: a request with the buffer in it may still wait for a driver tag there (with an I/O
-//! scheduler it is taken at dispatch) or for a reset.
+//! users does not wait for those who cannot even have a request. What it waits for is the
+//! controller, and its queue: a request with the buffer in it may still wait there for a driver tag
+//! (with an I/O scheduler that is taken at dispatch) or for a reset.
 
 use super::{
     buffer::{
@@ -90,7 +90,7 @@ impl Generic {
 pub(crate) struct OpenFile {
     generic: Arc<Generic>,
     mode: Mode,
-    buffers: Pin<KBox<Handles<Buffer>>>,
+    buffers: Arc<Handles<Buffer>>,
 }
 
 impl OpenFile {
@@ -114,7 +114,8 @@ impl OpenFile {
         let buf = DmaBuf::get(args.fd)?;
         let generic = &self.generic;
         let needs_pages = generic.layout.format == Format::Prp;
-        let (gate, buffer) = Buffer::new(&generic.binding, buf, access, needs_pages)?;
+        let (gate, buffer) =
+            Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
         args.handle = self.buffers.insert(gate, buffer)?;
         uapi::write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
@@ -217,6 +218,13 @@ impl OpenFile {
     }
 }
 
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // The buffers know the table, too.
+        self.buffers.clear();
+    }
+}
+
 impl CharFile for OpenFile {
     type Module = super::DriverModule;
     type Device = Generic;
@@ -225,7 +233,7 @@ impl CharFile for OpenFile {
         Ok(Self {
             generic: generic.clone(),
             mode,
-            buffers: KBox::pin_init(Handles::new(), GFP_KERNEL_ACCOUNT)?,
+            buffers: Arc::pin_init(Handles::new(), GFP_KERNEL_ACCOUNT)?,
         })
     }
 

@@ -298,7 +298,8 @@ static void test_errors(void)
 	check(ioctl(ng, RNVME_IOC_INFO, &odd) == -1 && errno == EINVAL);
 	/* What else was in there does not come back. */
 	memset(&odd, 0xff, sizeof(odd));
-	odd.handle = odd.reserved = 0;
+	odd.handle = 0;
+	odd.reserved = 0;
 	check(!ioctl(ng, RNVME_IOC_INFO, &odd));
 	check(!odd.flags && !odd.bytes && !odd.ranges && !odd.gap && odd.blocks == info.blocks);
 	check(read(ng, &handle, sizeof(handle)) == -1 && errno == EINVAL);
@@ -344,6 +345,13 @@ static void test_errors(void)
 	check(io_uring_submit(&small) == 1);
 	check(ring_reap(&small, NULL) == -EOPNOTSUPP);
 	io_uring_queue_exit(&small);
+
+	/* Each handle of one buffer is for itself. */
+	handle = must_register(&buf, RNVME_BUF_READ);
+	old = must_register(&buf, RNVME_BUF_READ);
+	check(!ng_unregister(ng, old));
+	check(run(RNVME_CMD_WRITE, handle, 0, block, 0) == (int)block);
+	check(!ng_unregister(ng, handle));
 
 	/* A hundred handles, twice; closing the file takes them all. */
 	for (int turn = 0; turn < 2; turn++) {
@@ -545,7 +553,7 @@ int main(int argc, char **argv)
 	ng_path = argv[1];
 	disk_path = argv[2];
 	kind = argv[3];
-	sgl_only = getenv("SGL_ONLY") != NULL;
+	sgl_only = !!getenv("SGL_ONLY");
 	ng = open(ng_path, O_RDWR);
 	if (ng < 0)
 		die("%s: %m", ng_path);
