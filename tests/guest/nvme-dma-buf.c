@@ -16,6 +16,7 @@
 
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <time.h>
 
 #include "nvme-buf.h"
 
@@ -266,6 +267,36 @@ static void refuse_by_mode(struct buf *buf)
 	}
 }
 
+#define HANDLES 1024
+
+/*
+ * All handles of a file are of one buffer, which is revoked: no more than a few grace periods,
+ * which take 10 ms each, where it would be one for each handle.
+ */
+static void refuse_more(void)
+{
+	int heap = open(RUST_DMA_BUF_DEVICE, O_RDONLY), fd = open(ng_path, O_RDWR);
+	struct buf buf = buf_alloc(kind, PAGE);
+	struct timespec from, to;
+	__u32 handle = 0;
+
+	check(heap >= 0 && fd >= 0);
+	for (int i = 0; i < HANDLES; i++)
+		check(!ng_register(fd, buf.fd, RNVME_BUF_READ, &handle));
+	check(ng_register(fd, buf.fd, RNVME_BUF_READ, &handle) == -ENOSPC);
+	check(!info_errno(fd, 1) && !info_errno(fd, handle));
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	check(!ioctl(heap, RUST_DMA_BUF_IOCTL_REVOKE, &buf.fd));
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	check(info_errno(fd, 1) == -EOWNERDEAD && info_errno(fd, handle) == -EOWNERDEAD);
+	printf("revoke of %d registrations: %lld ms\n", HANDLES,
+	       (to.tv_sec - from.tv_sec) * 1000LL + (to.tv_nsec - from.tv_nsec) / 1000000);
+	check(to.tv_sec - from.tv_sec < 3);
+	close(heap);
+	close(fd);
+	buf_free(&buf);
+}
+
 static void test_errors(void)
 {
 	struct buf buf = buf_alloc(kind, 4 * PAGE);
@@ -336,6 +367,8 @@ static void test_errors(void)
 
 	refuse_read_only();
 	refuse_by_mode(&buf);
+	if (!strncmp(kind, "rust", 4))
+		refuse_more();
 
 	/* A ring of small entries has no room for the command. */
 	check(!io_uring_queue_init(1, &small, 0));
