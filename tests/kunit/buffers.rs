@@ -179,7 +179,14 @@ impl Fixture {
         }
         let calls = self.calls.clone();
         drop(self);
-        settle();
+        // Who closes files late may have taken this one just now.
+        for _ in 0..100 {
+            settle();
+            if calls.released.load(Relaxed) != 0 {
+                break;
+            }
+            sleep();
+        }
         if calls.released.load(Relaxed) != 1 {
             return Err("not released");
         }

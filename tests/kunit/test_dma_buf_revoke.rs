@@ -375,6 +375,7 @@ mod tests {
                     if buf.cpu(DataDirection::FromDevice).is_ok() {
                         signal.set();
                     }
+                    drop(buf);
                     signal.done.complete_all();
                 })
                 .map_err(|_| "no thread")?;
