@@ -139,6 +139,8 @@ int main(int argc, char **argv)
 		expected = ENOENT;
 	else if (!strcmp(event, "revoke"))
 		expected = EOWNERDEAD;
+	else if (!strcmp(event, "close"))
+		expected = EBADF;
 	else if (!strcmp(event, "unbind") || !strcmp(event, "unplug"))
 		expected = ENODEV;
 	unplugged = !strcmp(event, "unplug");
