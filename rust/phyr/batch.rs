@@ -230,7 +230,7 @@ impl<'m, M: Memory> Batch<'m, M> {
         // batch, which unmaps no more.
         let state = unsafe { State::new(made, one, nr, mode, unmap) };
         // SAFETY: the state is that of these pieces and slots.
-        Ok(unsafe { Mapping::from_parts(mapper, state, slots, mode, pieces) })
+        Ok(unsafe { Mapping::from_parts(mapper, state, slots, pieces) })
     }
 
     fn try_add(&mut self, piece: &M) -> Result {

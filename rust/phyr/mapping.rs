@@ -45,12 +45,11 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `state` is that of a mapping of `memory` by `mapper` for `mode`, with `slots`.
+/// `state` is that of a mapping of `memory` by `mapper`, with `slots`.
 pub struct Mapping<'m, M: Memory> {
     mapper: &'m Mapper<'m>,
     state: State,
     slots: KVVec<Slot>,
-    mode: Mode,
     memory: M,
 }
 
@@ -89,26 +88,47 @@ impl<'bound> Mapper<'bound> {
         dir: DataDirection,
         flags: kernel::alloc::Flags,
     ) -> Result<Mapping<'m, M>> {
-        let mode = Mode::new(dir, M::KIND)?;
-        let nr = segments(&memory, *self.limits()).count();
-        let mut slots = KVVec::new();
-        if nr > 1 {
-            slots.extend_with(nr, Slot::EMPTY, flags)?;
-        }
-        let source = segments(&memory, *self.limits());
-        // SAFETY: by the contract of `Memory` it stays where it is for as long as `memory` exists,
-        // and a device may access all of it. The mapping owns both `memory` and `slots`, and
-        // writes neither while it lasts but through its guard.
-        let state = unsafe { self.map_syncable(source, mode, &mut slots) }?;
+        // SAFETY: the mapping owns `memory`, and writes it only through its guard.
+        let (state, slots) = unsafe { self.map_memory(&memory, dir, flags) }?;
 
         // INVARIANT: just mapped so.
         Ok(Mapping {
             mapper: self,
             state,
             slots,
-            mode,
             memory,
         })
+    }
+
+    /// Maps `memory`, to which the CPU will want access, with slots of the mapping's own.
+    ///
+    /// Context: may sleep if `flags` allow it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mapper::map`].
+    ///
+    /// # Safety
+    ///
+    /// Until the mapping has ended by [`Mapper::unmap_from`] `memory` exists, the device may access
+    /// it in the direction `dir`, and the slots are not written.
+    pub(crate) unsafe fn map_memory<M: Memory>(
+        &self,
+        memory: &M,
+        dir: DataDirection,
+        flags: kernel::alloc::Flags,
+    ) -> Result<(State, KVVec<Slot>)> {
+        let mode = Mode::new(dir, M::KIND)?;
+        let nr = segments(memory, *self.limits()).count();
+        let mut slots = KVVec::new();
+        if nr > 1 {
+            slots.extend_with(nr, Slot::EMPTY, flags)?;
+        }
+        let source = segments(memory, *self.limits());
+        // SAFETY: by the contract of `Memory` it is of its kind, and stays where it is for as long
+        // as it exists; the rest by the requirements of this function.
+        let state = unsafe { self.map_syncable(source, mode, &mut slots) }?;
+        Ok((state, slots))
     }
 }
 
@@ -120,7 +140,6 @@ impl<'m, M: Memory> Mapping<'m, M> {
         mapper: &'m Mapper<'m>,
         state: State,
         slots: KVVec<Slot>,
-        mode: Mode,
         memory: M,
     ) -> Self {
         // INVARIANT: by the safety requirements.
@@ -128,7 +147,6 @@ impl<'m, M: Memory> Mapping<'m, M> {
             mapper,
             state,
             slots,
-            mode,
             memory,
         }
     }
@@ -142,7 +160,7 @@ impl<'m, M: Memory> Mapping<'m, M> {
     /// In which direction the memory is mapped.
     #[inline]
     pub fn direction(&self) -> DataDirection {
-        self.mode.direction()
+        self.state.mode().direction()
     }
 
     /// Its length in bytes.

@@ -101,28 +101,6 @@ impl Mapper<'_> {
         unsafe { self.map_source(source, mode, slots, self.granule()) }
     }
 
-    /// As [`Mapper::map_into`], of memory of the kind `kind`, to which the CPU will want access by
-    /// [`Mapper::sync_for_cpu`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mapper::map_into`].
-    ///
-    /// # Safety
-    ///
-    /// Those of [`Mapper::map_into`], and the memory is of the kind `kind`.
-    pub unsafe fn map_kind<S: Source>(
-        &self,
-        source: S,
-        kind: Kind,
-        dir: DataDirection,
-        slots: &mut [Slot],
-    ) -> Result<State> {
-        let mode = Mode::new(dir, kind)?;
-        // SAFETY: by the requirements of this function.
-        unsafe { self.map_syncable(source, mode, slots) }
-    }
-
     /// Lets the CPU see what the device wrote to the mapping of `state`:
     /// `dma_sync_single_for_cpu()` of each range that may need it.
     ///
@@ -132,7 +110,7 @@ impl Mapper<'_> {
     ///
     /// `state` is that of a mapping by this mapper, made with these `slots`, which have not been
     /// written since.
-    pub unsafe fn sync_for_cpu(&self, state: &State, slots: &[Slot]) {
+    pub(crate) unsafe fn sync_for_cpu(&self, state: &State, slots: &[Slot]) {
         for vec in state.singles(slots) {
             // SAFETY: by the requirements of this function.
             unsafe { ops::sync_for_cpu(self, vec.addr(), vec.len(), state.mode()) };
@@ -146,7 +124,7 @@ impl Mapper<'_> {
     /// # Safety
     ///
     /// That of [`Mapper::sync_for_cpu`].
-    pub unsafe fn sync_for_device(&self, state: &State, slots: &[Slot]) {
+    pub(crate) unsafe fn sync_for_device(&self, state: &State, slots: &[Slot]) {
         for vec in state.singles(slots) {
             // SAFETY: by the requirements of this function.
             unsafe { ops::sync_for_device(self, vec.addr(), vec.len(), state.mode()) };

@@ -8,6 +8,7 @@
 //! C header: `trace.h` in this folder.
 
 use super::{
+    bindings::phyr_map_counts,
     mapper::Mapper,
     source::Source,
     state::{
@@ -95,82 +96,43 @@ pub(crate) fn map<S: Source>(
         Made::Joined | Made::Packed => (1, 0),
         Made::Each => (ranges, dma_vecs - ranges),
     };
-    report(
-        mapper,
-        Counts {
-            bytes,
-            bio_vecs,
-            phyrs,
-            dma_vecs,
-            iova_ranges,
-            single_maps,
-        },
-    );
+    let counts = phyr_map_counts {
+        bytes,
+        bio_vecs,
+        phyrs,
+        dma_vecs,
+        iova_ranges,
+        single_maps,
+    };
+    report(mapper, counts);
 }
 
 /// Reports a linear mapping of `bytes` bytes that was made of `phyrs` phyrs.
 #[cold]
 pub(crate) fn linear(mapper: &Mapper<'_>, phyrs: u32, bytes: u64, iova_ranges: u32) {
-    report(
-        mapper,
-        Counts {
-            bytes,
-            bio_vecs: 0,
-            phyrs,
-            dma_vecs: 1,
-            iova_ranges,
-            single_maps: 1 - iova_ranges,
-        },
-    );
-}
-
-/// What a mapping was made of.
-struct Counts {
-    bytes: u64,
-    bio_vecs: u32,
-    phyrs: u32,
-    dma_vecs: u32,
-    iova_ranges: u32,
-    single_maps: u32,
-}
-
-fn report(mapper: &Mapper<'_>, counts: Counts) {
-    let Counts {
+    let counts = phyr_map_counts {
         bytes,
-        bio_vecs,
+        bio_vecs: 0,
         phyrs,
-        dma_vecs,
+        dma_vecs: 1,
         iova_ranges,
-        single_maps,
-    } = counts;
+        single_maps: 1 - iova_ranges,
+    };
+    report(mapper, counts);
+}
+
+fn report(mapper: &Mapper<'_>, mut counts: phyr_map_counts) {
     // Behind an IOMMU `dma_map_phys()` allocates a range, too.
     let translated = u32::from(mapper.granule().is_some());
-    let iova_ranges = iova_ranges + translated * single_maps;
-    let dev = mapper.device();
+    counts.iova_ranges += translated * counts.single_maps;
 
     #[cfg(CONFIG_TRACEPOINTS)]
-    {
-        let counts = bindings::phyr_map_counts {
-            bytes,
-            bio_vecs,
-            phyrs,
-            dma_vecs,
-            iova_ranges,
-            single_maps,
-        };
-        // SAFETY: the device and the counts are valid for the call.
-        unsafe { bindings::rust_do_trace_phyr_map(raw::device(dev), &counts) };
-    }
+    // SAFETY: the device and the counts are valid for the call.
+    unsafe {
+        bindings::rust_do_trace_phyr_map(raw::device(mapper.device()), &counts)
+    };
     #[cfg(not(CONFIG_TRACEPOINTS))]
-    let _ = (
-        dev,
-        bio_vecs,
-        phyrs,
-        bytes,
-        dma_vecs,
-        iova_ranges,
-        single_maps,
-    );
+    let _ = counts;
 }
 
 /// Reports that a driver built `entries` descriptors for a command of `dev`.

@@ -77,12 +77,11 @@ pub(crate) fn with_mask<const BITS: u32>(
     result
 }
 
-/// `nr` zeroed pages no two of which are neighbours in the order in which they come.
-pub(crate) fn scattered(nr: usize) -> Result<KVVec<Page>> {
+/// `nr` pages no two of which are neighbours in the order in which they come.
+fn scattered(nr: usize) -> Result<KVVec<Page>> {
     let mut all = KVVec::with_capacity(2 * nr, GFP_KERNEL)?;
     for _ in 0..2 * nr {
-        let page = Page::alloc_page(GFP_KERNEL | kernel::alloc::flags::__GFP_ZERO)?;
-        all.push(page, GFP_KERNEL)?;
+        all.push(Page::alloc_page(GFP_KERNEL)?, GFP_KERNEL)?;
     }
     // The allocator likes to give out neighbours: go by where the pages are, from the highest on,
     // and take every second one.

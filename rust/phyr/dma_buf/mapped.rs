@@ -164,14 +164,8 @@ unsafe fn map<M: Memory>(mapper: &Mapper<'_>, memory: &M, dir: DataDirection) ->
             return Ok(Made::Linear(state));
         }
     }
-    let nr = segments(memory, *mapper.limits()).count();
-    let mut slots = KVVec::new();
-    if nr > 1 {
-        slots.extend_with(nr, Slot::EMPTY, GFP_KERNEL)?;
-    }
-    let source = segments(memory, *mapper.limits());
     // SAFETY: by the requirements of this function; the slots go with the state.
-    let state = unsafe { mapper.map_kind(source, M::KIND, dir, &mut slots) }?;
+    let (state, slots) = unsafe { mapper.map_memory(memory, dir, GFP_KERNEL) }?;
     Ok(Made::Scatter(state, slots))
 }
 

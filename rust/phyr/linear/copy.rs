@@ -24,6 +24,7 @@ use crate::{
         DmaVec, //
     }, //
 };
+use core::marker::PhantomData;
 use kernel::{
     dma::{
         attrs::DMA_ATTR_NO_WARN,
@@ -38,7 +39,8 @@ use kernel::{
 ///
 /// Dropping it may sleep.
 pub struct LinearCopy<'m, M: Memory> {
-    mapper: &'m Mapper<'m>,
+    /// The buffer is not there for longer than the driver is bound.
+    _mapper: PhantomData<&'m Mapper<'m>>,
     /// Declared before the memory: the device's part goes first.
     buffer: Coherent<[u8]>,
     dir: DataDirection,
@@ -90,7 +92,7 @@ impl<'bound> Mapper<'bound> {
     ) -> Result<LinearCopy<'m, M>, NotMapped<M>> {
         match self.copy_buffer(memory.len(), dir) {
             Ok((buffer, page)) => Ok(LinearCopy {
-                mapper: self,
+                _mapper: PhantomData,
                 buffer,
                 dir,
                 page,
@@ -162,11 +164,6 @@ impl<'m, M: Memory> LinearCopy<'m, M> {
             Ok(())
         })?;
         Ok(DeviceTurn { copy: self })
-    }
-
-    /// The device for which this is.
-    pub fn mapper(&self) -> &'m Mapper<'m> {
-        self.mapper
     }
 
     /// Copies from the memory at `offset` to `to`.

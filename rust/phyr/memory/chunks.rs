@@ -62,27 +62,7 @@ impl Chunks {
     /// - `EINVAL`: `len` is zero or not in whole pages, or `order` is over [`Chunks::MAX_ORDER`].
     /// - `ENOMEM`: no memory.
     pub fn zeroed(len: usize, order: u32, flags: kernel::alloc::Flags) -> Result<Self> {
-        Self::zeroed_while(len, order, flags, || Ok(()))
-    }
-
-    /// As [`Chunks::zeroed`], and asks `go_on` before each chunk: an allocation that takes long
-    /// ends early when whoever wants it has gone.
-    ///
-    /// Context: may sleep if `flags` allow it.
-    ///
-    /// # Errors
-    ///
-    /// - `EINVAL`: `len` is zero or not in whole pages, or `order` is over [`Chunks::MAX_ORDER`].
-    /// - `ENOMEM`: no memory.
-    /// - What `go_on` fails with.
-    pub fn zeroed_while(
-        len: usize,
-        order: u32,
-        flags: kernel::alloc::Flags,
-        mut go_on: impl FnMut() -> Result,
-    ) -> Result<Self> {
         Self::collect(len, order, flags, || {
-            go_on()?;
             // SAFETY: always allowed; that it may sleep is in the flags.
             let chunk = unsafe { bindings::phyr_helper_alloc_chunk(raw::gfp(flags), order) };
             NonNull::new(chunk).ok_or(ENOMEM)
