@@ -10,6 +10,7 @@
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
 #include <linux/gfp.h>
+#include <linux/iommu.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
@@ -169,3 +170,22 @@ void phyr_helper_vunmap(const void *addr)
 	vunmap(addr);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_vunmap);
+
+int phyr_helper_iommu_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t paddr,
+			  size_t size, int prot)
+{
+	return iommu_map(domain, iova, paddr, size, prot, GFP_KERNEL_ACCOUNT);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iommu_map);
+
+void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_gather_init(gather);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iotlb_gather_init);
+
+void phyr_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_sync(domain, gather);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iotlb_sync);

@@ -37,6 +37,7 @@ mod strategy;
 pub mod batch;
 pub mod bound;
 pub mod dma_buf;
+pub mod iommu;
 pub mod irq;
 pub mod linear;
 pub mod mapper;

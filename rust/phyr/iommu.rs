@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An IOMMU domain that a driver owns: memory where the driver says.
+//!
+//! The DMA API chooses the IOVA of a mapping. A driver whose device has an address space of its own
+//! to manage (a GPU, an accelerator, DMA on behalf of user space) makes a [`Domain`] instead:
+//!
+//! ```text
+//!   Domain::attach(dev)            the device sees this domain and nothing else
+//!     |
+//!     |- map(memory, access)       at an IOVA that the domain chooses
+//!     |- map_at(memory, iova, ..)  at one that the driver chooses
+//!     v
+//!   Mapping                        owns its memory; unmap() gives it back, exactly
+//!     |
+//!     v
+//!   Gather                         many of them ended with one flush of the IOTLB
+//! ```
+//!
+//! While a domain is attached, what the DMA API has mapped for the device is out of its reach, and
+//! a driver makes no more such mappings. When the domain is dropped, or at the latest when the
+//! driver is unbound, the device is back in the domain of the DMA API.
+//!
+//! A device whose driver is bound belongs to that driver as far as the IOMMU is concerned: the
+//! driver core has claimed its group for drivers of the kernel, so that neither VFIO nor a second
+//! owned domain can take it (`iommu_device_use_default_domain()`).
+//!
+//! C header: [`include/linux/iommu.h`](srctree/include/linux/iommu.h)
+
+mod attach;
+mod fault;
+mod gather;
+mod mapping;
+pub mod pages;
+mod space;
+
+pub use self::{
+    attach::{
+        translation,
+        NotAttached,
+        Translation, //
+    },
+    fault::{
+        Fault,
+        FaultHandler, //
+    },
+    gather::Gather,
+    mapping::{
+        Mapping,
+        NotMapped,
+        Reason, //
+    },
+};
+
+use self::{
+    attach::Attached,
+    space::Space, //
+};
+use super::{
+    bindings as helpers,
+    bound::Guarded,
+    memory::Memory,
+    raw,
+    types::{
+        DmaAddr,
+        Granule,
+        PhysAddr, //
+    }, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    fmt,
+    prelude::*,
+    ptr::Alignment,
+    sync::Arc, //
+};
+
+/// How a device may access a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    read: bool,
+    write: bool,
+    execute: bool,
+    cached: bool,
+}
+
+impl Access {
+    /// The device may read.
+    pub const READ: Self = Self {
+        read: true,
+        write: false,
+        execute: false,
+        cached: true,
+    };
+
+    /// The device may write.
+    pub const WRITE: Self = Self {
+        read: false,
+        write: true,
+        ..Self::READ
+    };
+
+    /// The device may do both.
+    pub const READ_WRITE: Self = Self {
+        write: true,
+        ..Self::READ
+    };
+
+    /// It may also fetch instructions, where the IOMMU tells that apart.
+    #[must_use]
+    pub const fn executable(self) -> Self {
+        Self {
+            execute: true,
+            ..self
+        }
+    }
+
+    /// Its accesses do not look into the caches of the processors.
+    #[must_use]
+    pub const fn uncached(self) -> Self {
+        Self {
+            cached: false,
+            ..self
+        }
+    }
+
+    /// As `iommu_map()` takes it.
+    fn prot(self, mmio: bool) -> i32 {
+        let mut prot = 0;
+        let mut set = |on, bit| {
+            if on {
+                prot |= bit;
+            }
+        };
+        set(self.read, bindings::IOMMU_READ);
+        set(self.write, bindings::IOMMU_WRITE);
+        set(!self.execute, bindings::IOMMU_NOEXEC);
+        set(self.cached && !mmio, bindings::IOMMU_CACHE);
+        set(mmio, bindings::IOMMU_MMIO);
+        // CAST: a few low bits.
+        prot as i32
+    }
+}
+
+/// An address space of a device, which a driver fills.
+///
+/// If it is leaked, the device leaves it when the driver is unbound; memory of mappings that are
+/// leaked with it is never freed.
+///
+/// # Invariants
+///
+/// `raw` is the domain of `attached`, and valid while this value can be used: it is freed when
+/// `attached` is dropped, or when the device is unbound, which `'bound` ends before.
+pub struct Domain<'bound> {
+    _attached: Guarded<'bound, Attached>,
+    raw: NonNull<bindings::iommu_domain>,
+    dev: &'bound Device<Bound>,
+    granule: Granule,
+    space: Pin<KBox<Space>>,
+}
+
+// SAFETY: the functions of the IOMMU may be called by any thread; what lies where is guarded by
+// the lock of `Space`.
+unsafe impl Send for Domain<'_> {}
+
+// SAFETY: as above.
+unsafe impl Sync for Domain<'_> {}
+
+impl<'bound> Domain<'bound> {
+    /// Makes an empty domain and lets `dev` see it, and nothing else.
+    ///
+    /// The device must not be doing DMA; what the DMA API has mapped for it is out of its reach
+    /// until the domain is dropped. Message-signalled interrupts still get through where the IOMMU
+    /// does not translate them (x86); on other architectures a driver polls.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAttached`] has the reasons.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{device::{Bound, Device}, prelude::*};
+    /// use phyr::{iommu::{Access, Domain}, memory::Chunks, DmaAddr};
+    ///
+    /// fn run(dev: &Device<Bound>) -> Result {
+    ///     let domain = Domain::attach(dev, None)?;
+    ///     let code = Chunks::zeroed(1 << 20, 0, GFP_KERNEL)?;
+    ///     let code = domain.map_at(code, DmaAddr::from_raw(0x1000_0000), Access::READ)?;
+    ///     // ... the device runs ...
+    ///     drop(code.unmap());
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn attach(
+        dev: &'bound Device<Bound>,
+        on_fault: Option<Arc<dyn FaultHandler>>,
+    ) -> Result<Self, NotAttached> {
+        let attached = Attached::new(dev, on_fault)?;
+        let raw = attached.domain();
+        let granule = attached.granule()?;
+        let space = Space::new(dev, raw, granule).map_err(NotAttached::Failed)?;
+        // SAFETY: the value refers to the device by a counted reference, and to nothing else.
+        let attached = unsafe { Guarded::new(dev, attached) }.map_err(NotAttached::Failed)?;
+
+        // INVARIANT: just attached.
+        Ok(Self {
+            _attached: attached,
+            raw,
+            dev,
+            granule,
+            space,
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &'bound Device<Bound> {
+        self.dev
+    }
+
+    /// The smallest page that the IOMMU maps: addresses and lengths are multiples of it.
+    pub fn granule(&self) -> Granule {
+        self.granule
+    }
+
+    /// Maps `memory`, which the mapping owns from now on, at an IOVA that the domain chooses.
+    ///
+    /// It is aligned so that the largest pages can be used that fit in the memory.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// The memory comes back, and nothing is mapped; [`Reason`] has the reasons.
+    pub fn map<M: Memory>(
+        &self,
+        memory: M,
+        access: Access,
+    ) -> Result<Mapping<'_, M>, NotMapped<M>> {
+        let align = pages::largest(self.page_bits(), memory.len());
+        Mapping::new(self, memory, access, |len| self.space.take(len, align))
+    }
+
+    /// As [`Domain::map`], at a multiple of `align`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Domain::map`].
+    pub fn map_aligned<M: Memory>(
+        &self,
+        memory: M,
+        align: Alignment,
+        access: Access,
+    ) -> Result<Mapping<'_, M>, NotMapped<M>> {
+        // CAST: a `usize` is at most 64 bits wide.
+        let align = align.as_usize() as u64;
+        Mapping::new(self, memory, access, |len| self.space.take(len, align))
+    }
+
+    /// As [`Domain::map`], at `iova`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Domain::map`].
+    pub fn map_at<M: Memory>(
+        &self,
+        memory: M,
+        iova: DmaAddr,
+        access: Access,
+    ) -> Result<Mapping<'_, M>, NotMapped<M>> {
+        Mapping::new(self, memory, access, |len| {
+            self.space.take_at(iova.into_raw(), len)
+        })
+    }
+
+    /// Where the device gets to through `iova`, or `None` where it faults:
+    /// `iommu_iova_to_phys()`.
+    ///
+    /// Context: any.
+    pub fn lookup(&self, iova: DmaAddr) -> Option<PhysAddr> {
+        // SAFETY: by the type invariant.
+        let paddr = unsafe { bindings::iommu_iova_to_phys(self.raw.as_ptr(), iova.into_raw()) };
+        (paddr != 0).then(|| PhysAddr::from_raw(paddr))
+    }
+
+    /// Calls `f` with the IOVA and the length of everything that is mapped, in ascending order.
+    ///
+    /// What is mapped or unmapped meanwhile may be among it or not. `f` must neither sleep nor
+    /// use the domain.
+    pub fn for_each(&self, f: impl FnMut(DmaAddr, u64)) {
+        self.space.for_each(f);
+    }
+
+    /// The sizes of page that the IOMMU has, a bit each.
+    fn page_bits(&self) -> u64 {
+        // SAFETY: by the type invariant; the field does not change once the domain is attached.
+        // CAST: an `unsigned long` is at most 64 bits wide.
+        unsafe { (*self.raw.as_ptr()).pgsize_bitmap as u64 }
+    }
+
+    /// Maps one piece.
+    ///
+    /// # Safety
+    ///
+    /// The memory stays allocated until it is unmapped, and is such as the device may access with
+    /// `prot`; the range is taken in `space`, and aligned.
+    unsafe fn map_piece(&self, iova: u64, paddr: u64, len: usize, prot: i32) -> Result {
+        let domain = self.raw.as_ptr();
+        // SAFETY: by the type invariant the domain is valid; the rest is what the caller
+        // guarantees.
+        // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
+        let result =
+            unsafe { helpers::phyr_helper_iommu_map(domain, iova as usize, paddr, len, prot) };
+        kernel::error::to_result(result)
+    }
+
+    /// Unmaps the first `len` bytes at `iova`, and tells how many bytes were.
+    ///
+    /// # Safety
+    ///
+    /// That much is mapped there, and the device is done with it.
+    unsafe fn unmap_range(&self, iova: u64, len: usize) -> usize {
+        // SAFETY: as above.
+        // CAST: as above.
+        unsafe { bindings::iommu_unmap(self.raw.as_ptr(), iova as usize, len) }
+    }
+}
+
+impl fmt::Debug for Domain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        self.for_each(|iova, len| {
+            list.entry(&(iova.into_raw()..iova.into_raw() + len));
+        });
+        list.finish()
+    }
+}
+
+/// Checks, when it is compiled, that domains and their mappings can be shared between threads.
+const _: () = {
+    const fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<Domain<'_>>();
+};
+
+/// The IOMMU's group of a device, for [`attach`].
+fn group(dev: &Device<Bound>) -> Option<NonNull<bindings::iommu_group>> {
+    // SAFETY: the device is valid; a reference is taken, if there is a group.
+    NonNull::new(unsafe { bindings::iommu_group_get(raw::device(dev)) })
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Many mappings ended with one flush of the IOTLB.
+//!
+//! After `iommu_unmap_fast()` a device may still get at a page through its IOTLB. So the memory
+//! goes to the [`Gather`], which lets it go when the flush is over.
+
+use super::{
+    Domain,
+    Mapping, //
+};
+use crate::{
+    batch::Refused,
+    bindings as helpers,
+    memory::Memory, //
+};
+use core::ptr;
+use kernel::{
+    bindings,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// Memory that was unmapped and that a device may still get at; dropping it flushes first.
+///
+/// If it is leaked, the memory is never freed.
+///
+/// # Invariants
+///
+/// - `gather` was initialised and has been given to `iommu_unmap_fast()` of `domain` only; it is
+///   in a box because it may point to itself.
+/// - `memory` is what was unmapped since the last flush, at `places`, which are as many.
+pub struct Gather<'d, M: Memory> {
+    domain: &'d Domain<'d>,
+    gather: KBox<Opaque<bindings::iommu_iotlb_gather>>,
+    places: KVVec<(u64, usize, usize)>,
+    memory: KVVec<M>,
+}
+
+// SAFETY: a list of what to flush has no thread.
+unsafe impl<M: Memory> Send for Gather<'_, M> {}
+
+impl Domain<'_> {
+    /// Makes room to end `capacity` mappings with one flush.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory.
+    pub fn gather<M: Memory>(&self, capacity: usize) -> Result<Gather<'_, M>> {
+        let gather = KBox::new(Opaque::uninit(), GFP_KERNEL)?;
+        // SAFETY: it may be written.
+        unsafe { helpers::phyr_helper_iotlb_gather_init(gather.get()) };
+        // INVARIANT: just initialised, and nothing was unmapped.
+        Ok(Gather {
+            domain: self,
+            gather,
+            places: KVVec::with_capacity(capacity, GFP_KERNEL)?,
+            memory: KVVec::with_capacity(capacity, GFP_KERNEL)?,
+        })
+    }
+}
+
+impl<'d, M: Memory> Gather<'d, M> {
+    /// Ends `mapping`, but for the flush. The device must be done with it.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// The mapping comes back, as it was.
+    ///
+    /// - `ENOSPC`: there is no room for more.
+    /// - `EXDEV`: it is of another domain.
+    pub fn unmap(&mut self, mapping: Mapping<'d, M>) -> Result<(), Refused<Mapping<'d, M>>> {
+        let error = if !ptr::eq(self.domain, mapping.domain()) {
+            EXDEV
+        } else if self.memory.len() == self.memory.capacity() {
+            ENOSPC
+        } else {
+            let (iova, len, memory) = mapping.into_parts();
+            // SAFETY: by the invariant of `Mapping` this is mapped, and by that of this type
+            // `gather` is for this domain; that the device is done is the driver's part.
+            // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
+            let unmapped = unsafe {
+                bindings::iommu_unmap_fast(
+                    self.domain.raw.as_ptr(),
+                    iova as usize,
+                    len,
+                    self.gather.get(),
+                )
+            };
+            // INVARIANT: just unmapped. There is room for both.
+            let _ = self.places.push_within_capacity((iova, len, unmapped));
+            let _ = self.memory.push_within_capacity(memory);
+            return Ok(());
+        };
+        Err(Refused {
+            piece: mapping,
+            error,
+        })
+    }
+
+    /// Flushes once, and gives back the memory of all, in the order in which it was unmapped.
+    ///
+    /// Context: process context, may sleep.
+    pub fn flush(mut self) -> KVVec<M> {
+        self.sync();
+        core::mem::take(&mut self.memory)
+    }
+
+    /// Flushes, if there is something to flush; the room may be used again afterwards.
+    fn sync(&mut self) {
+        if self.places.is_empty() {
+            return;
+        }
+        // SAFETY: by the type invariant.
+        unsafe {
+            helpers::phyr_helper_iotlb_sync(self.domain.raw.as_ptr(), self.gather.get());
+        }
+        for (iova, len, unmapped) in self.places.drain_all() {
+            self.domain.ended(iova, len, unmapped);
+        }
+    }
+}
+
+impl<M: Memory> Drop for Gather<'_, M> {
+    fn drop(&mut self) {
+        // Before the memory goes.
+        self.sync();
+    }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory at an IOVA of a domain.
+
+use super::{
+    pages::PageSizes,
+    Access,
+    Domain, //
+};
+use crate::{
+    memory::{
+        segments,
+        Kind,
+        Memory, //
+    },
+    plan::Limits,
+    source::Segments,
+    types::{
+        DmaAddr,
+        DmaVec, //
+    }, //
+};
+use core::{
+    mem::ManuallyDrop,
+    ptr, //
+};
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+/// Why memory cannot be mapped in a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is nothing to map.
+    Empty,
+    /// The length overflows, or the range does.
+    Overflow,
+    /// A phyr does not begin and end at multiples of the granule.
+    Misaligned {
+        /// Which phyr.
+        phyr: usize,
+        /// Where it begins in the memory, in bytes.
+        offset: u64,
+        /// The granule in bytes.
+        granule: u64,
+    },
+    /// The IOVA is not a multiple of the granule.
+    Unaligned {
+        /// The IOVA.
+        iova: u64,
+        /// The granule in bytes.
+        granule: u64,
+    },
+    /// The IOVA is not among those that the domain has.
+    OutOfAperture {
+        /// The first of those.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
+    /// The platform has reserved the IOVA, such as for interrupts.
+    Reserved,
+    /// There is a mapping already: the one at this IOVA.
+    Overlap(u64),
+    /// There is no room for it.
+    NoSpace,
+    /// No memory, such as for a page table.
+    NoMemory,
+    /// Something else failed: the source of the phyrs, or the IOMMU.
+    Failed(Error),
+}
+
+impl From<Reason> for Error {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Empty => EINVAL,
+            Reason::Overflow => EOVERFLOW,
+            Reason::Misaligned { .. } => EDOM,
+            Reason::Unaligned { .. } => EFAULT,
+            Reason::OutOfAperture { .. } => ERANGE,
+            Reason::Reserved => EADDRNOTAVAIL,
+            Reason::Overlap(_) => EEXIST,
+            Reason::NoSpace => ENOSPC,
+            Reason::NoMemory => ENOMEM,
+            Reason::Failed(e) => e,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Empty => f.write_str("nothing to map"),
+            Self::Overflow => f.write_str("the length overflows"),
+            Self::Misaligned {
+                phyr,
+                offset,
+                granule,
+            } => write!(
+                f,
+                "phyr {phyr} at byte {offset} is not in whole granules of {granule} bytes"
+            ),
+            Self::Unaligned { iova, granule } => {
+                write!(
+                    f,
+                    "{iova:#x} is not a multiple of the granule of {granule} bytes"
+                )
+            }
+            Self::OutOfAperture { first, last } => {
+                write!(
+                    f,
+                    "the domain has the addresses {first:#x} to {last:#x} only"
+                )
+            }
+            Self::Reserved => f.write_str("the platform has reserved the address"),
+            Self::Overlap(iova) => write!(f, "there is a mapping already, at {iova:#x}"),
+            Self::NoSpace => f.write_str("no room in the domain"),
+            Self::NoMemory => f.write_str("no memory"),
+            Self::Failed(e) => write!(f, "error {}", e.to_errno()),
+        }
+    }
+}
+
+/// Memory that was not mapped, and why.
+pub struct NotMapped<M> {
+    /// The memory, which is not mapped.
+    pub memory: M,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl<M> fmt::Debug for NotMapped<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<M> From<NotMapped<M>> for Error {
+    fn from(refused: NotMapped<M>) -> Self {
+        refused.reason.into()
+    }
+}
+
+/// Memory that is mapped in a domain.
+///
+/// If it is leaked, the memory is never freed, and stays mapped for as long as the domain is.
+///
+/// # Invariants
+///
+/// All of `memory`, `len` bytes, is mapped at `iova` in `domain`, where nothing else is.
+pub struct Mapping<'d, M: Memory> {
+    domain: &'d Domain<'d>,
+    iova: u64,
+    len: usize,
+    memory: M,
+}
+
+impl<'d, M: Memory> Mapping<'d, M> {
+    /// Maps `memory` where `take` takes room for it.
+    pub(super) fn new(
+        domain: &'d Domain<'d>,
+        memory: M,
+        access: Access,
+        take: impl FnOnce(u64) -> Result<u64, Reason>,
+    ) -> Result<Self, NotMapped<M>> {
+        match map_all(domain, &memory, access, take) {
+            // INVARIANT: just mapped so.
+            Ok((iova, len)) => Ok(Self {
+                domain,
+                iova,
+                len,
+                memory,
+            }),
+            Err(reason) => Err(NotMapped { memory, reason }),
+        }
+    }
+
+    pub(super) fn domain(&self) -> &'d Domain<'d> {
+        self.domain
+    }
+
+    /// Where it begins for the device.
+    pub fn iova(&self) -> DmaAddr {
+        DmaAddr::from_raw(self.iova)
+    }
+
+    /// The one range that the device sees.
+    pub fn dma_vec(&self) -> DmaVec {
+        DmaVec::new(self.iova(), self.len)
+    }
+
+    /// The pieces as they are mapped, joined where they adjoin.
+    fn pieces(&self) -> Segments<M::Phyrs<'_>> {
+        segments(&self.memory, Limits::NONE)
+    }
+
+    /// How many pages of each size the IOMMU uses for it.
+    pub fn page_sizes(&self) -> PageSizes {
+        let mut sizes = PageSizes::default();
+        let mut at = self.iova;
+        for phyr in self.pieces().flatten() {
+            // CAST: a `usize` is at most 64 bits wide.
+            let len = phyr.len() as u64;
+            sizes.add(self.domain.page_bits(), at, phyr.paddr().into_raw(), len);
+            at += len;
+        }
+        sizes
+    }
+
+    /// Reads the memory. A device that is not done may write it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.memory.read(offset, to)
+    }
+
+    /// Writes the memory. A device that is not done may read it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        self.memory.write(offset, from)
+    }
+
+    /// Ends the mapping, with a flush of the IOTLB, and gives the memory back. The device must be
+    /// done with it.
+    ///
+    /// Context: process context, may sleep.
+    pub fn unmap(self) -> M {
+        let domain = self.domain;
+        let (iova, len, memory) = self.into_parts();
+        // SAFETY: by the type invariant; that the device is done is the driver's part.
+        let unmapped = unsafe { domain.unmap_range(iova, len) };
+        domain.ended(iova, len, unmapped);
+        memory
+    }
+
+    /// Gives up the mapping without ending it.
+    pub(super) fn into_parts(self) -> (u64, usize, M) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, nor dropped.
+        let memory = unsafe { ptr::read(&this.memory) };
+        (this.iova, this.len, memory)
+    }
+}
+
+impl<M: Memory> Drop for Mapping<'_, M> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant; that the device is done is the driver's part.
+        let unmapped = unsafe { self.domain.unmap_range(self.iova, self.len) };
+        self.domain.ended(self.iova, self.len, unmapped);
+    }
+}
+
+impl Domain<'_> {
+    /// What was at `iova` is unmapped; the room may be used again.
+    pub(super) fn ended(&self, iova: u64, len: usize, unmapped: usize) {
+        if unmapped != len {
+            // It cannot be: the range was mapped by this domain alone, with all of its pages. Were
+            // it so, what is left must not be given out again.
+            dev_err!(
+                self.device(),
+                "phyr: {} of {} bytes were mapped at {:#x}\n",
+                unmapped,
+                len,
+                iova
+            );
+            return;
+        }
+        self.space.give_back(iova);
+    }
+}
+
+/// Checks `memory`, takes room for it and maps it there, all or nothing.
+fn map_all<M: Memory>(
+    domain: &Domain<'_>,
+    memory: &M,
+    access: Access,
+    take: impl FnOnce(u64) -> Result<u64, Reason>,
+) -> Result<(u64, usize), Reason> {
+    let granule = domain.granule();
+    let mut len = 0u64;
+    for (nr, phyr) in segments(memory, Limits::NONE).enumerate() {
+        let phyr = phyr.map_err(Reason::Failed)?;
+        // CAST: a `usize` is at most 64 bits wide.
+        let (start, size) = (phyr.paddr().into_raw(), phyr.len() as u64);
+        if !granule.aligned(start) || !granule.aligned(size) {
+            return Err(Reason::Misaligned {
+                phyr: nr,
+                offset: len,
+                granule: granule.size(),
+            });
+        }
+        len = len.checked_add(size).ok_or(Reason::Overflow)?;
+    }
+    if len == 0 {
+        return Err(Reason::Empty);
+    }
+    let size = usize::try_from(len).map_err(|_| Reason::Overflow)?;
+    let iova = take(len)?;
+
+    let mut done = Partial {
+        domain,
+        iova,
+        len: 0,
+    };
+    let prot = access.prot(M::KIND == Kind::Mmio);
+    for phyr in segments(memory, Limits::NONE) {
+        let phyr = phyr.map_err(Reason::Failed)?;
+        let (start, len) = (phyr.paddr().into_raw(), phyr.len());
+        // CAST: as above.
+        let at = iova + done.len as u64;
+        // SAFETY: by the contract of `Memory` it stays where it is, and a device may access all of
+        // it; who maps it owns it. The range was taken, and all is aligned.
+        unsafe { domain.map_piece(at, start, len, prot) }.map_err(|e| match e {
+            ENOMEM => Reason::NoMemory,
+            e => Reason::Failed(e),
+        })?;
+        // INVARIANT: just mapped.
+        done.len += len;
+    }
+    core::mem::forget(done);
+    Ok((iova, size))
+}
+
+/// The part of a mapping that is made; dropping it unmaps it and gives the room back.
+///
+/// # Invariants
+///
+/// `len` bytes are mapped at `iova`, which was taken.
+struct Partial<'a, 'd> {
+    domain: &'a Domain<'d>,
+    iova: u64,
+    len: usize,
+}
+
+impl Drop for Partial<'_, '_> {
+    fn drop(&mut self) {
+        let unmapped = if self.len == 0 {
+            0
+        } else {
+            // SAFETY: by the type invariant; the device never learned of it.
+            unsafe { self.domain.unmap_range(self.iova, self.len) }
+        };
+        self.domain.ended(self.iova, self.len, unmapped);
+    }
+}
