@@ -41,7 +41,8 @@ use kernel::{
         Page,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// For work that takes long, on behalf of the process that waits for it: lets others run, and asks
@@ -341,6 +342,33 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
             offset = offset.saturating_sub(element.len());
         }
         Ok(())
+    }
+}
+
+// SAFETY: the memory stays where it is as long as any of the references is there, and no safe code
+// gets at it but through one of them, none of which writes.
+unsafe impl<M: Memory + Sync> Memory for Arc<M> {
+    const KIND: Kind = M::KIND;
+
+    type Phyrs<'a> = M::Phyrs<'a>;
+
+    fn phyrs(&self) -> M::Phyrs<'_> {
+        M::phyrs(self)
+    }
+
+    fn len(&self) -> usize {
+        M::len(self)
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        M::read(self, offset, to)
+    }
+
+    /// # Errors
+    ///
+    /// - `EBUSY`: always; the memory is shared.
+    fn write(&mut self, _offset: usize, _from: &[u8]) -> Result {
+        Err(EBUSY)
     }
 }
 

@@ -27,6 +27,7 @@ mod test_dma_buf_life;
 mod test_dma_buf_peer;
 mod test_dma_buf_revoke;
 mod test_invariants;
+mod test_iommu;
 mod test_linear;
 mod test_linear_large;
 mod test_scatter;

@@ -1,0 +1,740 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A domain that a driver owns: what the device gets at, and what it does not.
+
+use crate::{
+    edu::{
+        Engine,
+        BUFFER, //
+    },
+    fixture::{
+        self,
+        bytes,
+        no_memory,
+        piece,
+        with_device, //
+    },
+    table, //
+};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    page::PAGE_SIZE,
+    pci,
+    prelude::*,
+    ptr::Alignment,
+    sync::Arc, //
+};
+use phyr::{
+    iommu::{
+        translation,
+        Access,
+        Domain,
+        Fault,
+        FaultHandler,
+        Mapping,
+        NotAttached,
+        NotMapped,
+        Reason,
+        Translation, //
+    },
+    memory::{
+        Chunks,
+        Memory,
+        Pages, //
+    },
+    raw,
+    DataDirection,
+    DmaAddr,
+    DmaVec,
+    Mapper,
+    Phyr,
+    PhysAddr, //
+};
+
+// CAST: a page.
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Where tests map what they choose a place for.
+const BASE: u64 = 0x4000_0000;
+
+fn at(pages: u64) -> DmaAddr {
+    DmaAddr::from_raw(BASE + pages * PAGE)
+}
+
+/// `nr` pages that are not in the order in which they are in memory.
+fn scattered(nr: usize) -> Result<Chunks, &'static str> {
+    let mut memory = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL).map_err(no_memory)?;
+    for at in 0..nr / 2 {
+        memory.swap(at, nr - 1 - at);
+    }
+    Ok(memory)
+}
+
+/// Where page `nr` of `memory` is.
+fn place<M: Memory>(memory: &M, nr: usize) -> Option<PhysAddr> {
+    let mut left = nr * PAGE_SIZE;
+    for phyr in memory.phyrs().flatten() {
+        if left < phyr.len() {
+            // CAST: a `usize` is at most 64 bits wide.
+            return Some(PhysAddr::from_raw(phyr.paddr().into_raw() + left as u64));
+        }
+        left -= phyr.len();
+    }
+    None
+}
+
+fn refused<M: Memory>(
+    result: Result<Mapping<'_, M>, NotMapped<M>>,
+    why: Reason,
+) -> Result<M, &'static str> {
+    match result {
+        Ok(_) => Err("mapped"),
+        Err(refused) if refused.reason == why => Ok(refused.memory),
+        Err(refused) => {
+            pr_err!("{}\n", refused.reason);
+            Err("another reason")
+        }
+    }
+}
+
+/// Whether the device has an IOMMU at all. There, a pass-through one included, it can have a domain.
+fn has_iommu(dev: &Device<Bound>) -> bool {
+    translation(dev) != Translation::None
+}
+
+/// Runs `test` in a domain of the device's own, if there is an IOMMU, and checks what is left.
+fn with_domain(
+    test: impl FnOnce(&pci::Device<Bound>, &Domain<'_>) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
+    with_device(|pdev, mapper| {
+        let dev = mapper.device();
+        let before = translation(dev);
+        if !has_iommu(dev) {
+            return match Domain::attach(dev, None) {
+                Err(NotAttached::NoIommu) => Ok(()),
+                _ => Err("no IOMMU: attached, or another reason"),
+            };
+        }
+        let domain = attach(dev)?;
+        if translation(dev) != Translation::Owned {
+            return Err("not in the domain");
+        }
+        test(pdev, &domain)?;
+        let mut left = 0;
+        domain.for_each(|_, _| left += 1);
+        if left != 0 {
+            return Err("something is still mapped");
+        }
+        drop(domain);
+        if translation(dev) != before {
+            return Err("not back");
+        }
+        Ok(())
+    })
+}
+
+fn attach<'a>(dev: &'a Device<Bound>) -> Result<Domain<'a>, &'static str> {
+    Domain::attach(dev, None).map_err(|reason| {
+        pr_err!("{reason}\n");
+        "not attached"
+    })
+}
+
+/// A part of a mapping, for the engine.
+fn vec(iova: DmaAddr) -> DmaVec {
+    DmaVec::new(iova, PAGE_SIZE)
+}
+
+/// The device carries bytes from one place to another.
+fn carry(engine: &Engine<'_>, domain: &Domain<'_>) -> Result<(), &'static str> {
+    let all = bytes(BUFFER, 21)?;
+    let mut from = scattered(8)?;
+    from.write(PAGE_SIZE + 5, &all).map_err(|_| "not written")?;
+    let places = [0, 1, 6, 7].map(|nr| (nr, place(&from, nr)));
+    let from = domain
+        .map_at(from, at(0), Access::READ)
+        .map_err(|_| "from: not mapped")?;
+    let to = domain
+        .map(scattered(8)?, Access::WRITE)
+        .map_err(|_| "to: not mapped")?;
+
+    for (nr, place) in places {
+        // CAST: a few pages.
+        if domain.lookup(at(nr as u64)) != place {
+            return Err("the page table leads elsewhere");
+        }
+    }
+    engine
+        .read(from.dma_vec(), PAGE_SIZE + 5, BUFFER)
+        .and_then(|()| engine.write(to.dma_vec(), 3 * PAGE_SIZE - 7, BUFFER))
+        .map_err(|_| "no transfer")?;
+    let mut seen = bytes(BUFFER, 22)?;
+    let to = to.unmap();
+    to.read(3 * PAGE_SIZE - 7, &mut seen)
+        .map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("other bytes");
+    }
+    Ok(())
+}
+
+/// A page at two addresses: what the device writes at one it reads at the other.
+fn aliased(engine: &Engine<'_>, domain: &Domain<'_>) -> Result<(), &'static str> {
+    let memory = Arc::new(scattered(2)?, GFP_KERNEL).map_err(no_memory)?;
+    let all = bytes(64, 33)?;
+    let mut source = scattered(1)?;
+    source.write(0, &all).map_err(|_| "not written")?;
+    let source = domain.map(source, Access::READ).map_err(|_| "not mapped")?;
+    let map = |pages| domain.map_at(memory.clone(), at(pages), Access::READ_WRITE);
+    let (one, two) = (map(0).map_err(|_| "one")?, map(512).map_err(|_| "two")?);
+    if domain.lookup(at(1)) != domain.lookup(at(513)) {
+        return Err("not the same page");
+    }
+    engine
+        .read(source.dma_vec(), 0, 64)
+        .and_then(|()| engine.write(one.dma_vec(), 100, 64))
+        .and_then(|()| engine.read(two.dma_vec(), 100, 64))
+        .and_then(|()| engine.write(two.dma_vec(), PAGE_SIZE, 64))
+        .map_err(|_| "no transfer")?;
+    drop(one.unmap());
+    if domain.lookup(at(0)).is_some() || domain.lookup(at(512)).is_none() {
+        return Err("the other is gone");
+    }
+    drop(two);
+    let mut seen = bytes(64, 34)?;
+    memory.read(PAGE_SIZE, &mut seen).map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("other bytes");
+    }
+    Ok(())
+}
+
+/// Memory of which only the first phyr is there; the second is beyond what any IOMMU can tell.
+struct HalfThere(Chunks);
+
+// SAFETY: the first phyr is the chunk's; the other is never mapped, as no IOMMU takes it.
+unsafe impl Memory for HalfThere {
+    type Phyrs<'a> =
+        core::iter::Chain<phyr::memory::ChunkPieces<'a>, core::iter::Once<Result<Phyr>>>;
+
+    fn phyrs(&self) -> Self::Phyrs<'_> {
+        let beyond = Phyr::new(PhysAddr::from_raw(1 << 62), PAGE_SIZE);
+        Iterator::chain(self.0.phyrs(), core::iter::once(beyond.map_err(|_| EINVAL)))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len() + PAGE_SIZE
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.0.read(offset, to)
+    }
+
+    fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        self.0.write(offset, from)
+    }
+}
+
+/// Each bad input has its reason, and leaves nothing behind.
+fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
+    let access = Access::READ_WRITE;
+    let two = || scattered(2);
+    let map_at = |iova| -> Result<_, &'static str> {
+        Ok(domain.map_at(two()?, DmaAddr::from_raw(iova), access))
+    };
+    refused(domain.map(KVVec::<Pages>::new(), access), Reason::Empty)?;
+    let unaligned = Reason::Unaligned {
+        iova: BASE + 1,
+        granule: PAGE,
+    };
+    refused(map_at(BASE + 1)?, unaligned)?;
+    let mut pieces = KVVec::new();
+    for (offset, len) in [(0, PAGE_SIZE), (16, 64)] {
+        let piece = piece(offset, len).map_err(no_memory)?;
+        pieces.push(piece, GFP_KERNEL).map_err(no_memory)?;
+    }
+    let misaligned = Reason::Misaligned {
+        phyr: 1,
+        offset: PAGE,
+        granule: PAGE,
+    };
+    refused(domain.map(pieces, access), misaligned)?;
+    // The last page there is: two do not fit.
+    match map_at(u64::MAX - PAGE + 1)? {
+        Err(refused)
+            if matches!(
+                refused.reason,
+                Reason::OutOfAperture { .. } | Reason::Overflow
+            ) => {}
+        _ => return Err("beyond the end: mapped, or another reason"),
+    }
+    // Overlap: all of it, the first page, the last page, in the middle of a longer one.
+    let there = domain
+        .map_at(scattered(4)?, at(8), access)
+        .map_err(|_| "not mapped")?;
+    for pages in [8, 7, 11, 9] {
+        let memory = refused(
+            domain.map_at(two()?, at(pages), access),
+            Reason::Overlap(BASE + 8 * PAGE),
+        )?;
+        drop(memory);
+    }
+    for pages in [6, 12] {
+        domain
+            .map_at(two()?, at(pages), access)
+            .map_err(|_| "a neighbour was refused")?;
+    }
+    drop(there);
+
+    // Half of it was mapped, and is not any more.
+    let half = HalfThere(scattered(3)?);
+    match domain.map_at(half, at(0), access) {
+        Ok(_) => return Err("half there: mapped"),
+        Err(NotMapped {
+            reason: Reason::Failed(_),
+            ..
+        }) => {}
+        Err(refused) => {
+            pr_err!("{}\n", refused.reason);
+            return Err("half there: another reason");
+        }
+    }
+    if (0..4).any(|page| domain.lookup(at(page)).is_some()) {
+        return Err("half there: still mapped");
+    }
+    domain
+        .map_at(two()?, at(0), access)
+        .map_err(|_| "half there: still taken")?;
+    Ok(())
+}
+
+/// What the platform has reserved is not given out: the window of interrupts, on x86.
+fn reserved(domain: &Domain<'_>) -> Result<(), &'static str> {
+    #[cfg(CONFIG_X86)]
+    {
+        const MSI: u64 = 0xfee0_0000;
+        for iova in [MSI, MSI + 0xf_f000, MSI - PAGE] {
+            let memory = scattered(2)?;
+            let iova = DmaAddr::from_raw(iova);
+            refused(domain.map_at(memory, iova, Access::READ), Reason::Reserved)?;
+        }
+    }
+    let _ = domain;
+    Ok(())
+}
+
+/// Large pages where memory and address allow, and the count says so.
+fn large_pages(domain: &Domain<'_>) -> Result<(), &'static str> {
+    const LARGE: u64 = 2 << 20;
+    let memory = || Chunks::zeroed(4 << 20, 9, GFP_KERNEL).map_err(no_memory);
+    let large = domain
+        .map(memory()?, Access::READ_WRITE)
+        .map_err(|_| "not mapped")?;
+    if large.iova().into_raw() % LARGE != 0 {
+        return Err("not where large pages could begin");
+    }
+    let sizes = large.page_sizes();
+    if (sizes.count(LARGE), sizes.count(PAGE)) != (2, 0) {
+        return Err("not two large pages");
+    }
+    // A page off: nothing but small ones.
+    let small = domain
+        .map_at(memory()?, at(1), Access::READ_WRITE)
+        .map_err(|_| "not mapped")?;
+    let sizes = small.page_sizes();
+    if (sizes.count(LARGE), sizes.count(PAGE)) != (0, 1024) {
+        return Err("not small pages");
+    }
+    // Alignment that is asked for.
+    let align = Alignment::new::<{ 16 << 20 }>();
+    let aligned = domain.map_aligned(scattered(3)?, align, Access::READ);
+    let aligned = aligned.map_err(|_| "not mapped")?;
+    if aligned.iova().into_raw() % (16 << 20) != 0 {
+        return Err("not aligned");
+    }
+    Ok(())
+}
+
+/// Many mappings ended with one flush, and their memory in the order in which it went in.
+fn gathered(domain: &Domain<'_>) -> Result<(), &'static str> {
+    let mut mappings = KVVec::new();
+    for nr in 0..16 {
+        let mut memory = scattered(3)?;
+        // CAST: a few.
+        memory
+            .write(0, &[nr as u8 + 1])
+            .map_err(|_| "not written")?;
+        let mapping = domain.map_at(memory, at(8 * nr), Access::READ_WRITE);
+        let mapping = mapping.map_err(|_| "not mapped")?;
+        mappings.push(mapping, GFP_KERNEL).map_err(no_memory)?;
+    }
+    let mut gather = domain.gather(15).map_err(no_memory)?;
+    let mut left = None;
+    for mapping in mappings {
+        if let Err(refused) = gather.unmap(mapping) {
+            if refused.error != ENOSPC || left.is_some() {
+                return Err("refused for another reason");
+            }
+            left = Some(refused.piece);
+        }
+    }
+    if left.as_ref().map(|left| left.iova()) != Some(at(8 * 15)) {
+        return Err("the last fitted");
+    }
+    // The room is not given out before the flush.
+    let early = domain.map_at(scattered(1)?, at(0), Access::READ);
+    refused(early, Reason::Overlap(BASE))?;
+    let memory = gather.flush();
+    for (nr, memory) in memory.iter().enumerate() {
+        let mut first = [0];
+        memory.read(0, &mut first).map_err(|_| "not read")?;
+        // CAST: a few.
+        if usize::from(first[0]) != nr + 1 || domain.lookup(at(8 * nr as u64)).is_some() {
+            return Err("another memory, or still mapped");
+        }
+    }
+    if memory.len() != 15 || domain.lookup(at(8 * 15)).is_none() {
+        return Err("not those that went in");
+    }
+    let again = domain.map_at(scattered(1)?, at(0), Access::READ);
+    again.map_err(|_| "the room is still taken")?;
+    // Dropped, it flushes as well.
+    let mut gather = domain.gather(1).map_err(no_memory)?;
+    gather.unmap(left.ok_or("lost")?).map_err(|_| "refused")?;
+    drop(gather);
+    if domain.lookup(at(8 * 15)).is_some() {
+        return Err("still mapped");
+    }
+    Ok(())
+}
+
+/// A thousand random steps, each checked against a model: an array of what is where.
+fn random(domain: &Domain<'_>) -> Result<(), &'static str> {
+    const PAGES: usize = 64;
+    const STEPS: usize = 1000;
+    let mut state = 0x696f_6d6du64;
+    let mut below = |limit: usize| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        // CAST: reduced to less than `limit`.
+        (state >> 33) as usize % limit
+    };
+    let mut model = [None; PAGES];
+    let mut mappings: KVVec<Mapping<'_, Chunks>> = KVVec::new();
+
+    for _ in 0..STEPS {
+        let first = below(PAGES);
+        let nr = 1 + below(6);
+        match below(3) {
+            // Maps, or finds out that it cannot.
+            0 => {
+                let memory = scattered(nr)?;
+                let mut places = [None; 6];
+                for (nr, place_of) in places.iter_mut().take(nr).enumerate() {
+                    *place_of = place(&memory, nr);
+                }
+                let free = (first..first + nr)
+                    .all(|page| model.get(page).is_none_or(|place| place.is_none()));
+                // CAST: a few pages.
+                match (
+                    free,
+                    domain.map_at(memory, at(first as u64), Access::READ_WRITE),
+                ) {
+                    (true, Ok(mapping)) if first + nr <= PAGES => {
+                        mappings.push(mapping, GFP_KERNEL).map_err(no_memory)?;
+                        for (page, place) in places.iter().take(nr).enumerate() {
+                            *model.get_mut(first + page).ok_or("beyond the model")? = *place;
+                        }
+                    }
+                    // Beyond what the model looks at: taken down again.
+                    (true, Ok(mapping)) => drop(mapping),
+                    (
+                        false,
+                        Err(NotMapped {
+                            reason: Reason::Overlap(_),
+                            ..
+                        }),
+                    ) => {}
+                    _ => return Err("not as the model has it"),
+                }
+            }
+            // Unmaps one.
+            1 if !mappings.is_empty() => {
+                let which = below(mappings.len());
+                let mapping = mappings.remove(which).map_err(|_| "no such mapping")?;
+                let start = ((mapping.iova().into_raw() - BASE) / PAGE) as usize;
+                let pages = mapping.dma_vec().len() / PAGE_SIZE;
+                drop(mapping.unmap());
+                for page in start..start + pages {
+                    *model.get_mut(page).ok_or("beyond the model")? = None;
+                }
+            }
+            _ => {}
+        }
+        // CAST: as above.
+        if domain.lookup(at(first as u64)) != model.get(first).copied().flatten() {
+            return Err("leads elsewhere");
+        }
+    }
+    let mut pages = 0;
+    domain.for_each(|_, len| pages += len / PAGE);
+    // CAST: as above.
+    if pages != model.iter().flatten().count() as u64 {
+        return Err("not as many pages as the model has");
+    }
+    Ok(())
+}
+
+/// The end of the room: as far as the device's mask.
+fn full(domain: &Domain<'_>) -> Result<(), &'static str> {
+    const LEN: usize = 1 << 20;
+    let map = || Chunks::zeroed(LEN, 8, GFP_KERNEL).map_err(no_memory);
+    let mut mappings = KVVec::new();
+    loop {
+        match domain.map(map()?, Access::READ) {
+            Ok(mapping) => {
+                // CAST: a `usize` is at most 64 bits wide.
+                if mapping.iova().into_raw() + LEN as u64 > 1 << 24 {
+                    return Err("out of the device's reach");
+                }
+                mappings.push(mapping, GFP_KERNEL).map_err(no_memory)?;
+            }
+            Err(refused) if refused.reason == Reason::NoSpace => break,
+            Err(_) => return Err("full: another reason"),
+        }
+    }
+    if !(12..=16).contains(&mappings.len()) {
+        return Err("not full");
+    }
+    mappings.pop();
+    domain
+        .map(map()?, Access::READ)
+        .map_err(|_| "no room again")?;
+    Ok(())
+}
+
+/// Accesses that the domain does not allow change nothing.
+fn faults(engine: &Engine<'_>, domain: &Domain<'_>) -> Result<(), &'static str> {
+    let all = bytes(BUFFER, 41)?;
+    let mut memory = scattered(2)?;
+    memory.write(0, &all).map_err(|_| "not written")?;
+    let source = domain.map_at(scattered(1)?, at(100), Access::READ);
+    let source = source.map_err(|_| "not mapped")?;
+    engine
+        .read(source.dma_vec(), 0, BUFFER)
+        .map_err(|_| "no read")?;
+
+    let mapping = domain
+        .map_at(memory, at(1), Access::READ)
+        .map_err(|_| "not mapped")?;
+    // Only for reading, the page below, the page above.
+    for iova in [at(1), at(0), at(3)] {
+        engine.write(vec(iova), 0, BUFFER).map_err(|_| "no write")?;
+    }
+    let memory = mapping.unmap();
+    engine
+        .write(vec(at(1)), 0, BUFFER)
+        .map_err(|_| "no write")?;
+    let mut seen = bytes(BUFFER, 42)?;
+    memory.read(0, &mut seen).map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("the device wrote");
+    }
+    // After a gathered end nothing is in reach either.
+    let mapping = domain.map_at(memory, at(1), Access::READ_WRITE);
+    let mut gather = domain.gather(1).map_err(no_memory)?;
+    gather
+        .unmap(mapping.map_err(|_| "not mapped")?)
+        .map_err(|_| "refused")?;
+    let memory = gather.flush();
+    engine
+        .write(vec(at(1)), 0, BUFFER)
+        .map_err(|_| "no write")?;
+    memory
+        .iter()
+        .try_for_each(|memory| memory.read(0, &mut seen))
+        .map_err(|_| "not read")?;
+    if seen[..] != all[..] {
+        return Err("the device wrote after the flush");
+    }
+    pr_info!("phyr_test: what an owned domain does not allow changed nothing\n");
+    Ok(())
+}
+
+/// Counts faults, and keeps the last one.
+#[derive(Default)]
+struct Seen {
+    count: AtomicU64,
+    iova: AtomicU64,
+}
+
+impl FaultHandler for Seen {
+    fn fault(&self, _dev: &Device, fault: Fault) {
+        self.count
+            .fetch_add(if fault.write { 100 } else { 1 }, Ordering::Relaxed);
+        self.iova.store(fault.iova.into_raw(), Ordering::Relaxed);
+    }
+}
+
+#[kunit_tests(phyr_device_iommu)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_carries_bytes_through_a_domain() {
+        let result = with_domain(|pdev, domain| {
+            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+            carry(&engine, domain)?;
+            aliased(&engine, domain)
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn each_bad_input_has_its_reason() {
+        let result = with_domain(|_, domain| {
+            bad_input(domain)?;
+            reserved(domain)
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn large_pages_are_used_and_counted() {
+        assert_eq!(with_domain(|_, domain| large_pages(domain)), Ok(()));
+    }
+
+    #[test]
+    fn many_mappings_end_with_one_flush() {
+        assert_eq!(with_domain(|_, domain| gathered(domain)), Ok(()));
+    }
+
+    #[test]
+    fn a_thousand_random_steps_match_the_model() {
+        assert_eq!(with_domain(|_, domain| random(domain)), Ok(()));
+    }
+
+    #[test]
+    fn the_devices_mask_ends_the_room() {
+        let result = with_device(|pdev, mapper| {
+            if !has_iommu(mapper.device()) {
+                return Ok(());
+            }
+            fixture::with_mask::<24>(pdev, || full(&attach(mapper.device())?))
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn a_device_has_one_domain() {
+        let result = with_domain(|pdev, _| match Domain::attach(pdev.as_ref(), None) {
+            Err(NotAttached::InUse) => Ok(()),
+            _ => Err("two domains, or another reason"),
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Back from its own domain, the device does DMA as before.
+    #[test]
+    fn the_dma_api_works_afterwards() {
+        let result = with_device(|pdev, mapper| {
+            if !has_iommu(mapper.device()) {
+                return Ok(());
+            }
+            for _ in 0..3 {
+                let domain = attach(mapper.device())?;
+                let mapping = domain.map_at(scattered(4)?, at(0), Access::READ_WRITE);
+                drop(mapping.map_err(|_| "not mapped")?);
+                drop(domain);
+                by_the_dma_api(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)?;
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    fn by_the_dma_api(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+        let all = bytes(BUFFER, 51)?;
+        let map = |memory| {
+            let dir = DataDirection::Bidirectional;
+            mapper
+                .map(memory, dir, GFP_KERNEL)
+                .map_err(|_| "not mapped")
+        };
+        let mut from = piece(0, PAGE_SIZE).map_err(no_memory)?;
+        from.write(0, &all).map_err(|_| "not written")?;
+        let from = map(from)?;
+        let to = map(piece(0, PAGE_SIZE).map_err(no_memory)?)?;
+        let (source, target) = (from.dma_vecs().next(), to.dma_vecs().next());
+        let target = target.ok_or("no range")?;
+        engine
+            .read(source.ok_or("no range")?, 0, BUFFER)
+            .and_then(|()| engine.write(target, 0, BUFFER))
+            .map_err(|_| "no transfer")?;
+        let mut seen = bytes(BUFFER, 52)?;
+        let to = to.unmap();
+        to.read(0, &mut seen).map_err(|_| "not read")?;
+        table::check_gone(mapper, core::iter::once(target))?;
+        if seen[..] != all[..] {
+            return Err("other bytes");
+        }
+        Ok(())
+    }
+
+    /// The handler gets what the IOMMU's driver reports; here the test does in its place.
+    #[test]
+    fn faults_are_told() {
+        let result = with_device(|_, mapper| {
+            let dev = mapper.device();
+            if !has_iommu(dev) {
+                return Ok(());
+            }
+            let seen = Arc::new(Seen::default(), GFP_KERNEL).map_err(no_memory)?;
+            let domain = Domain::attach(dev, Some(seen.clone())).map_err(|_| "not attached")?;
+            for write in [false, true] {
+                // SAFETY: the device is bound and in the domain.
+                unsafe {
+                    let raw = raw::device(dev);
+                    let domain = kernel::bindings::iommu_get_domain_for_dev(raw);
+                    // CAST: a bit, an address.
+                    kernel::bindings::report_iommu_fault(
+                        domain,
+                        raw,
+                        BASE as usize,
+                        i32::from(write),
+                    );
+                }
+            }
+            drop(domain);
+            if (
+                seen.count.load(Ordering::Relaxed),
+                seen.iova.load(Ordering::Relaxed),
+            ) != (101, BASE)
+            {
+                return Err("not told, or something else");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Only where it is asked for (`faults=1`); see `phyr_device_linear`.
+    #[test]
+    fn what_is_not_allowed_faults() {
+        let result = with_domain(|pdev, domain| {
+            if !crate::wants_faults() {
+                return Ok(());
+            }
+            faults(&Engine::new(pdev).map_err(|_| "no engine")?, domain)
+        });
+        assert_eq!(result, Ok(()));
+    }
+}
