@@ -234,6 +234,14 @@ impl Granule {
         addr & self.mask
     }
 
+    /// The number of the granule in which `addr` is.
+    #[inline]
+    pub const fn number(self, addr: u64) -> u64 {
+        // By the type invariant the mask has ones at its low end only; for all ones but the highest
+        // bit it has 63 of them.
+        addr >> self.mask.count_ones()
+    }
+
     /// Whether `addr` is where a granule begins.
     #[inline]
     pub const fn aligned(self, addr: u64) -> bool {
@@ -327,6 +335,9 @@ mod tests {
         assert_eq!(top.and_then(|g| g.align_up((1 << 63) + 1)), None);
         assert_eq!(Granule::new(4096).map(|g| g.offset(4097)), Some(1));
         assert_eq!(Granule::new(4096).map(|g| g.align_down(8191)), Some(4096));
+        assert_eq!(Granule::new(4096).map(|g| g.number(8191)), Some(1));
+        assert_eq!(top.map(|g| g.number(u64::MAX)), Some(1));
+        assert_eq!(Granule::ONE.number(5), 5);
     }
 
     #[test]

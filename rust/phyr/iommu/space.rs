@@ -129,10 +129,10 @@ impl Space {
     /// Takes `len` bytes at a multiple of `align`, and tells where.
     pub(super) fn take(&self, len: u64, align: u64) -> Result<u64, Reason> {
         let size = index(self.granule, len);
-        // CAST: a number of granules.
-        let align = (align / self.granule.size()).max(1) as usize;
+        // A power of two, less one.
+        let mask = index(self.granule, align).max(1) - 1;
         // Room for any alignment; of that the aligned part is kept.
-        let room = size.checked_add(align - 1).ok_or(Reason::NoSpace)?;
+        let room = size.checked_add(mask).ok_or(Reason::NoSpace)?;
         // Granule zero is for who asks for it.
         let range = self.first.max(1)..=self.last;
 
@@ -147,7 +147,7 @@ impl Space {
             })?;
         drop(self.tree.erase(found));
         // No overflow: it is within the room.
-        let first = found.next_multiple_of(align);
+        let first = (found + mask) & !mask;
         self.insert(first, size)?;
         Ok(self.address(first))
     }
@@ -228,7 +228,7 @@ impl Space {
 /// The number of the granule in which `addr` is.
 fn index(granule: Granule, addr: u64) -> usize {
     // CAST: an address fits in a `usize` where that has 64 bits, which `phyr` asks for.
-    (addr / granule.size()) as usize
+    granule.number(addr) as usize
 }
 
 /// Calls `f` with the first and last address of each region that the platform has reserved for
