@@ -6,35 +6,15 @@
 #ifndef NVME_BUF_H
 #define NVME_BUF_H
 
-#include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
-#include <linux/dma-buf.h>
-#include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
-#include <linux/types.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "rust_dma_buf/rust_dma_buf.h"
+#include "heap.h"
 #include "rust_nvme/rust_nvme.h"
-
-#define PAGE 4096UL
-
-#define die(...) do {						\
-	fprintf(stderr, "%s:%d: ", __func__, __LINE__);		\
-	fprintf(stderr, __VA_ARGS__);				\
-	fputc('\n', stderr);					\
-	exit(1);						\
-} while (0)
 
 #define check(condition) do {					\
 	if (!(condition))					\
-		die("not so: %s (%m)", #condition);		\
+		die("%s:%d: not so: %s (%m)", __func__, __LINE__, #condition);	\
 } while (0)
 
 /* A dma-buf, seen by the CPU. */
@@ -46,23 +26,15 @@ struct buf {
 	__u64 sync;
 };
 
-static inline int heap_alloc(const char *heap, size_t size, __u32 fd_flags, __u32 order)
+static inline int heap_file(const char *path, size_t size, __u32 fd_flags, __u32 order)
 {
-	struct dma_heap_allocation_data alloc = { .len = size, .fd_flags = fd_flags };
-	int fd = open(heap, O_RDONLY | O_CLOEXEC);
+	int heap = must(open(path, O_RDONLY | O_CLOEXEC), path), fd;
 
-	if (fd < 0)
-		die("%s: %m", heap);
-	if (!strcmp(heap, RUST_DMA_BUF_DEVICE)) {
-		struct rust_dma_buf_set_pattern pattern = {
-			.order = order, .pattern = RUST_DMA_BUF_SHUFFLED, .arg = 7,
-		};
-
-		check(!ioctl(fd, RUST_DMA_BUF_IOCTL_SET_PATTERN, &pattern));
-	}
-	check(!ioctl(fd, DMA_HEAP_IOCTL_ALLOC, &alloc));
-	close(fd);
-	return alloc.fd;
+	if (!strcmp(path, RUST_DMA_BUF_DEVICE))
+		heap_pattern(heap, order, RUST_DMA_BUF_SHUFFLED, 7);
+	fd = must(heap_try(heap, size, fd_flags), path);
+	close(heap);
+	return fd;
 }
 
 /* A buffer of single pages of a file, in an order that keeps neighbours apart. */
@@ -99,18 +71,17 @@ static inline struct buf buf_alloc(const char *kind, size_t size)
 	struct buf buf = { .size = size };
 
 	if (!strcmp(kind, "heap")) {
-		buf.fd = heap_alloc("/dev/dma_heap/system", size, O_RDWR | O_CLOEXEC, 0);
+		buf.fd = heap_file("/dev/dma_heap/system", size, O_RDWR | O_CLOEXEC, 0);
 	} else if (!strcmp(kind, "udmabuf")) {
 		buf.fd = udmabuf_alloc(size);
 		/* It maps for itself as the first one says, and then takes no other. */
 		buf.sync = DMA_BUF_SYNC_RW;
 	} else if (!strncmp(kind, "rust", 4)) {
-		buf.fd = heap_alloc(RUST_DMA_BUF_DEVICE, size, O_RDWR | O_CLOEXEC, atoi(kind + 4));
+		buf.fd = heap_file(RUST_DMA_BUF_DEVICE, size, O_RDWR | O_CLOEXEC, atoi(kind + 4));
 	} else {
 		die("no such kind of buffer: %s", kind);
 	}
-	buf.bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, buf.fd, 0);
-	check(buf.bytes != MAP_FAILED);
+	buf.bytes = buf_map(buf.fd, size);
 	return buf;
 }
 
@@ -120,11 +91,9 @@ static inline void buf_free(struct buf *buf)
 	close(buf->fd);
 }
 
-static inline void buf_sync(struct buf *buf, __u64 flags)
+static inline void cpu_sync(struct buf *buf, __u64 flags)
 {
-	struct dma_buf_sync sync = { .flags = flags | buf->sync };
-
-	check(!ioctl(buf->fd, DMA_BUF_IOCTL_SYNC, &sync));
+	buf_sync(buf->fd, flags | buf->sync);
 }
 
 static inline unsigned char pattern(__u64 seed, size_t at)
@@ -134,10 +103,10 @@ static inline unsigned char pattern(__u64 seed, size_t at)
 
 static inline void buf_fill(struct buf *buf, __u64 seed)
 {
-	buf_sync(buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE);
+	cpu_sync(buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE);
 	for (size_t i = 0; i < buf->size; i++)
 		buf->bytes[i] = pattern(seed, i);
-	buf_sync(buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
+	cpu_sync(buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 }
 
 static inline int ng_register(int ng, int fd, __u32 flags, __u32 *handle)

@@ -102,9 +102,9 @@ static void test_copy(void)
 		disk_read(seen, size, 0);
 		same(seen, from.bytes, size, "the disk");
 		copy_all(RNVME_CMD_READ, in, size);
-		buf_sync(&to, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+		cpu_sync(&to, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 		same(to.bytes, from.bytes, size, "the other buffer");
-		buf_sync(&to, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
+		cpu_sync(&to, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
 	}
 	check(!ng_unregister(ng, out) && !ng_unregister(ng, in));
 	printf("copy %s: %llu ranges\n", kind, got.ranges);
@@ -158,13 +158,13 @@ static void edge(struct buf *from, __u32 out, struct buf *to, __u32 in, unsigned
 	buf_fill(to, len);
 	ret = run(RNVME_CMD_READ, in, other, len, slba);
 	check_ranges(to, in, other, len, ret);
-	buf_sync(to, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+	cpu_sync(to, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	if (ret > 0)
 		same(to->bytes + other, seen, len, "the other buffer");
 	for (size_t i = 0; i < to->size; i++)
 		if ((ret < 0 || i < other || i >= other + len) && to->bytes[i] != pattern(len, i))
 			die("byte %zu was changed: read of %u to %llu", i, len, other);
-	buf_sync(to, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
+	cpu_sync(to, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
 }
 
 static void test_edges(void)
@@ -236,7 +236,7 @@ static int info_errno(int fd, __u32 handle)
 /* A dma-buf that the CPU, and so the controller, may only read. */
 static void refuse_read_only(void)
 {
-	int fd = heap_alloc("/dev/dma_heap/system", PAGE, O_RDONLY | O_CLOEXEC, 0);
+	int fd = heap_file("/dev/dma_heap/system", PAGE, O_RDONLY | O_CLOEXEC, 0);
 	__u32 handle = 0;
 
 	check(ng_register(ng, fd, RNVME_BUF_WRITE, &handle) == -EACCES);
@@ -487,11 +487,11 @@ static void test_many(void)
 		check(!pthread_join(threads[i].thread, NULL));
 
 	/* Each round turned the pieces around: an even number of them is as before. */
-	buf_sync(&buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+	cpu_sync(&buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	for (size_t i = 0; i < buf.size; i++)
 		if (buf.bytes[i] != pattern(5, i))
 			die("byte %zu is %#x, not %#x", i, buf.bytes[i], pattern(5, i));
-	buf_sync(&buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
+	cpu_sync(&buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
 	check(!ng_unregister(ng, handle));
 	free(seen);
 	buf_free(&buf);
@@ -509,14 +509,13 @@ static void test_runs(int count)
 	buf_free(&buf);
 }
 
-static struct rust_dma_buf_info heap_info(struct buf *buf)
+static struct rust_dma_buf_info buf_info(struct buf *buf)
 {
-	int heap = open(RUST_DMA_BUF_DEVICE, O_RDONLY);
-	struct rust_dma_buf_info got = { .fd = buf->fd };
+	int heap = heap_open();
+	struct rust_dma_buf_info info = heap_info(heap, buf->fd);
 
-	check(heap >= 0 && !ioctl(heap, RUST_DMA_BUF_IOCTL_INFO, &got));
 	close(heap);
-	return got;
+	return info;
 }
 
 /* Sets which allocation of this thread is to fail, and returns which was left over. */
@@ -550,7 +549,7 @@ static void test_faults(void)
 			check(!ng_unregister(ng, handle));
 		else
 			check(!left && ret == -ENOMEM && ++failed);
-		got = heap_info(&buf);
+		got = buf_info(&buf);
 		check(!got.attachments && !got.mappings);
 	} while (!left);
 	check(failed > 5);
@@ -568,10 +567,10 @@ static void test_fill(void)
 
 	transfer(RNVME_CMD_READ, handle, 0, 1 << 20, 0);
 	disk_read(seen, buf.size, 0);
-	buf_sync(&buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+	cpu_sync(&buf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	same(buf.bytes, seen, buf.size, "the buffer");
-	buf_sync(&buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
-	printf("%llu %llu %llu\n", heap_info(&buf).chunks, got.ranges, got.gap);
+	cpu_sync(&buf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
+	printf("%llu %llu %llu\n", buf_info(&buf).chunks, got.ranges, got.gap);
 	check(!ng_unregister(ng, handle));
 	free(seen);
 	buf_free(&buf);

@@ -105,7 +105,7 @@ static void take_away(struct buf *buf)
 	__u32 other;
 
 	check(heap >= 0);
-	check(!ioctl(heap, RUST_DMA_BUF_IOCTL_REVOKE, &buf->fd));
+	check(!heap_revoke(heap, buf->fd));
 	check(ng_register(ng, buf->fd, RNVME_BUF_READ, &other) == -ENODEV);
 	close(heap);
 }
