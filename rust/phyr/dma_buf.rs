@@ -31,7 +31,9 @@ mod importer;
 mod mapped;
 mod ops;
 mod peer;
+mod ranges;
 mod resv;
+mod route;
 mod table;
 
 pub use self::{
@@ -59,7 +61,7 @@ pub use self::{
         Peer,
         PeerToPeer, //
     },
-    table::NotLinear, //
+    ranges::NotLinear, //
 };
 
 use crate::{

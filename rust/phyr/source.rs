@@ -12,9 +12,7 @@
 
 use super::{
     bindings,
-    plan::Limits,
     types::{
-        BadPhyr,
         Phyr, //
         PhysAddr,
     },
@@ -23,20 +21,12 @@ use kernel::prelude::*;
 
 pub mod bvec;
 pub mod request;
+mod segments;
 
-/// A source of memory to be mapped: an iterator of phyrs, in order.
-pub trait Source: Iterator<Item = Result<Phyr>> {}
-
-impl<I: Iterator<Item = Result<Phyr>>> Source for I {}
-
-impl From<BadPhyr> for Error {
-    fn from(bad: BadPhyr) -> Self {
-        match bad {
-            BadPhyr::Empty => EINVAL,
-            BadPhyr::Overflow => EOVERFLOW,
-        }
-    }
-}
+pub use self::segments::{
+    Segments,
+    Source, //
+};
 
 /// The piece of memory that begins `offset` bytes into the page `page`.
 ///
@@ -63,192 +53,4 @@ pub(crate) unsafe fn page_piece(
         return Err(EREMOTEIO);
     }
     Ok(Phyr::new(PhysAddr::from_raw(paddr + offset), len)?)
-}
-
-/// Joins adjacent pieces of the source `I`, and cuts what is over the limits.
-///
-/// Each phyr that comes out is as long as the limits allow: it ends at a gap, at the end, or where
-/// one more byte would be over a limit.
-pub struct Segments<I> {
-    pieces: I,
-    limits: Limits,
-    /// What has been read of the pieces and not been given out.
-    rest: Option<Phyr>,
-}
-
-impl<I: Source> Segments<I> {
-    /// Joins and cuts `pieces` to `limits`.
-    #[inline]
-    pub fn new(pieces: I, limits: Limits) -> Self {
-        Self {
-            pieces,
-            limits,
-            rest: None,
-        }
-    }
-
-    /// Gives out `phyr`, or the `room` bytes of it that the limits allow.
-    #[inline]
-    fn cut(&mut self, phyr: Phyr, room: u64) -> Result<Phyr> {
-        // CAST: a `usize` is at most 64 bits wide.
-        if phyr.len() as u64 <= room {
-            return Ok(phyr);
-        }
-        // CAST: less than the length, which is a `usize`.
-        let (head, tail) = phyr.split(room as usize).ok_or(EINVAL)?;
-        self.rest = Some(tail);
-        Ok(head)
-    }
-}
-
-impl<I: Source> Iterator for Segments<I> {
-    type Item = Result<Phyr>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Result<Phyr>> {
-        let mut phyr = match self.rest.take() {
-            Some(rest) => rest,
-            None => match self.pieces.next()? {
-                Ok(piece) => piece,
-                Err(e) => return Some(Err(e)),
-            },
-        };
-        let room = self.limits.room(phyr.paddr().into_raw());
-
-        // CAST: a `usize` is at most 64 bits wide.
-        while (phyr.len() as u64) < room {
-            match self.pieces.next() {
-                None => return Some(Ok(phyr)),
-                Some(Err(e)) => return Some(Err(e)),
-                Some(Ok(piece)) => match phyr.join(piece) {
-                    Some(joined) => phyr = joined,
-                    None => {
-                        self.rest = Some(piece);
-                        return Some(Ok(phyr));
-                    }
-                },
-            }
-        }
-        Some(self.cut(phyr, room))
-    }
-}
-
-#[cfg(CONFIG_KUNIT = "y")]
-#[kunit_tests(phyr_source)]
-mod tests {
-    use super::*;
-    use crate::model::Random;
-
-    /// Runs pieces through [`Segments`]; the addresses and lengths that come out.
-    fn segments<const N: usize>(
-        limits: Option<Limits>,
-        pieces: &[(u64, usize)],
-    ) -> Option<[(u64, usize); N]> {
-        let pieces = pieces
-            .iter()
-            .map(|&(addr, len)| Ok(Phyr::new(PhysAddr::from_raw(addr), len)?));
-        let mut out = [(0, 0); N];
-        let mut phyrs = Segments::new(pieces, limits?);
-        for out in &mut out {
-            let phyr = phyrs.next()?.ok()?;
-            *out = (phyr.paddr().into_raw(), phyr.len());
-        }
-        phyrs.next().is_none().then_some(out)
-    }
-
-    #[test]
-    fn adjacent_pieces_join() {
-        let none = Some(Limits::NONE);
-        assert_eq!(segments(none, &[]), Some([]));
-        assert_eq!(
-            segments(none, &[(0x1000, 512), (0x1200, 512)]),
-            Some([(0x1000, 1024)])
-        );
-        assert_eq!(
-            segments(none, &[(0x1000, 512), (0x1201, 512)]),
-            Some([(0x1000, 512), (0x1201, 512)])
-        );
-    }
-
-    #[test]
-    fn limits_cut() {
-        let max = Limits::NONE.with_max_segment(1024);
-        assert_eq!(segments(max, &[(0, 1024)]), Some([(0, 1024)]));
-        assert_eq!(segments(max, &[(0, 1025)]), Some([(0, 1024), (1024, 1)]));
-        assert_eq!(
-            segments(max, &[(0, 1000), (1000, 1048)]),
-            Some([(0, 1024), (1024, 1024)])
-        );
-        let boundary = Limits::NONE.with_boundary_mask(0xfff);
-        assert_eq!(
-            segments(boundary, &[(0xe00, 0x400)]),
-            Some([(0xe00, 0x200), (0x1000, 0x200)])
-        );
-    }
-
-    #[test]
-    fn a_bad_piece_is_an_error_in_its_place() {
-        let pieces = [(0x1000, 512), (0x1200, 0)];
-        let pieces = pieces
-            .iter()
-            .map(|&(addr, len)| Ok(Phyr::new(PhysAddr::from_raw(addr), len)?));
-        let mut phyrs = Segments::new(pieces, Limits::NONE);
-        assert!(matches!(phyrs.next(), Some(Err(e)) if e == EINVAL));
-    }
-
-    /// Joining and cutting neither loses nor invents a byte, leaves nothing apart that could be
-    /// joined, and nothing over a limit.
-    #[test]
-    fn random_pieces_come_out_whole() {
-        let mut random = Random::new(0x736f7572);
-        let mut wrong = 0;
-
-        for _ in 0..3000 {
-            let mut pieces = [(0u64, 0usize); 16];
-            let mut next = 0x10_0000;
-            for piece in &mut pieces {
-                let len = 512 * (1 + random.below(16));
-                if random.below(2) == 0 {
-                    next += 512 * (1 + random.below(8));
-                }
-                // CAST: a few KiB.
-                *piece = (next, len as usize);
-                next += len;
-            }
-            let limits = match random.below(3) {
-                0 => Limits::NONE.with_max_segment(512 * (8 + random.below(24))),
-                1 => Limits::NONE.with_boundary_mask((4096 << random.below(4)) - 1),
-                _ => Some(Limits::NONE),
-            }
-            .unwrap_or(Limits::NONE);
-
-            let source = pieces
-                .iter()
-                .map(|&(addr, len)| Ok(Phyr::new(PhysAddr::from_raw(addr), len)?));
-            let mut bytes = pieces.iter().flat_map(|&(addr, len)| {
-                (0..len as u64)
-                    .step_by(512)
-                    .map(move |offset| addr + offset)
-            });
-            let mut before: Option<Phyr> = None;
-            for phyr in Segments::new(source, limits).flatten() {
-                let (addr, len) = (phyr.paddr().into_raw(), phyr.len() as u64);
-                let same = (addr..addr + len)
-                    .step_by(512)
-                    .all(|at| bytes.next() == Some(at));
-                let joinable = before.is_some_and(|before| {
-                    before.end() == addr
-                        && (before.len() as u64) < limits.room(before.paddr().into_raw())
-                });
-                if !same || joinable || len > limits.room(addr) {
-                    wrong += 1;
-                }
-                before = Some(phyr);
-            }
-            if bytes.next().is_some() {
-                wrong += 1;
-            }
-        }
-        assert_eq!(wrong, 0);
-    }
 }

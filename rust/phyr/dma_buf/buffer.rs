@@ -17,10 +17,7 @@ use super::{
         Importing, //
     },
     mapped::Mapped,
-    peer::{
-        BarMemory,
-        Route, //
-    },
+    peer::BarMemory,
     resv::{
         ByResv,
         Fences,
@@ -28,6 +25,7 @@ use super::{
         Patience,
         Reserved, //
     },
+    route::Route,
     table::Table,
     DmaBuf, //
 };

@@ -10,8 +10,8 @@ use super::{
     },
     cpu::Cpu,
     ops,
-    peer::Route,
     resv::Patience,
+    route::Route,
     DmaBuf, //
 };
 use crate::{

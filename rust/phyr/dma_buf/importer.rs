@@ -8,18 +8,18 @@
 //! leaked.
 
 use super::{
+    ranges::{
+        self,
+        clip,
+        NotLinear, //
+    },
     resv::{
         ByResv,
         Fences,
         Patience,
         Reserved, //
     },
-    table::{
-        self,
-        clip,
-        Entries,
-        NotLinear, //
-    },
+    table::Entries,
     CpuAccess,
     DmaBuf, //
 };
@@ -229,7 +229,7 @@ impl Link {
         self.buf.wait(fences, Patience::UntilSignal)?;
         let state = self.state(lock);
         let entries = state.entries().ok_or(ENXIO)?;
-        if table::covers(entries, self.buf.size()) {
+        if ranges::covers(entries, self.buf.size()) {
             Ok(())
         } else {
             Err(EIO)
@@ -365,7 +365,7 @@ impl<I> Attachment<I> {
     /// - [`NotLinear::Not`]: the errors of [`Attachment::dma_vecs`].
     pub fn linear(&self) -> Result<DmaVec, NotLinear> {
         self.link
-            .with_entries(|entries| table::join(entries))
+            .with_entries(|entries| ranges::join(entries))
             .unwrap_or_else(|e| Err(NotLinear::Not(e)))
     }
 

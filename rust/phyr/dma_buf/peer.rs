@@ -30,6 +30,7 @@ use super::{
         Patience,
         Reserved, //
     },
+    route::Route,
     DmaBuf, //
 };
 use crate::{
@@ -248,31 +249,6 @@ impl Cpu<BarMemory> for Peer {
     }
 }
 
-/// How an importer gets at memory of another device.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
-    /// By its address on the bus. Nothing is mapped.
-    Bus,
-    /// Through the host bridge, and so through the IOMMU if there is one.
-    Bridge,
-}
-
-impl Route {
-    /// The route on which a page at `paddr`, whose address on the bus is `bus`, has `addrs` when it
-    /// is mapped twice at the same time, for a device for which an IOMMU translates or not.
-    fn of(paddr: u64, bus: u64, addrs: [u64; 2], translated: bool) -> Self {
-        if addrs != [bus; 2] {
-            Self::Bridge
-        } else if bus == paddr && !translated {
-            // Either, and both lead there: the direct map is checked against the device's DMA mask.
-            Self::Bridge
-        } else {
-            // With an IOMMU there is no direct map.
-            Self::Bus
-        }
-    }
-}
-
 /// What the kernel knows of a BAR that others may access.
 ///
 /// # Invariants
@@ -445,32 +421,5 @@ impl Drop for RevokeOnDrop {
                 pr_err!("dma-buf: not revoked as its exporter goes: {e:?}\n");
             }
         }
-    }
-}
-
-#[kernel::prelude::kunit_tests(phyr_dma_buf_route)]
-mod tests {
-    use super::Route;
-
-    #[test]
-    fn an_iommu_gives_two_addresses() {
-        assert!(Route::of(16, 16, [80, 81], true) == Route::Bridge);
-        // One of them that on the bus, by chance.
-        assert!(Route::of(16, 16, [16, 81], true) == Route::Bridge);
-        assert!(Route::of(16, 48, [80, 48], true) == Route::Bridge);
-    }
-
-    #[test]
-    fn the_bus_gives_its_own_twice() {
-        assert!(Route::of(16, 16, [16, 16], true) == Route::Bus);
-        assert!(Route::of(16, 48, [48, 48], true) == Route::Bus);
-        assert!(Route::of(16, 48, [48, 48], false) == Route::Bus);
-    }
-
-    #[test]
-    fn a_direct_map_gives_the_physical_one() {
-        assert!(Route::of(16, 48, [16, 16], false) == Route::Bridge);
-        // Both lead there.
-        assert!(Route::of(16, 16, [16, 16], false) == Route::Bridge);
     }
 }
