@@ -28,6 +28,7 @@ use super::{
     },
     completion::CQE_SHIFT,
     identify::Identity,
+    layout::PAGE_SHIFT,
     regs::{
         Bar,
         Capabilities,
@@ -63,11 +64,6 @@ use kernel::{
     },
     time::Delta, //
 };
-
-/// The controller's memory page (`CC.MPS`). The smallest there is: every controller but a few
-/// exotic ones has it, and pages of the host of any size consist of whole ones.
-pub(crate) const PAGE_SHIFT: u32 = 12;
-pub(crate) const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
 
 /// Whether commands can be submitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -362,11 +358,11 @@ impl<'bound> Ctrl<'bound> {
     /// Those of [`Admin::identify`].
     pub(crate) fn identity(&self) -> Result<Identity> {
         let data = self.identify(Identify::Controller)?;
-        let mut identity = Identity::parse(&data, &self.caps)?;
+        let mut identity = Identity::parse(&data, self.caps.min_page_shift)?;
 
         if self.has_nvm_limits() {
             match self.identify(Identify::NvmLimits) {
-                Ok(data) => identity.add_nvm_limits(&data, &self.caps)?,
+                Ok(data) => identity.add_nvm_limits(&data, self.caps.min_page_shift)?,
                 // It answers, but not this.
                 Err(EIO) => dev_warn!(
                     self.dev,

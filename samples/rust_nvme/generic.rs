@@ -24,17 +24,20 @@
 use super::{
     buffer::{
         Access,
-        Buffer,
-        Span, //
+        Buffer, //
     },
     cmd::Command,
     desc::Pointer,
-    io::{
+    identify::Namespace,
+    io::Nvme,
+    layout::{
         Format,
-        Layout,
-        Nvme, //
+        Layout, //
     },
-    ns::Namespace,
+    map::{
+        Ranges,
+        Span, //
+    },
     plan::{
         Plan,
         Way, //
@@ -44,7 +47,10 @@ use super::{
 use kernel::{
     prelude::*,
     sync::Arc,
-    uaccess::UserPtr, //
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
 };
 use phyr::{
     dma_buf::DmaBuf,
@@ -67,6 +73,7 @@ use phyr_blk::{
     Status,
     Unsent, //
 };
+use zerocopy::Immutable;
 
 /// What all open files of a namespace share.
 pub(crate) struct Generic {
@@ -106,7 +113,7 @@ impl OpenFile {
 
     fn register(&self, arg: UserPtr) -> Result {
         self.check_bound()?;
-        let mut args: uapi::Register = uapi::read(arg)?;
+        let mut args: uapi::Register = read(arg)?;
         let access = Access::from_flags(args.flags)?;
         if args.reserved != 0 {
             return Err(EINVAL);
@@ -117,14 +124,14 @@ impl OpenFile {
         let (gate, buffer) =
             Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
         args.handle = self.buffers.insert(gate, buffer)?;
-        uapi::write(arg, &args).inspect_err(|_| {
+        write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
         })
     }
 
     /// Also when the controller was unbound: the number, and the buffer, are still the file's.
     fn unregister(&self, arg: UserPtr) -> Result {
-        let args: uapi::Unregister = uapi::read(arg)?;
+        let args: uapi::Unregister = read(arg)?;
         if args.reserved != 0 {
             return Err(EINVAL);
         }
@@ -138,7 +145,7 @@ impl OpenFile {
         self.check_bound()?;
         let uapi::Info {
             handle, reserved, ..
-        } = uapi::read(arg)?;
+        } = read(arg)?;
         if reserved != 0 {
             return Err(EINVAL);
         }
@@ -160,7 +167,7 @@ impl OpenFile {
         // CAST: At most 4 MiB.
         args.max_bytes = generic.layout.max_transfer as u32;
         args.max_ranges = generic.max_ranges(false);
-        uapi::write(arg, &args)
+        write(arg, &args)
     }
 
     /// # Errors
@@ -280,7 +287,7 @@ impl Transfer {
     pub(crate) fn command<'a, E>(
         &'a self,
         nsid: u32,
-        describe: impl FnOnce(super::buffer::Ranges<'a>, Span) -> Result<Pointer, E>,
+        describe: impl FnOnce(Ranges<'a>, Span) -> Result<Pointer, E>,
     ) -> Result<Command, E> {
         let Draft {
             ref buffer,
@@ -303,4 +310,33 @@ impl Passthrough for Transfer {
         drop(self.draft);
         self.pending.complete(Result::from(status).map(|()| len));
     }
+}
+
+/// More bytes than the largest structure has.
+const MAX: usize = 64;
+
+/// Reads a structure of user space.
+///
+/// # Errors
+///
+/// [`EFAULT`]: it is not there.
+fn read<T: FromBytes>(from: UserPtr) -> Result<T> {
+    const { assert!(size_of::<T>() <= MAX) };
+    let mut bytes = [0; MAX];
+    // PANIC: Just checked.
+    let bytes = &mut bytes[..size_of::<T>()];
+    UserSlice::new(from, bytes.len())
+        .reader()
+        .read_slice(bytes)?;
+    T::read_from_bytes(bytes).map_err(|_| EINVAL)
+}
+
+/// Writes a structure of user space.
+///
+/// # Errors
+///
+/// [`EFAULT`]: it is not there.
+fn write<T: IntoBytes + Immutable>(to: UserPtr, value: &T) -> Result {
+    let bytes = value.as_bytes();
+    UserSlice::new(to, bytes.len()).writer().write_slice(bytes)
 }

@@ -19,7 +19,6 @@
 //! sleeps but `timeout`.
 
 use super::{
-    buffer::Span,
     cmd::{
         self,
         Blocks,
@@ -29,9 +28,7 @@ use super::{
     completion::Completion,
     ctrl::{
         Ctrl,
-        State,
-        PAGE_SHIFT,
-        PAGE_SIZE, //
+        State, //
     },
     desc::{
         Kind,
@@ -41,8 +38,12 @@ use super::{
         Unfit, //
     },
     generic::Transfer,
-    ns::Namespace,
-    prp,
+    identify::Namespace,
+    layout::{
+        Layout,
+        PAGE_SIZE, //
+    },
+    map::Span,
     queue::{
         Cq,
         Sq, //
@@ -51,14 +52,13 @@ use super::{
         cq_doorbell,
         sq_doorbell, //
     },
-    reset, sgl,
+    reset,
     slots::{
         Slot,
         Slots, //
     },
 };
 use kernel::{
-    fmt,
     irq::{
         Handler,
         IrqReturn, //
@@ -92,64 +92,6 @@ use phyr_blk::{
 
 /// How often a request is tried again: as often as the C driver does by default.
 const MAX_RETRIES: u8 = 5;
-
-/// From this average length of a range on an SGL is shorter than a PRP list by enough to be worth
-/// it; the C driver's default threshold.
-const SGL_THRESHOLD: usize = 32 << 10;
-
-/// Which descriptors to use.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// PRPs only: all that the controller has, or the user's wish.
-    Prp,
-    /// SGLs only.
-    Sgl,
-    /// Whichever is shorter.
-    Either,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Prp => "PRP",
-            Self::Sgl => "SGL",
-            Self::Either => "PRP or SGL",
-        })
-    }
-}
-
-/// What all I/O queues of a controller have in common.
-#[derive(Clone, Copy)]
-pub(crate) struct Layout {
-    /// Entries of each ring, [`Cid::TAGS`] at most; one stays empty.
-    pub(crate) entries: u16,
-    /// Bytes of the largest transfer.
-    pub(crate) max_transfer: usize,
-    /// Ranges of the largest transfer.
-    pub(crate) max_segments: u16,
-    pub(crate) format: Format,
-    /// Make PRP lists chain, for tests.
-    pub(crate) chain: bool,
-}
-
-impl Layout {
-    /// How many commands are in flight at most: a full ring looks like an empty one.
-    pub(crate) fn depth(&self) -> u16 {
-        self.entries - 1
-    }
-
-    /// Words of descriptor memory per command.
-    fn slot_words(&self) -> usize {
-        let prp = prp::list_words(self.max_transfer, PAGE_SHIFT);
-        let sgl = usize::from(self.max_segments) * sgl::DESCRIPTOR / size_of::<u64>();
-
-        match self.format {
-            Format::Prp => prp,
-            Format::Sgl => sgl,
-            Format::Either => prp.max(sgl),
-        }
-    }
-}
 
 /// A pair of rings, and its commands' descriptor memory.
 #[pin_data]
@@ -331,19 +273,7 @@ impl<'bound> IoQueue<'bound> {
         bytes: u32,
         slot: &mut Slot<'_>,
     ) -> Result<Pointer, Unfit> {
-        let pointer = match self.layout.format {
-            Format::Prp => prp::build(ranges, slot, PAGE_SHIFT),
-            Format::Sgl => sgl::build(ranges, slot),
-            // CAST: A request's length fits in a `usize`.
-            Format::Either if bytes as usize / count.max(1) >= SGL_THRESHOLD => {
-                sgl::build(ranges, slot)
-            }
-            Format::Either => match prp::build(ranges.clone(), slot, PAGE_SHIFT) {
-                Err(Unfit::Gap) => sgl::build(ranges, slot),
-                other => other,
-            },
-        }?;
-
+        let pointer = self.layout.format.describe(ranges, count, bytes, slot)?;
         let kind = match pointer.kind {
             Kind::Prp => trace::Descriptors::Prp,
             Kind::Sgl => trace::Descriptors::Sgl,

@@ -6,8 +6,8 @@
 
 use super::{
     cmd::Blocks,
-    io::Layout,
-    ns::Namespace,
+    identify::Namespace,
+    layout::Layout,
     uapi, //
 };
 use kernel::prelude::*;
@@ -107,7 +107,7 @@ fn blocks(slba: u64, len: u32, namespace: &Namespace, layout: &Layout) -> Result
 #[kunit_tests(rust_nvme_plan)]
 mod tests {
     use super::{
-        super::io::Format,
+        super::layout::Format,
         *, //
     };
 

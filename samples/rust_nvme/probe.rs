@@ -10,27 +10,28 @@ use super::{
     cmd::Cid,
     ctrl::{
         Ctrl,
-        Enabled,
-        PAGE_SIZE, //
+        Enabled, //
     },
     generic::{
         Generic,
         OpenFile, //
     },
-    identify::Identity,
-    instance::Instance,
-    io::{
-        Format,
-        Interrupt,
-        IoQueue,
-        Layout,
-        Nvme, //
-    },
-    module_parameters,
-    ns::{
-        self,
+    identify::{
+        Identity,
         Namespace, //
     },
+    instance::Instance,
+    io::{
+        Interrupt,
+        IoQueue,
+        Nvme, //
+    },
+    layout::{
+        Format,
+        Layout,
+        PAGE_SIZE, //
+    },
+    module_parameters, ns,
     regs::{
         Bar,
         Capabilities, //

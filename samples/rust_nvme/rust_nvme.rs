@@ -35,7 +35,9 @@
 //! cmd         commands                                       completion    status codes
 //! io          the I/O path                                   reset   when it does not answer
 //! prp, sgl    DMA ranges to descriptors                      slots   memory for these
+//! layout      how large, and which of the two                desc    what these share
 //! generic     I/O straight into and out of dma-bufs          buffer  these, registered
+//! map         where their bytes are
 //! uapi        what user space sees of it                     plan    what it asks for
 //! ```
 //!
@@ -59,6 +61,8 @@ mod generic;
 mod identify;
 mod instance;
 mod io;
+mod layout;
+mod map;
 mod ns;
 mod plan;
 mod probe;
