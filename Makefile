@@ -56,7 +56,7 @@ help:
 	@echo 'make [KERNEL=debug]      build the modules against a 7.3 kernel of the cache'
 	@echo 'make demo                a file system on NVMe behind an IOMMU, checked by the host'
 	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
-	@echo 'make check               formatting, lints, documentation'
+	@echo 'make check               formatting, lints, documentation, what must not compile'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A batch becomes two mappings of the same memory.
+
+use kernel::prelude::*;
+use phyr::{batch::Batch, memory::Pages};
+
+pub fn twice(batch: Batch<'_, Pages>) -> Result {
+    batch.finalise()?;
+    #[cfg(misuse)]
+    batch.finalise()?;
+    //~^ error[E0382]: use of moved value: `batch`
+    Ok(())
+}

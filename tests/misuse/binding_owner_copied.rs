@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two end a binding.
+
+use kernel::prelude::*;
+use phyr_blk::BindingOwner;
+
+pub fn copied(owner: BindingOwner<'_>) {
+    #[cfg(misuse)]
+    drop(owner.clone());
+    //~^ error[E0599]: no method named `clone` found for
+    drop(owner);
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data of a disk is used when the disk is gone.
+
+use phyr_blk::{Disk, Operations};
+
+pub fn outlived<'bound, T: Operations>(disk: Disk<'bound, T>, look: impl Fn(&T::DiskData<'bound>)) {
+    let data = disk.data();
+    #[cfg(misuse)]
+    drop(disk);
+    //~^ error[E0505]: cannot move out of `disk` because it is borrowed
+    look(data);
+}

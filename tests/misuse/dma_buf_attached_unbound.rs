@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device attaches that no driver is bound to: nobody would detach it.
+
+use kernel::{
+    device::{Bound, Device},
+    prelude::*,
+    sync::aref::ARef,
+};
+use phyr::dma_buf::{Attachment, DmaBuf};
+
+pub fn attached(bound: &Device<Bound>, dev: &Device, buf: &ARef<DmaBuf>) -> Result {
+    Attachment::fixed(bound, buf.clone())?;
+    #[cfg(misuse)]
+    Attachment::fixed(dev, buf.clone())?;
+    //~^ error[E0308]: mismatched types
+    Ok(())
+}

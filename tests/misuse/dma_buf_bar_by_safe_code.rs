@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device's BAR is given away, which its driver must not use any more, by safe code.
+
+use kernel::prelude::*;
+use phyr::dma_buf::{Access, BarMemory, Exported, Exporter, Peer, PeerToPeer};
+
+pub fn given<E: Exporter<Memory = BarMemory, Cpu = Peer>>(
+    peer: &PeerToPeer<'_>,
+    exporter: E,
+    access: Access,
+) -> Result<Exported<E>> {
+    #[cfg(not(misuse))]
+    // SAFETY: it is never called.
+    let exported = unsafe { peer.export(2, &[(0, 4096)], exporter, access) };
+    #[cfg(misuse)]
+    let exported = peer.export(2, &[(0, 4096)], exporter, access);
+    //~^ error[E0133]: call to unsafe function
+    exported
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory is written by its old owner when it was given away.
+
+use kernel::prelude::*;
+use phyr::{
+    dma_buf::{export, Access, Exported, Exporter},
+    memory::Memory,
+};
+
+pub fn kept<E: Exporter>(
+    mut memory: E::Memory,
+    exporter: E,
+    access: Access,
+) -> Result<Exported<E>> {
+    memory.write(0, b"before")?;
+    let exported = export(memory, exporter, access)?;
+    #[cfg(misuse)]
+    memory.write(0, b"meanwhile")?;
+    //~^ error[E0382]: borrow of moved value: `memory`
+    Ok(exported)
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that is not whole pages is offered to user space to be mapped.
+
+use phyr::{
+    dma_buf::{Cpu, Paged, Unpaged},
+    memory::{Memory, Pages},
+};
+
+fn offer<M: Memory, C: Cpu<M>>(_: &M) {}
+
+pub fn offered(pages: &Pages) {
+    offer::<_, Unpaged>(pages);
+    #[cfg(misuse)]
+    offer::<_, Paged>(pages);
+    //~^ error[E0277]: the trait bound `Pages: PageMemory` is not satisfied
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A direction of the DMA API is told to a domain, where it says nothing of writing.
+
+use kernel::prelude::*;
+use phyr::{
+    iommu::{Access, Domain},
+    memory::Chunks,
+    DataDirection,
+};
+
+pub fn mixed(domain: &Domain<'_>, memory: Chunks) -> Result {
+    #[cfg(not(misuse))]
+    let access = Access::WRITE;
+    #[cfg(misuse)]
+    let access = DataDirection::FromDevice;
+    domain.map(memory, access)?;
+    //~^ error[E0308]: mismatched types: expected `Access`, found `DataDirection`
+    Ok(())
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory is freed while it is mapped in a domain.
+
+use kernel::prelude::*;
+use phyr::{
+    iommu::{Access, Domain},
+    memory::Chunks,
+};
+
+pub fn freed(domain: &Domain<'_>, memory: Chunks) -> Result {
+    let mapping = domain.map(memory, Access::READ_WRITE)?;
+    #[cfg(misuse)]
+    drop(memory);
+    //~^ error[E0382]: use of moved value: `memory`
+    drop(mapping);
+    Ok(())
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mapping in a domain ends twice.
+
+use phyr::{iommu::Mapping, memory::Chunks};
+
+pub fn twice(mapping: Mapping<'_, Chunks>) {
+    drop(mapping.unmap());
+    #[cfg(misuse)]
+    drop(mapping.unmap());
+    //~^ error[E0382]: use of moved value: `mapping`
+}

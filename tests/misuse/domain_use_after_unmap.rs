@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The IOVA of memory that is not mapped any more.
+
+use phyr::{iommu::Mapping, memory::Chunks, DmaAddr};
+
+pub fn late(mapping: Mapping<'_, Chunks>) -> DmaAddr {
+    let iova = mapping.iova();
+    drop(mapping.unmap());
+    #[cfg(misuse)]
+    let iova = mapping.iova();
+    //~^ error[E0382]: borrow of moved value: `mapping`
+    iova
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A gather is used when it has given its memory back.
+
+use kernel::prelude::*;
+use phyr::{iommu::Gather, memory::Chunks};
+
+pub fn after(gather: Gather<'_, Chunks>) {
+    drop(gather.flush());
+    #[cfg(misuse)]
+    drop(gather.flush());
+    //~^ error[E0382]: use of moved value: `gather`
+}

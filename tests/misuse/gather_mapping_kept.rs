@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mapping is used when it is on its way to its end.
+
+use kernel::prelude::*;
+use phyr::{
+    iommu::{Gather, Mapping},
+    memory::Chunks,
+};
+
+pub fn kept<'d>(gather: &mut Gather<'d, Chunks>, mapping: Mapping<'d, Chunks>) -> Result {
+    gather.unmap(mapping).map_err(Error::from)?;
+    #[cfg(misuse)]
+    let _ = mapping.iova();
+    //~^ error[E0382]: borrow of moved value: `mapping`
+    Ok(())
+}

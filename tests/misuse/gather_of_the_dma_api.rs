@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mapping of the DMA API is sent to a domain to be ended.
+
+use kernel::prelude::*;
+use phyr::{
+    iommu::{self, Gather},
+    mapping::Mapping,
+    memory::Chunks,
+};
+
+pub fn sent<'d>(
+    gather: &mut Gather<'d, Chunks>,
+    own: iommu::Mapping<'d, Chunks>,
+    other: Mapping<'d, Chunks>,
+) -> Result {
+    gather.unmap(own).map_err(Error::from)?;
+    #[cfg(misuse)]
+    gather.unmap(other).map_err(Error::from)?;
+    //~^ error[E0308]: mismatched types
+    Ok(())
+}

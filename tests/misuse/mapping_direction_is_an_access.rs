@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an owned domain knows of accesses is told to the DMA API as a direction.
+
+use kernel::prelude::*;
+use phyr::{iommu::Access, memory::Pages, DataDirection, Mapper};
+
+pub fn mixed(mapper: &Mapper<'_>, pages: Pages) -> Result {
+    #[cfg(not(misuse))]
+    let dir = DataDirection::ToDevice;
+    #[cfg(misuse)]
+    let dir = Access::READ;
+    mapper.map(pages, dir, GFP_KERNEL)?;
+    //~^ error[E0308]: mismatched types: expected `DataDirection`, found `Access`
+    Ok(())
+}

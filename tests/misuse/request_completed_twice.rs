@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request that the device reported completes twice.
+
+use phyr_blk::{HwCtx, Operations, Status};
+
+pub fn twice<T: Operations>(hw: &HwCtx<'_, T>, tag: u16) {
+    let Some(io) = hw.take(tag) else { return };
+    io.complete(Status::Ok);
+    #[cfg(misuse)]
+    io.complete(Status::Ok);
+    //~^ error[E0382]: use of moved value: `io`
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the driver keeps in a request is used when the request has ended.
+
+use phyr_blk::{Operations, Request, Status};
+
+pub fn late<T: Operations>(mut rq: Request<'_, '_, T>, use_it: impl Fn(&mut T::RequestData)) {
+    let data = rq.data_mut();
+    #[cfg(misuse)]
+    rq.end(Status::Ok);
+    //~^ error[E0505]: cannot move out of `rq` because it is borrowed
+    use_it(data);
+}

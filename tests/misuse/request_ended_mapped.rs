@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request ends while the device has its memory.
+
+use phyr_blk::{Mapped, Operations, Status};
+
+pub fn ended<T: Operations>(io: Mapped<'_, '_, T>) {
+    #[cfg(misuse)]
+    return io.end(Status::Ok);
+    //~^ error[E0599]: no method named `end` found for
+    #[cfg(not(misuse))]
+    io.unmap().end(Status::Ok)
+}

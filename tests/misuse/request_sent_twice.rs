@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request of the driver's own is sent twice.
+
+use phyr_blk::{Operations, Unsent};
+
+pub fn twice<T: Operations>(unsent: Unsent<T>, first: T::Passthrough, second: T::Passthrough) {
+    unsent.execute(first);
+    #[cfg(misuse)]
+    unsent.execute(second);
+    //~^ error[E0382]: use of moved value: `unsent`
+}

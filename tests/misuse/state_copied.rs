@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What unmaps a mapping is copied, to unmap it twice.
+
+use phyr::State;
+
+pub fn copied(state: State) -> State {
+    #[cfg(misuse)]
+    drop(state.clone());
+    //~^ error[E0599]: no method named `clone` found for
+    state
+}

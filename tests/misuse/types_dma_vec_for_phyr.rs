@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The output of one mapping is the input of another.
+
+use phyr::{DmaVec, Phyr};
+
+pub fn join(phyr: Phyr, next: Phyr, vec: DmaVec) -> Option<Phyr> {
+    #[cfg(misuse)]
+    phyr.join(vec);
+    //~^ error[E0308]: mismatched types: expected `Phyr`, found `DmaVec`
+    phyr.join(next)
+}

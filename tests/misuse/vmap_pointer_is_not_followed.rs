@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the pointer of a range leads to is used by safe code.
+
+use phyr::memory::Vmap;
+
+pub fn followed(vmap: &Vmap<'_>) -> usize {
+    #[cfg(misuse)]
+    let _ = *vmap.as_ptr().as_ptr();
+    //~^ error[E0133]: dereference of raw pointer is unsafe
+    vmap.len()
+}
