@@ -14,6 +14,7 @@ use super::{
         segments,
         Memory, //
     },
+    not_mapped::NotMapped,
     ops::{
         self,
         IovaRange,
@@ -49,8 +50,8 @@ use kernel::{
 ///
 /// `slots` describes exactly what is mapped of `pieces`, as `road` says. Its capacity, and that of
 /// `pieces`, is the number that the batch was made for.
-pub struct Batch<'m, M: Memory> {
-    mapper: &'m Mapper<'m>,
+pub struct Batch<'m, 'bound, M: Memory> {
+    mapper: &'m Mapper<'bound>,
     mode: Mode,
     road: Road<'m>,
     slots: KVVec<Slot>,
@@ -84,20 +85,6 @@ pub struct Capacity {
     pub bytes: usize,
 }
 
-/// A piece that a batch did not take, and why.
-pub struct Refused<M> {
-    /// The piece, which is not mapped.
-    pub piece: M,
-    /// Why.
-    pub error: Error,
-}
-
-impl<M> From<Refused<M>> for Error {
-    fn from(refused: Refused<M>) -> Self {
-        refused.error
-    }
-}
-
 impl<'bound> Mapper<'bound> {
     /// Opens a batch.
     ///
@@ -113,7 +100,7 @@ impl<'bound> Mapper<'bound> {
         room: Capacity,
         dir: DataDirection,
         flags: kernel::alloc::Flags,
-    ) -> Result<Batch<'m, M>> {
+    ) -> Result<Batch<'m, 'bound, M>> {
         let Capacity {
             pieces,
             segments,
@@ -152,21 +139,19 @@ impl<'m> Road<'m> {
         let room = usize::try_from(room)?;
         let start = PhysAddr::from_raw(0);
 
-        Ok(
-            match IovaRange::try_alloc(mapper.device(), start, room, mode) {
-                Some(range) => Self::Range {
-                    range,
-                    planner: Planner::new(granule, *mapper.limits()),
-                    granule,
-                    room,
-                },
-                None => Self::Singles,
+        Ok(match IovaRange::try_alloc(mapper, start, room, mode) {
+            Some(range) => Self::Range {
+                range,
+                planner: Planner::new(granule, *mapper.limits()),
+                granule,
+                room,
             },
-        )
+            None => Self::Singles,
+        })
     }
 }
 
-impl<'m, M: Memory> Batch<'m, M> {
+impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     /// Maps `piece` behind what is in the batch; the batch owns it from now on.
     ///
     /// Context: any; allocates nothing.
@@ -179,14 +164,14 @@ impl<'m, M: Memory> Batch<'m, M> {
     /// - `EINVAL`: the piece is empty.
     /// - `ENOMEM`: it could not be mapped.
     /// - What the piece's source fails with.
-    pub fn add(&mut self, piece: M) -> Result<(), Refused<M>> {
+    pub fn add(&mut self, piece: M) -> Result<(), NotMapped<M>> {
         match self.try_add(&piece) {
             Ok(()) => {
                 // There is room, as `try_add` found: this neither fails nor allocates.
                 let _ = self.pieces.push_within_capacity(piece);
                 Ok(())
             }
-            Err(error) => Err(Refused { piece, error }),
+            Err(reason) => Err(NotMapped::new(piece, reason)),
         }
     }
 
@@ -206,7 +191,7 @@ impl<'m, M: Memory> Batch<'m, M> {
     ///
     /// - `EINVAL`: there is nothing in the batch.
     /// - What `dma_iova_sync()` returns.
-    pub fn finalise(self) -> Result<Mapping<'m, KVVec<M>>> {
+    pub fn finalise(self) -> Result<Mapping<'bound, KVVec<M>>> {
         let mut this = self;
 
         if this.slots.is_empty() {
@@ -230,7 +215,7 @@ impl<'m, M: Memory> Batch<'m, M> {
         // batch, which unmaps no more.
         let state = unsafe { State::new(made, one, nr, mode, unmap) };
         // SAFETY: the state is that of these pieces and slots.
-        Ok(unsafe { Mapping::from_parts(mapper, state, slots, pieces) })
+        Ok(unsafe { Mapping::from_parts(mapper.clone(), state, slots, pieces) })
     }
 
     fn try_add(&mut self, piece: &M) -> Result {
@@ -275,9 +260,8 @@ impl<'m, M: Memory> Batch<'m, M> {
                     return Err(ENOSPC);
                 }
                 // SAFETY: by the requirements of this function; the direction was checked.
-                let addr = unsafe {
-                    ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.mode)
-                };
+                let addr =
+                    unsafe { ops::map_phys(self.mapper, phyr.paddr(), phyr.len(), self.mode) };
                 let slot = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
                 let _ = self.slots.push_within_capacity(slot);
             }
@@ -352,7 +336,7 @@ impl<'m, M: Memory> Batch<'m, M> {
     }
 }
 
-impl<M: Memory> Drop for Batch<'_, M> {
+impl<M: Memory> Drop for Batch<'_, '_, M> {
     fn drop(&mut self) {
         // A range unlinks itself.
         if let Road::Singles = self.road {

@@ -11,6 +11,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/dmaengine.h>
 #include <linux/iommu.h>
+#include <linux/iova.h>
 
 #include "trace.h"
 
@@ -35,8 +36,6 @@ unsigned long phyr_helper_totalram_pages(void);
 bool phyr_helper_killed(void);
 void *phyr_helper_vmap(struct page **pages, unsigned int count);
 void phyr_helper_vunmap(const void *addr);
-int phyr_helper_iommu_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t paddr,
-			  size_t size, int prot);
 void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather);
 void phyr_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
 

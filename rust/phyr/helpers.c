@@ -171,13 +171,6 @@ void phyr_helper_vunmap(const void *addr)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_vunmap);
 
-int phyr_helper_iommu_map(struct iommu_domain *domain, unsigned long iova, phys_addr_t paddr,
-			  size_t size, int prot)
-{
-	return iommu_map(domain, iova, paddr, size, prot, GFP_KERNEL_ACCOUNT);
-}
-EXPORT_SYMBOL_GPL(phyr_helper_iommu_map);
-
 void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather)
 {
 	iommu_iotlb_gather_init(gather);

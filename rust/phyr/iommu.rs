@@ -18,8 +18,11 @@
 //! ```
 //!
 //! While a domain is attached, what the DMA API has mapped for the device is out of its reach, and
-//! a driver makes no more such mappings. When the domain is dropped, or at the latest when the
-//! driver is unbound, the device is back in the domain of the DMA API.
+//! a driver makes no more such mappings. When the domain and all that is mapped in it are dropped,
+//! or at the latest when the driver is unbound, the device is back in the domain of the DMA API.
+//!
+//! Code that is written for a [`Mapper`](crate::Mapper), for scattered or linear memory, does as
+//! well in such a domain: [`Mapper::in_domain`](crate::Mapper::in_domain).
 //!
 //! A device whose driver is bound belongs to that driver as far as the IOMMU is concerned: the
 //! driver core has claimed its group for drivers of the kernel, so that neither VFIO nor a second
@@ -33,7 +36,9 @@ mod gather;
 mod mapping;
 pub mod pages;
 mod space;
+mod window;
 
+pub(crate) use self::window::Window;
 pub use self::{
     attach::{
         translation,
@@ -44,10 +49,12 @@ pub use self::{
         Fault,
         FaultHandler, //
     },
-    gather::Gather,
+    gather::{
+        Gather,
+        NotUnmapped, //
+    },
     mapping::{
         Mapping,
-        NotMapped,
         Reason, //
     },
 };
@@ -57,9 +64,9 @@ use self::{
     space::Space, //
 };
 use super::{
-    bindings as helpers,
     bound::Guarded,
     memory::Memory,
+    not_mapped::NotMapped,
     raw,
     types::{
         DmaAddr,
@@ -149,14 +156,19 @@ impl Access {
 
 /// An address space of a device, which a driver fills.
 ///
-/// If it is leaked, the device leaves it when the driver is unbound; memory of mappings that are
-/// leaked with it is never freed.
+/// A handle: its clones, and the mappings, are of the same domain. The device leaves it when the
+/// last of them is dropped. If one is leaked, the device leaves the domain when the driver is
+/// unbound; memory of mappings that are leaked is never freed.
+#[derive(Clone)]
+pub struct Domain<'bound>(Arc<Inner<'bound>>);
+
+/// The domain itself.
 ///
 /// # Invariants
 ///
 /// `raw` is the domain of `attached`, and valid while this value can be used: it is freed when
 /// `attached` is dropped, or when the device is unbound, which `'bound` ends before.
-pub struct Domain<'bound> {
+struct Inner<'bound> {
     _attached: Guarded<'bound, Attached>,
     raw: NonNull<bindings::iommu_domain>,
     dev: &'bound Device<Bound>,
@@ -166,10 +178,10 @@ pub struct Domain<'bound> {
 
 // SAFETY: the functions of the IOMMU may be called by any thread; what lies where is guarded by
 // the lock of `Space`.
-unsafe impl Send for Domain<'_> {}
+unsafe impl Send for Inner<'_> {}
 
 // SAFETY: as above.
-unsafe impl Sync for Domain<'_> {}
+unsafe impl Sync for Inner<'_> {}
 
 impl<'bound> Domain<'bound> {
     /// Makes an empty domain and lets `dev` see it, and nothing else.
@@ -211,23 +223,27 @@ impl<'bound> Domain<'bound> {
         let attached = unsafe { Guarded::new(dev, attached) }.map_err(NotAttached::Failed)?;
 
         // INVARIANT: just attached.
-        Ok(Self {
+        let inner = Inner {
             _attached: attached,
             raw,
             dev,
             granule,
             space,
-        })
+        };
+        match Arc::new(inner, GFP_KERNEL) {
+            Ok(inner) => Ok(Self(inner)),
+            Err(e) => Err(NotAttached::Failed(e.into())),
+        }
     }
 
     /// The device.
     pub fn device(&self) -> &'bound Device<Bound> {
-        self.dev
+        self.0.dev
     }
 
     /// The smallest page that the IOMMU maps: addresses and lengths are multiples of it.
     pub fn granule(&self) -> Granule {
-        self.granule
+        self.0.granule
     }
 
     /// Maps `memory`, which the mapping owns from now on, at an IOVA that the domain chooses.
@@ -243,9 +259,9 @@ impl<'bound> Domain<'bound> {
         &self,
         memory: M,
         access: Access,
-    ) -> Result<Mapping<'_, M>, NotMapped<M>> {
-        let align = pages::largest(self.page_bits(), memory.len());
-        Mapping::new(self, memory, access, |len| self.space.take(len, align))
+    ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
+        let align = pages::largest(self.0.page_bits(), memory.len());
+        Mapping::new(self, memory, access, |len| self.0.space.take(len, align))
     }
 
     /// As [`Domain::map`], at a multiple of `align`.
@@ -258,10 +274,10 @@ impl<'bound> Domain<'bound> {
         memory: M,
         align: Alignment,
         access: Access,
-    ) -> Result<Mapping<'_, M>, NotMapped<M>> {
+    ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
         // CAST: a `usize` is at most 64 bits wide.
         let align = align.as_usize() as u64;
-        Mapping::new(self, memory, access, |len| self.space.take(len, align))
+        Mapping::new(self, memory, access, |len| self.0.space.take(len, align))
     }
 
     /// As [`Domain::map`], at `iova`.
@@ -274,9 +290,9 @@ impl<'bound> Domain<'bound> {
         memory: M,
         iova: DmaAddr,
         access: Access,
-    ) -> Result<Mapping<'_, M>, NotMapped<M>> {
+    ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
         Mapping::new(self, memory, access, |len| {
-            self.space.take_at(iova.into_raw(), len)
+            self.0.space.take_at(iova.into_raw(), len)
         })
     }
 
@@ -286,7 +302,7 @@ impl<'bound> Domain<'bound> {
     /// Context: any.
     pub fn lookup(&self, iova: DmaAddr) -> Option<PhysAddr> {
         // SAFETY: by the type invariant.
-        let paddr = unsafe { bindings::iommu_iova_to_phys(self.raw.as_ptr(), iova.into_raw()) };
+        let paddr = unsafe { bindings::iommu_iova_to_phys(self.0.raw.as_ptr(), iova.into_raw()) };
         (paddr != 0).then(|| PhysAddr::from_raw(paddr))
     }
 
@@ -295,9 +311,16 @@ impl<'bound> Domain<'bound> {
     /// What is mapped or unmapped meanwhile may be among it or not. `f` must neither sleep nor
     /// use the domain.
     pub fn for_each(&self, f: impl FnMut(DmaAddr, u64)) {
-        self.space.for_each(f);
+        self.0.space.for_each(f);
     }
 
+    /// Whether `other` is a handle of the same domain.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Inner<'_> {
     /// The sizes of page that the IOMMU has, a bit each.
     fn page_bits(&self) -> u64 {
         // SAFETY: by the type invariant; the field does not change once the domain is attached.
@@ -305,31 +328,58 @@ impl<'bound> Domain<'bound> {
         unsafe { (*self.raw.as_ptr()).pgsize_bitmap as u64 }
     }
 
-    /// Maps one piece.
+    /// Maps one piece. May sleep if `flags` allow it.
     ///
     /// # Safety
     ///
     /// The memory stays allocated until it is unmapped, and is such as the device may access with
     /// `prot`; the range is taken in `space`, and aligned.
-    unsafe fn map_piece(&self, iova: u64, paddr: u64, len: usize, prot: i32) -> Result {
+    unsafe fn map_piece(
+        &self,
+        iova: u64,
+        paddr: u64,
+        len: usize,
+        prot: i32,
+        flags: bindings::gfp_t,
+    ) -> Result {
         let domain = self.raw.as_ptr();
         // SAFETY: by the type invariant the domain is valid; the rest is what the caller
         // guarantees.
         // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
-        let result =
-            unsafe { helpers::phyr_helper_iommu_map(domain, iova as usize, paddr, len, prot) };
+        let result = unsafe { bindings::iommu_map(domain, iova as usize, paddr, len, prot, flags) };
         kernel::error::to_result(result)
     }
 
-    /// Unmaps the first `len` bytes at `iova`, and tells how many bytes were.
+    /// Unmaps `len` bytes at `iova`, and flushes; whether all of it was mapped.
+    ///
+    /// Context: any.
     ///
     /// # Safety
     ///
     /// That much is mapped there, and the device is done with it.
-    unsafe fn unmap_range(&self, iova: u64, len: usize) -> usize {
+    #[must_use]
+    unsafe fn unmap_range(&self, iova: u64, len: usize) -> bool {
         // SAFETY: as above.
         // CAST: as above.
-        unsafe { bindings::iommu_unmap(self.raw.as_ptr(), iova as usize, len) }
+        let unmapped = unsafe { bindings::iommu_unmap(self.raw.as_ptr(), iova as usize, len) };
+        self.was_all(iova, len, unmapped)
+    }
+
+    /// Whether of `len` bytes at `iova`, which were mapped, all were `unmapped`.
+    ///
+    /// It cannot be otherwise: they were mapped by this domain alone, with all of their pages. Were
+    /// it so, what is left must not be given out again.
+    fn was_all(&self, iova: u64, len: usize, unmapped: usize) -> bool {
+        if unmapped != len {
+            dev_err!(
+                self.dev,
+                "phyr: {} of {} bytes were mapped at {:#x}\n",
+                unmapped,
+                len,
+                iova
+            );
+        }
+        unmapped == len
     }
 }
 

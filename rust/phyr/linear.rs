@@ -42,12 +42,14 @@ use self::plan::{
 };
 use super::{
     bindings,
+    iommu::Window,
     mapper::Mapper,
     mapping::CpuAccess,
     memory::{
         Kind,
         Memory, //
     },
+    not_mapped::NotMapped,
     ops::{
         self,
         Closed,
@@ -68,7 +70,6 @@ use super::{
     },
 };
 use core::{
-    fmt,
     mem::ManuallyDrop,
     ptr, //
 };
@@ -86,30 +87,10 @@ use kernel::{
 /// # Invariants
 ///
 /// `mapped` is that of a mapping of `memory` by `mapper`.
-pub struct Linear<'m, M: Memory> {
-    mapper: &'m Mapper<'m>,
+pub struct Linear<'bound, M: Memory> {
+    mapper: Mapper<'bound>,
     mapped: Mapped,
     memory: M,
-}
-
-/// Memory that was not mapped, and why.
-pub struct NotMapped<M> {
-    /// The memory, which is not mapped.
-    pub memory: M,
-    /// Why.
-    pub reason: NotLinear,
-}
-
-impl<M> fmt::Debug for NotMapped<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
-    }
-}
-
-impl<M> From<NotMapped<M>> for Error {
-    fn from(refused: NotMapped<M>) -> Self {
-        refused.reason.into()
-    }
 }
 
 impl<'bound> Mapper<'bound> {
@@ -129,7 +110,7 @@ impl<'bound> Mapper<'bound> {
     /// use phyr::{linear::Linear, memory::Pages, DataDirection, Mapper};
     ///
     /// /// A ring that the device wants in one piece, at a multiple of 64 KiB.
-    /// fn ring<'m>(mapper: &'m Mapper<'m>) -> Result<Linear<'m, Pages>> {
+    /// fn ring<'bound>(mapper: &Mapper<'bound>) -> Result<Linear<'bound, Pages>> {
     ///     let pages = Pages::zeroed(1 << 20, GFP_KERNEL)?;
     ///     let align = Alignment::new::<65536>();
     ///     match mapper.linear_aligned(pages, DataDirection::Bidirectional, align) {
@@ -141,11 +122,11 @@ impl<'bound> Mapper<'bound> {
     ///     }
     /// }
     /// ```
-    pub fn linear<'m, M: Memory>(
-        &'m self,
+    pub fn linear<M: Memory>(
+        &self,
         memory: M,
         dir: DataDirection,
-    ) -> Result<Linear<'m, M>, NotMapped<M>> {
+    ) -> Result<Linear<'bound, M>, NotMapped<M, NotLinear>> {
         self.linear_aligned(memory, dir, Alignment::new::<1>())
     }
 
@@ -156,23 +137,23 @@ impl<'bound> Mapper<'bound> {
     /// # Errors
     ///
     /// Those of [`Mapper::linear`], among them [`NotLinear::Alignment`].
-    pub fn linear_aligned<'m, M: Memory>(
-        &'m self,
+    pub fn linear_aligned<M: Memory>(
+        &self,
         memory: M,
         dir: DataDirection,
         align: Alignment,
-    ) -> Result<Linear<'m, M>, NotMapped<M>> {
+    ) -> Result<Linear<'bound, M>, NotMapped<M, NotLinear>> {
         // SAFETY: by the contract of `Memory` it yields the same every time, of its kind, stays
         // where it is for as long as `memory` exists, and a device may access all of it. The
         // mapping owns `memory`.
         match unsafe { self.linear_into(|| memory.phyrs(), M::KIND, dir, align) } {
             // INVARIANT: just mapped so.
             Ok(mapped) => Ok(Linear {
-                mapper: self,
+                mapper: self.clone(),
                 mapped,
                 memory,
             }),
-            Err(reason) => Err(NotMapped { memory, reason }),
+            Err(reason) => Err(NotMapped::new(memory, reason)),
         }
     }
 
@@ -214,8 +195,8 @@ impl<'bound> Mapper<'bound> {
             } => {
                 let start = PhysAddr::from_raw(start);
                 let reserve = usize::try_from(reserve).map_err(|_| NotLinear::Overflow)?;
-                let range = IovaRange::try_alloc(self.device(), start, reserve, mode)
-                    .ok_or(NotLinear::NoSpace)?;
+                let range =
+                    IovaRange::try_alloc(self, start, reserve, mode).ok_or(NotLinear::NoSpace)?;
                 // SAFETY: the phyrs join at granules as the planner found, and the range is for
                 // just them; the rest is what the caller guarantees.
                 unsafe { self.link_all(range, len, source(), align) }
@@ -239,12 +220,12 @@ impl<'bound> Mapper<'bound> {
     /// - `mapped` comes from [`Mapper::linear_into`] of this mapper.
     /// - The device is done with the memory.
     pub unsafe fn unmap_linear(&self, mapped: Mapped) {
-        let (dev, vec) = (self.device(), mapped.vec);
+        let vec = mapped.vec;
         // SAFETY: by the invariant of `Mapped` this was mapped so, and is not unmapped again.
         unsafe {
             match mapped.range {
-                Some(range) => ops::destroy(dev, range, vec.len(), mapped.mode),
-                None => ops::unmap_phys(dev, vec.addr(), vec.len(), mapped.mode),
+                Some(range) => ops::destroy(self, range, vec.len(), mapped.mode),
+                None => ops::unmap_phys(self, vec.addr(), vec.len(), mapped.mode),
             }
         }
     }
@@ -258,8 +239,8 @@ impl<'bound> Mapper<'bound> {
             limits: *self.limits(),
             // CAST: a `usize` is at most 64 bits wide.
             max_len: self.max_mapping_size() as u64,
-            // SAFETY: the device is valid.
-            mask: unsafe { bindings::phyr_helper_dma_get_mask(dev) },
+            first: self.window().map_or(0, Window::first),
+            mask: self.last_addr(),
             bounces: match granule {
                 Some(_) => !self.is_trusted(),
                 // SAFETY: the device is valid.
@@ -280,17 +261,16 @@ impl<'bound> Mapper<'bound> {
     ///
     /// Those of [`ops::map_phys`].
     unsafe fn map_direct(&self, start: u64, len: u64, mode: Mode) -> Result<Mapped, NotLinear> {
-        let dev = self.device();
         let len = usize::try_from(len).map_err(|_| NotLinear::Overflow)?;
         // SAFETY: by the requirements of this function.
-        let addr = unsafe { ops::map_phys(dev, PhysAddr::from_raw(start), len, mode) }
+        let addr = unsafe { ops::map_phys(self, PhysAddr::from_raw(start), len, mode) }
             // Nothing is allocated but for a copy.
             .ok_or(NotLinear::Bounced)?;
 
         // A copy is elsewhere. The DMA API may make one for reasons that it does not tell.
         if addr.into_raw() != self.to_dma(start) {
             // SAFETY: just mapped; the device never learned of it.
-            unsafe { ops::unmap_phys(dev, addr, len, mode) };
+            unsafe { ops::unmap_phys(self, addr, len, mode) };
             return Err(NotLinear::Bounced);
         }
         // INVARIANT: just mapped so.
@@ -342,7 +322,7 @@ impl<'bound> Mapper<'bound> {
     }
 }
 
-impl<'m, M: Memory> Linear<'m, M> {
+impl<'bound, M: Memory> Linear<'bound, M> {
     /// The one range that the device sees.
     #[inline]
     pub fn dma_vec(&self) -> DmaVec {
@@ -370,7 +350,7 @@ impl<'m, M: Memory> Linear<'m, M> {
             return Err(EOPNOTSUPP);
         }
         // SAFETY: by the type invariant.
-        Ok(unsafe { CpuAccess::linear(self.mapper, &self.mapped, &mut self.memory) })
+        Ok(unsafe { CpuAccess::linear(&self.mapper, &self.mapped, &mut self.memory) })
     }
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
@@ -380,9 +360,15 @@ impl<'m, M: Memory> Linear<'m, M> {
         let this = ManuallyDrop::new(self);
 
         // SAFETY: `this` is not used again, nor dropped; each field is taken out once.
-        let (mapped, memory) = unsafe { (ptr::read(&this.mapped), ptr::read(&this.memory)) };
+        let (mapper, mapped, memory) = unsafe {
+            (
+                ptr::read(&this.mapper),
+                ptr::read(&this.mapped),
+                ptr::read(&this.memory),
+            )
+        };
         // SAFETY: by the type invariant; that the device is done is the driver's part.
-        unsafe { this.mapper.unmap_linear(mapped) };
+        unsafe { mapper.unmap_linear(mapped) };
         memory
     }
 }

@@ -7,6 +7,10 @@
 
 use super::{
     bindings,
+    iommu::{
+        Domain,
+        Window, //
+    },
     ops,
     plan::Limits,
     raw,
@@ -18,10 +22,13 @@ use kernel::{
         Device, //
     },
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// Maps memory for one device, for as long as a driver is bound to it.
+///
+/// A handful of words, which each mapping that owns its memory has a copy of.
 ///
 /// # Examples
 ///
@@ -38,6 +45,7 @@ use kernel::{
 ///     Ok(())
 /// }
 /// ```
+#[derive(Clone)]
 pub struct Mapper<'bound> {
     dev: &'bound Device<Bound>,
     limits: Limits,
@@ -49,6 +57,8 @@ pub struct Mapper<'bound> {
     /// Whether the caches of the processors and the device's accesses keep in step by themselves.
     coherent: bool,
     max_len: usize,
+    /// Where it maps in a domain of the driver's own; `None`: where the DMA API does.
+    window: Option<Arc<Window<'bound>>>,
 }
 
 impl<'bound> Mapper<'bound> {
@@ -94,6 +104,89 @@ impl<'bound> Mapper<'bound> {
             coherent: unsafe { bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)) },
             // SAFETY: `dev` is a valid device.
             max_len: unsafe { kernel::bindings::dma_max_mapping_size(raw::device(dev)) },
+            window: None,
+        })
+    }
+
+    /// Makes a mapper whose mappings are in `domain`, in `room` bytes of it that are its own from
+    /// now on.
+    ///
+    /// What is written for a mapper does as well with this one. Its mappings, like those of the DMA
+    /// API, neither sleep nor take a lock that others hold for long; they are at addresses that the
+    /// mapper chooses, which [`Domain::map`] gives to nobody else.
+    ///
+    /// Where memory begins or ends within a granule, the device gets to see all of that granule, as
+    /// with the DMA API.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: `limits` do not even allow a granule in a segment, or ask for an alignment
+    ///   beyond it; or `room` is zero.
+    /// - `EOPNOTSUPP`: the caches of the device are kept in step by hand, which only the DMA API
+    ///   can do; or the granule is larger than a page.
+    /// - `EACCES`: the device is not trusted with more than the memory: use [`Domain::map`].
+    /// - `ENOSPC`: the domain has no such room.
+    /// - `ENOMEM`: no memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{device::{Bound, Device}, prelude::*};
+    /// use phyr::{iommu::Domain, Limits, Mapper};
+    ///
+    /// /// The same mapper for what comes after, in a domain of the device's own if it can have one.
+    /// fn mapper<'bound>(dev: &'bound Device<Bound>) -> Result<Mapper<'bound>> {
+    ///     let limits = Limits::of_device(dev);
+    ///     match Domain::attach(dev, None) {
+    ///         Ok(domain) => Mapper::in_domain(&domain, limits, 1 << 30),
+    ///         Err(why) => {
+    ///             dev_info!(dev, "by the DMA API: {}\n", why);
+    ///             Mapper::new(dev, limits)
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn in_domain(domain: &Domain<'bound>, limits: Limits, room: usize) -> Result<Self> {
+        let (dev, granule) = (domain.device(), domain.granule());
+
+        if !limits.allow(granule.size()) || u64::from(limits.min_align_mask()) >= granule.size() {
+            dev_err!(
+                dev,
+                "phyr: limits that do not go with granules of {} bytes\n",
+                granule.size()
+            );
+            return Err(EINVAL);
+        }
+        // SAFETY: `dev` is a valid device.
+        let (trusted, coherent) = unsafe {
+            (
+                bindings::phyr_helper_dev_is_trusted(raw::device(dev)),
+                bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)),
+            )
+        };
+        if !coherent {
+            dev_err!(dev, "phyr: a domain of its own is for coherent devices\n");
+            return Err(EOPNOTSUPP);
+        }
+        if !trusted {
+            dev_err!(dev, "phyr: not trusted with whole granules\n");
+            return Err(EACCES);
+        }
+        let window = Window::new(domain, room).map_err(|reason| {
+            dev_err!(dev, "phyr: no {} bytes in the domain: {}\n", room, reason);
+            Error::from(reason)
+        })?;
+        Ok(Self {
+            dev,
+            limits,
+            granule: Some(granule),
+            trusted,
+            coherent,
+            // CAST: the length came from a `usize`.
+            max_len: window.len() as usize,
+            window: Some(Arc::new(window, GFP_KERNEL)?),
         })
     }
 
@@ -110,12 +203,32 @@ impl<'bound> Mapper<'bound> {
         self.granule
     }
 
-    /// The longest mapping, in bytes, that the DMA API can make for the device:
-    /// `dma_max_mapping_size()`.
+    /// The longest mapping, in bytes, that there can be: `dma_max_mapping_size()`, or the room in a
+    /// [domain](Mapper::in_domain).
     ///
-    /// `usize::MAX` unless memory is bounced for it. A driver limits its requests by it.
+    /// With the DMA API `usize::MAX` unless memory is bounced. A driver limits its requests by it.
     pub fn max_mapping_size(&self) -> usize {
         self.max_len
+    }
+
+    /// The domain of the driver's own in which it maps, if that is so.
+    pub fn domain(&self) -> Option<&Domain<'bound>> {
+        self.window.as_ref().map(|window| window.domain())
+    }
+
+    /// Where it maps in a domain of the driver's own.
+    #[inline]
+    pub(crate) fn window(&self) -> Option<&Window<'bound>> {
+        self.window.as_deref()
+    }
+
+    /// The last address that it can give out.
+    pub(crate) fn last_addr(&self) -> u64 {
+        match &self.window {
+            Some(window) => window.last(),
+            // SAFETY: the device is valid.
+            None => unsafe { bindings::phyr_helper_dma_get_mask(raw::device(self.dev)) },
+        }
     }
 
     /// Whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was made, see

@@ -19,6 +19,7 @@ use super::{
         PageMemory,
         Vmap, //
     },
+    not_mapped::NotMapped,
     ops::{
         self,
         Mode, //
@@ -46,8 +47,8 @@ use kernel::{
 /// # Invariants
 ///
 /// `state` is that of a mapping of `memory` by `mapper`, with `slots`.
-pub struct Mapping<'m, M: Memory> {
-    mapper: &'m Mapper<'m>,
+pub struct Mapping<'bound, M: Memory> {
+    mapper: Mapper<'bound>,
     state: State,
     slots: KVVec<Slot>,
     memory: M,
@@ -64,7 +65,7 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// Those of [`Mapper::map_into`] except `E2BIG`. The memory is dropped.
+    /// Those of [`Mapper::map_into`] except `E2BIG`. The memory comes back.
     ///
     /// # Examples
     ///
@@ -82,22 +83,23 @@ impl<'bound> Mapper<'bound> {
     ///     Ok(())
     /// }
     /// ```
-    pub fn map<'m, M: Memory>(
-        &'m self,
+    pub fn map<M: Memory>(
+        &self,
         memory: M,
         dir: DataDirection,
         flags: kernel::alloc::Flags,
-    ) -> Result<Mapping<'m, M>> {
+    ) -> Result<Mapping<'bound, M>, NotMapped<M>> {
         // SAFETY: the mapping owns `memory`, and writes it only through its guard.
-        let (state, slots) = unsafe { self.map_memory(&memory, dir, flags) }?;
-
-        // INVARIANT: just mapped so.
-        Ok(Mapping {
-            mapper: self,
-            state,
-            slots,
-            memory,
-        })
+        match unsafe { self.map_memory(&memory, dir, flags) } {
+            // INVARIANT: just mapped so.
+            Ok((state, slots)) => Ok(Mapping {
+                mapper: self.clone(),
+                state,
+                slots,
+                memory,
+            }),
+            Err(reason) => Err(NotMapped::new(memory, reason)),
+        }
     }
 
     /// Maps `memory`, to which the CPU will want access, with slots of the mapping's own.
@@ -132,12 +134,12 @@ impl<'bound> Mapper<'bound> {
     }
 }
 
-impl<'m, M: Memory> Mapping<'m, M> {
+impl<'bound, M: Memory> Mapping<'bound, M> {
     /// # Safety
     ///
     /// The arguments are those of a mapping, as the type invariant says.
     pub(crate) unsafe fn from_parts(
-        mapper: &'m Mapper<'m>,
+        mapper: Mapper<'bound>,
         state: State,
         slots: KVVec<Slot>,
         memory: M,
@@ -179,7 +181,7 @@ impl<'m, M: Memory> Mapping<'m, M> {
     /// Context: any.
     pub fn cpu(&mut self) -> CpuAccess<'_, M> {
         // SAFETY: by the type invariant.
-        unsafe { CpuAccess::scatter(self.mapper, &self.state, &self.slots, &mut self.memory) }
+        unsafe { CpuAccess::scatter(&self.mapper, &self.state, &self.slots, &mut self.memory) }
     }
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
@@ -190,8 +192,14 @@ impl<'m, M: Memory> Mapping<'m, M> {
 
         this.end();
         // SAFETY: `this` is not used again, nor dropped; each field is taken out once.
-        let (memory, slots) = unsafe { (ptr::read(&this.memory), ptr::read(&this.slots)) };
-        drop(slots);
+        let (memory, slots, mapper) = unsafe {
+            (
+                ptr::read(&this.memory),
+                ptr::read(&this.slots),
+                ptr::read(&this.mapper),
+            )
+        };
+        drop((slots, mapper));
         memory
     }
 

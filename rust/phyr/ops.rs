@@ -3,11 +3,13 @@
 //! The kernel functions that make and end a mapping, one thin wrapper each.
 //!
 //! Nothing else in the crate calls them. The wrappers choose the types; when to call what is for
-//! their callers.
+//! their callers. For a mapper in a domain of the driver's own the same is done by the functions of
+//! that domain ([`Window`]), so that there is one engine for both.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    iommu::Window,
     mapper::Mapper,
     memory::Kind,
     raw,
@@ -63,7 +65,7 @@ impl Mode {
     }
 
     #[inline]
-    fn is_mmio(self) -> bool {
+    pub(crate) fn is_mmio(self) -> bool {
         self.0 & Self::MMIO != 0
     }
 
@@ -99,7 +101,7 @@ impl Mode {
 
 /// Maps one physically contiguous range by itself: `dma_map_phys()`.
 ///
-/// Returns the DMA address, or `None` where the DMA API could not map it.
+/// Returns the DMA address, or `None` where it could not be mapped.
 ///
 /// # Safety
 ///
@@ -107,11 +109,16 @@ impl Mode {
 /// frees before, and that is of the kind that `mode` says.
 #[inline]
 pub(crate) unsafe fn map_phys(
-    dev: &Device<Bound>,
+    mapper: &Mapper<'_>,
     paddr: PhysAddr,
     len: usize,
     mode: Mode,
 ) -> Option<DmaAddr> {
+    if let Some(window) = mapper.window() {
+        // SAFETY: by the requirements of this function.
+        return unsafe { map_in(window, paddr, len, mode) };
+    }
+    let dev = mapper.device();
     let (paddr, dir) = (paddr.into_raw(), mode.raw_direction());
     // SAFETY: `dev` is bound, and by its invariant `mode` has a direction; the rest is what the
     // caller guarantees.
@@ -122,6 +129,23 @@ pub(crate) unsafe fn map_phys(
     } else {
         Some(DmaAddr::from_raw(addr))
     }
+}
+
+/// [`map_phys`] in a domain of the driver's own.
+///
+/// # Safety
+///
+/// Those of [`map_phys`].
+unsafe fn map_in(window: &Window<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Option<DmaAddr> {
+    let addr = window.take(paddr, len)?;
+    // SAFETY: the room was just taken for this; the rest by the requirements of this function, and
+    // the granules around the memory come with it as `Mapper::packs` explains.
+    if unsafe { window.map(addr, paddr, len, mode) }.is_err() {
+        // SAFETY: taken above, and not mapped.
+        unsafe { window.give_back(addr, len) };
+        return None;
+    }
+    Some(addr)
 }
 
 /// `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants to see
@@ -148,10 +172,30 @@ fn mapping_error(dev: &Device<Bound>, addr: u64) -> bool {
 /// The arguments are those of a call of [`map_phys`] that succeeded and was not undone, and the
 /// device is done with the memory.
 #[inline]
-pub(crate) unsafe fn unmap_phys(dev: &Device<Bound>, addr: DmaAddr, len: usize, mode: Mode) {
-    let (addr, dir) = (addr.into_raw(), mode.raw_direction());
+pub(crate) unsafe fn unmap_phys(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
+    if let Some(window) = mapper.window() {
+        // SAFETY: by the requirements of this function all of it is mapped.
+        return unsafe { end_in(window, addr, len, len) };
+    }
+    let (dev, addr, dir) = (mapper.device(), addr.into_raw(), mode.raw_direction());
     // SAFETY: by the requirements of this function.
     unsafe { bindings::dma_unmap_phys(raw::device(dev), addr, len, dir, mode.attrs()) };
+}
+
+/// Unmaps the first `linked` of the `len` bytes at `addr` and gives the room back, in a domain of
+/// the driver's own.
+///
+/// # Safety
+///
+/// The room was taken for `len` bytes, of which exactly these are mapped; none of it is used again.
+unsafe fn end_in(window: &Window<'_>, addr: DmaAddr, len: usize, linked: usize) {
+    // SAFETY: by the requirements of this function; room of which something is left is not given
+    // out again.
+    unsafe {
+        if linked == 0 || window.unmap(addr, linked) {
+            window.give_back(addr, len);
+        }
+    }
 }
 
 /// Whether mappings of the device have to be undone at all: `dma_need_unmap()`.
@@ -169,8 +213,9 @@ pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
 ///
 /// The range is one of [`map_phys`], for the mapper's device, for `mode`, and is still mapped.
 pub(crate) unsafe fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
-    // Memory of a device has no caches in front of it.
-    if mode.is_mmio() {
+    // Memory of a device has no caches in front of it; a device with a domain of its own is
+    // coherent, and nothing is copied for it.
+    if mode.is_mmio() || mapper.window().is_some() {
         return;
     }
     let (dev, dir) = (raw::device(mapper.device()), mode.raw_direction());
@@ -184,8 +229,9 @@ pub(crate) unsafe fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize
 ///
 /// The range is one of [`map_phys`], for the mapper's device, for `mode`, and is still mapped.
 pub(crate) unsafe fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, mode: Mode) {
-    // Memory of a device has no caches in front of it.
-    if mode.is_mmio() {
+    // Memory of a device has no caches in front of it; a device with a domain of its own is
+    // coherent, and nothing is copied for it.
+    if mode.is_mmio() || mapper.window().is_some() {
         return;
     }
     let (dev, dir) = (raw::device(mapper.device()), mode.raw_direction());
@@ -208,10 +254,10 @@ pub(crate) fn merge_boundary(dev: &Device<Bound>) -> u64 {
 ///
 /// # Invariants
 ///
-/// `state` is what `dma_iova_try_alloc` made for `dev` and nothing freed; exactly its first
-/// `linked` bytes are linked, for `mode`.
+/// `state` is what `dma_iova_try_alloc` made for the mapper's device, or names what was taken in
+/// its window, and nothing was freed; exactly its first `linked` bytes are linked, for `mode`.
 pub(crate) struct IovaRange<'a> {
-    dev: &'a Device<Bound>,
+    mapper: &'a Mapper<'a>,
     state: bindings::dma_iova_state,
     linked: usize,
     mode: Mode,
@@ -225,21 +271,27 @@ impl<'a> IovaRange<'a> {
     /// `len` is not zero.
     #[inline]
     pub(crate) fn try_alloc(
-        dev: &'a Device<Bound>,
+        mapper: &'a Mapper<'a>,
         paddr: PhysAddr,
         len: usize,
         mode: Mode,
     ) -> Option<Self> {
-        let paddr = paddr.into_raw();
         let mut state = bindings::dma_iova_state::default();
 
-        // SAFETY: `dev` is bound and `state` may be written.
-        if !unsafe { bindings::dma_iova_try_alloc(raw::device(dev), &mut state, paddr, len) } {
-            return None;
+        if let Some(window) = mapper.window() {
+            state.addr = window.take(paddr, len)?.into_raw();
+            // CAST: a `usize` is at most 64 bits wide.
+            state.__size = len as u64;
+        } else {
+            let (dev, paddr) = (raw::device(mapper.device()), paddr.into_raw());
+            // SAFETY: the device is bound and `state` may be written.
+            if !unsafe { bindings::dma_iova_try_alloc(dev, &mut state, paddr, len) } {
+                return None;
+            }
         }
         // INVARIANT: the range was just allocated, with nothing linked.
         Some(Self {
-            dev,
+            mapper,
             state,
             linked: 0,
             mode,
@@ -260,18 +312,25 @@ impl<'a> IovaRange<'a> {
     ///   allocated for this very `paddr`; what is linked so far ends at a granule.
     #[inline]
     pub(crate) unsafe fn link(&mut self, paddr: PhysAddr, len: usize) -> Result {
-        // SAFETY: by the requirements of this function and the type invariant.
-        to_result(unsafe {
-            bindings::dma_iova_link(
-                raw::device(self.dev),
-                &mut self.state,
-                paddr.into_raw(),
-                self.linked,
-                len,
-                self.mode.raw_direction(),
-                self.mode.attrs(),
-            )
-        })?;
+        if let Some(window) = self.mapper.window() {
+            // CAST: a `usize` is at most 64 bits wide.
+            let addr = self.addr().advanced(self.linked as u64);
+            // SAFETY: by the requirements of this function and the type invariant.
+            unsafe { window.map(addr, paddr, len, self.mode) }?;
+        } else {
+            // SAFETY: by the requirements of this function and the type invariant.
+            to_result(unsafe {
+                bindings::dma_iova_link(
+                    raw::device(self.mapper.device()),
+                    &mut self.state,
+                    paddr.into_raw(),
+                    self.linked,
+                    len,
+                    self.mode.raw_direction(),
+                    self.mode.attrs(),
+                )
+            })?;
+        }
         // INVARIANT: the next `len` bytes were just linked.
         self.linked += len;
         Ok(())
@@ -310,11 +369,20 @@ impl<'a> IovaRange<'a> {
 
     /// Unlinks all but the first `to` bytes: `dma_iova_unlink()`. `to` is where a link began.
     pub(crate) fn truncate(&mut self, to: usize) {
-        if to < self.linked {
+        if to >= self.linked {
+            return;
+        }
+        if let Some(window) = self.mapper.window() {
+            // CAST: a `usize` is at most 64 bits wide.
+            let addr = self.addr().advanced(to as u64);
+            // The room stays with the range.
+            // SAFETY: by the type invariant these bytes are linked.
+            let _ = unsafe { window.unmap(addr, self.linked - to) };
+        } else {
             // SAFETY: by the type invariant these bytes are linked.
             unsafe {
                 bindings::dma_iova_unlink(
-                    raw::device(self.dev),
+                    raw::device(self.mapper.device()),
                     &mut self.state,
                     to,
                     self.linked - to,
@@ -322,9 +390,9 @@ impl<'a> IovaRange<'a> {
                     self.mode.attrs(),
                 )
             };
-            // INVARIANT: just unlinked.
-            self.linked = to;
         }
+        // INVARIANT: just unlinked.
+        self.linked = to;
     }
 
     /// Makes all that is linked visible to the device, with one flush: `dma_iova_sync()`.
@@ -334,10 +402,13 @@ impl<'a> IovaRange<'a> {
     /// What `dma_iova_sync()` returns; the range is as before.
     #[inline]
     pub(crate) fn sync(&mut self) -> Result {
+        if self.mapper.window().is_some() {
+            // `iommu_map()` has done it.
+            return Ok(());
+        }
+        let dev = raw::device(self.mapper.device());
         // SAFETY: by the type invariant exactly this much is linked.
-        to_result(unsafe {
-            bindings::dma_iova_sync(raw::device(self.dev), &mut self.state, 0, self.linked)
-        })
+        to_result(unsafe { bindings::dma_iova_sync(dev, &mut self.state, 0, self.linked) })
     }
 
     /// Where the range begins for the device.
@@ -366,16 +437,12 @@ impl<'a> IovaRange<'a> {
 
 impl Drop for IovaRange<'_> {
     fn drop(&mut self) {
-        // SAFETY: by the type invariant; the device never learned of the range.
-        unsafe {
-            bindings::dma_iova_destroy(
-                raw::device(self.dev),
-                &mut self.state,
-                self.linked,
-                self.mode.raw_direction(),
-                self.mode.attrs(),
-            )
+        let range = Closed {
+            addr: self.addr(),
+            size: self.state.__size,
         };
+        // SAFETY: by the type invariant; the device never learned of the range.
+        unsafe { destroy(self.mapper, range, self.linked, self.mode) };
     }
 }
 
@@ -398,10 +465,15 @@ impl Closed {
 ///
 /// # Safety
 ///
-/// `range` comes from [`IovaRange::close`] of a range of `dev` with `linked` bytes linked for
-/// `mode`, is not used again, and the device is done with the memory.
+/// `range` is that of an [`IovaRange`] of `mapper` with `linked` bytes linked for `mode`, is not
+/// used again, and the device is done with the memory.
 #[inline]
-pub(crate) unsafe fn destroy(dev: &Device<Bound>, range: Closed, linked: usize, mode: Mode) {
+pub(crate) unsafe fn destroy(mapper: &Mapper<'_>, range: Closed, linked: usize, mode: Mode) {
+    if let Some(window) = mapper.window() {
+        // SAFETY: by the requirements of this function.
+        // CAST: the length came from a `usize`.
+        return unsafe { end_in(window, range.addr, range.size as usize, linked) };
+    }
     let mut state = bindings::dma_iova_state {
         addr: range.addr.into_raw(),
         __size: range.size,
@@ -410,7 +482,7 @@ pub(crate) unsafe fn destroy(dev: &Device<Bound>, range: Closed, linked: usize, 
     // SAFETY: by the requirements of this function.
     unsafe {
         bindings::dma_iova_destroy(
-            raw::device(dev),
+            raw::device(mapper.device()),
             &mut state,
             linked,
             mode.raw_direction(),

@@ -31,6 +31,7 @@ use kernel::prelude::*;
 mod layout;
 #[cfg(CONFIG_KUNIT = "y")]
 mod model;
+mod not_mapped;
 mod ops;
 mod strategy;
 
@@ -75,6 +76,7 @@ pub mod bindings {
 
 pub use self::{
     mapper::Mapper,
+    not_mapped::NotMapped,
     plan::Limits,
     state::{
         DmaVecs,

@@ -215,7 +215,7 @@ impl Mapper<'_> {
                     let linked = self.packed_len(&state, slots);
                     // SAFETY: as above; the range is linked up to the granule in which the last run
                     // ends.
-                    unsafe { ops::destroy(self.device(), range, linked, mode) };
+                    unsafe { ops::destroy(self, range, linked, mode) };
                 }
             }
             Made::Each => {
@@ -294,7 +294,7 @@ impl Mapper<'_> {
     #[inline]
     unsafe fn map_one(&self, phyr: Phyr, mode: Mode) -> Result<State> {
         // SAFETY: by the requirements of this function.
-        let addr = unsafe { ops::map_phys(self.device(), phyr.paddr(), phyr.len(), mode) };
+        let addr = unsafe { ops::map_phys(self, phyr.paddr(), phyr.len(), mode) };
         let range = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
         let unmap = self.needs_unmap();
 
@@ -309,13 +309,13 @@ impl Mapper<'_> {
     /// The slot holds a range that is mapped for `mode` and not unmapped again; the device is done
     /// with it.
     pub(crate) unsafe fn unmap_slot(&self, slot: Slot, mode: Mode) {
-        let (dev, vec) = (self.device(), slot.dma_vec());
+        let vec = slot.dma_vec();
 
         // SAFETY: by the requirements of this function; all of an IOVA range is linked.
         unsafe {
             match slot.closed() {
-                Some(range) => ops::destroy(dev, range, vec.len(), mode),
-                None => ops::unmap_phys(dev, vec.addr(), vec.len(), mode),
+                Some(range) => ops::destroy(self, range, vec.len(), mode),
+                None => ops::unmap_phys(self, vec.addr(), vec.len(), mode),
             }
         }
     }

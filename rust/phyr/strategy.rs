@@ -121,7 +121,7 @@ impl Mapper<'_> {
     ) -> Result<Option<IovaRange<'_>>> {
         let first = run.first().ok_or(EINVAL)?.get().phyr()?.paddr();
         let bytes = usize::try_from(bytes)?;
-        let Some(mut range) = IovaRange::try_alloc(self.device(), first, bytes, mode) else {
+        let Some(mut range) = IovaRange::try_alloc(self, first, bytes, mode) else {
             return Ok(None);
         };
         let phyrs = run.iter().map(|slot| Ok(slot.get().phyr()?));
@@ -146,7 +146,7 @@ impl Mapper<'_> {
         mode: Mode,
     ) -> Result<Option<State>> {
         let (start, len) = (PhysAddr::from_raw(0), usize::try_from(packed.len)?);
-        let Some(mut range) = IovaRange::try_alloc(self.device(), start, len, mode) else {
+        let Some(mut range) = IovaRange::try_alloc(self, start, len, mode) else {
             return Ok(None);
         };
         for slot in slots {
@@ -267,8 +267,7 @@ impl<'a> Singles<'a> {
         let phyr = slot.phyr()?;
 
         // SAFETY: by the requirements of this function.
-        let addr =
-            unsafe { ops::map_phys(self.mapper.device(), phyr.paddr(), phyr.len(), self.mode) };
+        let addr = unsafe { ops::map_phys(self.mapper, phyr.paddr(), phyr.len(), self.mode) };
         self.put(Slot::range(addr.ok_or(ENOMEM)?, phyr.len()));
         Ok(())
     }

@@ -21,6 +21,7 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
+    iommu::Domain,
     memory::Pages,
     raw,
     Limits,
@@ -51,9 +52,52 @@ pub(crate) fn with_device(
     }
     // SAFETY: the device is bound, and stays so while the suites run, see above.
     let pdev = unsafe { &*pdev };
-    let mapper = Mapper::new(pdev.as_ref(), Limits::NONE).map_err(|_| "no mapper")?;
+    let domain = if crate::wants_domain() {
+        let domain = Domain::attach(pdev.as_ref(), None).map_err(|why| {
+            pr_err!("{why}\n");
+            "no domain"
+        })?;
+        Some(domain)
+    } else {
+        None
+    };
+    let mapper = mapper(pdev, domain.as_ref(), Limits::NONE)?;
     // KUnit prints the assertion, which does not hold the message.
     test(pdev, &mapper).inspect_err(|e| pr_err!("{e}\n"))
+}
+
+/// [`with_device`] for what has the DMA API map, or a domain of its own: not while the suites map
+/// in theirs.
+pub(crate) fn with_dma_api(
+    test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
+    if crate::wants_domain() {
+        return Ok(());
+    }
+    with_device(test)
+}
+
+/// Room for the longest mapping of any test, and some more.
+const ROOM: usize = 16 << 30;
+
+fn mapper<'a>(
+    pdev: &'a pci::Device<Bound>,
+    domain: Option<&Domain<'a>>,
+    limits: Limits,
+) -> Result<Mapper<'a>, &'static str> {
+    match domain {
+        Some(domain) => Mapper::in_domain(domain, limits, ROOM),
+        None => Mapper::new(pdev.as_ref(), limits),
+    }
+    .map_err(|_| "no mapper")
+}
+
+/// A mapper like `like`, with other limits.
+pub(crate) fn mapper_like<'a>(like: &Mapper<'a>, limits: Limits) -> Result<Mapper<'a>> {
+    match like.domain() {
+        Some(domain) => Mapper::in_domain(domain, limits, ROOM),
+        None => Mapper::new(like.device(), limits),
+    }
 }
 
 /// Runs `test` while the device reaches `BITS` bits of addresses only.

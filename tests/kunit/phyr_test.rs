@@ -39,6 +39,11 @@ fn wants_faults() -> bool {
     module_parameters::faults.value() != 0
 }
 
+/// Whether the suites map in a domain of the driver's own, rather than with the DMA API.
+fn wants_domain() -> bool {
+    module_parameters::domain.value() != 0
+}
+
 /// Whether the machine bounces all memory of the device.
 fn is_bounced() -> bool {
     module_parameters::bounced.value() != 0
@@ -118,6 +123,10 @@ kernel::module_pci_driver! {
         bounced: u8 {
             default: 0,
             description: "The machine bounces all memory of the device, as under swiotlb=force (0)",
+        },
+        domain: u8 {
+            default: 0,
+            description: "Map in an IOMMU domain of the driver's own, not with the DMA API (0)",
         },
         faults: u8 {
             default: 0,

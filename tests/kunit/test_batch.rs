@@ -37,7 +37,7 @@ fn open<'m>(
     pieces: usize,
     segments: usize,
     bytes: usize,
-) -> Result<Batch<'m, Pages>, &'static str> {
+) -> Result<Batch<'m, 'm, Pages>, &'static str> {
     let room = Capacity {
         pieces,
         segments,
@@ -52,18 +52,21 @@ fn page(offset: usize, len: usize) -> Result<Pages, &'static str> {
     piece(offset, len).map_err(|_| "no memory")
 }
 
-fn add(batch: &mut Batch<'_, Pages>, piece: Pages) -> Result<(), &'static str> {
+fn add(batch: &mut Batch<'_, '_, Pages>, piece: Pages) -> Result<(), &'static str> {
     batch.add(piece).map_err(|_| "not added")
 }
 
 /// Whether adding a page fails with `error` and gives the page back.
-fn refuses(batch: &mut Batch<'_, Pages>, piece: Pages, error: Error) -> bool {
+fn refuses(batch: &mut Batch<'_, '_, Pages>, piece: Pages, error: Error) -> bool {
     let len = piece.len();
-    matches!(batch.add(piece), Err(refused) if refused.error == error && refused.piece.len() == len)
+    match batch.add(piece) {
+        Ok(()) => false,
+        Err(refused) => refused.reason == error && refused.memory.len() == len,
+    }
 }
 
 /// Finalises `batch`, checks it against its own memory, unmaps.
-fn finish(mapper: &Mapper<'_>, batch: Batch<'_, Pages>) -> Result<KVVec<Pages>, &'static str> {
+fn finish(mapper: &Mapper<'_>, batch: Batch<'_, '_, Pages>) -> Result<KVVec<Pages>, &'static str> {
     let mapping = batch.finalise().map_err(|_| "not finalised")?;
     let mut vecs = KVVec::<DmaVec>::new();
     for vec in mapping.dma_vecs() {

@@ -16,7 +16,7 @@ use crate::{
     },
     fixture::{
         self,
-        with_device, //
+        with_dma_api, //
     },
     foreign, //
 };
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn refused_by_the_exporter() {
-        let result = with_device(|pdev, _| {
+        let result = with_dma_api(|pdev, _| {
             let fixture = Fixture::with(1, Access::ReadWrite, Some(EOPNOTSUPP))
                 .map_err(|_| "not exported")?;
             if !matches!(fixed(pdev.as_ref(), &fixture), Err(e) if e == EOPNOTSUPP) {
@@ -214,7 +214,7 @@ mod tests {
     /// found, and `linear()` goes over all of it.
     #[test]
     fn tables_of_others() {
-        let result = with_device(|pdev, _| {
+        let result = with_dma_api(|pdev, _| {
             // CAST: the tests run on 64 bits.
             let page = PAGE_SIZE as u64;
             let vec =

@@ -20,7 +20,7 @@ use crate::{
     },
     fixture::{
         pattern,
-        with_device, //
+        with_dma_api, //
     },
     peer::{
         self,
@@ -161,7 +161,7 @@ fn with_memory(
             Ok(())
         };
     };
-    let result = with_device(|pdev, mapper| test(memory, pdev, mapper));
+    let result = with_dma_api(|pdev, mapper| test(memory, pdev, mapper));
     settle();
     result
 }

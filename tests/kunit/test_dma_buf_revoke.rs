@@ -21,7 +21,7 @@ use crate::{
     },
     fixture::{
         pattern,
-        with_device, //
+        with_dma_api, //
     },
     foreign::{
         self,
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn revoked_from_a_dynamic_importer() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(8)?;
             let (attachment, told) = dynamic(pdev.as_ref(), &fixture)?;
             attachment.map(BOTH).map_err(|_| "not mapped")?;
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn not_revoked_from_a_static_importer() {
-        let result = with_device(|pdev, _| {
+        let result = with_dma_api(|pdev, _| {
             let fixture = Fixture::new(8)?;
             let (other, told) = dynamic(pdev.as_ref(), &fixture)?;
             let attachment = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn revoke_waits_for_an_importer_that_unmaps_later() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(8)?;
             let importer = Importer::dynamic(pdev.as_ref(), &fixture.dma_buf())?;
             importer.map()?;
@@ -236,7 +236,7 @@ mod tests {
     /// Who is killed while fences or importers are waited for has revoked the buffer all the same.
     #[test]
     fn revoke_can_be_killed() {
-        let result = with_device(|pdev, _| {
+        let result = with_dma_api(|pdev, _| {
             let fixture = Fixture::new(8)?;
             let importer = Importer::dynamic(pdev.as_ref(), &fixture.dma_buf())?;
             importer.map()?;
@@ -267,7 +267,7 @@ mod tests {
     #[cfg(not(CONFIG_DMABUF_DEBUG))]
     #[test]
     fn what_an_importer_leaves_mapped_is_unmapped() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             for attach in [Importer::fixed, Importer::deaf, Importer::dynamic] {
                 let fixture = Fixture::new(8)?;
                 let importer = attach(pdev.as_ref(), &fixture.dma_buf())?;
@@ -286,7 +286,7 @@ mod tests {
     /// Nor do pins last longer than the attachment, of however many it was; those of another do.
     #[test]
     fn what_an_importer_leaves_pinned_is_unpinned() {
-        let result = with_device(|pdev, _| {
+        let result = with_dma_api(|pdev, _| {
             for attach in [Importer::deaf, Importer::dynamic] {
                 let fixture = Fixture::new(8)?;
                 let other = Importer::deaf(pdev.as_ref(), &fixture.dma_buf())?;
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn pinned_by_one_that_cannot_be_told() {
-        let result = with_device(|pdev, _| {
+        let result = with_dma_api(|pdev, _| {
             let fixture = Fixture::new(8)?;
             let importer = Importer::deaf(pdev.as_ref(), &fixture.dma_buf())?;
             importer.pin()?;
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn revoked_while_others_map() {
-        let result = with_device(|pdev, _| {
+        let result = with_dma_api(|pdev, _| {
             for _ in 0..8 {
                 let fixture = Fixture::new(8)?;
                 let (attachment, _) = dynamic(pdev.as_ref(), &fixture)?;
@@ -395,7 +395,7 @@ mod tests {
     /// Only where it is asked for (`faults=1`), as in the tests of linear mappings.
     #[test]
     fn behind_a_revoke_the_device_faults() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             if mapper.granule().is_none() || !crate::wants_faults() {
                 return Ok(());
             }

@@ -12,7 +12,7 @@ use crate::{
         bytes,
         no_memory,
         piece,
-        with_device, //
+        with_dma_api, //
     },
     table, //
 };
@@ -40,9 +40,12 @@ use phyr::{
         FaultHandler,
         Mapping,
         NotAttached,
-        NotMapped,
         Reason,
         Translation, //
+    },
+    linear::{
+        Limit,
+        NotLinear, //
     },
     memory::{
         Chunks,
@@ -53,7 +56,9 @@ use phyr::{
     DataDirection,
     DmaAddr,
     DmaVec,
+    Limits,
     Mapper,
+    NotMapped,
     Phyr,
     PhysAddr, //
 };
@@ -91,7 +96,7 @@ fn place<M: Memory>(memory: &M, nr: usize) -> Option<PhysAddr> {
 }
 
 fn refused<M: Memory>(
-    result: Result<Mapping<'_, M>, NotMapped<M>>,
+    result: Result<Mapping<'_, M>, NotMapped<M, Reason>>,
     why: Reason,
 ) -> Result<M, &'static str> {
     match result {
@@ -104,7 +109,7 @@ fn refused<M: Memory>(
     }
 }
 
-/// Whether the device has an IOMMU at all. There, a pass-through one included, it can have a domain.
+/// Whether the device has an IOMMU: there it can have a domain, also if that lets all through.
 fn has_iommu(dev: &Device<Bound>) -> bool {
     translation(dev) != Translation::None
 }
@@ -113,7 +118,7 @@ fn has_iommu(dev: &Device<Bound>) -> bool {
 fn with_domain(
     test: impl FnOnce(&pci::Device<Bound>, &Domain<'_>) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
-    with_device(|pdev, mapper| {
+    with_dma_api(|pdev, mapper| {
         let dev = mapper.device();
         let before = translation(dev);
         if !has_iommu(dev) {
@@ -317,6 +322,73 @@ fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The room of a mapper in these tests, in bytes.
+const ROOM: usize = 64 * PAGE_SIZE;
+
+/// A mapper takes its addresses from its own room, and nobody else does.
+fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Result<(), &'static str> {
+    let dir = DataDirection::Bidirectional;
+    let mapper = Mapper::in_domain(domain, Limits::NONE, ROOM).map_err(|_| "no mapper")?;
+    if mapper.max_mapping_size() != ROOM || mapper.domain().is_none() {
+        return Err("not the room that was asked for");
+    }
+    let map = |nr: usize| -> Result<_, &'static str> {
+        Ok(mapper.map(fixture::buffer(nr).map_err(no_memory)?, dir, GFP_KERNEL))
+    };
+    let half = map(32)?.map_err(|_| "half: not mapped")?;
+    // The rest is too short for this, in one range or page by page.
+    let refused = match map(33)? {
+        Ok(_) => return Err("more than all: mapped"),
+        Err(refused) if refused.reason == ENOMEM => refused.memory,
+        Err(_) => return Err("more than all: another error"),
+    };
+    if refused.len() != 33 * PAGE_SIZE {
+        return Err("other memory came back");
+    }
+    let rest = map(32)?.map_err(|_| "the rest: not mapped")?;
+    match map(1)? {
+        Err(refused) if refused.reason == ENOMEM => {}
+        _ => return Err("beyond: mapped, or another error"),
+    }
+    match mapper.linear(scattered(65)?, dir) {
+        Err(NotMapped {
+            reason: NotLinear::Limit { limit, max, .. },
+            ..
+            // CAST: a few pages.
+        }) if limit == Limit::MappingSize && max == ROOM as u64 => {}
+        _ => return Err("longer than the room: mapped, or another reason"),
+    }
+    // The addresses of the mapper are nobody else's.
+    for vec in Iterator::chain(half.dma_vecs(), rest.dma_vecs()) {
+        let at = domain.map_at(scattered(1)?, vec.addr(), Access::READ);
+        match at {
+            Err(NotMapped {
+                reason: Reason::Overlap(_),
+                ..
+            }) => {}
+            _ => return Err("in the room: mapped, or another reason"),
+        }
+    }
+    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    let (from, to) = (half.dma_vecs().next(), rest.dma_vecs().next());
+    let (from, to) = (from.ok_or("no range")?, to.ok_or("no range")?);
+    engine
+        .read(from, 2 * PAGE_SIZE - 9, 512)
+        .and_then(|()| engine.write(to, 3 * PAGE_SIZE - 9, 512))
+        .map_err(|_| "no transfer")?;
+    drop(half);
+    if domain.lookup(from.addr()).is_some() || domain.lookup(to.addr()).is_none() {
+        return Err("not exactly what was unmapped");
+    }
+    drop(rest);
+    // All of it is back, and goes to others with the mapper.
+    map(64)?.map_err(|_| "all: not mapped")?;
+    drop(mapper);
+    let at = domain.map_at(scattered(1)?, to.addr(), Access::READ);
+    at.map_err(|_| "the room is still taken")?;
+    Ok(())
+}
+
 /// What the platform has reserved is not given out: the window of interrupts, on x86.
 fn reserved(domain: &Domain<'_>) -> Result<(), &'static str> {
     #[cfg(CONFIG_X86)]
@@ -381,10 +453,10 @@ fn gathered(domain: &Domain<'_>) -> Result<(), &'static str> {
     let mut left = None;
     for mapping in mappings {
         if let Err(refused) = gather.unmap(mapping) {
-            if refused.error != ENOSPC || left.is_some() {
+            if refused.reason != ENOSPC || left.is_some() {
                 return Err("refused for another reason");
             }
-            left = Some(refused.piece);
+            left = Some(refused.mapping);
         }
     }
     if left.as_ref().map(|left| left.iova()) != Some(at(8 * 15)) {
@@ -626,7 +698,7 @@ mod tests {
 
     #[test]
     fn the_devices_mask_ends_the_room() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             if !has_iommu(mapper.device()) {
                 return Ok(());
             }
@@ -644,10 +716,79 @@ mod tests {
         assert_eq!(result, Ok(()));
     }
 
+    /// More than the few MiB of other suites: the scatter, batch and linear suites map in a domain
+    /// where `domain=1` is given.
+    #[test]
+    fn a_mapper_has_room_of_its_own() {
+        assert_eq!(with_domain(own_room), Ok(()));
+    }
+
+    #[test]
+    fn a_mapper_in_a_domain_refuses_bad_input() {
+        let result = with_domain(|_, domain| {
+            let new = |limits, room| Mapper::in_domain(domain, limits, room).err();
+            let small = Limits::NONE.with_max_segment(PAGE - 1);
+            let aligned = Limits::NONE.with_min_align_mask(2 * PAGE as u32 - 1);
+            let all = [
+                (new(Limits::NONE, 0), EINVAL),
+                (new(small.ok_or("no limits")?, ROOM), EINVAL),
+                (new(aligned.ok_or("no limits")?, ROOM), EINVAL),
+                (new(Limits::NONE, usize::MAX), EOVERFLOW),
+                (new(Limits::NONE, usize::MAX >> 1), ENOSPC),
+            ];
+            for (nr, (seen, expected)) in all.into_iter().enumerate() {
+                if seen != Some(expected) {
+                    pr_err!("{nr}: {seen:?}\n");
+                    return Err("no error, or another");
+                }
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// What is mapped keeps the domain, whoever drops the handles first.
+    #[test]
+    fn a_mapping_keeps_its_domain() {
+        let result = with_dma_api(|pdev, mapper| {
+            let dev = mapper.device();
+            if !has_iommu(dev) {
+                return Ok(());
+            }
+            let before = translation(dev);
+            let domain = attach(dev)?;
+            let mapper = Mapper::in_domain(&domain, Limits::NONE, ROOM).map_err(no_memory)?;
+            let linear = mapper.linear(scattered(4)?, DataDirection::Bidirectional);
+            let linear = linear.map_err(|_| "not linear")?;
+            let mapping = domain.map(scattered(2)?, Access::READ_WRITE);
+            let mapping = mapping.map_err(|_| "not mapped")?;
+            drop((domain, mapper));
+
+            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+            engine
+                .read(linear.dma_vec(), PAGE_SIZE - 3, 64)
+                .and_then(|()| engine.write(mapping.dma_vec(), PAGE_SIZE - 60, 64))
+                .map_err(|_| "no transfer")?;
+            if table::lookup(dev, linear.dma_vec().addr().into_raw()).is_none() {
+                return Err("not mapped any more");
+            }
+            drop(linear);
+            if translation(dev) != Translation::Owned {
+                return Err("left too early");
+            }
+            drop(mapping);
+            if translation(dev) != before {
+                return Err("not back");
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
     /// Back from its own domain, the device does DMA as before.
     #[test]
     fn the_dma_api_works_afterwards() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             if !has_iommu(mapper.device()) {
                 return Ok(());
             }
@@ -694,7 +835,7 @@ mod tests {
     /// The handler gets what the IOMMU's driver reports; here the test does in its place.
     #[test]
     fn faults_are_told() {
-        let result = with_device(|_, mapper| {
+        let result = with_dma_api(|_, mapper| {
             let dev = mapper.device();
             if !has_iommu(dev) {
                 return Ok(());

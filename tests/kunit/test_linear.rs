@@ -11,9 +11,11 @@ use crate::{
         self,
         buffer,
         bytes,
+        mapper_like,
         no_memory,
         piece,
         with_device, //
+        with_dma_api,
     },
     table,
     test_linear_large::Again, //
@@ -32,8 +34,7 @@ use phyr::{
         Edge,
         Limit,
         Linear,
-        NotLinear,
-        NotMapped, //
+        NotLinear, //
     },
     memory::{
         Chunks,
@@ -43,7 +44,8 @@ use phyr::{
     },
     DataDirection,
     Limits,
-    Mapper, //
+    Mapper,
+    NotMapped, //
 };
 
 const DIR: DataDirection = DataDirection::Bidirectional;
@@ -62,7 +64,7 @@ pub(crate) fn contiguous(order: u32) -> Result<Chunks> {
     Chunks::zeroed(PAGE_SIZE << order, order, GFP_KERNEL)
 }
 
-fn reason<M: Memory>(result: Result<Linear<'_, M>, NotMapped<M>>) -> Option<NotLinear> {
+fn reason<M: Memory>(result: Result<Linear<'_, M>, NotMapped<M, NotLinear>>) -> Option<NotLinear> {
     result.err().map(|refused| refused.reason)
 }
 
@@ -267,7 +269,7 @@ mod tests {
     }
 
     fn mapper_unpacked<'a>(mapper: &Mapper<'a>) -> Result<Mapper<'a>, &'static str> {
-        let mapper = Mapper::new(mapper.device(), Limits::NONE);
+        let mapper = mapper_like(mapper, Limits::NONE);
         mapper.map(Mapper::unpacked).map_err(|_| "no mapper")
     }
 
@@ -331,12 +333,12 @@ mod tests {
 
     #[test]
     fn limits_of_the_device_are_kept() {
-        let result = with_device(|pdev, _| {
+        let result = with_device(|_, mapper| {
             if bounces() {
                 return Ok(());
             }
             let with = |limits: Option<Limits>| {
-                Mapper::new(pdev.as_ref(), limits.ok_or("no limits")?).map_err(|_| "no mapper")
+                mapper_like(mapper, limits.ok_or("no limits")?).map_err(|_| "no mapper")
             };
             let over = |limit, asked, max| NotLinear::Limit { limit, asked, max };
             let mapper = with(Limits::NONE.with_max_segment(4 * PAGE))?;
@@ -378,7 +380,7 @@ mod tests {
 
     #[test]
     fn masks_are_kept() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());
             }
@@ -489,11 +491,11 @@ mod tests {
 
     #[test]
     fn a_copy_is_linear_everywhere() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             copied(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)?;
 
             let limits = Limits::NONE.with_max_segment(4 * PAGE).ok_or("no limits")?;
-            let mapper = Mapper::new(pdev.as_ref(), limits).map_err(|_| "no mapper")?;
+            let mapper = mapper_like(mapper, limits).map_err(|_| "no mapper")?;
             let why = |memory, dir| mapper.linear_copy(memory, dir).err().map(|e| e.reason);
             let long = NotLinear::Limit {
                 limit: Limit::Segment,

@@ -10,9 +10,11 @@ use crate::{
     fixture::{
         self,
         buffer,
+        mapper_like,
         pattern,
         piece,
         with_device, //
+        with_dma_api,
     },
     table, //
 };
@@ -161,7 +163,7 @@ fn full(mapper: &Mapper<'_>) -> Result<(), &'static str> {
         return Err("half: not one range");
     }
     let memory = pages(HALF)?;
-    if !matches!(mapper.map(memory, dir, GFP_KERNEL), Err(e) if e == ENOMEM) {
+    if !matches!(mapper.map(memory, dir, GFP_KERNEL), Err(e) if e.reason == ENOMEM) {
         return Err("another half: not ENOMEM");
     }
     // A MiB less fits page by page, which needs all pages of the failure to be back. The first MiB
@@ -325,8 +327,8 @@ mod tests {
     /// A run a range: what a device gets that is not trusted with the rest of a granule.
     #[test]
     fn runs_with_a_range_each() {
-        let result = with_device(|pdev, _| {
-            let mapper = Mapper::new(pdev.as_ref(), Limits::NONE).map_err(|_| "no mapper")?;
+        let result = with_device(|_, mapper| {
+            let mapper = mapper_like(mapper, Limits::NONE).map_err(|_| "no mapper")?;
             shapes(&mapper.unpacked(), 60)
         });
         assert_eq!(result, Ok(()));
@@ -334,10 +336,10 @@ mod tests {
 
     #[test]
     fn runs_of_a_limited_length() {
-        let result = with_device(|pdev, _| {
+        let result = with_device(|_, mapper| {
             // CAST: here and below, a page.
             let limits = Limits::NONE.with_max_segment(2 * PAGE_SIZE as u64);
-            let mapper = Mapper::new(pdev.as_ref(), limits.ok_or("no limits")?);
+            let mapper = mapper_like(mapper, limits.ok_or("no limits")?);
             shapes(&mapper.map_err(|_| "no mapper")?, 60)
         });
         assert_eq!(result, Ok(()));
@@ -346,9 +348,9 @@ mod tests {
     /// Runs that would cross a boundary in one IOVA range get ranges of their own.
     #[test]
     fn runs_between_boundaries() {
-        let result = with_device(|pdev, _| {
+        let result = with_device(|_, mapper| {
             let limits = Limits::NONE.with_boundary_mask(2 * PAGE_SIZE as u64 - 1);
-            let mapper = Mapper::new(pdev.as_ref(), limits.ok_or("no limits")?);
+            let mapper = mapper_like(mapper, limits.ok_or("no limits")?);
             let mapper = mapper.map_err(|_| "no mapper")?;
             shapes(&mapper, 60)?;
 
@@ -375,7 +377,7 @@ mod tests {
     /// what was mapped until then is unmapped again.
     #[test]
     fn no_room_for_a_range() {
-        let result = with_device(|pdev, mapper| {
+        let result = with_dma_api(|pdev, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());
             }
@@ -392,11 +394,11 @@ mod tests {
                 DataDirection::None,
                 GFP_KERNEL,
             );
-            if !matches!(none, Err(e) if e == EINVAL) {
+            if !matches!(none, Err(e) if e.reason == EINVAL) {
                 return Err("no direction: not EINVAL");
             }
             let empty = mapper.map(KVVec::<Pages>::new(), DataDirection::ToDevice, GFP_KERNEL);
-            if !matches!(empty, Err(e) if e == EINVAL) {
+            if !matches!(empty, Err(e) if e.reason == EINVAL) {
                 return Err("nothing: not EINVAL");
             }
             let memory = buffer(3).map_err(|_| "no memory")?;
@@ -420,12 +422,12 @@ mod tests {
 
     #[test]
     fn a_segment_over_the_limit_is_refused() {
-        let result = with_device(|pdev, _| {
+        let result = with_device(|_, mapper| {
             // CAST: a page.
             let limits = Limits::NONE
                 .with_max_segment(PAGE_SIZE as u64)
                 .ok_or("no limit")?;
-            let mapper = Mapper::new(pdev.as_ref(), limits).map_err(|_| "no mapper")?;
+            let mapper = mapper_like(mapper, limits).map_err(|_| "no mapper")?;
             let phyr = Phyr::new(PhysAddr::from_raw(0x10_0000), PAGE_SIZE + 1);
             let source = core::iter::once(phyr.map_err(|_| EINVAL));
             // SAFETY: it fails before anything is mapped.
@@ -434,7 +436,7 @@ mod tests {
                 return Err("over the limit: not EMSGSIZE");
             }
             let small = Limits::NONE.with_max_segment(512).ok_or("no limit")?;
-            if !matches!(Mapper::new(pdev.as_ref(), small), Err(e) if e == EINVAL) {
+            if !matches!(mapper_like(&mapper, small), Err(e) if e == EINVAL) {
                 return Err("limits below a page: not EINVAL");
             }
             Ok(())

@@ -208,8 +208,11 @@ impl Drop for Unattached {
 
 /// How many devices the IOMMU takes for one with `dev`; `None` where there is no IOMMU.
 fn count(dev: &Device<Bound>) -> Option<u32> {
+    /// # Safety
+    ///
+    /// `count` points to the number below.
     unsafe extern "C" fn one_more(_dev: *mut bindings::device, count: *mut c_void) -> c_int {
-        // SAFETY: it is the number below.
+        // SAFETY: by the requirements of this function.
         unsafe { *count.cast::<u32>() += 1 };
         0
     }

@@ -10,11 +10,9 @@ use super::{
     Mapping, //
 };
 use crate::{
-    batch::Refused,
     bindings as helpers,
     memory::Memory, //
 };
-use core::ptr;
 use kernel::{
     bindings,
     prelude::*,
@@ -30,17 +28,25 @@ use kernel::{
 /// - `gather` was initialised and has been given to `iommu_unmap_fast()` of `domain` only; it is
 ///   in a box because it may point to itself.
 /// - `memory` is what was unmapped since the last flush, at `places`, which are as many.
-pub struct Gather<'d, M: Memory> {
-    domain: &'d Domain<'d>,
+pub struct Gather<'bound, M: Memory> {
+    domain: Domain<'bound>,
     gather: KBox<Opaque<bindings::iommu_iotlb_gather>>,
     places: KVVec<(u64, usize, usize)>,
     memory: KVVec<M>,
 }
 
+/// A mapping that a [`Gather`] did not take, and why.
+pub struct NotUnmapped<'bound, M: Memory> {
+    /// The mapping, as it was.
+    pub mapping: Mapping<'bound, M>,
+    /// Why.
+    pub reason: Error,
+}
+
 // SAFETY: a list of what to flush has no thread.
 unsafe impl<M: Memory> Send for Gather<'_, M> {}
 
-impl Domain<'_> {
+impl<'bound> Domain<'bound> {
     /// Makes room to end `capacity` mappings with one flush.
     ///
     /// Context: may sleep.
@@ -48,13 +54,13 @@ impl Domain<'_> {
     /// # Errors
     ///
     /// - `ENOMEM`: no memory.
-    pub fn gather<M: Memory>(&self, capacity: usize) -> Result<Gather<'_, M>> {
+    pub fn gather<M: Memory>(&self, capacity: usize) -> Result<Gather<'bound, M>> {
         let gather = KBox::new(Opaque::uninit(), GFP_KERNEL)?;
         // SAFETY: it may be written.
         unsafe { helpers::phyr_helper_iotlb_gather_init(gather.get()) };
         // INVARIANT: just initialised, and nothing was unmapped.
         Ok(Gather {
-            domain: self,
+            domain: self.clone(),
             gather,
             places: KVVec::with_capacity(capacity, GFP_KERNEL)?,
             memory: KVVec::with_capacity(capacity, GFP_KERNEL)?,
@@ -62,7 +68,7 @@ impl Domain<'_> {
     }
 }
 
-impl<'d, M: Memory> Gather<'d, M> {
+impl<'bound, M: Memory> Gather<'bound, M> {
     /// Ends `mapping`, but for the flush. The device must be done with it.
     ///
     /// Context: process context, may sleep.
@@ -73,19 +79,19 @@ impl<'d, M: Memory> Gather<'d, M> {
     ///
     /// - `ENOSPC`: there is no room for more.
     /// - `EXDEV`: it is of another domain.
-    pub fn unmap(&mut self, mapping: Mapping<'d, M>) -> Result<(), Refused<Mapping<'d, M>>> {
-        let error = if !ptr::eq(self.domain, mapping.domain()) {
+    pub fn unmap(&mut self, mapping: Mapping<'bound, M>) -> Result<(), NotUnmapped<'bound, M>> {
+        let reason = if !self.domain.is_same(mapping.domain()) {
             EXDEV
         } else if self.memory.len() == self.memory.capacity() {
             ENOSPC
         } else {
-            let (iova, len, memory) = mapping.into_parts();
+            let (_, iova, len, memory) = mapping.into_parts();
             // SAFETY: by the invariant of `Mapping` this is mapped, and by that of this type
             // `gather` is for this domain; that the device is done is the driver's part.
             // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
             let unmapped = unsafe {
                 bindings::iommu_unmap_fast(
-                    self.domain.raw.as_ptr(),
+                    self.domain.0.raw.as_ptr(),
                     iova as usize,
                     len,
                     self.gather.get(),
@@ -96,10 +102,7 @@ impl<'d, M: Memory> Gather<'d, M> {
             let _ = self.memory.push_within_capacity(memory);
             return Ok(());
         };
-        Err(Refused {
-            piece: mapping,
-            error,
-        })
+        Err(NotUnmapped { mapping, reason })
     }
 
     /// Flushes once, and gives back the memory of all, in the order in which it was unmapped.
@@ -117,10 +120,13 @@ impl<'d, M: Memory> Gather<'d, M> {
         }
         // SAFETY: by the type invariant.
         unsafe {
-            helpers::phyr_helper_iotlb_sync(self.domain.raw.as_ptr(), self.gather.get());
+            helpers::phyr_helper_iotlb_sync(self.domain.0.raw.as_ptr(), self.gather.get());
         }
+        let domain = &self.domain.0;
         for (iova, len, unmapped) in self.places.drain_all() {
-            self.domain.ended(iova, len, unmapped);
+            if domain.was_all(iova, len, unmapped) {
+                domain.space.give_back(iova);
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 use super::{
     pages::PageSizes,
     Access,
-    Domain, //
+    Domain,
+    Inner, //
 };
 use crate::{
     memory::{
@@ -13,6 +14,7 @@ use crate::{
         Kind,
         Memory, //
     },
+    not_mapped::NotMapped,
     plan::Limits,
     source::Segments,
     types::{
@@ -25,6 +27,7 @@ use core::{
     ptr, //
 };
 use kernel::{
+    bindings,
     fmt,
     prelude::*, //
 };
@@ -122,26 +125,6 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Memory that was not mapped, and why.
-pub struct NotMapped<M> {
-    /// The memory, which is not mapped.
-    pub memory: M,
-    /// Why.
-    pub reason: Reason,
-}
-
-impl<M> fmt::Debug for NotMapped<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
-    }
-}
-
-impl<M> From<NotMapped<M>> for Error {
-    fn from(refused: NotMapped<M>) -> Self {
-        refused.reason.into()
-    }
-}
-
 /// Memory that is mapped in a domain.
 ///
 /// If it is leaked, the memory is never freed, and stays mapped for as long as the domain is.
@@ -149,35 +132,35 @@ impl<M> From<NotMapped<M>> for Error {
 /// # Invariants
 ///
 /// All of `memory`, `len` bytes, is mapped at `iova` in `domain`, where nothing else is.
-pub struct Mapping<'d, M: Memory> {
-    domain: &'d Domain<'d>,
+pub struct Mapping<'bound, M: Memory> {
+    domain: Domain<'bound>,
     iova: u64,
     len: usize,
     memory: M,
 }
 
-impl<'d, M: Memory> Mapping<'d, M> {
+impl<'bound, M: Memory> Mapping<'bound, M> {
     /// Maps `memory` where `take` takes room for it.
     pub(super) fn new(
-        domain: &'d Domain<'d>,
+        domain: &Domain<'bound>,
         memory: M,
         access: Access,
         take: impl FnOnce(u64) -> Result<u64, Reason>,
-    ) -> Result<Self, NotMapped<M>> {
-        match map_all(domain, &memory, access, take) {
+    ) -> Result<Self, NotMapped<M, Reason>> {
+        match map_all(&domain.0, &memory, access, take) {
             // INVARIANT: just mapped so.
             Ok((iova, len)) => Ok(Self {
-                domain,
+                domain: domain.clone(),
                 iova,
                 len,
                 memory,
             }),
-            Err(reason) => Err(NotMapped { memory, reason }),
+            Err(reason) => Err(NotMapped::new(memory, reason)),
         }
     }
 
-    pub(super) fn domain(&self) -> &'d Domain<'d> {
-        self.domain
+    pub(super) fn domain(&self) -> &Domain<'bound> {
+        &self.domain
     }
 
     /// Where it begins for the device.
@@ -202,7 +185,7 @@ impl<'d, M: Memory> Mapping<'d, M> {
         for phyr in self.pieces().flatten() {
             // CAST: a `usize` is at most 64 bits wide.
             let len = phyr.len() as u64;
-            sizes.add(self.domain.page_bits(), at, phyr.paddr().into_raw(), len);
+            sizes.add(self.domain.0.page_bits(), at, phyr.paddr().into_raw(), len);
             at += len;
         }
         sizes
@@ -231,58 +214,50 @@ impl<'d, M: Memory> Mapping<'d, M> {
     ///
     /// Context: process context, may sleep.
     pub fn unmap(self) -> M {
-        let domain = self.domain;
-        let (iova, len, memory) = self.into_parts();
+        let (domain, iova, len, memory) = self.into_parts();
         // SAFETY: by the type invariant; that the device is done is the driver's part.
-        let unmapped = unsafe { domain.unmap_range(iova, len) };
-        domain.ended(iova, len, unmapped);
+        unsafe { domain.0.end(iova, len) };
         memory
     }
 
     /// Gives up the mapping without ending it.
-    pub(super) fn into_parts(self) -> (u64, usize, M) {
+    pub(super) fn into_parts(self) -> (Domain<'bound>, u64, usize, M) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used again, nor dropped.
-        let memory = unsafe { ptr::read(&this.memory) };
-        (this.iova, this.len, memory)
+        // SAFETY: `this` is not used again, nor dropped; each field is taken out once.
+        let (domain, memory) = unsafe { (ptr::read(&this.domain), ptr::read(&this.memory)) };
+        (domain, this.iova, this.len, memory)
     }
 }
 
 impl<M: Memory> Drop for Mapping<'_, M> {
     fn drop(&mut self) {
         // SAFETY: by the type invariant; that the device is done is the driver's part.
-        let unmapped = unsafe { self.domain.unmap_range(self.iova, self.len) };
-        self.domain.ended(self.iova, self.len, unmapped);
+        unsafe { self.domain.0.end(self.iova, self.len) };
     }
 }
 
-impl Domain<'_> {
-    /// What was at `iova` is unmapped; the room may be used again.
-    pub(super) fn ended(&self, iova: u64, len: usize, unmapped: usize) {
-        if unmapped != len {
-            // It cannot be: the range was mapped by this domain alone, with all of its pages. Were
-            // it so, what is left must not be given out again.
-            dev_err!(
-                self.device(),
-                "phyr: {} of {} bytes were mapped at {:#x}\n",
-                unmapped,
-                len,
-                iova
-            );
-            return;
+impl Inner<'_> {
+    /// Unmaps what is at `iova`, and gives the room back.
+    ///
+    /// # Safety
+    ///
+    /// `len` bytes are mapped there, in room that was taken, and the device is done with them.
+    unsafe fn end(&self, iova: u64, len: usize) {
+        // SAFETY: by the requirements of this function.
+        if len == 0 || unsafe { self.unmap_range(iova, len) } {
+            self.space.give_back(iova);
         }
-        self.space.give_back(iova);
     }
 }
 
 /// Checks `memory`, takes room for it and maps it there, all or nothing.
 fn map_all<M: Memory>(
-    domain: &Domain<'_>,
+    domain: &Inner<'_>,
     memory: &M,
     access: Access,
     take: impl FnOnce(u64) -> Result<u64, Reason>,
 ) -> Result<(u64, usize), Reason> {
-    let granule = domain.granule();
+    let granule = domain.granule;
     let mut len = 0u64;
     for (nr, phyr) in segments(memory, Limits::NONE).enumerate() {
         let phyr = phyr.map_err(Reason::Failed)?;
@@ -316,10 +291,12 @@ fn map_all<M: Memory>(
         let at = iova + done.len as u64;
         // SAFETY: by the contract of `Memory` it stays where it is, and a device may access all of
         // it; who maps it owns it. The range was taken, and all is aligned.
-        unsafe { domain.map_piece(at, start, len, prot) }.map_err(|e| match e {
-            ENOMEM => Reason::NoMemory,
-            e => Reason::Failed(e),
-        })?;
+        unsafe { domain.map_piece(at, start, len, prot, bindings::GFP_KERNEL_ACCOUNT) }.map_err(
+            |e| match e {
+                ENOMEM => Reason::NoMemory,
+                e => Reason::Failed(e),
+            },
+        )?;
         // INVARIANT: just mapped.
         done.len += len;
     }
@@ -333,19 +310,14 @@ fn map_all<M: Memory>(
 ///
 /// `len` bytes are mapped at `iova`, which was taken.
 struct Partial<'a, 'd> {
-    domain: &'a Domain<'d>,
+    domain: &'a Inner<'d>,
     iova: u64,
     len: usize,
 }
 
 impl Drop for Partial<'_, '_> {
     fn drop(&mut self) {
-        let unmapped = if self.len == 0 {
-            0
-        } else {
-            // SAFETY: by the type invariant; the device never learned of it.
-            unsafe { self.domain.unmap_range(self.iova, self.len) }
-        };
-        self.domain.ended(self.iova, self.len, unmapped);
+        // SAFETY: by the type invariant; the device never learned of it.
+        unsafe { self.domain.end(self.iova, self.len) };
     }
 }

@@ -13,12 +13,12 @@
 
 use super::{
     Limit,
-    NotLinear,
-    NotMapped, //
+    NotLinear, //
 };
 use crate::{
     mapper::Mapper,
     memory::Memory,
+    not_mapped::NotMapped,
     types::{
         DmaAddr,
         DmaVec, //
@@ -38,9 +38,9 @@ use kernel::{
 /// Memory, and a contiguous copy of it that a device can reach. It is the CPU's turn.
 ///
 /// Dropping it may sleep.
-pub struct LinearCopy<'m, M: Memory> {
+pub struct LinearCopy<'bound, M: Memory> {
     /// The buffer is not there for longer than the driver is bound.
-    _mapper: PhantomData<&'m Mapper<'m>>,
+    _mapper: PhantomData<Mapper<'bound>>,
     /// Declared before the memory: the device's part goes first.
     buffer: Coherent<[u8]>,
     dir: DataDirection,
@@ -64,7 +64,8 @@ impl<'bound> Mapper<'bound> {
     /// - [`NotLinear::Empty`], [`NotLinear::Limit`]: as for [`Mapper::linear`].
     /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size.
     /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
-    /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`].
+    /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`: the
+    ///   mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for.
     ///
     /// # Examples
     ///
@@ -85,11 +86,11 @@ impl<'bound> Mapper<'bound> {
     ///     copy.read(0, &mut header)
     /// }
     /// ```
-    pub fn linear_copy<'m, M: Memory>(
-        &'m self,
+    pub fn linear_copy<M: Memory>(
+        &self,
         memory: M,
         dir: DataDirection,
-    ) -> Result<LinearCopy<'m, M>, NotMapped<M>> {
+    ) -> Result<LinearCopy<'bound, M>, NotMapped<M, NotLinear>> {
         match self.copy_buffer(memory.len(), dir) {
             Ok((buffer, page)) => Ok(LinearCopy {
                 _mapper: PhantomData,
@@ -98,7 +99,7 @@ impl<'bound> Mapper<'bound> {
                 page,
                 memory,
             }),
-            Err(reason) => Err(NotMapped { memory, reason }),
+            Err(reason) => Err(NotMapped::new(memory, reason)),
         }
     }
 
@@ -114,6 +115,10 @@ impl<'bound> Mapper<'bound> {
 
         if dir == DataDirection::None {
             return Err(NotLinear::Failed(EINVAL));
+        }
+        // The DMA API has no address in the domain for its buffer.
+        if self.window().is_some() {
+            return Err(NotLinear::Failed(EOPNOTSUPP));
         }
         if len == 0 {
             return Err(NotLinear::Empty);
@@ -138,7 +143,7 @@ impl<'bound> Mapper<'bound> {
     }
 }
 
-impl<'m, M: Memory> LinearCopy<'m, M> {
+impl<'bound, M: Memory> LinearCopy<'bound, M> {
     /// Gives the device its turn: copies the memory to the buffer.
     ///
     /// It is copied in each direction. What a device that writes leaves out is then still there
@@ -149,7 +154,7 @@ impl<'m, M: Memory> LinearCopy<'m, M> {
     /// # Errors
     ///
     /// Those of [`Memory::read`].
-    pub fn hand_over(&mut self) -> Result<DeviceTurn<'_, 'm, M>> {
+    pub fn hand_over(&mut self) -> Result<DeviceTurn<'_, 'bound, M>> {
         let Self {
             buffer,
             page,
@@ -196,8 +201,8 @@ impl<'m, M: Memory> LinearCopy<'m, M> {
 ///
 /// If it is dropped or leaked rather than handed back, what the device wrote is lost.
 #[must_use = "what the device writes is lost unless its turn is handed back"]
-pub struct DeviceTurn<'a, 'm, M: Memory> {
-    copy: &'a mut LinearCopy<'m, M>,
+pub struct DeviceTurn<'a, 'bound, M: Memory> {
+    copy: &'a mut LinearCopy<'bound, M>,
 }
 
 impl<M: Memory> DeviceTurn<'_, '_, M> {

@@ -18,6 +18,7 @@ use crate::{
         Phyr, //
     }, //
 };
+use core::cmp::Ordering;
 
 /// What a device, and whoever wants the mapping, ask of it.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +27,12 @@ pub(super) struct Demand {
     pub granule: Option<Granule>,
     /// What the device asks of a segment.
     pub limits: Limits,
-    /// The longest mapping that the DMA API makes, in bytes.
+    /// The longest mapping that there can be, in bytes.
     pub max_len: u64,
-    /// The highest address that the device can tell.
+    /// The lowest address that there is; with zero, which is never given out, all that the device
+    /// can tell. Where a mapper has room of its own, that begins here.
+    pub first: u64,
+    /// The highest address that the device can tell, or that there is.
     pub mask: u64,
     /// The DMA API gives the device copies: of everything, or behind an IOMMU of what is not whole
     /// granules.
@@ -147,17 +151,16 @@ impl LinearPlanner {
             ..
         } = self.demand;
         let len = self.bytes;
-        let limit = |limit, max| NotLinear::Limit {
-            limit,
-            asked: len,
-            max,
-        };
 
         if self.phyrs == 0 {
             return Err(NotLinear::Empty);
         }
         if len > limits.max_segment() {
-            return Err(limit(Limit::Segment, limits.max_segment()));
+            return Err(NotLinear::Limit {
+                limit: Limit::Segment,
+                asked: len,
+                max: limits.max_segment(),
+            });
         }
         let shape = match granule {
             Some(granule) => self.finish_range(granule),
@@ -165,9 +168,17 @@ impl LinearPlanner {
         }?;
         // Behind the others: what is refused for being bounced would not do if it were shorter.
         if len > max_len {
-            return Err(limit(Limit::MappingSize, max_len));
+            return Err(self.too_long());
         }
         Ok(shape)
+    }
+
+    fn too_long(&self) -> NotLinear {
+        NotLinear::Limit {
+            limit: Limit::MappingSize,
+            asked: self.bytes,
+            max: self.demand.max_len,
+        }
     }
 
     /// The range begins where the memory does.
@@ -203,7 +214,9 @@ impl LinearPlanner {
 
     /// The range begins as far into a granule as the first phyr does.
     fn finish_range(&self, granule: Granule) -> Result<Shape, NotLinear> {
-        let Demand { mask, align, .. } = self.demand;
+        let Demand {
+            first, mask, align, ..
+        } = self.demand;
         let (start, len) = (self.start, self.bytes);
         let offset = granule.offset(start);
 
@@ -223,8 +236,15 @@ impl LinearPlanner {
         // The lowest place that is aligned as the allocator does; address zero is never given out.
         let last = whole
             .checked_next_power_of_two()
-            .and_then(|first| first.checked_add(whole - 1))
+            .and_then(|step| Some(first.max(1).checked_add(step - 1)? & !(step - 1)))
+            .and_then(|place| place.checked_add(whole - 1))
             .ok_or(NotLinear::Overflow)?;
+        if last > mask && first != 0 {
+            return Err(match len.cmp(&self.demand.max_len) {
+                Ordering::Greater => self.too_long(),
+                _ => NotLinear::NoSpace,
+            });
+        }
         if last > mask {
             return Err(NotLinear::Limit {
                 limit: Limit::Mask,

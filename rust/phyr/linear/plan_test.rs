@@ -32,6 +32,7 @@ mod tests {
             granule: Granule::new(G),
             limits: Limits::NONE,
             max_len: u64::MAX,
+            first: 0,
             mask: u64::MAX,
             bounces: false,
             align: 1,
@@ -163,6 +164,32 @@ mod tests {
             let long = plan(demand, &[(G, 3 * G + 1)]);
             assert_eq!(long, over(Limit::MappingSize, 3 * G + 1, 3 * G));
         }
+    }
+
+    /// Ranges lie at multiples of their length, rounded up to a power of two.
+    #[test]
+    fn room_of_a_mapper_of_its_own() {
+        let room = |first: u64, granules: u64| Demand {
+            max_len: granules * G,
+            first: first * G,
+            mask: (first + granules) * G - 1,
+            ..translated()
+        };
+        let plan =
+            |demand, granules: u64| plan(demand, &[(G, (granules - 1) * G), (9 * G, G)]).err();
+        let over = |asked, granules| NotLinear::Limit {
+            limit: Limit::MappingSize,
+            asked,
+            max: granules * G,
+        };
+        assert_eq!(plan(room(64, 64), 64), None);
+        assert_eq!(plan(room(64, 64), 65), Some(over(65 * G, 64)));
+        // Long enough, but not where such a range could be.
+        assert_eq!(plan(room(64, 96), 80), Some(NotLinear::NoSpace));
+        assert_eq!(plan(room(64, 96), 64), None);
+        assert_eq!(plan(room(65, 64), 33), Some(NotLinear::NoSpace));
+        assert_eq!(plan(room(65, 64), 32), None);
+        assert_eq!(plan(room(64, 96), 97), Some(over(97 * G, 96)));
     }
 
     #[test]

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A part of a domain for what is mapped and unmapped all the time: the I/O path.
+//!
+//! The ranges of a [`Space`](super::space::Space) are taken under a mutex, and allocate. A
+//! [`Mapper`](crate::Mapper) in a domain takes one of them for itself, when it is made, and from
+//! that its ranges by the allocator that the DMA API has, too: any context, a cache a CPU.
+//!
+//! C header: [`include/linux/iova.h`](srctree/include/linux/iova.h)
+
+use super::{
+    pages,
+    Access,
+    Domain,
+    Reason, //
+};
+use crate::{
+    bindings as helpers,
+    ops::Mode,
+    types::{
+        DmaAddr,
+        Granule,
+        PhysAddr, //
+    }, //
+};
+use kernel::{
+    bindings,
+    dma::DataDirection,
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A range of a domain, for a mapper alone.
+///
+/// # Invariants
+///
+/// `len` bytes at `first` are taken in the domain's space; both are multiples of the granule.
+/// `iovas` is initialised, and hands out granules from `first` on.
+pub(crate) struct Window<'bound> {
+    domain: Domain<'bound>,
+    iovas: KBox<Opaque<helpers::iova_domain>>,
+    first: u64,
+    len: u64,
+}
+
+// SAFETY: the allocator may be used by any thread, it has its own lock.
+unsafe impl Send for Window<'_> {}
+
+// SAFETY: as above.
+unsafe impl Sync for Window<'_> {}
+
+impl<'bound> Window<'bound> {
+    /// Takes `len` bytes of `domain`.
+    pub(crate) fn new(domain: &Domain<'bound>, len: usize) -> Result<Self, Reason> {
+        let (inner, granule) = (&domain.0, domain.granule());
+        // CAST: a `usize` is at most 64 bits wide.
+        let bytes = granule.align_up(len as u64).ok_or(Reason::Overflow)?;
+        if bytes == 0 {
+            return Err(Reason::Empty);
+        }
+        // Ranges are aligned to their length: so is the window, as far as that helps.
+        let align = pages::largest(u64::MAX, len).max(granule.size());
+        let first = inner.space.take(bytes, align)?;
+        match iovas(granule, first) {
+            // INVARIANT: just taken, and just made.
+            Ok(iovas) => Ok(Self {
+                domain: domain.clone(),
+                iovas,
+                first,
+                len: bytes,
+            }),
+            Err(e) => {
+                inner.space.give_back(first);
+                Err(match e {
+                    ENOMEM => Reason::NoMemory,
+                    e => Reason::Failed(e),
+                })
+            }
+        }
+    }
+
+    pub(crate) fn domain(&self) -> &Domain<'bound> {
+        &self.domain
+    }
+
+    /// The length of the longest range that there can be.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The first address.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The last address.
+    pub(crate) fn last(&self) -> u64 {
+        self.first + (self.len - 1)
+    }
+
+    /// Takes room for `len` bytes that begin as far into a granule as `paddr` does; where they do,
+    /// or `None` if there is no room. `len` is not zero.
+    pub(crate) fn take(&self, paddr: PhysAddr, len: usize) -> Option<DmaAddr> {
+        let granule = self.domain.granule();
+        let offset = granule.offset(paddr.into_raw());
+        let granules = self.granules(offset, len)?;
+        // CAST: granules are counted in an `unsigned long`, which is 64 bits wide.
+        let limit = granule.number(self.last()) as usize;
+        // SAFETY: by the type invariant.
+        let nr = unsafe { helpers::alloc_iova_fast(self.iovas.get(), granules, limit, true) };
+        // CAST: as above.
+        (nr != 0).then(|| DmaAddr::from_raw(nr as u64 * granule.size() + offset))
+    }
+
+    /// Gives back the room of `len` bytes at `addr`.
+    ///
+    /// # Safety
+    ///
+    /// [`Window::take`] took it for just that, nothing is mapped there, and it is not used again.
+    pub(crate) unsafe fn give_back(&self, addr: DmaAddr, len: usize) {
+        let granule = self.domain.granule();
+        let addr = addr.into_raw();
+        if let Some(granules) = self.granules(granule.offset(addr), len) {
+            // SAFETY: by the type invariant, and the requirements of this function.
+            // CAST: as in `take`.
+            unsafe {
+                helpers::free_iova_fast(self.iovas.get(), granule.number(addr) as usize, granules)
+            };
+        }
+    }
+
+    /// How many granules `len` bytes are in that begin `offset` bytes into the first.
+    fn granules(&self, offset: u64, len: usize) -> Option<usize> {
+        let granule = self.domain.granule();
+        // CAST: a `usize` is at most 64 bits wide.
+        let bytes = granule.align_up(offset.checked_add(len as u64)?)?;
+        // CAST: less than the bytes, which are within a `usize`.
+        Some(granule.number(bytes) as usize)
+    }
+
+    /// Maps the granules in which `len` bytes at `paddr` are, at those of `addr`.
+    ///
+    /// # Errors
+    ///
+    /// What `iommu_map()` returns; nothing is mapped.
+    ///
+    /// # Safety
+    ///
+    /// - The memory is such as the device may access until it is unmapped, as `mode` says, with all
+    ///   of its granules.
+    /// - The granules of `addr` are taken, nothing is mapped there, and `addr` begins as far into a
+    ///   granule as `paddr` does.
+    pub(crate) unsafe fn map(
+        &self,
+        addr: DmaAddr,
+        paddr: PhysAddr,
+        len: usize,
+        mode: Mode,
+    ) -> Result {
+        let granule = self.domain.granule();
+        let (iova, bytes) = self.around(addr, len).ok_or(EOVERFLOW)?;
+        let paddr = granule.align_down(paddr.into_raw());
+        let access = match mode.direction() {
+            DataDirection::ToDevice => Access::READ,
+            DataDirection::FromDevice => Access::WRITE,
+            _ => Access::READ_WRITE,
+        };
+        // SAFETY: by the requirements of this function. Atomic, as the DMA API does it.
+        unsafe {
+            self.domain.0.map_piece(
+                iova,
+                paddr,
+                bytes,
+                access.prot(mode.is_mmio()),
+                bindings::GFP_ATOMIC,
+            )
+        }
+    }
+
+    /// Unmaps the granules of `len` bytes at `addr`, and flushes; whether all of them were mapped.
+    ///
+    /// # Safety
+    ///
+    /// They were mapped by [`Window::map`], and the device is done with them.
+    #[must_use]
+    pub(crate) unsafe fn unmap(&self, addr: DmaAddr, len: usize) -> bool {
+        match self.around(addr, len) {
+            // SAFETY: by the requirements of this function.
+            Some((iova, bytes)) => unsafe { self.domain.0.unmap_range(iova, bytes) },
+            None => false,
+        }
+    }
+
+    /// The first address and the length of the granules of `len` bytes at `addr`.
+    fn around(&self, addr: DmaAddr, len: usize) -> Option<(u64, usize)> {
+        let granule = self.domain.granule();
+        let addr = addr.into_raw();
+        let granules = self.granules(granule.offset(addr), len)?;
+        // CAST: the size of a granule is that of a page of the IOMMU.
+        let bytes = granules.checked_mul(granule.size() as usize)?;
+        Some((granule.align_down(addr), bytes))
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant. What was mapped holds its mapper, and so the window: all
+        // of it is unmapped.
+        unsafe {
+            helpers::put_iova_domain(self.iovas.get());
+            helpers::iova_cache_put();
+        }
+        self.domain.0.space.give_back(self.first);
+    }
+}
+
+/// An allocator of granules from `first`, which is not zero, on.
+///
+/// # Errors
+///
+/// - `EOPNOTSUPP`: it takes no granules larger than a page.
+/// - `ENOMEM`: no memory.
+fn iovas(granule: Granule, first: u64) -> Result<KBox<Opaque<helpers::iova_domain>>> {
+    // CAST: granules are counted in an `unsigned long`, which is 64 bits wide.
+    let (size, first) = (granule.size() as usize, granule.number(first) as usize);
+    if size > PAGE_SIZE {
+        return Err(EOPNOTSUPP);
+    }
+    let iovas = KBox::new(Opaque::uninit(), GFP_KERNEL)?;
+    // SAFETY: process context.
+    to_result(unsafe { helpers::iova_cache_get() })?;
+    // SAFETY: it may be written, and stays in its box; a granule is a power of two.
+    let result = to_result(unsafe {
+        helpers::init_iova_domain(iovas.get(), size, first);
+        helpers::iova_domain_init_rcaches(iovas.get())
+    });
+    if let Err(e) = result {
+        // SAFETY: taken above. Nothing was allocated from the domain, so there is nothing to put.
+        unsafe { helpers::iova_cache_put() };
+        return Err(e);
+    }
+    Ok(iovas)
+}
