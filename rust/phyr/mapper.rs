@@ -136,7 +136,7 @@ impl<'bound> Mapper<'bound> {
     /// use kernel::{device::{Bound, Device}, prelude::*};
     /// use phyr::{iommu::Domain, Limits, Mapper};
     ///
-    /// /// The same mapper for what comes after, in a domain of the device's own if it can have one.
+    /// /// The same mapper for what comes after, in a domain of the device's own if possible.
     /// fn mapper<'bound>(dev: &'bound Device<Bound>) -> Result<Mapper<'bound>> {
     ///     let limits = Limits::of_device(dev);
     ///     match Domain::attach(dev, None) {
