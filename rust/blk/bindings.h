@@ -7,10 +7,6 @@
 #define _PHYR_BLK_BINDINGS_H
 
 #include <linux/io_uring/cmd.h>
-#include <linux/percpu-refcount.h>
-
-bool phyr_blk_helper_percpu_ref_tryget_live(struct percpu_ref *ref);
-void phyr_blk_helper_percpu_ref_put(struct percpu_ref *ref);
 
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);

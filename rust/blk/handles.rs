@@ -7,7 +7,6 @@
 //!
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
 
-use super::gate::Gate;
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -27,6 +26,7 @@ use kernel::{
     },
     types::Opaque, //
 };
+use phyr::gate::Gate;
 
 /// A value under a number.
 struct Entry<T> {
@@ -51,7 +51,8 @@ pub enum Missing {
 ///
 /// ```
 /// use kernel::{prelude::*, sync::Arc};
-/// use phyr_blk::{Gate, Handles, Missing};
+/// use phyr::gate::Gate;
+/// use phyr_blk::{Handles, Missing};
 ///
 /// fn use_it(table: &Handles<u32>) -> Result {
 ///     let gate = Arc::pin_init(Gate::new(), GFP_KERNEL)?;

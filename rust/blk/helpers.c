@@ -9,18 +9,6 @@
 
 #include "bindings.h"
 
-bool phyr_blk_helper_percpu_ref_tryget_live(struct percpu_ref *ref)
-{
-	return percpu_ref_tryget_live(ref);
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_percpu_ref_tryget_live);
-
-void phyr_blk_helper_percpu_ref_put(struct percpu_ref *ref)
-{
-	percpu_ref_put(ref);
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_percpu_ref_put);
-
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd)
 {
 	return cmd->file;

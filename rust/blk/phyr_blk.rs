@@ -43,7 +43,7 @@
 //!
 //! - [`CharDevice`]: a character device. It is gone as a disk is; its open files are not. They have
 //!   no lifetime of the binding, and get at the device by what checks whether it is there:
-//!   [`Queue`], [`Binding`].
+//!   [`Queue`], [`Binding`](phyr::binding::Binding).
 //!
 //! One exception is left, as with interrupts ([`phyr::irq`]): a [`kernel::devres::Devres`] that is
 //! leaked gives out [references for `'bound`](kernel::devres::Devres::access), and yet is released
@@ -116,10 +116,8 @@
 //! }
 //! ```
 
-mod binding;
 mod char_dev;
 mod disk;
-mod gate;
 mod handles;
 mod hw;
 mod inflight;
@@ -159,17 +157,12 @@ mod bindings {
 }
 
 pub use self::{
-    binding::{
-        Binding,
-        BindingOwner, //
-    },
     char_dev::{
         CharDevice,
         CharFile,
         Mode, //
     },
     disk::Disk,
-    gate::Gate,
     handles::{
         Handles,
         Missing,

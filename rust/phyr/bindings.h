@@ -12,6 +12,7 @@
 #include <linux/dmaengine.h>
 #include <linux/iommu.h>
 #include <linux/iova.h>
+#include <linux/percpu-refcount.h>
 
 #include "trace.h"
 
@@ -34,6 +35,8 @@ struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order);
 struct page *phyr_helper_alloc_user_chunk(unsigned int order);
 unsigned long phyr_helper_totalram_pages(void);
 bool phyr_helper_killed(void);
+bool phyr_helper_percpu_ref_tryget_live(struct percpu_ref *ref);
+void phyr_helper_percpu_ref_put(struct percpu_ref *ref);
 void *phyr_helper_vmap(struct page **pages, unsigned int count);
 void phyr_helper_vunmap(const void *addr);
 void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather);

@@ -159,6 +159,18 @@ bool phyr_helper_killed(void)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_killed);
 
+bool phyr_helper_percpu_ref_tryget_live(struct percpu_ref *ref)
+{
+	return percpu_ref_tryget_live(ref);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_tryget_live);
+
+void phyr_helper_percpu_ref_put(struct percpu_ref *ref)
+{
+	percpu_ref_put(ref);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_put);
+
 void *phyr_helper_vmap(struct page **pages, unsigned int count)
 {
 	return vmap(pages, count, VM_MAP, PAGE_KERNEL);

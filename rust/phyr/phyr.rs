@@ -36,8 +36,10 @@ mod ops;
 mod strategy;
 
 pub mod batch;
+pub mod binding;
 pub mod bound;
 pub mod dma_buf;
+pub mod gate;
 pub mod iommu;
 pub mod irq;
 pub mod linear;

@@ -24,18 +24,16 @@ use kernel::{
     }, //
 };
 use phyr::{
+    binding::Binding,
     dma_buf::{
         Attachment,
         DmaBuf,
         Invalidate, //
     },
+    gate::Gate,
     DataDirection, //
 };
-use phyr_blk::{
-    Binding,
-    Gate,
-    Handles, //
-};
+use phyr_blk::Handles;
 
 /// What the controller may do with a buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]

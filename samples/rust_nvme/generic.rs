@@ -53,6 +53,7 @@ use kernel::{
     }, //
 };
 use phyr::{
+    binding::Binding,
     dma_buf::DmaBuf,
     DataDirection, //
 };
@@ -62,7 +63,6 @@ use phyr_blk::{
         Issued,
         Pending, //
     },
-    Binding,
     CharFile,
     Handles,
     Missing,

@@ -58,6 +58,10 @@ use kernel::{
     sync::Arc, //
 };
 use phyr::{
+    binding::{
+        Binding,
+        BindingOwner, //
+    },
     irq::{
         Irq,
         Vectors, //
@@ -66,8 +70,6 @@ use phyr::{
     Mapper, //
 };
 use phyr_blk::{
-    Binding,
-    BindingOwner,
     CharDevice,
     Config,
     Disk,

@@ -82,13 +82,14 @@ impl Gate {
         gate.empty.complete_all();
     }
 
-    /// Goes in, unless the gate is closed.
+    /// Goes in, unless the gate is closed; says whether it did. [`Gate::leave`] goes out.
     ///
     /// Context: any.
     #[inline]
-    pub(crate) fn enter(&self) -> bool {
+    #[must_use]
+    pub fn enter(&self) -> bool {
         // SAFETY: by the type invariants.
-        unsafe { own::phyr_blk_helper_percpu_ref_tryget_live(self.count.get()) }
+        unsafe { own::phyr_helper_percpu_ref_tryget_live(self.count.get()) }
     }
 
     /// Goes out. Nobody may refer to the gate any more on behalf of having been inside.
@@ -99,13 +100,13 @@ impl Gate {
     ///
     /// `gate` is valid, and one [`Gate::enter`] that returned `true` is undone by this.
     #[inline]
-    pub(crate) unsafe fn leave(gate: *const Self) {
+    pub unsafe fn leave(gate: *const Self) {
         // A place, not a reference: the gate can be gone before this returns.
         //
         // SAFETY: by the safety requirements.
         let count = unsafe { Opaque::cast_into(&raw const (*gate).count) };
         // SAFETY: as above.
-        unsafe { own::phyr_blk_helper_percpu_ref_put(count) };
+        unsafe { own::phyr_helper_percpu_ref_put(count) };
     }
 
     /// Whether nobody gets in any more.
@@ -117,7 +118,7 @@ impl Gate {
     /// Lets nobody in any more, soon.
     ///
     /// Context: any.
-    pub(crate) fn shut(&self) {
+    pub fn shut(&self) {
         if !self.closed.xchg(true, ordering::Full) {
             // SAFETY: by the type invariants the count's own reference is there, and it is we who
             // give it up.
@@ -159,7 +160,7 @@ impl Drop for Inside<'_> {
     }
 }
 
-#[kunit_tests(phyr_blk_gate)]
+#[kunit_tests(phyr_gate)]
 mod tests {
     use super::*;
     use kernel::sync::Arc;

@@ -12,9 +12,13 @@
 //! C: `BUS_NOTIFY_UNBIND_DRIVER` in
 //! [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h).
 
-use super::gate::{
-    Gate,
-    Inside, //
+use super::{
+    bound::Guarded,
+    gate::{
+        Gate,
+        Inside, //
+    },
+    raw, //
 };
 use core::mem::offset_of;
 use kernel::{
@@ -31,7 +35,6 @@ use kernel::{
     },
     types::Opaque, //
 };
-use phyr::bound::Guarded;
 
 /// Whether the driver is bound to its device.
 ///
@@ -39,7 +42,7 @@ use phyr::bound::Guarded;
 ///
 /// ```
 /// use kernel::prelude::*;
-/// use phyr_blk::Binding;
+/// use phyr::binding::Binding;
 ///
 /// /// Of a file that may be open for longer than the driver is bound.
 /// fn ioctl(binding: &Binding) -> Result {
@@ -107,7 +110,7 @@ impl Binding {
         to_result(unsafe { bindings::bus_register_notifier(bus(device), binding.notifier.get()) })?;
         let end = End(binding.clone());
         // SAFETY: a bound device is valid.
-        if unsafe { bindings::device_is_bound(phyr::raw::device(device)) } {
+        if unsafe { bindings::device_is_bound(raw::device(device)) } {
             return Err(EBUSY);
         }
         // SAFETY: the value refers to nothing.
@@ -130,7 +133,7 @@ impl Binding {
         let is_over = what == bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER as c_ulong
             // The probe has failed.
             || what == bindings::bus_notifier_event_BUS_NOTIFY_DRIVER_NOT_BOUND as c_ulong;
-        if is_over && device.cast() == phyr::raw::device(&binding.device) {
+        if is_over && device.cast() == raw::device(&binding.device) {
             binding.gate.close();
         }
         // CAST: a small constant.
@@ -161,7 +164,7 @@ impl Binding {
 /// The bus that `device` is on, or null.
 fn bus(device: &Device) -> *const bindings::bus_type {
     // SAFETY: the device is valid, and was registered: it does not change its bus.
-    unsafe { (*phyr::raw::device(device)).bus }
+    unsafe { (*raw::device(device)).bus }
 }
 
 /// Ends a binding that was registered with its bus.
