@@ -112,6 +112,17 @@ impl List {
     }
 }
 
+/// What is over [`MAX`] is left out.
+impl FromIterator<Phyr> for List {
+    fn from_iter<I: IntoIterator<Item = Phyr>>(list: I) -> Self {
+        let mut phyrs = [None; MAX];
+        for (place, phyr) in phyrs.iter_mut().zip(list) {
+            *place = Some(phyr);
+        }
+        Self { phyrs }
+    }
+}
+
 /// Checks the planner's word on `list` against the model; says what is wrong.
 pub(crate) fn check(list: &List, granule: Granule, limits: Limits) -> Result<(), &'static str> {
     let mut planner = Planner::new(granule, limits);

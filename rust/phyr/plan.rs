@@ -256,6 +256,7 @@ impl Planner {
     /// # Errors
     ///
     /// - [`PlanError::Empty`]: there were none.
+    /// - [`PlanError::Overflow`]: the end of the last run, rounded up to a granule, overflows.
     #[inline]
     pub fn plan(&self) -> Result<Plan, PlanError> {
         if self.plan.phyrs == 0 {
@@ -447,6 +448,44 @@ mod tests {
         assert!(phyr(0, 8192).is_ok_and(|phyr| planner.push(phyr) == Err(PlanError::Overflow)));
         assert!(phyr(512, 4096).is_ok_and(|phyr| planner.push(phyr) == Err(PlanError::Overflow)));
         assert_eq!(planner.plan(), before);
+    }
+
+    /// A run that goes on is not rounded up before somebody asks for the plan, or another begins.
+    #[test]
+    fn overflow_in_the_last_granule() {
+        let half = 1 << 63;
+        assert_eq!(
+            plan(Limits::NONE, &[(0, half), (0, half - 2)]),
+            Err(PlanError::Overflow)
+        );
+        let mut planner = Planner::new(granule(), Limits::NONE);
+        for (len, place) in [(half, Place::Begins), (half - 2, Place::Joins)] {
+            let phyr = Phyr::new(PhysAddr::from_raw(0), len);
+            assert!(phyr.is_ok_and(|phyr| planner.push(phyr) == Ok(place)));
+        }
+        let one = Phyr::new(PhysAddr::from_raw(0), 1);
+        assert!(one.is_ok_and(|phyr| planner.push(phyr) == Err(PlanError::Overflow)));
+    }
+
+    #[test]
+    fn limits_of_queues_and_of_bounce_buffers() {
+        let limits = Limits::of_queue(65536, 0xfff);
+        assert_eq!(
+            (limits.max_segment(), limits.boundary_mask()),
+            (65536, 0xfff)
+        );
+        // No boundary is none, whatever a `usize` has of bits.
+        let limits = Limits::of_queue(u32::MAX, usize::MAX);
+        assert_eq!(limits.boundary_mask(), u64::MAX);
+        assert_eq!(limits.min_align_mask(), 0);
+
+        for mask in [0, 1, 4095, u32::MAX] {
+            let limits = limits.with_min_align_mask(mask);
+            assert_eq!(limits.map(|limits| limits.min_align_mask()), Some(mask));
+        }
+        for mask in [2, 4096, u32::MAX - 1] {
+            assert!(limits.with_min_align_mask(mask).is_none());
+        }
     }
 
     #[test]

@@ -325,6 +325,8 @@ mod tests {
                 (12, 7 | 1 << 25)
             ])
         );
+        let zeroes = words(Command::write_zeroes(1, blocks, true, false));
+        assert_eq!(zeroes[12], 7 | 1 << 30);
         assert_eq!(
             words(Command::discard(1, 0x5_0000_1000)),
             expected(&[(0, 9), (1, 1), (6, 0x1000), (7, 5), (11, 4)])
@@ -349,6 +351,18 @@ mod tests {
             words(Command::identify(Identify::ActiveNamespaces(6), 0x1000)),
             expected(&[(0, 6), (1, 6), (6, 0x1000), (10, 2)])
         );
+        for (what, nsid, cns) in [
+            (Identify::Namespace(3), 3, 0),
+            (Identify::Controller, 0, 1),
+            (Identify::NvmLimits, 0, 6),
+        ] {
+            assert_eq!(
+                words(Command::identify(what, 0x1000)),
+                expected(&[(0, 6), (1, nsid), (6, 0x1000), (10, cns)])
+            );
+        }
+        assert_eq!(words(Command::delete_sq(5)), expected(&[(10, 5)]));
+        assert_eq!(words(Command::delete_cq(5)), expected(&[(0, 4), (10, 5)]));
     }
 
     #[test]

@@ -253,7 +253,18 @@ mod tests {
         identity.add_nvm_limits(&data, SHIFT).unwrap();
         assert_eq!(identity.max_zeroes, 128 << 10);
         assert_eq!(identity.max_discard_blocks, 0x1234_5678);
-        assert!(identity.add_nvm_limits(&data[..7], SHIFT).is_err());
+        for len in [0, 1, 7] {
+            assert!(identity.add_nvm_limits(&data[..len], SHIFT).is_err());
+        }
+    }
+
+    #[test]
+    fn a_short_controller_structure_is_an_error() {
+        let data = zeroed();
+        for len in 0..Identity::SGLS + 4 {
+            assert!(Identity::parse(&data[..len], SHIFT).is_err_and(|e| e == EIO));
+        }
+        assert!(Identity::parse(&data[..Identity::SGLS + 4], SHIFT).is_ok());
     }
 
     /// An Identify structure with the format `(index, metadata, shift)` in use.

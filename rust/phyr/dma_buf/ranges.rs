@@ -253,6 +253,8 @@ mod tests {
             join(&[long, vec(MAX_ENTRY, MAX_ENTRY)]),
             Ok(vec(0, 2 * MAX_ENTRY))
         );
+        let half = 1 << 63;
+        assert_eq!(join(&[vec(0, half), vec(half, half)]), gap(1, half));
         let last = vec(u64::MAX - PAGE, PAGE + 1);
         assert_eq!(join(&[last, vec(0, PAGE)]), gap(1, PAGE + 1));
     }

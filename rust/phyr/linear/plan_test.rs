@@ -352,6 +352,11 @@ mod tests {
         let half = 1 << 63;
         let list = [(0, half), (0, half)];
         assert_eq!(plan(translated(), &list), Err(NotLinear::Overflow));
+        // The length can be said, but not rounded up, or not with the offset in front of it.
+        let list = [(0, half), (0, half - 1)];
+        assert_eq!(plan(translated(), &list), Err(NotLinear::Overflow));
+        let list = [(512, G - 512), (0, (G - 1).wrapping_neg() - 1)];
+        assert_eq!(plan(translated(), &list), Err(NotLinear::Overflow));
         // No 32 bits anywhere.
         let list = [(0, 3 << 30), (4 << 30, 3 << 30)];
         assert_eq!(plan(translated(), &list), range(0, 6 << 30, 6 << 30));

@@ -249,15 +249,26 @@ mod tests {
 
     #[test]
     fn each_reason_says_what_and_where() {
-        for reason in all() {
+        let start = NotLinear::Misaligned {
+            phyr: 3,
+            edge: Edge::Start,
+            offset: 0x3000,
+            granule: 4096,
+        };
+        for reason in Iterator::chain(all().into_iter(), [start]) {
             let mut text = Text([0; 160], 0);
             assert!(text.write_fmt(fmt!("{reason}")).is_ok());
             let text = core::str::from_utf8(text.0.get(..text.1).unwrap_or(&[])).unwrap_or("");
             assert!(text.len() > 8 && !text.contains('\n'));
             match reason {
                 NotLinear::Gap { .. } => assert_eq!(text, "phyr 3 leaves a gap at byte 12288"),
-                NotLinear::NotTranslated { .. } | NotLinear::Misaligned { .. } => {
+                NotLinear::NotTranslated { .. } => {
                     assert!(text.contains("phyr 3") && text.contains("byte 12288"));
+                }
+                NotLinear::Misaligned { edge, .. } => {
+                    assert!(text.contains("phyr 3") && text.contains("byte 12288"));
+                    assert_eq!(text.contains("begins"), edge == Edge::Start);
+                    assert_eq!(text.contains("ends"), edge == Edge::End);
                 }
                 _ => {}
             }
