@@ -44,6 +44,10 @@ demo:
 test:
 	@scripts/test $(TESTS)
 
+# Only what runs in user space; a part of "test", too.
+test-pure:
+	@scripts/pure $(PARTS)
+
 check:
 	@scripts/check
 
@@ -56,8 +60,9 @@ help:
 	@echo 'make [KERNEL=debug]      build the modules against a 7.3 kernel of the cache'
 	@echo 'make demo                a file system on NVMe behind an IOMMU, checked by the host'
 	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
+	@echo 'make test-pure           what needs no kernel, in user space; PARTS="unit fuzz coverage"'
 	@echo 'make check               formatting, lints, documentation, what must not compile'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 
-.PHONY: modules modules_install clean shell demo test check help
+.PHONY: modules modules_install clean shell demo test test-pure check help
