@@ -79,11 +79,15 @@ enum Role {
 }
 
 /// Forgets the device when the driver is unbound.
-struct Published(Role);
+struct Published<'bound> {
+    role: Role,
+    /// What a person who looks at the IOMMU's page table is to see in it.
+    _kept: Option<test_iommu::Kept<'bound>>,
+}
 
-impl Drop for Published {
+impl Drop for Published<'_> {
     fn drop(&mut self) {
-        match self.0 {
+        match self.role {
             Role::Engine => fixture::withdraw(),
             Role::Memory => peer::withdraw(),
         }
@@ -92,23 +96,27 @@ impl Drop for Published {
 
 impl pci::Driver for TestDriver {
     type IdInfo = Role;
-    type Data<'bound> = Published;
+    type Data<'bound> = Published<'bound>;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
     fn probe<'bound>(
         pdev: &'bound pci::Device<Core<'_>>,
         info: Option<&'bound Self::IdInfo>,
-    ) -> impl PinInit<Published, Error> + 'bound {
+    ) -> impl PinInit<Published<'bound>, Error> + 'bound {
         let role = *info.ok_or(ENODEV)?;
+        let mut kept = None;
         match role {
             Role::Engine => {
                 edu::prepare(pdev)?;
+                if let Some(pages) = module_parameters::keep.value().checked_sub(1) {
+                    kept = Some(test_iommu::keep(pdev.as_ref(), usize::from(pages))?);
+                }
                 fixture::publish(pdev);
             }
             Role::Memory => peer::publish(pdev)?,
         }
-        Ok(Published(role))
+        Ok(Published { role, _kept: kept })
     }
 }
 
@@ -131,6 +139,10 @@ kernel::module_pci_driver! {
         faults: u8 {
             default: 0,
             description: "Have the device fault in the IOMMU, where a test says so (0)",
+        },
+        keep: u8 {
+            default: 0,
+            description: "Stay in a domain in which all but so many pages, less one, were unmapped (0: no)",
         },
         peer: u8 {
             default: 0,

@@ -489,6 +489,31 @@ fn gathered(domain: &Domain<'_>) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// A domain that was used a lot, and what is left in it.
+pub(crate) struct Kept<'bound> {
+    _left: Option<Mapping<'bound, Chunks>>,
+    _domain: Domain<'bound>,
+}
+
+/// Uses a domain a lot, and leaves `pages` pages in it.
+pub(crate) fn keep<'bound>(dev: &'bound Device<Bound>, pages: usize) -> Result<Kept<'bound>> {
+    let domain = Domain::attach(dev, None)?;
+    random(&domain).map_err(|why| {
+        dev_err!(dev, "{why}\n");
+        EIO
+    })?;
+    let left = if pages == 0 {
+        None
+    } else {
+        let memory = Chunks::zeroed(pages * PAGE_SIZE, 0, GFP_KERNEL)?;
+        Some(domain.map_at(memory, at(0), Access::READ_WRITE)?)
+    };
+    Ok(Kept {
+        _left: left,
+        _domain: domain,
+    })
+}
+
 /// A thousand random steps, each checked against a model: an array of what is where.
 fn random(domain: &Domain<'_>) -> Result<(), &'static str> {
     const PAGES: usize = 64;
