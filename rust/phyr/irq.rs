@@ -21,21 +21,41 @@ use kernel::{
         IrqRequest,
         Registration, //
     },
+    new_mutex,
     pci::{
         self,
         IrqTypes,
         IrqVectorRegistration, //
     },
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
 
 /// The interrupt vectors of a PCI device.
 ///
-/// They are freed when the last handler and this are gone.
+/// They are freed when the last handler and this are gone, or as the device unbinds: their
+/// interrupts refer to a part of the device that goes with the binding.
 pub struct Vectors<'bound> {
     pdev: &'bound pci::Device<Bound>,
-    vectors: Arc<IrqVectorRegistration<'bound>>,
+    len: usize,
+    shared: Arc<Shared<'bound>>,
+    _owner: Guarded<'bound, Owner<'bound>>,
+}
+
+/// The vectors, while there is an [`Owner`].
+type Shared<'bound> = Mutex<Option<Arc<IrqVectorRegistration<'bound>>>>;
+
+/// Gives up the share of [`Vectors`] when it is dropped, also where that was leaked.
+struct Owner<'bound>(Arc<Shared<'bound>>);
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        let vectors = self.0.lock().take();
+        drop(vectors);
+    }
 }
 
 impl<'bound> Vectors<'bound> {
@@ -54,9 +74,16 @@ impl<'bound> Vectors<'bound> {
         types: IrqTypes,
     ) -> Result<Self> {
         let vectors = pdev.alloc_irq_vectors(min, max, types)?;
+        let len = vectors.len();
+        let vectors = Some(Arc::new(vectors, GFP_KERNEL)?);
+        let shared = Arc::pin_init(new_mutex!(vectors), GFP_KERNEL)?;
+        let owner = Owner(shared.clone());
         Ok(Self {
             pdev,
-            vectors: Arc::new(vectors, GFP_KERNEL)?,
+            len,
+            shared,
+            // SAFETY: what the value refers to for `'bound` is the device.
+            _owner: unsafe { Guarded::new(pdev.as_ref(), owner) }?,
         })
     }
 
@@ -64,7 +91,7 @@ impl<'bound> Vectors<'bound> {
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.vectors.len()
+        self.len
     }
 
     /// Registers `handler` for the vector `index`; it is called from hard interrupt context from
@@ -76,6 +103,7 @@ impl<'bound> Vectors<'bound> {
     ///
     /// - `EINVAL`: there is no such vector.
     /// - `EBUSY`: it has a handler.
+    /// - `ENODEV`: the vectors were freed, as the device unbinds.
     /// - `ENOMEM`: no memory.
     pub fn request<H>(
         &self,
@@ -86,8 +114,8 @@ impl<'bound> Vectors<'bound> {
     where
         H: Handler + Send + 'bound,
     {
-        let vectors = Arc::clone(&self.vectors);
-        let request = IrqRequest::from(self.vectors.index(index)?);
+        let vectors = self.shared.lock().clone().ok_or(ENODEV)?;
+        let request = IrqRequest::from(vectors.index(index)?);
         // SAFETY: only the lifetime changes. The request is good for as long as the vectors are
         // allocated, and `Registered` holds a share of them until its handler is unregistered.
         let request: IrqRequest<'bound> = unsafe { core::mem::transmute(request) };
