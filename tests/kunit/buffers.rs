@@ -62,7 +62,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// Each of them as often as its counterpart.
-    fn balance(&self) -> bool {
+    pub(crate) fn balance(&self) -> bool {
         [&self.attached, &self.pinned, &self.cpu]
             .iter()
             .all(|calls| calls.load(Relaxed) == 0)

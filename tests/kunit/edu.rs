@@ -37,6 +37,10 @@ const BAR_LEN: usize = 0x10_0000;
 /// Where the device's buffer is, for the engine.
 const BUFFER_ADDR: u64 = 0x4_0000;
 
+/// What is written to it is a reason for an interrupt, until it is acknowledged.
+const INTERRUPT_RAISE: usize = 0x60;
+const INTERRUPT_ACKNOWLEDGE: usize = 0x64;
+
 const DMA_SOURCE: usize = 0x80;
 const DMA_DESTINATION: usize = 0x88;
 const DMA_COUNT: usize = 0x90;
@@ -87,6 +91,12 @@ impl<'a> Engine<'a> {
         // CAST: as above.
         let to = vec.addr().into_raw() + offset as u64;
         self.run(BUFFER_ADDR, to, len, COMMAND_TO_MEMORY)
+    }
+
+    /// Has the device send an interrupt, by a message.
+    pub(crate) fn interrupt(&self) -> Result {
+        self.bar.try_write32(1, INTERRUPT_RAISE)?;
+        self.bar.try_write32(1, INTERRUPT_ACKNOWLEDGE)
     }
 
     fn run(&self, from: u64, to: u64, len: usize, command: u64) -> Result {

@@ -26,6 +26,7 @@ mod test_dma_buf;
 mod test_dma_buf_life;
 mod test_dma_buf_peer;
 mod test_dma_buf_revoke;
+mod test_forget;
 mod test_invariants;
 mod test_iommu;
 mod test_linear;
@@ -42,6 +43,11 @@ fn wants_faults() -> bool {
 /// Whether the suites map in a domain of the driver's own, rather than with the DMA API.
 fn wants_domain() -> bool {
     module_parameters::domain.value() != 0
+}
+
+/// Whether tests may forget what is then never freed.
+fn forgets() -> bool {
+    module_parameters::forget.value() != 0
 }
 
 /// Whether the machine bounces all memory of the device.
@@ -109,6 +115,10 @@ impl pci::Driver for TestDriver {
         match role {
             Role::Engine => {
                 edu::prepare(pdev)?;
+                test_forget::probe(pdev).map_err(|e| {
+                    dev_err!(pdev, "what was forgotten: {e}\n");
+                    EIO
+                })?;
                 if let Some(pages) = module_parameters::keep.value().checked_sub(1) {
                     kept = Some(test_iommu::keep(pdev.as_ref(), usize::from(pages))?);
                 }
@@ -143,6 +153,10 @@ kernel::module_pci_driver! {
         keep: u8 {
             default: 0,
             description: "Stay in a domain in which all but so many pages, less one, were unmapped (0: no)",
+        },
+        forget: u8 {
+            default: 0,
+            description: "Forget mappings and guards, whose memory is never freed (0)",
         },
         peer: u8 {
             default: 0,
