@@ -61,7 +61,7 @@ help:
 	@echo 'make demo                a file system on NVMe behind an IOMMU, checked by the host'
 	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
 	@echo 'make test-pure           what needs no kernel, in user space; PARTS="unit fuzz coverage"'
-	@echo 'make check               formatting, lints, documentation, what must not compile'
+	@echo 'make check               formatting, lints, documentation, misuse, unsafe'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 
