@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 use phyr::{batch::Batch, memory::Pages};
 
-pub fn after(mut batch: Batch<'_, Pages>, piece: Pages, late: Pages) -> Result {
+pub fn after(mut batch: Batch<'_, '_, Pages>, piece: Pages, late: Pages) -> Result {
     batch.add(piece)?;
     let mapping = batch.finalise()?;
     #[cfg(misuse)]

@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 use phyr::{batch::Batch, memory::Pages};
 
-pub fn twice(batch: Batch<'_, Pages>) -> Result {
+pub fn twice(batch: Batch<'_, '_, Pages>) -> Result {
     batch.finalise()?;
     #[cfg(misuse)]
     batch.finalise()?;

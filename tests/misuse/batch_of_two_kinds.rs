@@ -8,7 +8,7 @@ use phyr::{
     memory::{Chunks, Pages},
 };
 
-pub fn mixed(batch: &mut Batch<'_, Pages>, pages: Pages, chunks: Chunks) -> Result {
+pub fn mixed(batch: &mut Batch<'_, '_, Pages>, pages: Pages, chunks: Chunks) -> Result {
     batch.add(pages)?;
     #[cfg(misuse)]
     batch.add(chunks)?;

@@ -8,7 +8,7 @@ use phyr::{
     memory::{Memory, Pages},
 };
 
-pub fn kept(batch: &mut Batch<'_, Pages>, mut piece: Pages) -> Result {
+pub fn kept(batch: &mut Batch<'_, '_, Pages>, mut piece: Pages) -> Result {
     piece.write(0, b"before")?;
     batch.add(piece)?;
     #[cfg(misuse)]

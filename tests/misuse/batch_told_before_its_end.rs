@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 use phyr::{batch::Batch, memory::Pages, DmaVec};
 
-pub fn early(batch: Batch<'_, Pages>, tell: impl Fn(DmaVec)) -> Result {
+pub fn early(batch: Batch<'_, '_, Pages>, tell: impl Fn(DmaVec)) -> Result {
     #[cfg(misuse)]
     batch.dma_vecs().for_each(&tell);
     //~^ error[E0599]: no method named `dma_vecs` found for

@@ -3,7 +3,7 @@
 //! Two end a binding.
 
 use kernel::prelude::*;
-use phyr_blk::BindingOwner;
+use phyr::binding::BindingOwner;
 
 pub fn copied(owner: BindingOwner<'_>) {
     #[cfg(misuse)]

@@ -9,7 +9,7 @@ use phyr::{
 };
 
 pub fn kept<'d>(gather: &mut Gather<'d, Chunks>, mapping: Mapping<'d, Chunks>) -> Result {
-    gather.unmap(mapping).map_err(Error::from)?;
+    gather.unmap(mapping).map_err(|_| EXDEV)?;
     #[cfg(misuse)]
     let _ = mapping.iova();
     //~^ error[E0382]: borrow of moved value: `mapping`

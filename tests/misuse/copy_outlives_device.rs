@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A copy that is mapped is kept for longer than its driver is bound.
+
+use phyr::{linear::LinearCopy, memory::Pages};
+
+fn keep_for_ever<T: 'static>(_: T) {}
+
+pub fn kept(it: LinearCopy<'_, Pages>, memory: Pages) {
+    keep_for_ever(memory);
+    #[cfg(misuse)]
+    keep_for_ever(it);
+    //~^ error[E0521]: borrowed data escapes outside of function
+}

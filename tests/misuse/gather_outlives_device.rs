@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is yet to be flushed is kept for longer than its driver is bound.
+
+use phyr::{iommu::Gather, memory::Chunks};
+
+fn keep_for_ever<T: 'static>(_: T) {}
+
+pub fn kept(it: Gather<'_, Chunks>, memory: Chunks) {
+    keep_for_ever(memory);
+    #[cfg(misuse)]
+    keep_for_ever(it);
+    //~^ error[E0521]: borrowed data escapes outside of function
+}
