@@ -14,6 +14,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
 #include <linux/swiotlb.h>
 #include <linux/vmalloc.h>
@@ -182,6 +183,13 @@ void phyr_helper_vunmap(const void *addr)
 	vunmap(addr);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_vunmap);
+
+/* Of the page nothing but its address is used. */
+void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len)
+{
+	sg_set_page(sg, phys_to_page(paddr), len, offset_in_page(paddr));
+}
+EXPORT_SYMBOL_GPL(phyr_helper_sg_fill_phys);
 
 void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather)
 {

@@ -33,6 +33,7 @@
 mod attach;
 mod fault;
 mod gather;
+mod list;
 mod mapping;
 pub mod pages;
 mod space;

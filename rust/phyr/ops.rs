@@ -347,6 +347,13 @@ impl<'a> IovaRange<'a> {
     /// That of [`IovaRange::link`], for each phyr.
     #[inline]
     pub(crate) unsafe fn link_all(&mut self, source: impl Source) -> Result {
+        if let Some(window) = self.mapper.window() {
+            // CAST: a `usize` is at most 64 bits wide.
+            let addr = self.addr().advanced(self.linked as u64);
+            // SAFETY: by the requirements of this function and the type invariant.
+            // INVARIANT: what is mapped is counted.
+            return unsafe { window.map_all(addr, source, self.mode, &mut self.linked) };
+        }
         for phyr in source {
             let phyr = phyr?;
             // SAFETY: by the requirements of this function.

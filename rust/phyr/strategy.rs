@@ -149,12 +149,12 @@ impl Mapper<'_> {
         let Some(mut range) = IovaRange::try_alloc(self, start, len, mode) else {
             return Ok(None);
         };
-        for slot in slots {
-            let whole = granule.around(slot.get().phyr()?).ok_or(EOVERFLOW)?;
-            // SAFETY: the memory is the caller's promise, the rest of its granules comes with it
-            // as `Mapper::packs` explains; the plan counted whole granules; all is aligned.
-            unsafe { range.link(whole.paddr(), whole.len()) }?;
-        }
+        let whole = slots
+            .iter()
+            .map(|slot| granule.around(slot.get().phyr()?).ok_or(EOVERFLOW));
+        // SAFETY: the memory is the caller's promise, the rest of its granules comes with it as
+        // `Mapper::packs` explains; the plan counted whole granules; all is aligned.
+        unsafe { range.link_all(whole) }?;
         range.sync()?;
 
         let nr = write_packed(Planner::new(granule, *self.limits()), slots, range.addr())?;

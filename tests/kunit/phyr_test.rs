@@ -152,7 +152,7 @@ kernel::module_pci_driver! {
         },
         keep: u8 {
             default: 0,
-            description: "Stay in a domain in which all but so many pages, less one, were unmapped (0: no)",
+            description: "Stay in a domain: the pages that are left in it, and one more (0: no)",
         },
         forget: u8 {
             default: 0,

@@ -3,6 +3,7 @@
 //! Memory at an IOVA of a domain.
 
 use super::{
+    list::Entry,
     pages::PageSizes,
     Access,
     Domain,
@@ -258,7 +259,7 @@ fn map_all<M: Memory>(
     take: impl FnOnce(u64) -> Result<u64, Reason>,
 ) -> Result<(u64, usize), Reason> {
     let granule = domain.granule;
-    let mut len = 0u64;
+    let (mut len, mut pieces) = (0u64, 0);
     for (nr, phyr) in segments(memory, Limits::NONE).enumerate() {
         let phyr = phyr.map_err(Reason::Failed)?;
         // CAST: a `usize` is at most 64 bits wide.
@@ -271,11 +272,17 @@ fn map_all<M: Memory>(
             });
         }
         len = len.checked_add(size).ok_or(Reason::Overflow)?;
+        pieces = nr + 1;
     }
     if len == 0 {
         return Err(Reason::Empty);
     }
     let size = usize::try_from(len).map_err(|_| Reason::Overflow)?;
+    let mut list = KVVec::new();
+    if pieces > 1 {
+        list.extend_with(pieces, Entry::default(), GFP_KERNEL)
+            .map_err(|_| Reason::NoMemory)?;
+    }
     let iova = take(len)?;
 
     let mut done = Partial {
@@ -283,23 +290,21 @@ fn map_all<M: Memory>(
         iova,
         len: 0,
     };
+    let pieces = segments(memory, Limits::NONE).map(|phyr| {
+        let phyr = phyr?;
+        Ok((phyr.paddr().into_raw(), phyr.len()))
+    });
     let prot = access.prot(M::KIND == Kind::Mmio);
-    for phyr in segments(memory, Limits::NONE) {
-        let phyr = phyr.map_err(Reason::Failed)?;
-        let (start, len) = (phyr.paddr().into_raw(), phyr.len());
-        // CAST: as above.
-        let at = iova + done.len as u64;
-        // SAFETY: by the contract of `Memory` it stays where it is, and a device may access all of
-        // it; who maps it owns it. The range was taken, and all is aligned.
-        unsafe { domain.map_piece(at, start, len, prot, bindings::GFP_KERNEL_ACCOUNT) }.map_err(
-            |e| match e {
-                ENOMEM => Reason::NoMemory,
-                e => Reason::Failed(e),
-            },
-        )?;
-        // INVARIANT: just mapped.
-        done.len += len;
-    }
+    let flags = bindings::GFP_KERNEL_ACCOUNT;
+    // SAFETY: by the contract of `Memory` it stays where it is, and a device may access all of it;
+    // who maps it owns it. The range was taken, and all is aligned.
+    // INVARIANT: what is mapped is counted.
+    unsafe { domain.map_pieces(iova, pieces, prot, flags, &mut list, &mut done.len) }.map_err(
+        |e| match e {
+            ENOMEM => Reason::NoMemory,
+            e => Reason::Failed(e),
+        },
+    )?;
     core::mem::forget(done);
     Ok((iova, size))
 }

@@ -9,6 +9,7 @@
 //! C header: [`include/linux/iova.h`](srctree/include/linux/iova.h)
 
 use super::{
+    list::Entry,
     pages,
     Access,
     Domain,
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     bindings as helpers,
     ops::Mode,
+    source::Source,
     types::{
         DmaAddr,
         Granule,
@@ -52,6 +54,9 @@ unsafe impl Send for Window<'_> {}
 unsafe impl Sync for Window<'_> {}
 
 impl<'bound> Window<'bound> {
+    /// How many pieces are mapped with one flush: what fits on the stack.
+    const LIST: usize = 16;
+
     /// Takes `len` bytes of `domain`.
     pub(crate) fn new(domain: &Domain<'bound>, len: usize) -> Result<Self, Reason> {
         let (inner, granule) = (&domain.0, domain.granule());
@@ -162,21 +167,65 @@ impl<'bound> Window<'bound> {
         let granule = self.domain.granule();
         let (iova, bytes) = self.around(addr, len).ok_or(EOVERFLOW)?;
         let paddr = granule.align_down(paddr.into_raw());
-        let access = match mode.direction() {
-            DataDirection::ToDevice => Access::READ,
-            DataDirection::FromDevice => Access::WRITE,
-            _ => Access::READ_WRITE,
-        };
         // SAFETY: by the requirements of this function. Atomic, as the DMA API does it.
         unsafe {
             self.domain.0.map_piece(
                 iova,
                 paddr,
                 bytes,
-                access.prot(mode.is_mmio()),
+                access(mode).prot(mode.is_mmio()),
                 bindings::GFP_ATOMIC,
             )
         }
+    }
+
+    /// [`Window::map`] of all of `source`, one behind the other at `addr`, with a flush for every
+    /// [`Window::LIST`] of them. Adds to `done` what is mapped.
+    ///
+    /// # Errors
+    ///
+    /// What `source` fails with, or the IOMMU's driver; then just `done` is mapped.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Window::map`], for each phyr; each but the first begins at a granule, each but
+    /// the last ends at one.
+    pub(crate) unsafe fn map_all(
+        &self,
+        addr: DmaAddr,
+        source: impl Source,
+        mode: Mode,
+        done: &mut usize,
+    ) -> Result {
+        let granule = self.domain.granule();
+        let offset = granule.offset(addr.into_raw());
+        let mut len = 0;
+        let pieces = source.map(|phyr| {
+            let phyr = phyr?;
+            len += phyr.len();
+            let whole = granule.around(phyr).ok_or(EOVERFLOW)?;
+            Ok((whole.paddr().into_raw(), whole.len()))
+        });
+        let mut list = [Entry::default(); Self::LIST];
+        let mut mapped = 0;
+        // SAFETY: by the requirements of this function. Atomic, as the DMA API does it.
+        let result = unsafe {
+            self.domain.0.map_pieces(
+                granule.align_down(addr.into_raw()),
+                pieces,
+                access(mode).prot(mode.is_mmio()),
+                bindings::GFP_ATOMIC,
+                &mut list,
+                &mut mapped,
+            )
+        };
+        // What is mapped is in whole granules, what is asked for may not be.
+        // CAST: within a granule, which is that of a page of the IOMMU.
+        *done += match result {
+            Ok(()) => len,
+            Err(_) => mapped.saturating_sub(offset as usize),
+        };
+        result
     }
 
     /// Unmaps the granules of `len` bytes at `addr`, and flushes; whether all of them were mapped.
@@ -201,6 +250,15 @@ impl<'bound> Window<'bound> {
         // CAST: the size of a granule is that of a page of the IOMMU.
         let bytes = granules.checked_mul(granule.size() as usize)?;
         Some((granule.align_down(addr), bytes))
+    }
+}
+
+/// What a device may do with a mapping of `mode`.
+fn access(mode: Mode) -> Access {
+    match mode.direction() {
+        DataDirection::ToDevice => Access::READ,
+        DataDirection::FromDevice => Access::WRITE,
+        _ => Access::READ_WRITE,
     }
 }
 

@@ -64,8 +64,8 @@ impl<'bound> Mapper<'bound> {
     /// - [`NotLinear::Empty`], [`NotLinear::Limit`]: as for [`Mapper::linear`].
     /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size.
     /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
-    /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`: the
-    ///   mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for.
+    /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
+    ///   the mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for.
     ///
     /// # Examples
     ///
