@@ -55,10 +55,11 @@ pub(crate) fn check(
                 return Err("the page table leads elsewhere");
             }
             let step = rest.min(left).min(granule.size() - granule.offset(addr));
-            if lookup(mapper.device(), addr + step - 1) != Some(paddr + step - 1) {
+            if lookup(mapper.device(), addr + (step - 1)) != Some(paddr + (step - 1)) {
                 return Err("the page table leads elsewhere at a granule's end");
             }
-            addr += step;
+            // A range may end where the addresses do.
+            addr = addr.wrapping_add(step);
             left -= step;
             paddr += step;
             rest -= step;
@@ -79,13 +80,13 @@ pub(crate) fn check_gone(
         return Ok(());
     };
     for vec in vecs {
-        let (start, len) = (vec.addr().into_raw(), vec.len() as u64);
-        let mut addr = granule.align_down(start);
-        while addr < start + len {
+        let (start, last) = (vec.addr().into_raw(), vec.len() as u64 - 1);
+        let first = granule.align_down(start);
+        // CAST: a granule's size fits.
+        for addr in (first..=start + last).step_by(granule.size() as usize) {
             if lookup(mapper.device(), addr).is_some() {
                 return Err("still mapped");
             }
-            addr += granule.size();
         }
     }
     Ok(())

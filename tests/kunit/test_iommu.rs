@@ -415,7 +415,9 @@ fn large_pages(domain: &Domain<'_>) -> Result<(), &'static str> {
         return Err("not where large pages could begin");
     }
     let sizes = large.page_sizes();
-    if (sizes.count(LARGE), sizes.count(PAGE)) != (2, 0) {
+    // Two that are neighbours are one where the IOMMU has pages of every size.
+    let are_large = sizes.count(LARGE) == 2 || sizes.count(2 * LARGE) == 1;
+    if !are_large || sizes.count(PAGE) != 0 {
         return Err("not two large pages");
     }
     // A page off: nothing but small ones.
@@ -759,7 +761,8 @@ mod tests {
                 (new(small.ok_or("no limits")?, ROOM), EINVAL),
                 (new(aligned.ok_or("no limits")?, ROOM), EINVAL),
                 (new(Limits::NONE, usize::MAX), EOVERFLOW),
-                (new(Limits::NONE, usize::MAX >> 1), ENOSPC),
+                // Some IOMMU has nearly all addresses, but none has those of MSIs.
+                (new(Limits::NONE, usize::MAX - 2 * PAGE_SIZE), ENOSPC),
             ];
             for (nr, (seen, expected)) in all.into_iter().enumerate() {
                 if seen != Some(expected) {
