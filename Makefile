@@ -48,6 +48,10 @@ test:
 test-pure:
 	@scripts/pure $(PARTS)
 
+# With what takes too long for every day: all IOMMUs, arm64.
+test-all:
+	@scripts/test --all $(TESTS)
+
 check:
 	@scripts/check
 
@@ -61,8 +65,9 @@ help:
 	@echo 'make demo                a file system on NVMe behind an IOMMU, checked by the host'
 	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
 	@echo 'make test-pure           what needs no kernel, in user space; PARTS="unit fuzz coverage"'
+	@echo 'make test-all            with those of all IOMMUs, and of arm64; TESTS=NAME here, too'
 	@echo 'make check               formatting, lints, documentation, misuse, unsafe'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 
-.PHONY: modules modules_install clean shell demo test test-pure check help
+.PHONY: modules modules_install clean shell demo test test-all test-pure check help
