@@ -280,7 +280,7 @@ impl Mapper<'_> {
         let start = state.one().dma_vec().addr().into_raw();
         let last = state.used(slots).last().map(|slot| slot.dma_vec());
         // CAST: a `usize` is at most 64 bits wide.
-        let end = last.map_or(0, |vec| vec.addr().into_raw() + vec.len() as u64 - start);
+        let end = last.map_or(0, |vec| vec.addr().into_raw() - start + vec.len() as u64);
         let end = self.granule().and_then(|granule| granule.align_up(end));
         // CAST: not longer than the allocation, whose length is a `usize`.
         end.map_or(0, |end| end as usize)
