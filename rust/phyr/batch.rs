@@ -32,8 +32,8 @@ use super::{
     },
     types::{
         Granule,
-        Phyr, //
-        PhysAddr,
+        Phyr,
+        PhysAddr, //
     }, //
 };
 use kernel::{

@@ -184,6 +184,52 @@ void phyr_helper_vunmap(const void *addr)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_vunmap);
 
+/*
+ * The @nr-th range of bus addresses below the host bridge of @dev that is not memory, counted from
+ * zero; false if there are not that many.
+ */
+bool phyr_helper_pci_window(struct device *dev, unsigned int nr, u64 *start, u64 *end)
+{
+	struct pci_host_bridge *bridge;
+	struct resource_entry *window;
+
+	if (!dev_is_pci(dev))
+		return false;
+	bridge = pci_find_host_bridge(to_pci_dev(dev)->bus);
+	resource_list_for_each_entry(window, &bridge->windows) {
+		if (resource_type(window->res) != IORESOURCE_MEM || nr--)
+			continue;
+		*start = window->res->start - window->offset;
+		*end = window->res->end - window->offset;
+		return true;
+	}
+	return false;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_pci_window);
+
+/* The lowest range of bus addresses, from @from on, that the host bridge of @dev says is memory. */
+bool phyr_helper_pci_dma_range(struct device *dev, u64 from, u64 *start, u64 *end)
+{
+	struct pci_host_bridge *bridge;
+	struct resource_entry *range;
+	bool found = false;
+
+	if (!dev_is_pci(dev))
+		return false;
+	bridge = pci_find_host_bridge(to_pci_dev(dev)->bus);
+	resource_list_for_each_entry(range, &bridge->dma_ranges) {
+		u64 first = range->res->start - range->offset;
+
+		if (first < from || (found && first >= *start))
+			continue;
+		*start = first;
+		*end = range->res->end - range->offset;
+		found = true;
+	}
+	return found;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_pci_dma_range);
+
 /* Of the page nothing but its address is used. */
 void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len)
 {

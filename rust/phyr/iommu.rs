@@ -39,7 +39,10 @@ pub mod pages;
 mod space;
 mod window;
 
-pub(crate) use self::window::Window;
+pub(crate) use self::{
+    attach::init,
+    window::Window, //
+};
 pub use self::{
     attach::{
         translation,
@@ -61,8 +64,14 @@ pub use self::{
 };
 
 use self::{
-    attach::Attached,
-    space::Space, //
+    attach::{
+        Attached,
+        Raw, //
+    },
+    space::{
+        Kind,
+        Space, //
+    }, //
 };
 use super::{
     bound::Guarded,
@@ -85,7 +94,8 @@ use kernel::{
     fmt,
     prelude::*,
     ptr::Alignment,
-    sync::Arc, //
+    sync::Arc,
+    warn_on, //
 };
 
 /// How a device may access a mapping.
@@ -165,30 +175,21 @@ pub struct Domain<'bound>(Arc<Inner<'bound>>);
 
 /// The domain itself.
 ///
-/// # Invariants
-///
-/// `raw` is the domain of `attached`, and valid while this value can be used: it is freed when
-/// `attached` is dropped, or when the device is unbound, which `'bound` ends before.
+/// Declared first, what keeps the device in it goes first.
 struct Inner<'bound> {
     _attached: Guarded<'bound, Attached>,
-    raw: NonNull<bindings::iommu_domain>,
+    raw: Arc<Raw>,
     dev: &'bound Device<Bound>,
     granule: Granule,
     space: Pin<KBox<Space>>,
 }
 
-// SAFETY: the functions of the IOMMU may be called by any thread; what lies where is guarded by
-// the lock of `Space`.
-unsafe impl Send for Inner<'_> {}
-
-// SAFETY: as above.
-unsafe impl Sync for Inner<'_> {}
-
 impl<'bound> Domain<'bound> {
     /// Makes an empty domain and lets `dev` see it, and nothing else.
     ///
-    /// The device must not be doing DMA; what the DMA API has mapped for it is out of its reach
-    /// until the domain is dropped. Message-signalled interrupts still get through where the IOMMU
+    /// Its DMA mask must have been set: it ends the addresses that there are. The device must not
+    /// be doing DMA; what the DMA API has mapped for it is out of its reach until the domain is
+    /// dropped. Message-signalled interrupts still get through where the IOMMU
     /// does not translate them (x86); on other architectures a driver polls.
     ///
     /// Context: process context, may sleep.
@@ -217,13 +218,12 @@ impl<'bound> Domain<'bound> {
         on_fault: Option<Arc<dyn FaultHandler>>,
     ) -> Result<Self, NotAttached> {
         let attached = Attached::new(dev, on_fault)?;
-        let raw = attached.domain();
+        let raw = attached.domain().clone();
         let granule = attached.granule()?;
-        let space = Space::new(dev, raw, granule).map_err(NotAttached::Failed)?;
+        let space = Space::new(dev, &raw, granule).map_err(NotAttached::Failed)?;
         // SAFETY: the value refers to the device by a counted reference, and to nothing else.
         let attached = unsafe { Guarded::new(dev, attached) }.map_err(NotAttached::Failed)?;
 
-        // INVARIANT: just attached.
         let inner = Inner {
             _attached: attached,
             raw,
@@ -249,7 +249,8 @@ impl<'bound> Domain<'bound> {
 
     /// Maps `memory`, which the mapping owns from now on, at an IOVA that the domain chooses.
     ///
-    /// It is aligned so that the largest pages can be used that fit in the memory.
+    /// It is aligned so that the largest pages can be used that fit in the memory, if there is room
+    /// for that, or else those that are next.
     ///
     /// Context: process context, may sleep.
     ///
@@ -261,8 +262,18 @@ impl<'bound> Domain<'bound> {
         memory: M,
         access: Access,
     ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
-        let align = pages::largest(self.0.page_bits(), memory.len());
-        Mapping::new(self, memory, access, |len| self.0.space.take(len, align))
+        let bits = self.0.page_bits();
+        let largest = pages::largest(bits, memory.len());
+        Mapping::new(self, memory, access, |len| {
+            let smaller = |align: &u64| pages::next_smaller(bits, *align);
+            for align in core::iter::successors(Some(largest), smaller) {
+                match self.0.space.take(len, align, Kind::Mapped) {
+                    Err(Reason::NoSpace) => {}
+                    taken => return taken,
+                }
+            }
+            Err(Reason::NoSpace)
+        })
     }
 
     /// As [`Domain::map`], at a multiple of `align`.
@@ -278,7 +289,9 @@ impl<'bound> Domain<'bound> {
     ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
         // CAST: a `usize` is at most 64 bits wide.
         let align = align.as_usize() as u64;
-        Mapping::new(self, memory, access, |len| self.0.space.take(len, align))
+        Mapping::new(self, memory, access, |len| {
+            self.0.space.take(len, align, Kind::Mapped)
+        })
     }
 
     /// As [`Domain::map`], at `iova`.
@@ -297,20 +310,28 @@ impl<'bound> Domain<'bound> {
         })
     }
 
-    /// Where the device gets to through `iova`, or `None` where it faults:
-    /// `iommu_iova_to_phys()`.
+    /// Where the device gets to through `iova`, by the IOMMU's page table: `iommu_iova_to_phys()`.
     ///
-    /// Context: any.
+    /// `None` where nothing is mapped, and in the room of a
+    /// [mapper](crate::Mapper::in_domain), which maps there by itself.
+    ///
+    /// Context: process context, may sleep.
     pub fn lookup(&self, iova: DmaAddr) -> Option<PhysAddr> {
-        // SAFETY: by the type invariant.
-        let paddr = unsafe { bindings::iommu_iova_to_phys(self.0.raw.as_ptr(), iova.into_raw()) };
+        let iova = iova.into_raw();
+        let paddr = self.0.space.while_mapped(iova, || {
+            // SAFETY: the domain is valid, and no page table on the way is freed: what is mapped
+            // there is not unmapped meanwhile.
+            unsafe { bindings::iommu_iova_to_phys(self.0.raw.as_ptr(), iova) }
+        })?;
         (paddr != 0).then(|| PhysAddr::from_raw(paddr))
     }
 
     /// Calls `f` with the IOVA and the length of everything that is mapped, in ascending order.
     ///
-    /// What is mapped or unmapped meanwhile may be among it or not. `f` must neither sleep nor
-    /// use the domain.
+    /// What is mapped or unmapped meanwhile may be among it or not.
+    ///
+    /// Context: process context. `f` is called under a spinlock: it must neither sleep nor use the
+    /// domain.
     pub fn for_each(&self, f: impl FnMut(DmaAddr, u64)) {
         self.0.space.for_each(f);
     }
@@ -368,10 +389,10 @@ impl Inner<'_> {
 
     /// Whether of `len` bytes at `iova`, which were mapped, all were `unmapped`.
     ///
-    /// It cannot be otherwise: they were mapped by this domain alone, with all of their pages. Were
-    /// it so, what is left must not be given out again.
+    /// If it is otherwise the IOMMU's driver is broken, as what was mapped is unmapped with all of
+    /// its pages; that is warned of, as the DMA API does. The address is not given out again.
     fn was_all(&self, iova: u64, len: usize, unmapped: usize) -> bool {
-        if unmapped != len {
+        if warn_on!(unmapped != len) {
             dev_err!(
                 self.dev,
                 "phyr: {} of {} bytes were mapped at {:#x}\n",
@@ -401,7 +422,7 @@ const _: () = {
 };
 
 /// The IOMMU's group of a device, for [`attach`].
-fn group(dev: &Device<Bound>) -> Option<NonNull<bindings::iommu_group>> {
+fn group(dev: &Device) -> Option<NonNull<bindings::iommu_group>> {
     // SAFETY: the device is valid; a reference is taken, if there is a group.
     NonNull::new(unsafe { bindings::iommu_group_get(raw::device(dev)) })
 }

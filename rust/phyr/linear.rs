@@ -355,7 +355,7 @@ impl<'bound, M: Memory> Linear<'bound, M> {
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
     ///
-    /// Context: any.
+    /// Context: any, unless it is the last of its mapper [in a domain](Mapper::in_domain).
     pub fn unmap(self) -> M {
         let this = ManuallyDrop::new(self);
 

@@ -108,8 +108,8 @@ impl<'bound> Mapper<'bound> {
         })
     }
 
-    /// Makes a mapper whose mappings are in `domain`, in `room` bytes of it that are its own from
-    /// now on.
+    /// Makes a mapper whose mappings are in `domain`, in `room` bytes of it, rounded up to a power
+    /// of two, that are its own from now on.
     ///
     /// What is written for a mapper does as well with this one. Its mappings, like those of the DMA
     /// API, neither sleep nor take a lock that others hold for long; they are at addresses that the
@@ -118,14 +118,15 @@ impl<'bound> Mapper<'bound> {
     /// Where memory begins or ends within a granule, the device gets to see all of that granule, as
     /// with the DMA API.
     ///
-    /// Context: process context, may sleep.
+    /// Context: process context, may sleep. So may dropping the last of the mapper, its clones and
+    /// the mappings that it has made.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: `limits` do not even allow a granule in a segment, or ask for an alignment
     ///   beyond it; or `room` is zero.
-    /// - `EOPNOTSUPP`: the caches of the device are kept in step by hand, which only the DMA API
-    ///   can do; or the granule is larger than a page.
+    /// - `EOPNOTSUPP`: the granule is larger than a page.
+    /// - `EOVERFLOW`: `room` cannot be rounded up.
     /// - `EACCES`: the device is not trusted with more than the memory: use [`Domain::map`].
     /// - `ENOSPC`: the domain has no such room.
     /// - `ENOMEM`: no memory.
@@ -160,16 +161,7 @@ impl<'bound> Mapper<'bound> {
             return Err(EINVAL);
         }
         // SAFETY: `dev` is a valid device.
-        let (trusted, coherent) = unsafe {
-            (
-                bindings::phyr_helper_dev_is_trusted(raw::device(dev)),
-                bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)),
-            )
-        };
-        if !coherent {
-            dev_err!(dev, "phyr: a domain of its own is for coherent devices\n");
-            return Err(EOPNOTSUPP);
-        }
+        let trusted = unsafe { bindings::phyr_helper_dev_is_trusted(raw::device(dev)) };
         if !trusted {
             dev_err!(dev, "phyr: not trusted with whole granules\n");
             return Err(EACCES);
@@ -183,7 +175,8 @@ impl<'bound> Mapper<'bound> {
             limits,
             granule: Some(granule),
             trusted,
-            coherent,
+            // Or it would have no domain.
+            coherent: true,
             // CAST: the length came from a `usize`.
             max_len: window.len() as usize,
             window: Some(Arc::new(window, GFP_KERNEL)?),

@@ -186,7 +186,8 @@ impl<'bound, M: Memory> Mapping<'bound, M> {
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
     ///
-    /// Context: any, as far as dropping the slots allows (see `kvfree()`).
+    /// Context: any, as far as dropping the slots allows (see `kvfree()`), unless it is the last of
+    /// its mapper [in a domain](Mapper::in_domain).
     pub fn unmap(self) -> M {
         let mut this = ManuallyDrop::new(self);
 

@@ -109,6 +109,8 @@ struct PhyrModule;
 
 impl kernel::Module for PhyrModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: once, and nobody uses the crate before its module is loaded.
+        unsafe { iommu::init() };
         Ok(Self)
     }
 }

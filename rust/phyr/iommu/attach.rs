@@ -50,12 +50,30 @@ pub enum Translation {
     Other(u32),
 }
 
+kernel::sync::global_lock! {
+    /// Held by who looks at the domain of a device, and by who takes a device out of one: a domain
+    /// is freed after that only.
+    // SAFETY: `init` is called as this module is loaded, before anybody uses it.
+    unsafe(uninit) static ATTACHED: Mutex<()> = ();
+}
+
+/// Gets the module ready.
+///
+/// # Safety
+///
+/// To be called once, before anything else of [`iommu`](super) is.
+pub(crate) unsafe fn init() {
+    // SAFETY: by the requirements of this function.
+    unsafe { ATTACHED.init() };
+}
+
 /// What happens to the addresses that `dev` uses just now.
 ///
-/// Context: any.
+/// Context: process context, may sleep.
 pub fn translation(dev: &Device<Bound>) -> Translation {
-    // SAFETY: the device is bound, and so keeps its group; what changes the domain meanwhile is
-    // its driver.
+    let _lock = ATTACHED.lock();
+    // SAFETY: the device is bound, and so keeps its group. Of the domains that it can be in those
+    // of the kernel stay, and one of this module is not freed before we give up the lock.
     let domain = unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) };
     if domain.is_null() {
         return Translation::None;
@@ -79,6 +97,9 @@ pub enum NotAttached {
     Unsupported,
     /// It cannot be told apart from others: so many devices are in its group.
     SharedGroup(u32),
+    /// Its accesses do not look into the caches of the processors, which only the DMA API can make
+    /// up for.
+    NotCoherent,
     /// Somebody has given it another domain.
     InUse,
     /// Something else failed.
@@ -91,6 +112,7 @@ impl From<NotAttached> for Error {
             NotAttached::NoIommu => ENODEV,
             NotAttached::Unsupported => EOPNOTSUPP,
             NotAttached::SharedGroup(_) => EMLINK,
+            NotAttached::NotCoherent => EPERM,
             NotAttached::InUse => EBUSY,
             NotAttached::Failed(e) => e,
         }
@@ -105,26 +127,58 @@ impl fmt::Display for NotAttached {
             Self::SharedGroup(devices) => {
                 write!(f, "the IOMMU cannot tell {devices} devices apart")
             }
+            Self::NotCoherent => {
+                f.write_str("the device does not look into the processors' caches")
+            }
             Self::InUse => f.write_str("the device is in another domain"),
             Self::Failed(e) => write!(f, "error {}", e.to_errno()),
         }
     }
 }
 
-/// A device in a domain that was made for it; dropping it takes it out and frees the domain.
+/// A domain; freed when the last who has a share of it is gone.
+///
+/// That may be after the device has left it, and the driver is unbound: a value that was leaked can
+/// hold what is mapped, and be dropped with the device's resources, the older ones last.
 ///
 /// # Invariants
 ///
-/// `domain` is a paging domain that nobody else frees, and `dev` is attached to it.
-pub(super) struct Attached {
+/// `domain` is a paging domain that nobody else frees.
+pub(super) struct Raw {
     domain: NonNull<bindings::iommu_domain>,
-    dev: ARef<Device>,
     /// What the domain's token points to.
     _on_fault: Option<Pin<KBox<fault::Token>>>,
 }
 
-// SAFETY: a domain has no thread, and the rest may be sent.
-unsafe impl Send for Attached {}
+// SAFETY: a domain belongs to no thread, and the rest may be sent.
+unsafe impl Send for Raw {}
+
+// SAFETY: the functions of the IOMMU may be called by any thread.
+unsafe impl Sync for Raw {}
+
+impl Raw {
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::iommu_domain {
+        self.domain.as_ptr()
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariant. Who attached the device has a share until it has left.
+        unsafe { bindings::iommu_domain_free(self.as_ptr()) };
+    }
+}
+
+/// A device in a domain that was made for it; dropping it takes it out.
+///
+/// # Invariants
+///
+/// `dev` is attached to `domain`.
+pub(super) struct Attached {
+    domain: Arc<Raw>,
+    dev: ARef<Device>,
+}
 
 impl Attached {
     pub(super) fn new(
@@ -134,6 +188,10 @@ impl Attached {
         let devices = count(dev).ok_or(NotAttached::NoIommu)?;
         if devices != 1 {
             return Err(NotAttached::SharedGroup(devices));
+        }
+        // SAFETY: the device is valid.
+        if !unsafe { helpers::phyr_helper_dev_is_dma_coherent(raw::device(dev)) } {
+            return Err(NotAttached::NotCoherent);
         }
         let token = match on_fault {
             None => None,
@@ -146,33 +204,37 @@ impl Attached {
             e => NotAttached::Failed(e),
         })?;
         let domain = NonNull::new(domain).ok_or(NotAttached::Failed(ENOMEM))?;
-        let domain = Unattached(domain);
-
         if let Some(token) = &token {
             // SAFETY: the domain is new, and the token is freed after it.
-            unsafe { token.install(domain.0) };
+            unsafe { token.install(domain) };
         }
+        // INVARIANT: it is new. If there is no memory for the share, it is freed.
+        let domain = Raw {
+            domain,
+            _on_fault: token,
+        };
+        let domain = Arc::new(domain, GFP_KERNEL).map_err(|e| NotAttached::Failed(e.into()))?;
+
         // SAFETY: the device is bound, the domain valid and of its IOMMU.
-        let result = unsafe { bindings::iommu_attach_device(domain.0.as_ptr(), raw::device(dev)) };
+        let result = unsafe { bindings::iommu_attach_device(domain.as_ptr(), raw::device(dev)) };
         to_result(result).map_err(|e| match e {
             EBUSY => NotAttached::InUse,
             e => NotAttached::Failed(e),
         })?;
-        // INVARIANT: just attached; the domain is not freed by `Unattached`.
+        // INVARIANT: just attached.
         Ok(Self {
-            domain: domain.keep(),
+            domain,
             dev: dev.into(),
-            _on_fault: token,
         })
     }
 
-    pub(super) fn domain(&self) -> NonNull<bindings::iommu_domain> {
-        self.domain
+    pub(super) fn domain(&self) -> &Arc<Raw> {
+        &self.domain
     }
 
     /// The smallest page of the IOMMU.
     pub(super) fn granule(&self) -> Result<Granule, NotAttached> {
-        // SAFETY: by the type invariant.
+        // SAFETY: by the invariant of `Raw`.
         let bits = unsafe { (*self.domain.as_ptr()).pgsize_bitmap };
         // CAST: an `unsigned long` is at most 64 bits wide.
         Granule::new((bits & bits.wrapping_neg()) as u64).ok_or(NotAttached::Unsupported)
@@ -181,28 +243,15 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // SAFETY: by the type invariant; the device goes back to the domain of the DMA API. Its
-        // driver is still bound, or being unbound.
-        unsafe {
-            bindings::iommu_detach_device(self.domain.as_ptr(), raw::device(&*self.dev));
-            bindings::iommu_domain_free(self.domain.as_ptr());
+        let _lock = ATTACHED.lock();
+        // By group: a device that has joined it meanwhile is in the domain as well.
+        if let Some(group) = group(&self.dev) {
+            // SAFETY: by the type invariant; the group goes back to the domain of the DMA API.
+            unsafe {
+                bindings::iommu_detach_group(self.domain.as_ptr(), group.as_ptr());
+                bindings::iommu_group_put(group.as_ptr());
+            }
         }
-    }
-}
-
-/// A domain without a device; dropping it frees it.
-struct Unattached(NonNull<bindings::iommu_domain>);
-
-impl Unattached {
-    fn keep(self) -> NonNull<bindings::iommu_domain> {
-        core::mem::ManuallyDrop::new(self).0
-    }
-}
-
-impl Drop for Unattached {
-    fn drop(&mut self) {
-        // SAFETY: nobody else has it.
-        unsafe { bindings::iommu_domain_free(self.0.as_ptr()) };
     }
 }
 

@@ -2,10 +2,7 @@
 
 //! What a driver wants to know of accesses that the IOMMU stopped.
 
-use crate::{
-    raw,
-    types::DmaAddr, //
-};
+use crate::types::DmaAddr;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -14,7 +11,10 @@ use kernel::{
         Device, //
     },
     prelude::*,
-    sync::Arc, //
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
 };
 
 /// An access of a device that its domain does not allow.
@@ -28,7 +28,7 @@ pub struct Fault {
 
 /// Is told of faults in a domain.
 ///
-/// Not every IOMMU tells: those whose drivers call `report_iommu_fault()` do. Intel's and AMD's
+/// Not every IOMMU tells: those whose drivers call `report_iommu_fault()` do. Intel's and virtio's
 /// write to the kernel log only.
 pub trait FaultHandler: Send + Sync + 'static {
     /// An access has faulted.
@@ -40,7 +40,7 @@ pub trait FaultHandler: Send + Sync + 'static {
 
 /// What the domain's token points to.
 pub(super) struct Token {
-    dev: usize,
+    dev: ARef<Device>,
     handler: Arc<dyn FaultHandler>,
 }
 
@@ -50,7 +50,7 @@ impl Token {
         handler: Arc<dyn FaultHandler>,
     ) -> Result<Pin<KBox<Self>>> {
         let token = Self {
-            dev: raw::device(dev).addr(),
+            dev: (&**dev).into(),
             handler,
         };
         Ok(KBox::pin(token, GFP_KERNEL)?)
@@ -68,27 +68,24 @@ impl Token {
 
 /// # Safety
 ///
-/// C calls this with the token of a domain whose device `dev` is, while it is attached.
+/// C calls this with the token of a domain, while that is attached.
 unsafe extern "C" fn report(
     _domain: *mut bindings::iommu_domain,
-    dev: *mut bindings::device,
+    // The device, or the IOMMU, or nothing: a matter of the IOMMU's driver.
+    _dev: *mut bindings::device,
     iova: usize,
     flags: c_int,
     token: *mut c_void,
 ) -> c_int {
     // SAFETY: `Token::install` gave the domain this pointer, and the token outlives it.
     let token = unsafe { &*token.cast::<Token>() };
-    if dev.addr() == token.dev {
-        // SAFETY: C passes a valid device.
-        let dev = unsafe { Device::from_raw(dev) };
-        let fault = Fault {
-            // CAST: an `unsigned long` is at most 64 bits wide.
-            iova: DmaAddr::from_raw(iova as u64),
-            // CAST: a bit.
-            write: flags as u32 & bindings::IOMMU_FAULT_WRITE != 0,
-        };
-        token.handler.fault(dev, fault);
-    }
+    let fault = Fault {
+        // CAST: an `unsigned long` is at most 64 bits wide.
+        iova: DmaAddr::from_raw(iova as u64),
+        // CAST: a bit.
+        write: flags as u32 & bindings::IOMMU_FAULT_WRITE != 0,
+    };
+    token.handler.fault(&token.dev, fault);
     // Not handled: the IOMMU's driver may go on to say so.
     ENOSYS.to_errno()
 }

@@ -82,21 +82,17 @@ impl<'bound, M: Memory> Gather<'bound, M> {
     pub fn unmap(&mut self, mapping: Mapping<'bound, M>) -> Result<(), NotUnmapped<'bound, M>> {
         let reason = if !self.domain.is_same(mapping.domain()) {
             EXDEV
-        } else if self.memory.len() == self.memory.capacity() {
+        } else if self.places.len() == self.places.capacity() {
             ENOSPC
         } else {
             let (_, iova, len, memory) = mapping.into_parts();
-            // SAFETY: by the invariant of `Mapping` this is mapped, and by that of this type
-            // `gather` is for this domain; that the device is done is the driver's part.
-            // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
-            let unmapped = unsafe {
-                bindings::iommu_unmap_fast(
-                    self.domain.0.raw.as_ptr(),
-                    iova as usize,
-                    len,
-                    self.gather.get(),
-                )
-            };
+            let (domain, gather) = (self.domain.0.raw.as_ptr(), self.gather.get());
+            let unmapped = self.domain.0.space.locked(|| {
+                // SAFETY: by the invariant of `Mapping` this is mapped, and by that of this type
+                // `gather` is for this domain; that the device is done is the driver's part.
+                // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
+                unsafe { bindings::iommu_unmap_fast(domain, iova as usize, len, gather) }
+            });
             // INVARIANT: just unmapped. There is room for both.
             let _ = self.places.push_within_capacity((iova, len, unmapped));
             let _ = self.memory.push_within_capacity(memory);

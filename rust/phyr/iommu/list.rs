@@ -6,8 +6,9 @@
 //! added. `iommu_map()` does that in each call, and the variant that leaves it out is not exported;
 //! for a list it is done once. The list is scratch, and input only: pages and lengths.
 //!
-//! The pages are never looked at, and need not exist; where a page's number cannot be told from its
-//! address alone (no `CONFIG_SPARSEMEM_VMEMMAP`), each piece is mapped by itself.
+//! The pages are never looked at, and need not exist; where a page's number cannot be told from
+//! its address alone (no `CONFIG_SPARSEMEM_VMEMMAP`), or the kernel minds
+//! (`CONFIG_DEBUG_VIRTUAL`), each piece is mapped by itself.
 
 use super::Inner;
 use crate::bindings as helpers;
@@ -46,7 +47,8 @@ impl Inner<'_> {
     ) -> Result {
         // CAST: bits.
         let is_mmio = prot as u32 & bindings::IOMMU_MMIO != 0;
-        if list.len() < 2 || is_mmio || !cfg!(CONFIG_SPARSEMEM_VMEMMAP) {
+        let has_pages = cfg!(CONFIG_SPARSEMEM_VMEMMAP) && !cfg!(CONFIG_DEBUG_VIRTUAL);
+        if list.len() < 2 || is_mmio || !has_pages {
             for piece in pieces {
                 let (paddr, len) = piece?;
                 // CAST: a `usize` is at most 64 bits wide.

@@ -129,6 +129,7 @@ impl fmt::Display for Reason {
 /// Memory that is mapped in a domain.
 ///
 /// If it is leaked, the memory is never freed, and stays mapped for as long as the domain is.
+/// Dropping it unmaps the memory, and may sleep.
 ///
 /// # Invariants
 ///
@@ -244,12 +245,15 @@ impl Inner<'_> {
     ///
     /// `len` bytes are mapped there, in room that was taken, and the device is done with them.
     unsafe fn end(&self, iova: u64, len: usize) {
-        // SAFETY: by the requirements of this function.
-        if len == 0 || unsafe { self.unmap_range(iova, len) } {
-            self.space.give_back(iova);
-        }
+        self.space.end(iova, || {
+            // SAFETY: by the requirements of this function.
+            len == 0 || unsafe { self.unmap_range(iova, len) }
+        });
     }
 }
+
+/// How many pieces are mapped with one flush: for more, the scratch list would be too large.
+const MOST: usize = 4096;
 
 /// Checks `memory`, takes room for it and maps it there, all or nothing.
 fn map_all<M: Memory>(
@@ -280,7 +284,7 @@ fn map_all<M: Memory>(
     let size = usize::try_from(len).map_err(|_| Reason::Overflow)?;
     let mut list = KVVec::new();
     if pieces > 1 {
-        list.extend_with(pieces, Entry::default(), GFP_KERNEL)
+        list.extend_with(pieces.min(MOST), Entry::default(), GFP_KERNEL_ACCOUNT)
             .map_err(|_| Reason::NoMemory)?;
     }
     let iova = take(len)?;

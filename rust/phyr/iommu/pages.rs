@@ -89,6 +89,13 @@ pub(crate) fn largest(bits: u64, len: usize) -> u64 {
     }
 }
 
+/// The largest size in `bits` below `size`.
+pub(crate) fn next_smaller(bits: u64, size: u64) -> Option<u64> {
+    (bits & size.wrapping_sub(1))
+        .checked_ilog2()
+        .map(|shift| 1 << shift)
+}
+
 #[cfg(CONFIG_KUNIT = "y")]
 #[kernel::prelude::kunit_tests(phyr_iommu_pages)]
 mod tests {
@@ -132,6 +139,9 @@ mod tests {
         assert_eq!(largest(BITS, (M2 - 1) as usize), K4);
         assert_eq!(largest(BITS, M2 as usize), M2);
         assert_eq!(largest(BITS, usize::MAX), G1);
+        assert_eq!(next_smaller(BITS, G1), Some(M2));
+        assert_eq!(next_smaller(BITS, M2), Some(K4));
+        assert_eq!(next_smaller(BITS, K4), None);
     }
 
     /// The model takes page after page, each the largest that can be there.

@@ -2,7 +2,10 @@
 
 //! What of a domain's addresses is taken: an ordered set of ranges.
 
-use super::Reason;
+use super::{
+    attach::Raw,
+    Reason, //
+};
 use crate::{
     bindings as helpers,
     raw,
@@ -11,7 +14,6 @@ use crate::{
         Granule, //
     }, //
 };
-use core::ptr::NonNull;
 use kernel::{
     bindings,
     device::{
@@ -28,17 +30,23 @@ use kernel::{
     sync::Mutex, //
 };
 
-/// A range that is taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    /// By a mapping.
-    Mapped {
-        /// In granules.
-        first: usize,
-        len: usize,
-    },
-    /// By the platform: no memory can be mapped there.
+/// What a range is taken by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A mapping.
+    Mapped,
+    /// A mapper, which maps in it by itself.
+    Window,
+    /// The platform: no memory can be mapped there.
     Reserved,
+}
+
+/// A range that is taken, in granules.
+#[derive(Clone, Copy)]
+struct Taken {
+    kind: Kind,
+    first: usize,
+    len: usize,
 }
 
 /// The addresses of a domain, in granules.
@@ -46,7 +54,8 @@ enum Taken {
 pub(super) struct Space {
     #[pin]
     tree: MapleTreeAlloc<KBox<Taken>>,
-    /// Taken by who changes the tree in more than one step.
+    /// Taken by who changes the tree in more than one step, and by who looks at the page table of
+    /// what is mapped or unmaps it.
     #[pin]
     lock: Mutex<()>,
     granule: Granule,
@@ -54,6 +63,12 @@ pub(super) struct Space {
     first: usize,
     last: usize,
 }
+
+// SAFETY: a maple tree belongs to no thread.
+unsafe impl Send for Space {}
+
+// SAFETY: it has a lock of its own.
+unsafe impl Sync for Space {}
 
 impl Space {
     /// The addresses of `domain` that `dev` can tell, less those that are reserved.
@@ -64,7 +79,7 @@ impl Space {
     /// - `EINVAL`: the domain has no room at all.
     pub(super) fn new(
         dev: &Device<Bound>,
-        domain: NonNull<bindings::iommu_domain>,
+        domain: &Raw,
         granule: Granule,
     ) -> Result<Pin<KBox<Self>>> {
         // SAFETY: the caller's domain is valid, and the device bound.
@@ -77,8 +92,7 @@ impl Space {
         let start = granule.align_up(geometry.aperture_start).ok_or(EINVAL)?;
         let end = geometry.aperture_end.min(mask);
         let (first, last) = (index(granule, start), index(granule, end));
-        // The last granule must be there as a whole; address zero is never given out by itself,
-        // as drivers take it for none.
+        // The last granule must be there as a whole.
         let last = if granule.offset(end) == granule.size() - 1 {
             last
         } else {
@@ -101,55 +115,65 @@ impl Space {
         Ok(this)
     }
 
-    /// Marks the addresses from `start` to `end` as reserved, granule by granule where some of them
-    /// are so already.
+    /// Marks the addresses from `start` to `end` as reserved, as far as they are not so already.
     fn reserve(&self, start: u64, end: u64) -> Result {
         let (mut at, last) = (index(self.granule, start), index(self.granule, end));
-        let all = self.tree.insert_range(
-            at..=last,
-            KBox::new(Taken::Reserved, GFP_KERNEL)?,
-            GFP_KERNEL,
-        );
-        match all.map_err(|e| e.cause) {
-            Ok(()) => return Ok(()),
-            Err(InsertErrorKind::Occupied) => {}
-            Err(e) => return Err(e.into()),
-        }
-        // Regions overlap: rare, and short.
         while at <= last {
-            let taken = KBox::new(Taken::Reserved, GFP_KERNEL)?;
-            match self.tree.insert(at, taken, GFP_KERNEL).map_err(|e| e.cause) {
-                Ok(()) | Err(InsertErrorKind::Occupied) => at += 1,
-                Err(e) => return Err(e.into()),
-            }
+            let end = match self.find(at, last) {
+                Some(there) if there.first <= at => {
+                    at = there.first + there.len;
+                    continue;
+                }
+                Some(there) => there.first - 1,
+                None => last,
+            };
+            self.insert(at, end - at + 1, Kind::Reserved)?;
+            at = end + 1;
         }
         Ok(())
     }
 
-    /// Takes `len` bytes at a multiple of `align`, and tells where.
-    pub(super) fn take(&self, len: u64, align: u64) -> Result<u64, Reason> {
+    /// Takes `len` bytes at a multiple of `align`, a power of two, and tells where.
+    pub(super) fn take(&self, len: u64, align: u64, kind: Kind) -> Result<u64, Reason> {
         let size = index(self.granule, len);
-        // A power of two, less one.
         let mask = index(self.granule, align).max(1) - 1;
-        // Room for any alignment; of that the aligned part is kept.
-        let room = size.checked_add(mask).ok_or(Reason::NoSpace)?;
-        // Granule zero is for who asks for it.
-        let range = self.first.max(1)..=self.last;
+        // Address zero is for who asks for it: drivers take it for none.
+        let mut from = self.first.max(1);
 
         let _lock = self.lock.lock();
-        let mark = KBox::new(Taken::Reserved, GFP_KERNEL).map_err(|_| Reason::NoMemory)?;
+        loop {
+            let first = self.free_from(from, size)?;
+            let first = first.checked_add(mask).ok_or(Reason::NoSpace)? & !mask;
+            let last = first.checked_add(size - 1).ok_or(Reason::NoSpace)?;
+            if last > self.last {
+                return Err(Reason::NoSpace);
+            }
+            match self.insert(first, size, kind) {
+                Ok(()) => return Ok(self.address(first)),
+                // The gap ends before; the next one that is long enough is behind `first`.
+                Err(Reason::Reserved | Reason::Overlap(_)) => from = first,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The lowest granule from `from` on at which `size` of them are free.
+    fn free_from(&self, from: usize, size: usize) -> Result<usize, Reason> {
+        let mark = Taken {
+            kind: Kind::Reserved,
+            first: from,
+            len: size,
+        };
+        let mark = KBox::new(mark, GFP_KERNEL).map_err(|_| Reason::NoMemory)?;
         let found = self
             .tree
-            .alloc_range(room, mark, range, GFP_KERNEL)
+            .alloc_range(size, mark, from..=self.last, GFP_KERNEL)
             .map_err(|e| match e.cause {
                 AllocErrorKind::Busy | AllocErrorKind::InvalidRequest => Reason::NoSpace,
                 AllocErrorKind::AllocError(_) => Reason::NoMemory,
             })?;
         drop(self.tree.erase(found));
-        // No overflow: it is within the room.
-        let first = (found + mask) & !mask;
-        self.insert(first, size)?;
-        Ok(self.address(first))
+        Ok(found)
     }
 
     /// Takes `len` bytes at `iova`.
@@ -170,38 +194,60 @@ impl Space {
             });
         }
         let _lock = self.lock.lock();
-        self.insert(first, size)?;
+        self.insert(first, size, Kind::Mapped)?;
         Ok(iova)
     }
 
-    fn insert(&self, first: usize, len: usize) -> Result<(), Reason> {
-        let taken = KBox::new(Taken::Mapped { first, len }, GFP_KERNEL);
+    fn insert(&self, first: usize, len: usize, kind: Kind) -> Result<(), Reason> {
+        let taken = KBox::new(Taken { kind, first, len }, GFP_KERNEL);
         let taken = taken.map_err(|_| Reason::NoMemory)?;
+        let last = first + (len - 1);
         self.tree
-            .insert_range(first..=first + (len - 1), taken, GFP_KERNEL)
+            .insert_range(first..=last, taken, GFP_KERNEL)
             .map_err(|e| match e.cause {
-                InsertErrorKind::Occupied => self.who(first, len),
+                InsertErrorKind::Occupied => match self.find(first, last) {
+                    Some(there) if there.kind == Kind::Reserved => Reason::Reserved,
+                    Some(there) => Reason::Overlap(self.address(there.first)),
+                    None => Reason::NoSpace,
+                },
                 InsertErrorKind::AllocError(_) => Reason::NoMemory,
                 InsertErrorKind::InvalidRequest => Reason::Overflow,
             })
     }
 
-    /// What is in the way of a range.
-    fn who(&self, first: usize, len: usize) -> Reason {
+    /// The lowest of what is taken between two granules, both included.
+    fn find(&self, first: usize, last: usize) -> Option<Taken> {
         let mut guard = self.tree.lock();
-        let end = first + (len - 1);
-        let mut state = guard.ma_state(first, end);
-        match state.find(end).map(|taken| *taken) {
-            Some(Taken::Reserved) => Reason::Reserved,
-            Some(Taken::Mapped { first, .. }) => Reason::Overlap(self.address(first)),
-            None => Reason::NoSpace,
+        guard.ma_state(first, last).find(last).map(|taken| *taken)
+    }
+
+    /// Calls `f` if there is a mapping at `iova`, which does not end meanwhile.
+    pub(super) fn while_mapped<R>(&self, iova: u64, f: impl FnOnce() -> R) -> Option<R> {
+        let at = index(self.granule, iova);
+        let _lock = self.lock.lock();
+        let is_mapped = self
+            .find(at, at)
+            .is_some_and(|taken| taken.kind == Kind::Mapped);
+        is_mapped.then(f)
+    }
+
+    /// Calls `f`, which unmaps, while nobody looks at the page table.
+    pub(super) fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _lock = self.lock.lock();
+        f()
+    }
+
+    /// Calls `f`, which unmaps what is at `iova`, and gives that back if it did.
+    pub(super) fn end(&self, iova: u64, f: impl FnOnce() -> bool) {
+        let _lock = self.lock.lock();
+        if f() {
+            drop(self.tree.erase(index(self.granule, iova)));
         }
     }
 
     /// Gives back what was taken at `iova`.
     pub(super) fn give_back(&self, iova: u64) {
-        let _lock = self.lock.lock();
-        drop(self.tree.erase(index(self.granule, iova)));
+        self.end(iova, || true);
     }
 
     /// Calls `f` with each range that is mapped.
@@ -209,11 +255,11 @@ impl Space {
         let mut guard = self.tree.lock();
         let mut state = guard.ma_state(0, usize::MAX);
         while let Some(taken) = state.find(usize::MAX) {
-            if let Taken::Mapped { first, len } = *taken {
+            if taken.kind == Kind::Mapped {
                 // CAST: a `usize` is at most 64 bits wide.
                 f(
-                    DmaAddr::from_raw(self.address(first)),
-                    len as u64 * self.granule.size(),
+                    DmaAddr::from_raw(self.address(taken.first)),
+                    taken.len as u64 * self.granule.size(),
                 );
             }
         }
@@ -232,17 +278,20 @@ fn index(granule: Granule, addr: u64) -> usize {
 }
 
 /// Calls `f` with the first and last address of each region that the platform has reserved for
-/// `dev`.
+/// `dev`: those that the DMA API does not give out either.
 fn reserved(dev: &Device<Bound>, mut f: impl FnMut(u64, u64) -> Result) -> Result {
     let mut list = bindings::list_head::default();
-    let head: *mut bindings::list_head = &mut list;
-    list.next = head;
-    list.prev = head;
-    // SAFETY: the device is bound, and the list an empty one that does not move.
-    unsafe { bindings::iommu_get_resv_regions(raw::device(dev), head) };
-
+    let head = &raw mut list;
+    // SAFETY: the list is ours, and does not move; the device is bound. What is made here is an
+    // empty list.
+    unsafe {
+        (*head).next = head;
+        (*head).prev = head;
+        bindings::iommu_get_resv_regions(raw::device(dev), head);
+    }
     let mut result = Ok(());
-    let mut at = list.next;
+    // SAFETY: as above.
+    let mut at = unsafe { (*head).next };
     while at != head && result.is_ok() {
         // SAFETY: what is on the list are regions, and the list is their first field.
         let (region, next) = unsafe { (&*at.cast::<bindings::iommu_resv_region>(), (*at).next) };
@@ -255,5 +304,35 @@ fn reserved(dev: &Device<Bound>, mut f: impl FnMut(u64, u64) -> Result) -> Resul
     }
     // SAFETY: the list is that of the call above.
     unsafe { bindings::iommu_put_resv_regions(raw::device(dev), head) };
-    result
+    result?;
+
+    let (mut start, mut end) = (0, 0);
+    for nr in 0.. {
+        // SAFETY: the device is bound, the numbers may be written.
+        if !unsafe { helpers::phyr_helper_pci_window(raw::device(dev), nr, &mut start, &mut end) } {
+            break;
+        }
+        f(start, end)?;
+    }
+    // What lies between the parts of memory that the host bridge lets through.
+    let mut from = 0;
+    loop {
+        // SAFETY: as above.
+        if !unsafe {
+            helpers::phyr_helper_pci_dma_range(raw::device(dev), from, &mut start, &mut end)
+        } {
+            break;
+        }
+        if start > from {
+            f(from, start - 1)?;
+        }
+        match end.checked_add(1) {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+    }
+    if from != 0 {
+        f(from, u64::MAX)?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@
 
 use super::{
     list::Entry,
-    pages,
+    space::Kind,
     Access,
     Domain,
     Reason, //
@@ -38,7 +38,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `len` bytes at `first` are taken in the domain's space; both are multiples of the granule.
+/// `len` bytes, a power of two, at `first`, a multiple of it, are taken in the domain's space; both
+/// are multiples of the granule.
 /// `iovas` is initialised, and hands out granules from `first` on.
 pub(crate) struct Window<'bound> {
     domain: Domain<'bound>,
@@ -60,14 +61,15 @@ impl<'bound> Window<'bound> {
     /// Takes `len` bytes of `domain`.
     pub(crate) fn new(domain: &Domain<'bound>, len: usize) -> Result<Self, Reason> {
         let (inner, granule) = (&domain.0, domain.granule());
-        // CAST: a `usize` is at most 64 bits wide.
-        let bytes = granule.align_up(len as u64).ok_or(Reason::Overflow)?;
-        if bytes == 0 {
+        if len == 0 {
             return Err(Reason::Empty);
         }
-        // Ranges are aligned to their length: so is the window, as far as that helps.
-        let align = pages::largest(u64::MAX, len).max(granule.size());
-        let first = inner.space.take(bytes, align)?;
+        // Ranges are aligned to their length, rounded up to a power of two. So is the window, and
+        // the longest range is all of it.
+        // CAST: a `usize` is at most 64 bits wide.
+        let bytes = (len as u64).max(granule.size()).checked_next_power_of_two();
+        let bytes = bytes.ok_or(Reason::Overflow)?;
+        let first = inner.space.take(bytes, bytes, Kind::Window)?;
         match iovas(granule, first) {
             // INVARIANT: just taken, and just made.
             Ok(iovas) => Ok(Self {
