@@ -39,6 +39,7 @@ pub mod batch;
 pub mod binding;
 pub mod bound;
 pub mod dma_buf;
+pub mod event;
 pub mod gate;
 pub mod iommu;
 pub mod irq;
