@@ -11,8 +11,13 @@ use kernel::{
         Bound,
         Core, //
     },
+    devres::DevresLt,
     pci,
-    prelude::*, //
+    prelude::*,
+    types::{
+        CovariantForLt,
+        ForLt, //
+    }, //
 };
 
 /// An enabled PCI device; dropping it ends its DMA and disables it.
@@ -51,6 +56,20 @@ impl<'bound> Enabled<'bound> {
         unsafe { bindings::pci_set_master(raw::pci_device(self.pdev)) };
     }
 
+    /// Has it end with the driver's binding, or with the returned value, for those who have no
+    /// lifetime to tell of the binding; see [`Binding`](super::binding::Binding).
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory; the device is disabled.
+    pub fn into_devres(self) -> Result<DevresEnabled> {
+        let dev = self.pdev.as_ref();
+        // SAFETY: the value refers to the device only, which is valid for as long as it is bound.
+        unsafe { DevresLt::new(dev, Ok::<_, Error>(self)) }
+    }
+
     /// Ends all DMA of the device, such as that of one which does not stop when told.
     ///
     /// Context: process context.
@@ -59,6 +78,16 @@ impl<'bound> Enabled<'bound> {
         unsafe { bindings::pci_clear_master(raw::pci_device(self.pdev)) };
     }
 }
+
+impl ForLt for Enabled<'static> {
+    type Of<'a> = Enabled<'a>;
+}
+
+// SAFETY: the value has a shared reference, which is covariant, and nothing else.
+unsafe impl CovariantForLt for Enabled<'static> {}
+
+/// See [`Enabled::into_devres`].
+pub type DevresEnabled = DevresLt<Enabled<'static>>;
 
 impl Drop for Enabled<'_> {
     fn drop(&mut self) {
