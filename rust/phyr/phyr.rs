@@ -47,6 +47,7 @@ pub mod linear;
 pub mod mapper;
 pub mod mapping;
 pub mod memory;
+pub mod part;
 pub mod pci;
 pub mod plan;
 pub mod scatter;
