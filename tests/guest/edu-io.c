@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * edu-io FOLDER MODE...: data through the device of a rust_edu folder.  Bytes that
+ * are written in one way are read in each; then the edges.  With -e ERRNO FOLDER
+ * MODE: both fail so.  With -l FOLDER MODE: until the device is gone, whatever the
+ * bytes are, as others may use it, too.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PAGE 4096
+#define BUFFER (16 * PAGE)
+#define PLACES 8
+
+/*
+ * None begins at the last byte of a page: to translate that QEMU's virtio-iommu looks for what is
+ * mapped there or at the next byte, and may find the next page.
+ */
+static const struct place {
+	off_t offset;
+	size_t len;
+} places[PLACES] = {
+	{ 0, PAGE }, { 1, 1 }, { PAGE - 2, 3 }, { PAGE - 7, PAGE }, { 5 * PAGE + 123, 3001 },
+	{ 15 * PAGE, PAGE }, { BUFFER - 2, 2 }, { 14 * PAGE + 4000, 300 },
+};
+
+/* No memory of the program; the compiler is not to know. */
+static uintptr_t nowhere;
+
+static int failed(const char *what, const char *mode, off_t offset, size_t len)
+{
+	int error = errno;
+
+	fprintf(stderr, "%s: %s, %zu bytes at %lld: %s\n", mode, what, len, (long long)offset,
+		strerror(error));
+	errno = error;
+	return 1;
+}
+
+static int open_file(const char *folder, const char *mode)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, mode);
+	fd = open(path, O_RDWR);
+	if (fd < 0) {
+		perror(path);
+		exit(1);
+	}
+	return fd;
+}
+
+static int shared;
+
+/* What is written at one place is read at another. */
+static int copy(int from, int to, const char *mode, int nr)
+{
+	unsigned char in[PAGE], out[PAGE];
+	size_t len = places[nr].len;
+	off_t at = places[(nr + 3) % PLACES].offset;
+
+	if ((size_t)(BUFFER - at) < len)
+		at = BUFFER - len;
+	for (size_t i = 0; i < len; i++)
+		in[i] = random();
+	errno = 0;
+	if (pwrite(from, in, len, places[nr].offset) != (ssize_t)len)
+		return failed("write", mode, places[nr].offset, len);
+	memset(out, 0xaa, sizeof(out));
+	if (pread(to, out, len, at) != (ssize_t)len)
+		return failed("read", mode, at, len);
+	for (size_t i = 0; i < len && !shared; i++) {
+		if (in[i] != out[i]) {
+			fprintf(stderr, "%s: %zu bytes at %lld, read at %lld: %02x for %02x, %zu\n",
+				mode, len, (long long)places[nr].offset, (long long)at, out[i],
+				in[i], i);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static int expect(const char *what, const char *mode, ssize_t result, int error)
+{
+	int got = result < 0 ? errno : 0;
+
+	if (got == error && (error || !result))
+		return 0;
+	fprintf(stderr, "%s: %s: %zd, %s instead of %s\n", mode, what, result, strerror(got),
+		strerror(error));
+	return 1;
+}
+
+static int edges(int fd, const char *mode)
+{
+	char bytes[2 * PAGE] = "";
+	int bad = 0;
+
+	bad |= expect("read at the end", mode, pread(fd, bytes, 1, BUFFER), 0);
+	bad |= expect("write at the end", mode, pwrite(fd, bytes, 1, BUFFER), ENOSPC);
+	bad |= expect("read behind the end", mode, pread(fd, bytes, 1, BUFFER + 1), EINVAL);
+	bad |= expect("write behind the end", mode, pwrite(fd, bytes, 1, BUFFER + 1), EINVAL);
+	bad |= expect("read far away", mode, pread(fd, bytes, 1, 1LL << 62), EINVAL);
+	bad |= expect("read to nowhere", mode, pread(fd, (void *)nowhere, 1, 0), EFAULT);
+	bad |= expect("write from nowhere", mode, pwrite(fd, (void *)nowhere, 1, 0), EFAULT);
+	/* As much as fits in the device, and in the buffer. */
+	bad |= expect("write too much", mode, pwrite(fd, bytes, sizeof(bytes), 0) - PAGE, 0);
+	bad |= expect("read too much", mode, pread(fd, bytes, sizeof(bytes), 0) - PAGE, 0);
+	bad |= expect("read across the end", mode, pread(fd, bytes, 9, BUFFER - 5) - 5, 0);
+	return bad;
+}
+
+int main(int argc, char **argv)
+{
+	int bad = 0;
+
+	nowhere = argc;
+	if (argc == 5 && !strcmp(argv[1], "-e")) {
+		int fd = open_file(argv[3], argv[4]);
+		char byte = 0;
+
+		bad |= expect("write", argv[4], pwrite(fd, &byte, 1, 0), atoi(argv[2]));
+		return bad | expect("read", argv[4], pread(fd, &byte, 1, 0), atoi(argv[2]));
+	}
+	if (argc == 4 && !strcmp(argv[1], "-l")) {
+		int fd = open_file(argv[2], argv[3]);
+
+		shared = 1;
+		while (!copy(fd, fd, argv[3], random() % PLACES))
+			;
+		/* ENODEV: in the driver; EIO: its files are gone. */
+		return errno == ENODEV || errno == EIO ? 0 : 1;
+	}
+	if (argc < 3) {
+		fprintf(stderr, "usage: edu-io [-e ERRNO | -l] FOLDER MODE...\n");
+		return 2;
+	}
+	for (int from = 2; from < argc; from++) {
+		int fd = open_file(argv[1], argv[from]);
+
+		for (int nr = 0; nr < PLACES; nr++)
+			bad |= copy(fd, fd, argv[from], nr);
+		for (int to = 2; to < argc; to++) {
+			int other = open_file(argv[1], argv[to]);
+
+			if (copy(fd, other, argv[to], (from + to) % PLACES)) {
+				fprintf(stderr, "... written by %s\n", argv[from]);
+				bad = 1;
+			}
+			close(other);
+		}
+		bad |= edges(fd, argv[from]);
+		close(fd);
+	}
+	return bad;
+}
