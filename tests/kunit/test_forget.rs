@@ -56,6 +56,7 @@ use kernel::{
         Handler,
         IrqReturn, //
     },
+    new_mutex,
     page::PAGE_SIZE,
     pci::{
         self,
@@ -503,9 +504,17 @@ fn domain(pdev: &pci::Device<Bound>) -> Outcome {
     if translation(dev) == Translation::None {
         return Ok(());
     }
-    let at = |nr: u64| DmaAddr::from_raw(0x4000_0000 + (nr << 20));
+    let at = |nr: u64| DmaAddr::from_raw(0x1000_0000 + (nr << 20));
     let access = iommu::Access::READ_WRITE;
+    // What the device's resources hold that are older than the domain is dropped after the device
+    // has left that.
+    let slot = Arc::pin_init(new_mutex!(None), GFP_KERNEL).map_err(no_memory)?;
+    // SAFETY: what the value refers to is the device.
+    let older = unsafe { Guarded::new(dev, slot.clone()) };
+    forget(older.map_err(no_memory)?, KVec::new())?;
     let domain = Domain::attach(dev, None).map_err(|_| "not attached")?;
+    let held = domain.map_at(pages(2).map_err(no_memory)?, at(2), access);
+    *slot.lock() = Some(held.map_err(|_| "not mapped")?);
 
     let memory = pages(4).map_err(no_memory)?;
     let places = phyrs(&memory)?;
