@@ -152,7 +152,7 @@ kernel::module_pci_driver! {
         },
         keep: u8 {
             default: 0,
-            description: "Stay in a domain: the pages that are left in it, and one more (0: no)",
+            description: "Pages left in a domain to stay in, and one more; 255: a large one (0)",
         },
         forget: u8 {
             default: 0,

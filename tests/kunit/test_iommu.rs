@@ -511,6 +511,9 @@ pub(crate) struct Kept<'bound> {
     _domain: Domain<'bound>,
 }
 
+/// For [`keep`]: one large page instead of so many.
+const LARGE: usize = 254;
+
 /// Uses a domain a lot, and leaves `pages` pages in it.
 pub(crate) fn keep<'bound>(dev: &'bound Device<Bound>, pages: usize) -> Result<Kept<'bound>> {
     let domain = Domain::attach(dev, None)?;
@@ -518,11 +521,15 @@ pub(crate) fn keep<'bound>(dev: &'bound Device<Bound>, pages: usize) -> Result<K
         dev_err!(dev, "{why}\n");
         EIO
     })?;
-    let left = if pages == 0 {
-        None
-    } else {
-        let memory = Chunks::zeroed(pages * PAGE_SIZE, 0, GFP_KERNEL)?;
-        Some(domain.map_at(memory, at(0), Access::READ_WRITE)?)
+    let left = match pages {
+        0 => None,
+        // A chunk that is one page of the IOMMU's next size.
+        LARGE => Some(Chunks::zeroed(2 << 20, 9, GFP_KERNEL)?),
+        _ => Some(Chunks::zeroed(pages * PAGE_SIZE, 0, GFP_KERNEL)?),
+    };
+    let left = match left {
+        Some(memory) => Some(domain.map_at(memory, at(0), Access::READ_WRITE)?),
+        None => None,
     };
     Ok(Kept {
         _left: left,
