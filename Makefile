@@ -52,6 +52,10 @@ test-pure:
 test-all:
 	@scripts/test --all $(TESTS)
 
+# Everything at once, for a while.
+soak:
+	@scripts/soak $(or $(MINUTES),10) $(SEED)
+
 check:
 	@scripts/check
 
@@ -66,8 +70,9 @@ help:
 	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
 	@echo 'make test-pure           what needs no kernel, in user space; PARTS="unit fuzz coverage"'
 	@echo 'make test-all            with those of all IOMMUs, and of arm64; TESTS=NAME here, too'
+	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs, faults, all at once; SEED=N repeats one'
 	@echo 'make check               formatting, lints, documentation, misuse, unsafe'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 
-.PHONY: modules modules_install clean shell demo test test-all test-pure check help
+.PHONY: modules modules_install clean shell demo test test-all test-pure soak check help
