@@ -40,7 +40,8 @@ static inline int heap_file(const char *path, size_t size, __u32 fd_flags, __u32
 /* A buffer of single pages of a file, in an order that keeps neighbours apart. */
 static inline int udmabuf_alloc(size_t size)
 {
-	size_t pages = size / PAGE;
+	/* The kernel's, which may be more than PAGE. */
+	size_t page = sysconf(_SC_PAGESIZE), pages = (size + page - 1) / page;
 	struct udmabuf_create_list *list =
 		calloc(1, sizeof(*list) + pages * sizeof(struct udmabuf_create_item));
 	int memfd = memfd_create("nvme-dma-buf", MFD_ALLOW_SEALING | MFD_CLOEXEC);
@@ -48,14 +49,14 @@ static inline int udmabuf_alloc(size_t size)
 
 	check(list && memfd >= 0 && device >= 0);
 	/* In the order of the file, as far as that goes: the list has them in another. */
-	check(!fallocate(memfd, 0, 0, 2 * size));
+	check(!fallocate(memfd, 0, 0, 2 * pages * page));
 	check(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
 	list->count = pages;
 	list->flags = UDMABUF_FLAGS_CLOEXEC;
 	for (size_t i = 0; i < pages; i++) {
 		list->list[i].memfd = memfd;
-		list->list[i].offset = 2 * (pages - 1 - i) * PAGE;
-		list->list[i].size = PAGE;
+		list->list[i].offset = 2 * (pages - 1 - i) * page;
+		list->list[i].size = page;
 	}
 	fd = ioctl(device, UDMABUF_CREATE_LIST, list);
 	check(fd >= 0);

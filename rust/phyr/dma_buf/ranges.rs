@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn entries_are_whole_pages_of_32_bits() {
-        assert_eq!(MAX_ENTRY, 0xffff_f000);
+        assert_eq!(MAX_ENTRY, 0xffff_ffff / PAGE * PAGE);
         let max = u64::from(u32::MAX);
         let none = u64::MAX;
         let at = 1 << 40;
