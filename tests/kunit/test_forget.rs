@@ -504,7 +504,7 @@ fn domain(pdev: &pci::Device<Bound>) -> Outcome {
     if translation(dev) == Translation::None {
         return Ok(());
     }
-    let at = |nr: u64| DmaAddr::from_raw(0x1000_0000 + (nr << 20));
+    let at = |nr: u64| DmaAddr::from_raw(0x40_0000_0000 + (nr << 20));
     let access = iommu::Access::READ_WRITE;
     // What the device's resources hold that are older than the domain is dropped after the device
     // has left that.
