@@ -149,7 +149,8 @@ pub(crate) struct Inside<'a>(&'a Gate);
 
 impl<'a> Inside<'a> {
     pub(crate) fn new(gate: &'a Gate) -> Option<Self> {
-        gate.enter().then_some(Self(gate))
+        // Not `then_some`: a value that is made and not given out would leave when it is dropped.
+        gate.enter().then(|| Self(gate))
     }
 }
 
@@ -172,6 +173,10 @@ mod tests {
         assert!(first.is_some() && second.is_some());
         assert!(!gate.is_closed());
         drop(first);
+        gate.shut();
+        // Who is not let in has nothing to leave: the second is still counted.
+        assert!(Inside::new(&gate).is_none());
+        assert!(Inside::new(&gate).is_none());
         drop(second);
         gate.close();
         assert!(gate.is_closed());
