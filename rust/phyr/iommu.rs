@@ -345,7 +345,7 @@ impl<'bound> Domain<'bound> {
 impl Inner<'_> {
     /// The sizes of page that the IOMMU has, a bit each.
     fn page_bits(&self) -> u64 {
-        // SAFETY: by the type invariant; the field does not change once the domain is attached.
+        // SAFETY: the domain is valid; the field does not change once the device is in it.
         // CAST: an `unsigned long` is at most 64 bits wide.
         unsafe { (*self.raw.as_ptr()).pgsize_bitmap as u64 }
     }
@@ -365,8 +365,7 @@ impl Inner<'_> {
         flags: bindings::gfp_t,
     ) -> Result {
         let domain = self.raw.as_ptr();
-        // SAFETY: by the type invariant the domain is valid; the rest is what the caller
-        // guarantees.
+        // SAFETY: the domain is valid; the rest is what the caller guarantees.
         // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
         let result = unsafe { bindings::iommu_map(domain, iova as usize, paddr, len, prot, flags) };
         kernel::error::to_result(result)

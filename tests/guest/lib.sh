@@ -58,6 +58,26 @@ none_left() {
 	done
 }
 
+# Lets failslab and fail_page_alloc fail what may sleep as well, and without a word in the log.
+any_allocation_may_fail() {
+	for what in failslab fail_page_alloc; do
+		echo N >/sys/kernel/debug/$what/ignore-gfp-wait
+		echo 0 >/sys/kernel/debug/$what/verbose
+	done
+	echo 0 >/sys/kernel/debug/fail_page_alloc/min-order
+}
+
+# watch EVENT...: from now on; for traced.
+watch() {
+	for event; do echo 1 >"/sys/kernel/tracing/events/$event/enable"; done
+}
+
+# traced WHAT PATTERN NUMBER: so many lines of the trace have the pattern.
+traced() {
+	have=$(grep -v '^#' /sys/kernel/tracing/trace | grep -c "$2" || :)
+	[ "$have" = "$3" ] || fail "$1: $have, not $3"
+}
+
 # The PCI device of $DISK, its driver's folder and its address.
 pci_of() {
 	path=$(readlink -f "/sys/block/$disk/device")

@@ -30,6 +30,22 @@ expect() {
 	}
 }
 
+# splats [OPTION]... LOG: what scripts/vm takes for trouble in a kernel log.
+splats() { sed '/^#/d;/^$/d' "$top/scripts/configs/splats" | grep -aE -f - "$@"; }
+
+# no_other_trouble LOG EXPECTED WHERE: but for what is expected, an extended regular expression.
+no_other_trouble() {
+	local others
+	others=$(splats "$1" | grep -avE "$2" || :)
+	[[ ! $others ]] || fail "$3: ${others%%$'\n'*}"
+}
+
+# ended_well LOG: for a guest whose log scripts/vm was not to judge.
+ended_well() {
+	! grep 'phyr-vm: oracle off' "$1" || fail "a checker was off at the end"
+	grep -q 'phyr-vm: end' "$1" || fail "the guest did not shut down"
+}
+
 # image NAME SIZE: a raw image.
 image() {
 	truncate -s "$2" "$work/$1"

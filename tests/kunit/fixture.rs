@@ -174,6 +174,17 @@ pub(crate) fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>, &'static str> 
     Ok(bytes)
 }
 
+/// Numbers below a limit that look random, and are the same in every run.
+pub(crate) fn random(mut state: u64) -> impl FnMut(usize) -> usize {
+    move |limit| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        // CAST: reduced to less than `limit`.
+        (state >> 33) as usize % limit
+    }
+}
+
 /// What a test says when memory ran out.
 pub(crate) fn no_memory<E>(_: E) -> &'static str {
     "no memory"

@@ -554,14 +554,7 @@ fn forget(
 fn random(domain: &Domain<'_>) -> Result<(), &'static str> {
     const PAGES: usize = 64;
     const STEPS: usize = 1000;
-    let mut state = 0x696f_6d6du64;
-    let mut below = |limit: usize| {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        // CAST: reduced to less than `limit`.
-        (state >> 33) as usize % limit
-    };
+    let mut below = fixture::random(0x696f_6d6d);
     let mut model = [None; PAGES];
     let mut mappings: KVVec<Mapping<'_, Chunks>> = KVVec::new();
 

@@ -13,6 +13,7 @@ use crate::{
         mapper_like,
         pattern,
         piece,
+        random,
         with_device, //
         with_dma_api,
     },
@@ -126,14 +127,7 @@ fn round_pieces(mapper: &Mapper<'_>, shape: &[(usize, usize)]) -> Result<(), &'s
 
 /// Maps `nr` random shapes, each checked.
 fn shapes(mapper: &Mapper<'_>, nr: usize) -> Result<(), &'static str> {
-    let mut state = 0x6564_7521u64;
-    let mut below = |limit: usize| {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        // CAST: reduced to less than `limit`.
-        (state >> 33) as usize % limit
-    };
+    let mut below = random(0x6564_7521);
     for _ in 0..nr {
         let mut shape = [(0, PAGE_SIZE); SHAPE];
         let pieces = 1 + below(shape.len());

@@ -39,8 +39,7 @@ use kernel::{
 /// # Invariants
 ///
 /// `len` bytes, a power of two, at `first`, a multiple of it, are taken in the domain's space; both
-/// are multiples of the granule.
-/// `iovas` is initialised, and hands out granules from `first` on.
+/// are multiples of the granule. `iovas` is initialised, and hands out granules from `first` on.
 pub(crate) struct Window<'bound> {
     domain: Domain<'bound>,
     iovas: KBox<Opaque<helpers::iova_domain>>,
