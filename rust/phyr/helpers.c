@@ -13,6 +13,7 @@
 #include <linux/iommu.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/msi.h>
 #include <linux/pci.h>
 #include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
@@ -229,6 +230,34 @@ bool phyr_helper_pci_dma_range(struct device *dev, u64 from, u64 *start, u64 *en
 	return found;
 }
 EXPORT_SYMBOL_GPL(phyr_helper_pci_dma_range);
+
+/*
+ * Where the message of the @nr-th interrupt of @dev goes, counted from zero; false if there are not
+ * that many. If the IOMMU translates it, @len is the length of the page there, else zero.
+ */
+bool phyr_helper_msi_message(struct device *dev, unsigned int nr, u64 *addr, u64 *len)
+{
+	struct msi_desc *desc;
+
+	if (!dev->msi.data)
+		return false;
+	guard(msi_descs_lock)(dev);
+	msi_for_each_desc(desc, dev, MSI_DESC_ASSOCIATED) {
+		if (nr--)
+			continue;
+		*addr = (u64)desc->msg.address_hi << 32 | desc->msg.address_lo;
+		*len = 0;
+#ifdef CONFIG_IRQ_MSI_IOMMU
+		if (desc->iommu_msi_shift) {
+			*addr = (u64)desc->iommu_msi_iova << desc->iommu_msi_shift;
+			*len = 1ULL << desc->iommu_msi_shift;
+		}
+#endif
+		return true;
+	}
+	return false;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_msi_message);
 
 /* Of the page nothing but its address is used. */
 void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len)

@@ -35,6 +35,7 @@ mod fault;
 mod gather;
 mod list;
 mod mapping;
+mod msi;
 pub mod pages;
 mod space;
 mod window;
@@ -189,8 +190,9 @@ impl<'bound> Domain<'bound> {
     ///
     /// Its DMA mask must have been set: it ends the addresses that there are. The device must not
     /// be doing DMA; what the DMA API has mapped for it is out of its reach until the domain is
-    /// dropped. Message-signalled interrupts still get through where the IOMMU
-    /// does not translate them (x86); on other architectures a driver polls.
+    /// dropped. Message-signalled interrupts that are allocated already get through, also where the
+    /// IOMMU translates them; there (not on x86) the kernel refuses to allocate others meanwhile,
+    /// with `EOPNOTSUPP`.
     ///
     /// Context: process context, may sleep.
     ///
@@ -217,10 +219,13 @@ impl<'bound> Domain<'bound> {
         dev: &'bound Device<Bound>,
         on_fault: Option<Arc<dyn FaultHandler>>,
     ) -> Result<Self, NotAttached> {
+        let before = msi::Default::of(dev);
         let attached = Attached::new(dev, on_fault)?;
         let raw = attached.domain().clone();
         let granule = attached.granule()?;
         let space = Space::new(dev, &raw, granule).map_err(NotAttached::Failed)?;
+        // SAFETY: only from its default domain a device is attached to another; the room is new.
+        unsafe { msi::map(dev, &before, &raw, granule, &space) }.map_err(NotAttached::Failed)?;
         // SAFETY: the value refers to the device by a counted reference, and to nothing else.
         let attached = unsafe { Guarded::new(dev, attached) }.map_err(NotAttached::Failed)?;
 
@@ -306,7 +311,7 @@ impl<'bound> Domain<'bound> {
         access: Access,
     ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
         Mapping::new(self, memory, access, |len| {
-            self.0.space.take_at(iova.into_raw(), len)
+            self.0.space.take_at(iova.into_raw(), len, Kind::Mapped)
         })
     }
 

@@ -15,21 +15,29 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAGE 4096
-#define BUFFER (16 * PAGE)
+/* What the device holds. */
+#define CHUNK 4096
 #define PLACES 8
+
+/* Of the kernel, and 16 of them, which is what a mapping is of. */
+static off_t page, buffer;
 
 /*
  * None begins at the last byte of a page: to translate that QEMU's virtio-iommu looks for what is
  * mapped there or at the next byte, and may find the next page.
  */
 static const struct place {
-	off_t offset;
+	int pages, bytes;
 	size_t len;
 } places[PLACES] = {
-	{ 0, PAGE }, { 1, 1 }, { PAGE - 2, 3 }, { PAGE - 7, PAGE }, { 5 * PAGE + 123, 3001 },
-	{ 15 * PAGE, PAGE }, { BUFFER - 2, 2 }, { 14 * PAGE + 4000, 300 },
+	{ 0, 0, CHUNK }, { 0, 1, 1 }, { 1, -2, 3 }, { 1, -7, CHUNK }, { 5, 123, 3001 },
+	{ 16, -CHUNK, CHUNK }, { 16, -2, 2 }, { 15, -96, 300 },
 };
+
+static off_t offset_of(const struct place *place)
+{
+	return place->pages * page + place->bytes;
+}
 
 /* No memory of the program; the compiler is not to know. */
 static uintptr_t nowhere;
@@ -63,24 +71,25 @@ static int shared;
 /* What is written at one place is read at another. */
 static int copy(int from, int to, const char *mode, int nr)
 {
-	unsigned char in[PAGE], out[PAGE];
+	unsigned char in[CHUNK], out[CHUNK];
+	off_t offset = offset_of(&places[nr]);
 	size_t len = places[nr].len;
-	off_t at = places[(nr + 3) % PLACES].offset;
+	off_t at = offset_of(&places[(nr + 3) % PLACES]);
 
-	if ((size_t)(BUFFER - at) < len)
-		at = BUFFER - len;
+	if ((size_t)(buffer - at) < len)
+		at = buffer - len;
 	for (size_t i = 0; i < len; i++)
 		in[i] = random();
 	errno = 0;
-	if (pwrite(from, in, len, places[nr].offset) != (ssize_t)len)
-		return failed("write", mode, places[nr].offset, len);
+	if (pwrite(from, in, len, offset) != (ssize_t)len)
+		return failed("write", mode, offset, len);
 	memset(out, 0xaa, sizeof(out));
 	if (pread(to, out, len, at) != (ssize_t)len)
 		return failed("read", mode, at, len);
 	for (size_t i = 0; i < len && !shared; i++) {
 		if (in[i] != out[i]) {
 			fprintf(stderr, "%s: %zu bytes at %lld, read at %lld: %02x for %02x, %zu\n",
-				mode, len, (long long)places[nr].offset, (long long)at, out[i],
+				mode, len, (long long)offset, (long long)at, out[i],
 				in[i], i);
 			return 1;
 		}
@@ -101,20 +110,20 @@ static int expect(const char *what, const char *mode, ssize_t result, int error)
 
 static int edges(int fd, const char *mode)
 {
-	char bytes[2 * PAGE] = "";
+	char bytes[2 * CHUNK] = "";
 	int bad = 0;
 
-	bad |= expect("read at the end", mode, pread(fd, bytes, 1, BUFFER), 0);
-	bad |= expect("write at the end", mode, pwrite(fd, bytes, 1, BUFFER), ENOSPC);
-	bad |= expect("read behind the end", mode, pread(fd, bytes, 1, BUFFER + 1), EINVAL);
-	bad |= expect("write behind the end", mode, pwrite(fd, bytes, 1, BUFFER + 1), EINVAL);
+	bad |= expect("read at the end", mode, pread(fd, bytes, 1, buffer), 0);
+	bad |= expect("write at the end", mode, pwrite(fd, bytes, 1, buffer), ENOSPC);
+	bad |= expect("read behind the end", mode, pread(fd, bytes, 1, buffer + 1), EINVAL);
+	bad |= expect("write behind the end", mode, pwrite(fd, bytes, 1, buffer + 1), EINVAL);
 	bad |= expect("read far away", mode, pread(fd, bytes, 1, 1LL << 62), EINVAL);
 	bad |= expect("read to nowhere", mode, pread(fd, (void *)nowhere, 1, 0), EFAULT);
 	bad |= expect("write from nowhere", mode, pwrite(fd, (void *)nowhere, 1, 0), EFAULT);
 	/* As much as fits in the device, and in the buffer. */
-	bad |= expect("write too much", mode, pwrite(fd, bytes, sizeof(bytes), 0) - PAGE, 0);
-	bad |= expect("read too much", mode, pread(fd, bytes, sizeof(bytes), 0) - PAGE, 0);
-	bad |= expect("read across the end", mode, pread(fd, bytes, 9, BUFFER - 5) - 5, 0);
+	bad |= expect("write too much", mode, pwrite(fd, bytes, sizeof(bytes), 0) - CHUNK, 0);
+	bad |= expect("read too much", mode, pread(fd, bytes, sizeof(bytes), 0) - CHUNK, 0);
+	bad |= expect("read across the end", mode, pread(fd, bytes, 9, buffer - 5) - 5, 0);
 	return bad;
 }
 
@@ -123,6 +132,8 @@ int main(int argc, char **argv)
 	int bad = 0;
 
 	nowhere = argc;
+	page = sysconf(_SC_PAGESIZE);
+	buffer = 16 * page;
 	if (argc == 5 && !strcmp(argv[1], "-e")) {
 		int fd = open_file(argv[3], argv[4]);
 		char byte = 0;

@@ -153,6 +153,10 @@ pub(crate) fn buffer(nr: usize) -> Result<Pages> {
     Pages::new(scattered(nr)?, 0, nr * PAGE_SIZE)
 }
 
+/// The order of chunks of 2 MiB, a large page of most IOMMUs.
+pub(crate) const ORDER_2M: u32 = (LEN_2M / PAGE_SIZE).ilog2();
+pub(crate) const LEN_2M: usize = 2 << 20;
+
 /// A buffer of one page, of which only `len` bytes at `offset` are used.
 pub(crate) fn piece(offset: usize, len: usize) -> Result<Pages> {
     Pages::new(scattered(1)?, offset, len)

@@ -12,7 +12,9 @@ use crate::{
         bytes,
         no_memory,
         piece,
-        with_dma_api, //
+        with_dma_api,
+        LEN_2M,
+        ORDER_2M, //
     },
     table, //
 };
@@ -260,13 +262,14 @@ unsafe impl Memory for HalfThere {
 fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
     let access = Access::READ_WRITE;
     let two = || scattered(2);
+    let granule = domain.granule().size();
     let map_at = |iova| -> Result<_, &'static str> {
         Ok(domain.map_at(two()?, DmaAddr::from_raw(iova), access))
     };
     refused(domain.map(KVVec::<Pages>::new(), access), Reason::Empty)?;
     let unaligned = Reason::Unaligned {
         iova: BASE + 1,
-        granule: PAGE,
+        granule,
     };
     refused(map_at(BASE + 1)?, unaligned)?;
     let mut pieces = KVVec::new();
@@ -277,7 +280,7 @@ fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
     let misaligned = Reason::Misaligned {
         phyr: 1,
         offset: PAGE,
-        granule: PAGE,
+        granule,
     };
     refused(domain.map(pieces, access), misaligned)?;
     // The last page there is: two do not fit.
@@ -420,18 +423,21 @@ fn reserved(domain: &Domain<'_>) -> Result<(), &'static str> {
 
 /// Large pages where memory and address allow, and the count says so.
 fn large_pages(domain: &Domain<'_>) -> Result<(), &'static str> {
-    const LARGE: u64 = 2 << 20;
-    let memory = || Chunks::zeroed(4 << 20, 9, GFP_KERNEL).map_err(no_memory);
+    // CAST: a constant.
+    const LARGE: u64 = LEN_2M as u64;
+    let memory = || Chunks::zeroed(2 * LEN_2M, ORDER_2M, GFP_KERNEL).map_err(no_memory);
     let large = domain
         .map(memory()?, Access::READ_WRITE)
         .map_err(|_| "not mapped")?;
-    if large.iova().into_raw() % LARGE != 0 {
+    // With granules of 64 KiB there is nothing between them and 512 MiB.
+    let has_large = domain.granule().size() == 4096;
+    if has_large && large.iova().into_raw() % LARGE != 0 {
         return Err("not where large pages could begin");
     }
     let sizes = large.page_sizes();
     // Two that are neighbours are one where the IOMMU has pages of every size.
     let are_large = sizes.count(LARGE) == 2 || sizes.count(2 * LARGE) == 1;
-    if !are_large || sizes.count(PAGE) != 0 {
+    if are_large != has_large || (sizes.count(PAGE) == 0) != has_large {
         return Err("not two large pages");
     }
     // A page off: nothing but small ones.
@@ -439,7 +445,7 @@ fn large_pages(domain: &Domain<'_>) -> Result<(), &'static str> {
         .map_at(memory()?, at(1), Access::READ_WRITE)
         .map_err(|_| "not mapped")?;
     let sizes = small.page_sizes();
-    if (sizes.count(LARGE), sizes.count(PAGE)) != (0, 1024) {
+    if (sizes.count(LARGE), sizes.count(PAGE)) != (0, 2 * LARGE / PAGE) {
         return Err("not small pages");
     }
     // Alignment that is asked for.
@@ -524,7 +530,7 @@ pub(crate) fn keep<'bound>(dev: &'bound Device<Bound>, pages: usize) -> Result<K
     let left = match pages {
         0 => None,
         // A chunk that is one page of the IOMMU's next size.
-        LARGE => Some(Chunks::zeroed(2 << 20, 9, GFP_KERNEL)?),
+        LARGE => Some(Chunks::zeroed(LEN_2M, ORDER_2M, GFP_KERNEL)?),
         _ => Some(Chunks::zeroed(pages * PAGE_SIZE, 0, GFP_KERNEL)?),
     };
     let left = match left {
@@ -816,8 +822,10 @@ mod tests {
             // The upper half of all addresses, which some IOMMU has; the lower half is never free.
             const HALF: usize = 1 << 63;
             let _upper = Mapper::in_domain(domain, Limits::NONE, HALF);
-            let small = Limits::NONE.with_max_segment(PAGE - 1);
-            let aligned = Limits::NONE.with_min_align_mask(2 * PAGE as u32 - 1);
+            let granule = domain.granule().size();
+            let small = Limits::NONE.with_max_segment(granule - 1);
+            // CAST: a page at most.
+            let aligned = Limits::NONE.with_min_align_mask(2 * granule as u32 - 1);
             let all = [
                 (new(Limits::NONE, 0), EINVAL),
                 (new(small.ok_or("no limits")?, ROOM), EINVAL),

@@ -43,6 +43,7 @@ use phyr::{
         Pages, //
     },
     DataDirection,
+    Granule,
     Limits,
     Mapper,
     NotMapped, //
@@ -132,7 +133,7 @@ fn carry<M: PageMemory>(
     let mut access = from.cpu().map_err(|_| "no turn of the CPU")?;
     let mut vmap = access.vmap().map_err(|_| "no vmap")?;
     vmap.write(at, &all).map_err(|_| "not written")?;
-    if vmap.write(7 * PAGE_SIZE + 1, &all).is_ok() {
+    if vmap.write(8 * PAGE_SIZE - BUFFER + 1, &all).is_ok() {
         return Err("written behind the end");
     }
     drop(vmap);
@@ -288,7 +289,8 @@ mod tests {
             let memory = piece(100, 200).map_err(no_memory)?;
             let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
             let vec = linear.dma_vec();
-            if (vec.addr().into_raw() % PAGE, vec.len()) != (100, 200) {
+            let granule = mapper.granule().map_or(PAGE, Granule::size);
+            if (vec.addr().into_raw() % granule, vec.len()) != (100, 200) {
                 return Err("not that part");
             }
             Ok(())
@@ -299,16 +301,17 @@ mod tests {
     #[test]
     fn what_does_not_join_is_named() {
         let result = with_device(|_, mapper| {
-            if mapper.granule().is_none() {
+            let Some(granule) = mapper.granule().map(Granule::size) else {
                 return Ok(());
-            }
+            };
             let misaligned = |phyr, edge, offset| NotLinear::Misaligned {
                 phyr,
                 edge,
                 offset,
-                granule: PAGE,
+                granule,
             };
-            let (whole, half) = ((0, PAGE_SIZE), PAGE_SIZE / 2);
+            // CAST: a page at most.
+            let (whole, half) = ((0, PAGE_SIZE), granule as usize / 2);
             let memory = pieces(&[whole, (half, half), whole])?;
             refused(mapper, memory, misaligned(1, Edge::Start, PAGE))?;
             let memory = pieces(&[whole, whole, (0, 1), whole])?;

@@ -10,7 +10,9 @@ use crate::{
     fixture::{
         bytes,
         no_memory,
-        with_device, //
+        with_device,
+        LEN_2M,
+        ORDER_2M, //
     },
     table,
     test_linear::contiguous, //
@@ -36,7 +38,7 @@ use phyr::{
 const DIR: DataDirection = DataDirection::Bidirectional;
 
 /// What [`Again`] is made of.
-const CHUNK: usize = 2 << 20;
+const CHUNK: usize = LEN_2M;
 
 /// More than 4 GiB without as much memory: one chunk, again and again.
 pub(crate) struct Again {
@@ -50,8 +52,8 @@ impl Again {
     /// `times` chunks of 2 MiB.
     pub(crate) fn new(times: usize) -> Result<Self> {
         Ok(Self {
-            chunk: contiguous(9)?,
-            last: contiguous(9)?,
+            chunk: contiguous(ORDER_2M)?,
+            last: contiguous(ORDER_2M)?,
             times,
         })
     }

@@ -177,7 +177,7 @@ impl Space {
     }
 
     /// Takes `len` bytes at `iova`.
-    pub(super) fn take_at(&self, iova: u64, len: u64) -> Result<u64, Reason> {
+    pub(super) fn take_at(&self, iova: u64, len: u64, kind: Kind) -> Result<u64, Reason> {
         let granule = self.granule;
         if !granule.aligned(iova) {
             return Err(Reason::Unaligned {
@@ -194,7 +194,7 @@ impl Space {
             });
         }
         let _lock = self.lock.lock();
-        self.insert(first, size, Kind::Mapped)?;
+        self.insert(first, size, kind)?;
         Ok(iova)
     }
 
@@ -295,8 +295,11 @@ fn reserved(dev: &Device<Bound>, mut f: impl FnMut(u64, u64) -> Result) -> Resul
     while at != head && result.is_ok() {
         // SAFETY: what is on the list are regions, and the list is their first field.
         let (region, next) = unsafe { (&*at.cast::<bindings::iommu_resv_region>(), (*at).next) };
+        // Where the kernel could map messages, but need not: what it has mapped counts (`msi`).
+        let is_reserved = region.type_ != bindings::iommu_resv_type_IOMMU_RESV_SW_MSI;
         // CAST: a `usize` is at most 64 bits wide.
-        if let Some(len) = (region.length as u64).checked_sub(1) {
+        let len = (region.length as u64).checked_sub(1);
+        if let Some(len) = len.filter(|_| is_reserved) {
             let start = region.start;
             result = f(start, start.saturating_add(len));
         }

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a device's interrupts go: messages are writes, which an IOMMU may translate as others.
+//!
+//! The kernel gives each message an address as its interrupt is allocated, and maps the page of the
+//! interrupt controller there in the domain that the device is in at that time. In a domain of the
+//! driver's own the same page is mapped at the same address. On x86 no IOMMU translates messages,
+//! and the platform says so by a reserved region.
+
+use super::{
+    attach::Raw,
+    space::{
+        Kind,
+        Space, //
+    },
+    Reason, //
+};
+use crate::{
+    bindings as helpers,
+    raw,
+    types::Granule, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    error::to_result,
+    prelude::*, //
+};
+
+/// The domain in which the kernel has a device that is bound.
+pub(super) struct Default(*mut bindings::iommu_domain);
+
+impl Default {
+    /// That of `dev`, if it is in no other now.
+    pub(super) fn of(dev: &Device<Bound>) -> Self {
+        // SAFETY: the device is bound, and so keeps its group.
+        Self(unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) })
+    }
+
+    /// Where the controller's page is that `dev` reaches at `iova`.
+    ///
+    /// # Safety
+    ///
+    /// It is the default domain of a device that is bound.
+    unsafe fn lookup(&self, iova: u64) -> Option<u64> {
+        // SAFETY: by the requirements of this function: the kernel changes the default domain of
+        // a device only while no driver is bound.
+        let paddr = unsafe { bindings::iommu_iova_to_phys(self.0, iova) };
+        (paddr != 0).then_some(paddr)
+    }
+
+    /// Whether the device's addresses are physical ones in it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Default::lookup`].
+    unsafe fn is_identity(&self) -> bool {
+        // SAFETY: as there.
+        unsafe { (*self.0).type_ == bindings::IOMMU_DOMAIN_IDENTITY }
+    }
+}
+
+/// Maps in `domain` where the interrupts go that `dev` has now, and takes the room in `space`.
+///
+/// # Errors
+///
+/// - `EIO`: a message goes nowhere.
+/// - Those of [`Reason`], and of `iommu_map()`.
+///
+/// # Safety
+///
+/// `dev` was in `before`, its default domain, when it was attached to `domain`; `space` is that of
+/// `domain`, and nothing was mapped in it.
+pub(super) unsafe fn map(
+    dev: &Device<Bound>,
+    before: &Default,
+    domain: &Raw,
+    granule: Granule,
+    space: &Space,
+) -> Result {
+    // SAFETY: by the requirements of this function.
+    let is_identity = unsafe { before.is_identity() };
+    let (mut addr, mut len) = (0, 0);
+    for nr in 0.. {
+        // SAFETY: the device is bound, the numbers may be written.
+        if !unsafe { helpers::phyr_helper_msi_message(raw::device(dev), nr, &mut addr, &mut len) } {
+            break;
+        }
+        let iova = granule.align_down(addr);
+        let paddr = if len != 0 {
+            // SAFETY: by the requirements of this function.
+            let paddr = unsafe { before.lookup(addr) }.ok_or(EIO)?;
+            paddr.checked_sub(addr - iova).ok_or(EIO)?
+        } else if addr != 0 && is_identity {
+            iova
+        } else {
+            // The IOMMU translated other accesses, and did not this.
+            continue;
+        };
+        let len = granule.align_up(addr - iova + len.max(1)).ok_or(EIO)?;
+        match space.take_at(iova, len, Kind::Reserved) {
+            Ok(_) => {}
+            // Not translated, or one that another message has, too.
+            Err(Reason::Reserved) => continue,
+            Err(reason) => return Err(reason.into()),
+        }
+        let prot = bindings::IOMMU_WRITE | bindings::IOMMU_NOEXEC | bindings::IOMMU_MMIO;
+        // SAFETY: the domain is valid, and nothing is mapped there. The page is one that the device
+        // was allowed to write to before.
+        // CAST: an address and a page, which fit in 64 bits; a few low bits.
+        to_result(unsafe {
+            bindings::iommu_map(
+                domain.as_ptr(),
+                iova as usize,
+                paddr,
+                len as usize,
+                prot as i32,
+                bindings::GFP_KERNEL,
+            )
+        })?;
+    }
+    Ok(())
+}
