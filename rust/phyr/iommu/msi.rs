@@ -89,17 +89,11 @@ pub(super) unsafe fn map(
         if !unsafe { helpers::phyr_helper_msi_message(raw::device(dev), nr, &mut addr, &mut len) } {
             break;
         }
-        let iova = granule.align_down(addr);
-        let paddr = if len != 0 {
-            // SAFETY: by the requirements of this function.
-            let paddr = unsafe { before.lookup(addr) }.ok_or(EIO)?;
-            paddr.checked_sub(addr - iova).ok_or(EIO)?
-        } else if addr != 0 && is_identity {
-            iova
-        } else {
-            // The IOMMU translated other accesses, and did not this.
+        // The IOMMU translated other accesses, and did not this.
+        if len == 0 && (addr == 0 || !is_identity) {
             continue;
-        };
+        }
+        let iova = granule.align_down(addr);
         let len = granule.align_up(addr - iova + len.max(1)).ok_or(EIO)?;
         match space.take_at(iova, len, Kind::Reserved) {
             Ok(_) => {}
@@ -107,6 +101,13 @@ pub(super) unsafe fn map(
             Err(Reason::Reserved) => continue,
             Err(reason) => return Err(reason.into()),
         }
+        let paddr = if is_identity {
+            iova
+        } else {
+            // SAFETY: by the requirements of this function.
+            let paddr = unsafe { before.lookup(addr) }.ok_or(EIO)?;
+            paddr.checked_sub(addr - iova).ok_or(EIO)?
+        };
         let prot = bindings::IOMMU_WRITE | bindings::IOMMU_NOEXEC | bindings::IOMMU_MMIO;
         // SAFETY: the domain is valid, and nothing is mapped there. The page is one that the device
         // was allowed to write to before.
