@@ -120,7 +120,8 @@ impl DiskBuilder {
         self
     }
 
-    /// A segment does not cross a multiple of `mask + 1`, a power of two; at least 4 KiB.
+    /// A segment does not cross a multiple of `mask + 1`, a power of two; at least 4 KiB. If that
+    /// is not said, what the tag set's mapper has of it holds.
     pub fn seg_boundary_mask(mut self, mask: usize) -> Self {
         self.limits.seg_boundary_mask = mask;
         self
@@ -197,6 +198,11 @@ impl DiskBuilder {
         data: T::DiskData<'bound>,
     ) -> Result<Disk<'bound, T>> {
         let mapper = tag_set.mapper();
+        // Rather than the block layer's default of 4 GiB, which is for devices of old.
+        if self.limits.seg_boundary_mask == 0 {
+            // CAST: a `usize` has 64 bits, where this is built.
+            self.limits.seg_boundary_mask = mapper.limits().boundary_mask() as usize;
+        }
         self.check(tag_set.max_segments(), mapper.max_mapping_size())
             .map_err(|limit| {
                 dev_err!(mapper.device(), "disk: {} makes no sense\n", limit);

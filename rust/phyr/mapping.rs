@@ -28,7 +28,8 @@ use super::{
         DmaVecs,
         Slot,
         State, //
-    }, //
+    },
+    types::Granule, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -121,15 +122,24 @@ impl<'bound> Mapper<'bound> {
         flags: kernel::alloc::Flags,
     ) -> Result<(State, KVVec<Slot>)> {
         let mode = Mode::new(dir, M::KIND)?;
-        let nr = segments(memory, *self.limits()).count();
-        let mut slots = KVVec::new();
-        if nr > 1 {
-            slots.extend_with(nr, Slot::EMPTY, flags)?;
+        let source = || segments(memory, *self.limits());
+        // The DMA API can sync only what `dma_map_phys()` mapped. Where there is nothing to sync,
+        // as for every device that packs, ranges are linked all the same.
+        let granule = self.granule().filter(|_| self.packs());
+        let look = self.look(source(), granule.unwrap_or(Granule::ONE))?;
+        if let (Some(granule), Some(len)) = (granule, look.run) {
+            // SAFETY: by the contract of `Memory` it is of its kind, and stays where it is for as
+            // long as it exists; the rest by the requirements of this function.
+            if let Some(state) = unsafe { self.map_run(source(), len, granule, mode) }? {
+                return Ok((state, KVVec::new()));
+            }
         }
-        let source = segments(memory, *self.limits());
-        // SAFETY: by the contract of `Memory` it is of its kind, and stays where it is for as long
-        // as it exists; the rest by the requirements of this function.
-        let state = unsafe { self.map_syncable(source, mode, &mut slots) }?;
+        let mut slots = KVVec::new();
+        if look.phyrs > 1 {
+            slots.extend_with(look.phyrs, Slot::EMPTY, flags)?;
+        }
+        // SAFETY: as above.
+        let state = unsafe { self.map_source(source(), mode, &mut slots, granule) }?;
         Ok((state, slots))
     }
 }

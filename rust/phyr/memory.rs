@@ -88,7 +88,7 @@ pub unsafe trait Memory: Send + 'static {
     const KIND: Kind = Kind::System;
 
     /// The source of [`Memory::phyrs`].
-    type Phyrs<'a>: Source;
+    type Phyrs<'a>: Source + Clone;
 
     /// Where the memory is, in order.
     fn phyrs(&self) -> Self::Phyrs<'_>;
@@ -273,6 +273,7 @@ unsafe impl Memory for Pages {
 }
 
 /// The pieces of [`Pages`], a page each at the most.
+#[derive(Clone)]
 pub struct PagePieces<'a> {
     pages: core::slice::Iter<'a, Page>,
     offset: usize,
@@ -376,6 +377,15 @@ unsafe impl<M: Memory + Sync> Memory for Arc<M> {
 pub struct Chain<'a, M: Memory> {
     elements: core::slice::Iter<'a, M>,
     current: Option<M::Phyrs<'a>>,
+}
+
+impl<M: Memory> Clone for Chain<'_, M> {
+    fn clone(&self) -> Self {
+        Self {
+            elements: self.elements.clone(),
+            current: self.current.clone(),
+        }
+    }
 }
 
 impl<M: Memory> Iterator for Chain<'_, M> {

@@ -118,6 +118,13 @@ impl Limits {
         self.boundary_mask >= bytes - 1
     }
 
+    /// Whether neither limit is in the way of a range of `bytes` bytes, wherever it begins.
+    #[inline]
+    pub(crate) const fn allow_anywhere(&self, bytes: usize) -> bool {
+        // CAST: a `usize` is at most 64 bits wide.
+        self.boundary_mask == u64::MAX && bytes as u64 <= self.max_segment
+    }
+
     /// Whether both limits leave room for at least `bytes`, wherever those are aligned.
     #[inline]
     pub const fn allow(&self, bytes: u64) -> bool {

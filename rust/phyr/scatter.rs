@@ -2,8 +2,9 @@
 
 //! Scatter: map this bunch of disjoint things.
 //!
-//! One engine for every device. The phyrs of a source are collected in slots and planned on the
-//! way, then mapped by the strategy that the device calls for:
+//! One engine for every device. What is not translated, and what is known to be one run, is mapped
+//! as the source yields it. Else the phyrs are collected in slots and planned on the way, and then
+//! mapped as the plan calls for:
 //!
 //! | device | phyrs | mapped as |
 //! |---|---|---|
@@ -28,12 +29,13 @@ use super::{
         Mode, //
     },
     plan::{
-        Plan,
+        Place,
         PlanError,
         Planner, //
     },
     source::{
         request::RequestPhyrs,
+        Joined,
         Source, //
     },
     state::{
@@ -47,6 +49,7 @@ use super::{
         Phyr, //
     },
 };
+use core::num::NonZeroUsize;
 use kernel::{
     bindings,
     dma::DataDirection,
@@ -66,8 +69,9 @@ impl Mapper<'_> {
     /// Maps all of `source`; the ranges that the device sees are then in the returned state and
     /// `slots`, see [`State::dma_vecs`].
     ///
-    /// A slot a phyr is needed, and none for one phyr. Each phyr must be within the mapper's
-    /// limits, as [`Segments`](super::source::Segments) cuts them.
+    /// A slot a phyr is needed, and none for one phyr, nor for one run that there is an IOVA range
+    /// for. Each phyr must be within the mapper's limits, as
+    /// [`Segments`](super::source::Segments) cuts them.
     ///
     /// Context: any; allocates no memory of its own and does not sleep.
     ///
@@ -90,15 +94,54 @@ impl Mapper<'_> {
     ///   the direction `dir`;
     /// - `slots` must not be written, not even by another mapping.
     #[inline]
-    pub unsafe fn map_into<S: Source>(
+    pub unsafe fn map_into<S: Source + Clone>(
         &self,
         source: S,
         dir: DataDirection,
         slots: &mut [Slot],
     ) -> Result<State> {
         let mode = Mode::new(dir, Kind::System)?;
-        // SAFETY: by the requirements of this function.
+        if let Some(granule) = self.granule() {
+            let look = self.look(source.clone(), granule)?;
+            if let Some(len) = look.run {
+                // SAFETY: by the requirements of this function.
+                let run = unsafe { self.map_run(source.clone(), len, granule, mode) }?;
+                if let Some(state) = run {
+                    return Ok(state);
+                }
+            }
+        }
+        // SAFETY: as above.
         unsafe { self.map_source(source, mode, slots, self.granule()) }
+    }
+
+    /// Looks at a source that may be one run, before anything is mapped or set aside.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mapper::map_into`].
+    #[inline]
+    pub(crate) fn look<S: Source>(&self, source: S, granule: Granule) -> Result<Look> {
+        let (mut phyrs, mut len, mut end, mut edges, mut offset) = (0, 0usize, 0, 0, 0);
+        for phyr in source {
+            let phyr = phyr?;
+            self.check(phyr)?;
+            let start = phyr.paddr().into_raw();
+            if phyrs == 0 {
+                offset = granule.offset(start);
+            } else {
+                edges |= end | start;
+            }
+            phyrs += 1;
+            end = phyr.end();
+            len = len.checked_add(phyr.len()).ok_or(EOVERFLOW)?;
+        }
+        // CAST: a `usize` is at most 64 bits wide.
+        let is_run = granule.aligned(edges) && len as u64 <= self.limits().room(offset);
+        Ok(Look {
+            phyrs,
+            run: NonZeroUsize::new(len).filter(|_| is_run),
+        })
     }
 
     /// Lets the CPU see what the device wrote to the mapping of `state`:
@@ -131,61 +174,53 @@ impl Mapper<'_> {
         }
     }
 
-    /// As [`Mapper::map_into`], for a mapping to which the CPU will want access: `dma_sync_*()`
-    /// has to know each range.
-    ///
-    /// The DMA API can sync only what `dma_map_phys()` mapped. Where there is nothing to sync, as
-    /// for every device that [packs](Mapper::packs), ranges are linked all the same.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Mapper::map_into`].
-    ///
-    /// # Safety
-    ///
-    /// Those of [`Mapper::map_into`].
-    pub(crate) unsafe fn map_syncable<S: Source>(
-        &self,
-        source: S,
-        mode: Mode,
-        slots: &mut [Slot],
-    ) -> Result<State> {
-        let granule = self.granule().filter(|_| self.packs());
-        // SAFETY: by the requirements of this function.
-        unsafe { self.map_source(source, mode, slots, granule) }
-    }
-
     /// Maps `source`, and joins what it can if there is a `granule`.
     ///
     /// # Safety
     ///
     /// Those of [`Mapper::map_into`]; `granule` is [`Mapper::granule`] or `None`.
     #[inline]
-    unsafe fn map_source<S: Source>(
+    pub(crate) unsafe fn map_source<S: Source>(
         &self,
-        mut source: S,
+        source: S,
         mode: Mode,
         slots: &mut [Slot],
         granule: Option<Granule>,
     ) -> Result<State> {
-        let first = source.next().ok_or(EINVAL)??;
-        self.check(first)?;
-        let Some(second) = source.next() else {
+        let Some(granule) = granule else {
+            let source = source.map(|phyr| phyr.and_then(|phyr| self.check(phyr).map(|()| phyr)));
             // SAFETY: by the requirements of this function.
-            return unsafe { self.map_one(first, mode) };
+            return unsafe { self.map_each(source, mode, slots) };
         };
+        // SAFETY: as above.
+        unsafe { self.map_planned(source, mode, slots, granule) }
+    }
 
+    /// Maps `source` as planned: for what may have gaps.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`].
+    unsafe fn map_planned<S: Source>(
+        &self,
+        source: S,
+        mode: Mode,
+        slots: &mut [Slot],
+        granule: Granule,
+    ) -> Result<State> {
         let mut list = Collect::new(self, granule, slots);
-        list.push(first)?;
-        list.push(second?)?;
         for phyr in source {
             list.push(phyr?)?;
         }
-        let (nr, plan) = list.finish()?;
-        let slots = slots.get_mut(..nr).ok_or(E2BIG)?;
-
-        // SAFETY: the slots hold the phyrs of the source; the rest as above.
-        unsafe { self.map_slots(slots, plan, mode) }
+        let plan = list.planner.plan()?;
+        if let (1, Some((only, _))) = (plan.phyrs, list.last) {
+            // SAFETY: as above.
+            return unsafe { self.map_one(only, mode) };
+        }
+        list.put_last()?;
+        let slots = slots.get_mut(..plan.phyrs).ok_or(E2BIG)?;
+        // SAFETY: the slots hold the phyrs of the source, as planned; the rest as above.
+        unsafe { self.map_slots(slots, granule, plan, mode) }
     }
 
     /// Ends the mapping of `state`; does nothing if that is [`State::UNMAPPED`].
@@ -229,7 +264,8 @@ impl Mapper<'_> {
 
     /// Maps the data of a block request, in the direction `dir`.
     ///
-    /// As [`Mapper::map_into`], with a short path for a request of one segment.
+    /// As [`Mapper::map_into`], with short paths for a request of one segment, for one that the
+    /// block layer knows to be one run, and for what nothing translates.
     ///
     /// # Errors
     ///
@@ -248,11 +284,19 @@ impl Mapper<'_> {
         dir: DataDirection,
         slots: &mut [Slot],
     ) -> Result<State> {
-        // SAFETY: the caller owns the request.
-        let source = unsafe { RequestPhyrs::of_request(rq) };
-        // SAFETY: the block layer keeps the pages of a request until it is completed, and the
-        // operation of the request is what allows the direction.
-        let state = unsafe { self.map_into(source, dir, slots) }?;
+        let mode = Mode::new(dir, Kind::System)?;
+        // SAFETY: the caller owns the request. The block layer keeps its pages until it is
+        // completed, and the operation of the request is what allows the direction.
+        let state = unsafe {
+            match RequestPhyrs::only(rq) {
+                Some(phyr) => {
+                    let phyr = phyr?;
+                    self.check(phyr)?;
+                    self.map_one(phyr, mode)
+                }
+                None => self.map_several(rq, mode, slots),
+            }
+        }?;
 
         if trace::map_enabled() {
             // SAFETY: as above.
@@ -264,9 +308,43 @@ impl Mapper<'_> {
         Ok(state)
     }
 
+    /// Maps the data of a request of several pieces. A function of its own, so that the short path
+    /// has few registers to save; so are the loops.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_request`].
+    unsafe fn map_several(
+        &self,
+        rq: *const bindings::request,
+        mode: Mode,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        // SAFETY: the caller owns the request.
+        let pieces = unsafe { RequestPhyrs::unlimited(rq, self.limits()) };
+        match (self.granule(), pieces) {
+            (None, Some(pieces)) => {
+                // SAFETY: by the requirements of this function; no limit is in the way.
+                return unsafe { self.map_each(Joined::new(pieces), mode, slots) };
+            }
+            (Some(granule), Some(pieces)) => {
+                // SAFETY: the caller owns the request.
+                if let Some(len) = unsafe { RequestPhyrs::joined_len(rq, granule) } {
+                    // SAFETY: by the requirements of this function; no limit is in the way.
+                    if let Some(state) = unsafe { self.map_run(pieces, len, granule, mode) }? {
+                        return Ok(state);
+                    }
+                }
+            }
+            _ => {}
+        }
+        // SAFETY: as above.
+        unsafe { self.map_source(RequestPhyrs::of_request(rq), mode, slots, self.granule()) }
+    }
+
     /// Whether the device takes `phyr` as one segment.
     #[inline]
-    fn check(&self, phyr: Phyr) -> Result {
+    pub(crate) fn check(&self, phyr: Phyr) -> Result {
         // CAST: a `usize` is at most 64 bits wide.
         if phyr.len() as u64 > self.limits().room(phyr.paddr().into_raw()) {
             return Err(EMSGSIZE);
@@ -292,7 +370,7 @@ impl Mapper<'_> {
     ///
     /// Those of [`Mapper::map_into`].
     #[inline]
-    unsafe fn map_one(&self, phyr: Phyr, mode: Mode) -> Result<State> {
+    pub(crate) unsafe fn map_one(&self, phyr: Phyr, mode: Mode) -> Result<State> {
         // SAFETY: by the requirements of this function.
         let addr = unsafe { ops::map_phys(self, phyr.paddr(), phyr.len(), mode) };
         let range = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
@@ -321,42 +399,48 @@ impl Mapper<'_> {
     }
 }
 
+/// What one look at a source tells.
+pub(crate) struct Look {
+    /// Number of phyrs.
+    pub(crate) phyrs: usize,
+    /// The length of all, if they are one run.
+    pub(crate) run: Option<NonZeroUsize>,
+}
+
 /// Collects phyrs in slots and plans them on the way.
 struct Collect<'a, 'b> {
     mapper: &'a Mapper<'a>,
     slots: core::slice::IterMut<'b, Slot>,
-    nr: usize,
-    planner: Option<Planner>,
+    planner: Planner,
+    /// What has no slot yet: the only phyr needs none.
+    last: Option<(Phyr, Place)>,
 }
 
 impl<'a, 'b> Collect<'a, 'b> {
     #[inline]
-    fn new(mapper: &'a Mapper<'a>, granule: Option<Granule>, slots: &'b mut [Slot]) -> Self {
+    fn new(mapper: &'a Mapper<'a>, granule: Granule, slots: &'b mut [Slot]) -> Self {
         Self {
             mapper,
             slots: slots.iter_mut(),
-            nr: 0,
-            planner: granule.map(|granule| Planner::new(granule, *mapper.limits())),
+            planner: Planner::new(granule, *mapper.limits()),
+            last: None,
         }
     }
 
     #[inline]
     fn push(&mut self, phyr: Phyr) -> Result {
         self.mapper.check(phyr)?;
-        if let Some(planner) = &mut self.planner {
-            planner.push(phyr)?;
-        }
-        *self.slots.next().ok_or(E2BIG)? = Slot::from_phyr(phyr);
-        self.nr += 1;
+        let place = self.planner.push(phyr)?;
+        self.put_last()?;
+        self.last = Some((phyr, place));
         Ok(())
     }
 
     #[inline]
-    fn finish(self) -> Result<(usize, Option<Plan>)> {
-        let plan = match &self.planner {
-            Some(planner) => Some(planner.plan()?),
-            None => None,
-        };
-        Ok((self.nr, plan))
+    fn put_last(&mut self) -> Result {
+        if let Some((phyr, place)) = self.last.take() {
+            *self.slots.next().ok_or(E2BIG)? = Slot::from_phyr(phyr, place).ok_or(EOVERFLOW)?;
+        }
+        Ok(())
     }
 }

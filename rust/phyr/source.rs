@@ -23,6 +23,7 @@ pub mod bvec;
 pub mod request;
 mod segments;
 
+pub(crate) use self::segments::Joined;
 pub use self::segments::{
     Segments,
     Source, //

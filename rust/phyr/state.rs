@@ -12,6 +12,7 @@ use super::{
         Closed,
         Mode, //
     },
+    plan::Place,
     types::{
         BadPhyr,
         DmaAddr,
@@ -40,23 +41,43 @@ impl Slot {
     /// in bit 63 of the same word, see [`Closed`].
     const IOVA: u64 = 1 << 62;
 
+    /// Marks the length of a phyr with which a run begins.
+    const BEGINS: u64 = Self::IOVA;
+
     /// All marks.
     const MARKS: u64 = 3 << 62;
 
+    /// As planned; `None` if it is so long that its length takes the room of the marks.
     #[inline]
-    pub(crate) const fn from_phyr(phyr: Phyr) -> Self {
-        Self {
-            addr: phyr.paddr().into_raw(),
-            // CAST: a `usize` is at most 64 bits wide.
-            len: phyr.len() as u64,
+    pub(crate) const fn from_phyr(phyr: Phyr, place: Place) -> Option<Self> {
+        // CAST: a `usize` is at most 64 bits wide.
+        let len = phyr.len() as u64;
+        if len & Self::MARKS != 0 {
+            return None;
         }
+        Some(Self {
+            addr: phyr.paddr().into_raw(),
+            len: match place {
+                Place::Begins => len | Self::BEGINS,
+                Place::Joins => len,
+            },
+        })
     }
 
     /// The phyr that the slot was made from.
     #[inline]
     pub(crate) const fn phyr(self) -> Result<Phyr, BadPhyr> {
         // CAST: the length came from a `usize`.
-        Phyr::new(PhysAddr::from_raw(self.addr), self.len as usize)
+        Phyr::new(
+            PhysAddr::from_raw(self.addr),
+            (self.len & !Self::MARKS) as usize,
+        )
+    }
+
+    /// Whether a run begins with the phyr that the slot was made from.
+    #[inline]
+    pub(crate) const fn begins(self) -> bool {
+        self.len & Self::BEGINS != 0
     }
 
     /// A range that `dma_map_phys` mapped, or that is a part of another.

@@ -14,9 +14,11 @@ use super::{
     },
     plan::{
         Packed,
-        Place,
-        Plan,
-        Planner, //
+        Plan, //
+    },
+    source::{
+        Joined,
+        Source, //
     },
     state::{
         Made,
@@ -26,13 +28,102 @@ use super::{
     types::{
         DmaAddr,
         Granule,
+        Phyr,
         PhysAddr, //
     }, //
 };
-use core::cell::Cell;
+use core::{
+    cell::Cell,
+    num::NonZeroUsize, //
+};
 use kernel::prelude::*;
 
 impl Mapper<'_> {
+    /// Maps what `source` yields, phyr by phyr: `dma_map_phys()` each.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`]; the device takes each phyr as one segment.
+    pub(crate) unsafe fn map_each<S: Source>(
+        &self,
+        source: S,
+        mode: Mode,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        let slots = Cell::from_mut(slots).as_slice_of_cells();
+        let mut done = Singles::new(self, slots, mode);
+        // The only phyr needs no slot: each waits for the next one.
+        let mut last = None;
+        for phyr in source {
+            if let Some(before) = last.replace(phyr?) {
+                // SAFETY: by the requirements of this function.
+                unsafe { done.map(before) }?;
+            }
+        }
+        let last = last.ok_or(EINVAL)?;
+        if done.nr == 0 {
+            // SAFETY: by the requirements of this function.
+            return unsafe { self.map_one(last, mode) };
+        }
+        // SAFETY: as above.
+        unsafe { done.map(last) }?;
+        Ok(done.close())
+    }
+
+    /// Maps what `source` yields in one IOVA range, as it comes: what should be one run of `len`
+    /// bytes, in all: one phyr of that length is mapped by itself.
+    ///
+    /// Returns `None`, with nothing mapped, where it is something else, or there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_into`]; the device takes each phyr, and `len` bytes from where the
+    /// first begins in its granule, as one segment.
+    pub(crate) unsafe fn map_run<S: Source>(
+        &self,
+        source: S,
+        len: NonZeroUsize,
+        granule: Granule,
+        mode: Mode,
+    ) -> Result<Option<State>> {
+        // There each link has a flush, if not many are made at once.
+        if self.window().is_some() {
+            return Ok(None);
+        }
+        let (mut range, mut end) = (None::<IovaRange<'_>>, 0);
+        for phyr in Joined::new(source) {
+            let phyr = phyr?;
+            let paddr = phyr.paddr();
+            let range = match &mut range {
+                Some(range) if granule.aligned(end | paddr.into_raw()) => range,
+                None if phyr.len() == len.get() => {
+                    // SAFETY: by the requirements of this function.
+                    return unsafe { self.map_one(phyr, mode) }.map(Some);
+                }
+                None => match IovaRange::try_alloc(self, paddr, len.get(), mode) {
+                    Some(new) => range.insert(new),
+                    None => return Ok(None),
+                },
+                Some(_) => return Ok(None),
+            };
+            if phyr.len() > len.get() - range.linked() {
+                return Ok(None);
+            }
+            end = phyr.end();
+            // SAFETY: the memory is the caller's promise; there is room; the first phyr is the one
+            // that the range was allocated for, and of the others it was just seen that they and
+            // what is linked meet at granules.
+            unsafe { range.link(paddr, phyr.len()) }?;
+        }
+        match range {
+            Some(mut range) if range.linked() == len.get() => {
+                range.sync()?;
+                Ok(Some(joined(range)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Maps the phyrs in `slots`, which are two or more, and leaves DMA ranges in them.
     ///
     /// # Safety
@@ -41,47 +132,33 @@ impl Mapper<'_> {
     pub(crate) unsafe fn map_slots(
         &self,
         slots: &mut [Slot],
-        plan: Option<Plan>,
+        granule: Granule,
+        plan: Plan,
         mode: Mode,
     ) -> Result<State> {
         let slots = Cell::from_mut(slots).as_slice_of_cells();
-        let (Some(granule), Some(plan)) = (self.granule(), plan) else {
-            // SAFETY: by the requirements of this function.
-            return unsafe { self.map_each(slots, mode) };
-        };
-
-        let joined = match plan.packed {
+        let made = match plan.packed {
             _ if plan.runs == 1 => {
                 // SAFETY: by the requirements of this function; the plan says one run.
                 unsafe { self.map_joined(slots, plan.bytes, mode) }
             }
             Some(packed) if self.packs() => {
                 // SAFETY: by the requirements of this function; the plan is of these phyrs.
-                unsafe { self.map_packed(granule, slots, packed, mode) }
+                unsafe { self.map_packed(granule, slots, plan.runs, packed, mode) }
             }
             _ => {
                 // SAFETY: by the requirements of this function.
-                return unsafe { self.map_runs(granule, slots, mode) };
+                return unsafe { self.map_runs(slots, mode) };
             }
         }?;
-        match joined {
-            Some(state) => Ok(state),
-            // The phyrs are still in the slots: nothing was written.
-            // SAFETY: as above.
-            None => unsafe { self.map_each(slots, mode) },
+        if let Some(state) = made {
+            return Ok(state);
         }
-    }
-
-    /// One `dma_map_phys()` a phyr.
-    ///
-    /// # Safety
-    ///
-    /// Those of [`Mapper::map_slots`].
-    unsafe fn map_each(&self, slots: &[Cell<Slot>], mode: Mode) -> Result<State> {
+        // The phyrs are still in the slots: nothing was written.
         let mut done = Singles::new(self, slots, mode);
         for slot in slots {
             // SAFETY: by the requirements of this function, the slot holds a phyr to be mapped.
-            unsafe { done.map(slot.get()) }?;
+            unsafe { done.map(slot.get().phyr()?) }?;
         }
         Ok(done.close())
     }
@@ -100,11 +177,7 @@ impl Mapper<'_> {
         // SAFETY: by the requirements of this function.
         let range = unsafe { self.link_run(slots, bytes, mode) }?;
 
-        Ok(range.map(|range| {
-            let one = Slot::iova(range.close());
-            // SAFETY: this range is linked with all of its bytes.
-            unsafe { State::new(Made::Joined, one, 1, mode, true) }
-        }))
+        Ok(range.map(joined))
     }
 
     /// Links the phyrs of one run in a range of their own.
@@ -136,12 +209,13 @@ impl Mapper<'_> {
     ///
     /// # Safety
     ///
-    /// Those of [`Mapper::map_slots`]; `packed` is the allocation that was planned for the phyrs;
+    /// Those of [`Mapper::map_slots`]; `runs` and `packed` are what was planned for the phyrs;
     /// [`Mapper::packs`] holds.
     unsafe fn map_packed(
         &self,
         granule: Granule,
         slots: &[Cell<Slot>],
+        runs: usize,
         packed: Packed,
         mode: Mode,
     ) -> Result<Option<State>> {
@@ -157,8 +231,8 @@ impl Mapper<'_> {
         unsafe { range.link_all(whole) }?;
         range.sync()?;
 
-        let nr = write_packed(Planner::new(granule, *self.limits()), slots, range.addr())?;
-        let one = Slot::iova(range.close());
+        write_packed(granule, slots, range.addr())?;
+        let (one, nr) = (Slot::iova(range.close()), u32::try_from(runs)?);
         // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in `slots`.
         let state = unsafe { State::new(Made::Packed, one, nr, mode, true) };
         Ok(Some(state))
@@ -169,11 +243,11 @@ impl Mapper<'_> {
     /// # Safety
     ///
     /// Those of [`Mapper::map_slots`].
-    unsafe fn map_runs(&self, granule: Granule, slots: &[Cell<Slot>], mode: Mode) -> Result<State> {
+    unsafe fn map_runs(&self, slots: &[Cell<Slot>], mode: Mode) -> Result<State> {
         let mut done = Singles::new(self, slots, mode);
         let mut rest = slots;
 
-        while let Some((nr, bytes)) = self.next_run(granule, rest)? {
+        while let Some((nr, bytes)) = next_run(rest)? {
             let (run, behind) = rest.split_at_checked(nr).ok_or(EINVAL)?;
             rest = behind;
 
@@ -186,49 +260,62 @@ impl Mapper<'_> {
             }
             for slot in run {
                 // SAFETY: by the requirements of this function.
-                unsafe { done.map(slot.get()) }?;
+                unsafe { done.map(slot.get().phyr()?) }?;
             }
         }
         Ok(done.close())
     }
+}
 
-    /// Number of phyrs and bytes in the run with which `slots` begin.
-    fn next_run(&self, granule: Granule, slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
-        let mut planner = Planner::new(granule, *self.limits());
-        let mut bytes = 0;
+/// The state of a run that is linked whole.
+#[inline]
+fn joined(range: IovaRange<'_>) -> State {
+    let mode = range.mode();
+    let one = Slot::iova(range.close());
+    // SAFETY: this range is linked with all of its bytes.
+    unsafe { State::new(Made::Joined, one, 1, mode, true) }
+}
 
-        for (nr, slot) in slots.iter().enumerate() {
-            let phyr = slot.get().phyr()?;
-            if planner.push(phyr)? == Place::Begins && nr != 0 {
-                return Ok(Some((nr, bytes)));
-            }
-            // CAST: a `usize` is at most 64 bits wide.
-            bytes += phyr.len() as u64;
+/// Number of phyrs and bytes in the run with which `slots` begin.
+fn next_run(slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
+    let (mut nr, mut bytes) = (0, 0);
+    for slot in slots {
+        if nr != 0 && slot.get().begins() {
+            break;
         }
-        Ok((!slots.is_empty()).then_some((slots.len(), bytes)))
+        nr += 1;
+        // No overflow: the planner has added up all of them.
+        // CAST: a `usize` is at most 64 bits wide.
+        bytes += slot.get().phyr()?.len() as u64;
     }
+    Ok((nr != 0).then_some((nr, bytes)))
 }
 
 /// Turns the phyrs in `slots` into the ranges that they have in a packed allocation at `base`, one
-/// a run, and returns how many these are.
-fn write_packed(mut planner: Planner, slots: &[Cell<Slot>], base: DmaAddr) -> Result<u32> {
+/// a run.
+fn write_packed(granule: Granule, slots: &[Cell<Slot>], base: DmaAddr) -> Result {
     let mut out = slots.iter();
     let mut run = None;
-    let mut nr = 0;
+    // Where the run begins in the allocation, and where it ends so far.
+    let (mut start, mut end) = (0, 0);
 
     for slot in slots {
-        if planner.push(slot.get().phyr()?)? == Place::Begins {
+        let phyr = slot.get().phyr()?;
+        if slot.get().begins() {
             run = out.next();
-            nr += 1;
+            let offset = granule.offset(phyr.paddr().into_raw());
+            start = granule.align_up(end).ok_or(EOVERFLOW)? + offset;
+            end = start;
         }
+        // CAST: a `usize` is at most 64 bits wide.
+        end += phyr.len() as u64;
         // No slot is written before its phyr has been read: a run has a phyr at the least.
         if let Some(run) = run {
-            let (start, len) = planner.last_run();
             // CAST: not longer than the allocation, whose length is a `usize`.
-            run.set(Slot::range(base.advanced(start), len as usize));
+            run.set(Slot::range(base.advanced(start), (end - start) as usize));
         }
     }
-    Ok(nr)
+    Ok(())
 }
 
 /// Ranges that are mapped one by one; unmaps them when dropped.
@@ -257,31 +344,27 @@ impl<'a> Singles<'a> {
         }
     }
 
-    /// Maps the phyr in `slot`.
+    /// Maps `phyr`.
     ///
     /// # Safety
     ///
     /// Those of [`ops::map_phys`].
     #[inline]
-    unsafe fn map(&mut self, slot: Slot) -> Result {
-        let phyr = slot.phyr()?;
-
+    unsafe fn map(&mut self, phyr: Phyr) -> Result {
+        let out = self.out.next().ok_or(E2BIG)?;
         // SAFETY: by the requirements of this function.
         let addr = unsafe { ops::map_phys(self.mapper, phyr.paddr(), phyr.len(), self.mode) };
-        self.put(Slot::range(addr.ok_or(ENOMEM)?, phyr.len()));
+        out.set(Slot::range(addr.ok_or(ENOMEM)?, phyr.len()));
+        // INVARIANT: the slot behind the last was just filled.
+        self.nr += 1;
         Ok(())
     }
 
     /// Adds a range that is linked whole.
     fn add(&mut self, range: IovaRange<'_>) {
-        self.put(Slot::iova(range.close()));
-    }
-
-    #[inline]
-    fn put(&mut self, range: Slot) {
         // A range a phyr at the most, so there is always a slot.
         if let Some(out) = self.out.next() {
-            out.set(range);
+            out.set(Slot::iova(range.close()));
             // INVARIANT: the slot behind the last was just filled.
             self.nr += 1;
         }

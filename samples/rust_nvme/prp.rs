@@ -49,16 +49,21 @@ pub(crate) const fn list_words(bytes: usize, page_shift: u32) -> usize {
 }
 
 /// Appends entries to a [`List`], chaining where it crosses a page.
+///
+/// With where and how long that is, which the list has to work out each time.
 struct Writer<'a, L: List> {
     list: &'a mut L,
+    addr: u64,
+    words: usize,
     page_mask: u64,
     next: usize,
     last: u64,
 }
 
 impl<L: List> Writer<'_, L> {
+    #[inline(always)]
     fn put(&mut self, value: u64) -> Result<(), Unfit> {
-        if self.next >= self.list.words() {
+        if self.next >= self.words {
             return Err(Unfit::TooMany);
         }
         self.list.put(self.next, value);
@@ -66,18 +71,26 @@ impl<L: List> Writer<'_, L> {
         Ok(())
     }
 
+    #[inline(always)]
     fn push(&mut self, entry: u64) -> Result<(), Unfit> {
         // CAST: An index into memory fits in an address.
-        let here = self.list.addr() + ENTRY * self.next as u64;
+        let here = self.addr + ENTRY * self.next as u64;
 
-        if self.next > 0 && here & self.page_mask == 0 {
-            // The page is full and more comes: its last entry moves on, a pointer takes its place.
-            let moved = self.last;
-            self.put(moved)?;
-            self.list.put(self.next - 2, here);
+        if here & self.page_mask == 0 && self.next > 0 {
+            self.chain(here)?;
         }
         self.put(entry)?;
         self.last = entry;
+        Ok(())
+    }
+
+    /// The page is full and more comes: its last entry moves on to `here`, a pointer takes its
+    /// place.
+    #[cold]
+    fn chain(&mut self, here: u64) -> Result<(), Unfit> {
+        let moved = self.last;
+        self.put(moved)?;
+        self.list.put(self.next - 2, here);
         Ok(())
     }
 }
@@ -91,26 +104,33 @@ struct Builder<'a, L: List> {
 }
 
 impl<L: List> Builder<'_, L> {
+    #[inline(always)]
     fn push(&mut self, page: u64) -> Result<(), Unfit> {
-        match self.entries {
-            0 => self.head = [page, 0],
-            // PANIC: Here and below: an array of two.
-            1 => self.head = [self.head[0], page],
-            2 => {
-                let second = self.head[1];
-                self.writer.push(second)?;
-                self.writer.push(page)?;
-            }
-            _ => self.writer.push(page)?,
+        if self.entries <= 2 {
+            self.begin(page)?;
+        }
+        if self.entries >= 2 {
+            self.writer.push(page)?;
         }
         self.entries += 1;
+        Ok(())
+    }
+
+    /// One of the first three.
+    fn begin(&mut self, page: u64) -> Result<(), Unfit> {
+        // PANIC: an array of two.
+        match self.entries {
+            0 => self.head = [page, 0],
+            1 => self.head[1] = page,
+            _ => self.writer.push(self.head[1])?,
+        }
         Ok(())
     }
 
     fn finish(self) -> Pointer {
         let [first, second] = self.head;
         let second = if self.entries > 2 {
-            self.writer.list.addr()
+            self.writer.addr
         } else {
             second
         };
@@ -145,6 +165,8 @@ pub(crate) fn build<L: List>(
     let page_mask = (1 << page_shift) - 1;
     let mut builder = Builder {
         writer: Writer {
+            addr: list.addr(),
+            words: list.words(),
             list,
             page_mask,
             next: 0,

@@ -115,8 +115,8 @@ kernel::module_pci_driver! {
     license: "GPL",
     params: {
         io_queue_depth: u16 {
-            default: 128,
-            description: "Entries of an I/O queue, 2 to 4096; the controller may have fewer (128)",
+            default: 512,
+            description: "Entries of an I/O queue, 2 to 4096; the controller may have fewer (512)",
         },
         max_io_queues: u16 {
             default: 0,

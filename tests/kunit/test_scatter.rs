@@ -395,7 +395,12 @@ mod tests {
             if !matches!(empty, Err(e) if e.reason == EINVAL) {
                 return Err("nothing: not EINVAL");
             }
-            let memory = buffer(3).map_err(|_| "no memory")?;
+            let mut memory = KVVec::new();
+            for _ in 0..3 {
+                let piece = piece(0, 512).map_err(|_| "no memory")?;
+                let pushed = memory.push(piece, GFP_KERNEL);
+                pushed.map_err(|_| "no memory")?;
+            }
             let mut slots = [Slot::EMPTY; 2];
             // SAFETY: it fails, which is what is tested; were it to succeed, the memory is only
             // freed at the end of the module's test and the device told of nothing.

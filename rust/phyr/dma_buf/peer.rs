@@ -223,6 +223,7 @@ unsafe impl Memory for BarMemory {
 }
 
 /// The pieces of [`BarMemory`].
+#[derive(Clone)]
 pub struct BarPieces<'a>(core::slice::Iter<'a, Phyr>);
 
 impl Iterator for BarPieces<'_> {

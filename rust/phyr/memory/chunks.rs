@@ -202,6 +202,7 @@ unsafe impl PageMemory for Chunks {
 }
 
 /// The pieces of [`Chunks`], a chunk each at the most.
+#[derive(Clone)]
 pub struct ChunkPieces<'a> {
     chunks: core::slice::Iter<'a, NonNull<kernel::bindings::page>>,
     size: usize,

@@ -67,6 +67,7 @@ impl<'a> BioVec<'a> {
 /// assert!(phyrs.next().is_none());
 /// # Ok::<(), Error>(())
 /// ```
+#[derive(Clone)]
 pub struct BioVecs<'a> {
     vecs: core::slice::Iter<'a, BioVec<'a>>,
 }

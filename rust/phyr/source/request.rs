@@ -15,8 +15,12 @@ use super::{
 };
 use crate::{
     plan::Limits,
-    types::Phyr, //
+    types::{
+        Granule,
+        Phyr, //
+    },
 };
+use core::num::NonZeroUsize;
 use kernel::{
     bindings,
     prelude::*, //
@@ -32,6 +36,7 @@ pub type RequestPhyrs = Segments<RequestPieces>;
 /// - `bio` is null or a bio of a request that the holder of this owns.
 /// - Unless `size` is zero, `vecs` is the bio_vec array that `size`, `idx` and `done` are the
 ///   remainder of.
+#[derive(Clone)]
 pub struct RequestPieces {
     bio: *const bindings::bio,
     vecs: *const bindings::bio_vec,
@@ -104,59 +109,91 @@ impl RequestPieces {
     }
 
     /// Number of bio_vecs left, for those who watch.
-    pub(crate) fn count(mut self) -> u32 {
-        let mut n = 0;
-        while self.advance().is_some() {
-            n += 1;
-        }
-        n
+    fn count_all(self) -> u32 {
+        // CAST: the bio_vecs of a request are counted in 16 bits.
+        self.count() as u32
     }
 
-    /// Takes the next bio_vec: its page, and the offset and length of what is left of it.
-    #[inline]
-    fn advance(&mut self) -> Option<(*const bindings::page, u32, u32)> {
-        loop {
-            if self.size != 0 {
-                // SAFETY: by the type invariant something is left of the array, so that this
-                // element is in it.
-                // CAST: a `usize` has at least 32 bits.
-                let vec = unsafe { *self.vecs.add(self.idx as usize) };
-                let len = (vec.bv_len - self.done).min(self.size);
-                let piece = (vec.bv_page.cast_const(), vec.bv_offset + self.done, len);
-
-                // INVARIANT: this is how `bvec_iter_advance()` goes on at the end of a bio_vec.
-                self.size -= len;
-                self.idx += 1;
-                self.done = 0;
-                if len != 0 {
-                    return Some(piece);
-                }
-            } else {
-                if self.bio.is_null() {
-                    return None;
-                }
-                // SAFETY: by the type invariant the bio is one of the request.
-                let next = unsafe { (*self.bio).bi_next };
-                if next.is_null() {
-                    return None;
-                }
-                // SAFETY: the bios of a request are linked by this member.
-                unsafe { self.enter(next) };
-            }
+    /// Takes the next bio_vec of this bio: its page, and the offset and length of what is left of
+    /// it, which may be nothing.
+    #[inline(always)]
+    fn advance(&mut self) -> Option<BioVec> {
+        if self.size == 0 {
+            return None;
         }
+        // SAFETY: by the type invariant something is left of the array, so that this element is in
+        // it.
+        // CAST: a `usize` has at least 32 bits.
+        let vec = unsafe { *self.vecs.add(self.idx as usize) };
+        let len = (vec.bv_len - self.done).min(self.size);
+        let piece = (vec.bv_page.cast_const(), vec.bv_offset + self.done, len);
+
+        // INVARIANT: this is how `bvec_iter_advance()` goes on at the end of a bio_vec.
+        self.size -= len;
+        self.idx += 1;
+        self.done = 0;
+        Some(piece)
+    }
+
+    /// Turns to the next bio, if there is one.
+    #[inline]
+    fn next_bio(&mut self) -> bool {
+        if self.bio.is_null() {
+            return false;
+        }
+        // SAFETY: by the type invariant the bio is one of the request.
+        let next = unsafe { (*self.bio).bi_next };
+        if next.is_null() {
+            return false;
+        }
+        // SAFETY: the bios of a request are linked by this member.
+        unsafe { self.enter(next) };
+        true
+    }
+
+    /// The piece of a bio_vec.
+    ///
+    /// # Safety
+    ///
+    /// It comes from [`RequestPieces::advance`], and the request is still the caller's.
+    #[inline(always)]
+    unsafe fn piece((page, offset, len): BioVec) -> Result<Phyr> {
+        // SAFETY: a bio_vec names a valid page and as many bytes of it, and of the pages behind it,
+        // as it holds.
+        // CAST: a `usize` has at least 32 bits.
+        unsafe { page_piece(page, u64::from(offset), len as usize) }
+    }
+
+    /// All that is left, if that is one piece.
+    #[inline]
+    fn only(mut self) -> Option<Result<Phyr>> {
+        let vec = self.advance()?;
+        if self.size != 0 || vec.2 == 0 || self.next_bio() {
+            return None;
+        }
+        // SAFETY: just taken.
+        Some(unsafe { Self::piece(vec) })
     }
 }
+
+/// A page, and the offset and length of what is meant of it and of the pages behind it.
+type BioVec = (*const bindings::page, u32, u32);
 
 impl Iterator for RequestPieces {
     type Item = Result<Phyr>;
 
-    #[inline]
+    // See `Joined`.
+    #[inline(always)]
     fn next(&mut self) -> Option<Result<Phyr>> {
-        let (page, offset, len) = self.advance()?;
-        // SAFETY: a bio_vec names a valid page and as many bytes of it, and of the pages behind it,
-        // as it holds.
-        // CAST: a `usize` has at least 32 bits.
-        Some(unsafe { page_piece(page, u64::from(offset), len as usize) })
+        loop {
+            match self.advance() {
+                Some((_, _, 0)) => {}
+                // SAFETY: just taken.
+                Some(vec) => return Some(unsafe { Self::piece(vec) }),
+                None if self.next_bio() => {}
+                None => return None,
+            }
+        }
     }
 }
 
@@ -168,15 +205,88 @@ impl RequestPhyrs {
     /// The caller owns the started request `rq` for as long as the iterator is used.
     #[inline]
     pub unsafe fn of_request(rq: *const bindings::request) -> Self {
+        // SAFETY: by the requirements of this function.
+        let (pieces, limits) = unsafe { (RequestPieces::new(rq), Self::limits(rq)) };
+        Self::new(pieces, limits)
+    }
+
+    /// The only phyr of `rq`, if it has but one; of one it may still be said that it has several.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the started request `rq`.
+    #[inline]
+    pub(crate) unsafe fn only(rq: *const bindings::request) -> Option<Result<Phyr>> {
+        // SAFETY: by the requirements of this function.
+        let only = unsafe { RequestPieces::new(rq) }.only()?;
+        // SAFETY: as in `of_request`.
+        let limits = unsafe { Self::limits(rq) };
+        match only {
+            Ok(phyr) if !limits.allow_anywhere(phyr.len()) => None,
+            only => Some(only),
+        }
+    }
+
+    /// The pieces of `rq`, if no limit of its queue, nor of `limits`, is in the way of all of it as
+    /// one.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the started request `rq` for as long as the iterator is used.
+    #[inline]
+    pub(crate) unsafe fn unlimited(
+        rq: *const bindings::request,
+        limits: &Limits,
+    ) -> Option<RequestPieces> {
+        // SAFETY: by the requirements of this function.
+        let (queue, len) = unsafe { (Self::limits(rq), (*rq).__data_len) };
+        // CAST: a `usize` has at least 32 bits.
+        let (len, pieces) = (len as usize, || {
+            // SAFETY: as above.
+            unsafe { RequestPieces::new(rq) }
+        });
+        (queue.allow_anywhere(len) && limits.allow_anywhere(len)).then(pieces)
+    }
+
+    /// The limits of the queue of `rq`.
+    ///
+    /// # Safety
+    ///
+    /// `rq` is a request.
+    #[inline]
+    unsafe fn limits(rq: *const bindings::request) -> Limits {
         // SAFETY: a request is of a queue. Of its limits, the two that are read do not change once
         // it has a disk.
         let limits = unsafe { &raw const (*(*rq).q).limits };
         // SAFETY: as above.
         let (max, mask) = unsafe { ((*limits).max_segment_size, (*limits).seg_boundary_mask) };
-        let limits = Limits::of_queue(max, mask);
+        Limits::of_queue(max, mask)
+    }
 
+    /// The length of `rq`, if the block layer found no gap in it at which an IOMMU with this
+    /// granule could not join it: `blk_can_dma_map_iova()` in
+    /// [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c).
+    ///
+    /// To be taken for a hint: who joins looks at each edge.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the started request `rq`.
+    #[inline]
+    pub(crate) unsafe fn joined_len(
+        rq: *const bindings::request,
+        granule: Granule,
+    ) -> Option<NonZeroUsize> {
         // SAFETY: by the requirements of this function.
-        Self::new(unsafe { RequestPieces::new(rq) }, limits)
+        let (flags, gap, len) = unsafe { ((*rq).rq_flags, (*rq).phys_gap_bit, (*rq).__data_len) };
+        let is_special = flags & (1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD) != 0;
+        // One more than the number of the lowest bit that is set in an edge; zero for none.
+        // CAST: a `usize` has at least 32 bits.
+        let edge = 1u64.checked_shl(gap.into())? >> 1;
+        if is_special || (edge != 0 && edge < granule.size()) {
+            return None;
+        }
+        NonZeroUsize::new(len as usize)
     }
 
     /// Number of bio_vecs that `rq` consists of.
@@ -186,7 +296,7 @@ impl RequestPhyrs {
     /// The caller owns the started request `rq`.
     pub(crate) unsafe fn count_bio_vecs(rq: *const bindings::request) -> u32 {
         // SAFETY: by the requirements of this function.
-        unsafe { RequestPieces::new(rq) }.count()
+        unsafe { RequestPieces::new(rq) }.count_all()
     }
 }
 
@@ -336,6 +446,59 @@ mod tests {
             cut = fake.phyrs();
         }
         assert_eq!(cut, Some([(2, 0, 1536), (2, 1536, 512), (3, 1024, 512)]));
+    }
+
+    /// The first of them as the only one, and the length if it is known to join.
+    fn short(fake: &Fake, granule: u64) -> (Option<usize>, Option<usize>) {
+        // SAFETY: as in `phyrs`.
+        let only = unsafe { RequestPhyrs::only(&fake.rq) };
+        let granule = Granule::new(granule).unwrap_or(Granule::ONE);
+        // SAFETY: as above.
+        let joined = unsafe { RequestPhyrs::joined_len(&fake.rq, granule) };
+        (
+            only.and_then(|phyr| Some(phyr.ok()?.len())),
+            joined.map(NonZeroUsize::get),
+        )
+    }
+
+    #[test]
+    fn one_piece_is_told_at_once() {
+        let mut all = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            let several = short(&fake, 4096);
+            fake.rq.bio = &raw mut fake.bios[1];
+            let two = short(&fake, 4096);
+            fake.bios[1].bi_iter.bi_size = 100;
+            let one = short(&fake, 4096);
+            // SAFETY: the queue is this test's own memory.
+            unsafe { (*fake.queue.get()).limits.max_segment_size = 99 };
+            all = Some((several, two, one, short(&fake, 4096)));
+        }
+        let none = (None, None);
+        assert_eq!(all, Some((none, none, (Some(100), None), none)));
+    }
+
+    #[test]
+    fn what_the_block_layer_knows_to_join() {
+        let mut all = None;
+        if let Ok(mut fake) = Fake::new(VECS) {
+            fake.rq.__data_len = 4096;
+            let mut len = |gap, granule| {
+                fake.rq.phys_gap_bit = gap;
+                short(&fake, granule).1
+            };
+            // No gap; one at bit 11, at 12, at 16; nonsense.
+            all = Some([
+                len(0, 4096),
+                len(12, 4096),
+                len(13, 4096),
+                len(13, 65536),
+                len(17, 65536),
+                len(200, 4096),
+            ]);
+        }
+        let (yes, no) = (Some(4096), None);
+        assert_eq!(all, Some([yes, no, yes, no, yes, no]));
     }
 
     #[test]
