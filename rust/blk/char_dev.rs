@@ -43,7 +43,13 @@ use kernel::{
     },
     uaccess::UserPtr, //
 };
-use phyr::bound::Guarded;
+use phyr::{
+    bound::Guarded,
+    fail::{
+        self,
+        Point, //
+    }, //
+};
 
 /// `FMODE_READ`; bindgen does not see through the cast in the macro.
 const FMODE_READ: u32 = 1 << 0;
@@ -164,10 +170,12 @@ impl<F: CharFile> Fops<F> {
     ///
     /// `file` is being opened, for a device that [`Registered`] has registered.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: by the safety requirements.
-        let result = unsafe { bindings::generic_file_open(inode, file) };
-        if result != 0 {
-            return result;
+        let opened = fail::at(Point::generic_file_open).and_then(|()| {
+            // SAFETY: by the safety requirements.
+            to_result(unsafe { bindings::generic_file_open(inode, file) })
+        });
+        if let Err(e) = opened {
+            return e.to_errno();
         }
         // SAFETY: `misc_open` made the private data point to the device, which is the field of a
         // `Registered`, and cannot be deregistered while it opens it.
@@ -277,6 +285,7 @@ impl<F: CharFile> Registered<F> {
             device,
             // The last one: it can be opened from here on.
             misc <- Opaque::try_ffi_init(move |slot: *mut bindings::miscdevice| {
+                fail::at(Point::misc_register)?;
                 // SAFETY: the memory is there, and does not move any more.
                 unsafe { slot.write(misc) };
                 // INVARIANT: it is registered if this succeeds.

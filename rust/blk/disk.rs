@@ -36,7 +36,13 @@ use kernel::{
     str::NullTerminatedFormatter,
     sync::Arc, //
 };
-use phyr::bound::Guarded;
+use phyr::{
+    bound::Guarded,
+    fail::{
+        self,
+        Point, //
+    }, //
+};
 
 /// A disk and all that it needs. The order of the fields is that of the teardown.
 ///
@@ -174,6 +180,7 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         let mut limits = builder.limits();
         limits.features |= FEAT_SKIP_TAGSET_QUIESCE;
         let queuedata: *mut T::DiskData<'bound> = &mut *data;
+        fail::at(Point::__blk_mq_alloc_disk)?;
         // SAFETY: by the invariants of `TagSet` this is an allocated tag set; the limits are valid
         // for the call, and the class is static.
         let raw = from_err_ptr(unsafe {
@@ -259,6 +266,7 @@ impl<'bound, T: Operations> Live<'bound, T> {
         unsafe { bindings::set_capacity(raw, builder.capacity()) };
         // SAFETY: as above.
         unsafe { bindings::set_disk_ro(raw, builder.is_read_only()) };
+        fail::at(Point::device_add_disk)?;
         // SAFETY: as above; it has a name, a size and operations, and was not added before. The
         // parent is a bound device.
         to_result(unsafe { bindings::device_add_disk(parent, raw, ptr::null_mut()) })?;

@@ -26,7 +26,13 @@ use kernel::{
     },
     types::Opaque, //
 };
-use phyr::gate::Gate;
+use phyr::{
+    fail::{
+        self,
+        Point, //
+    },
+    gate::Gate, //
+};
 
 /// A value under a number.
 struct Entry<T> {
@@ -132,17 +138,19 @@ impl<T: Send + Sync> Handles<T> {
         let mut number = 0;
         // SAFETY: by the type invariants, here and until the lock is given back.
         unsafe { bindings::xa_lock(self.array.get()) };
-        // INVARIANT: the pointer came out of a box.
-        //
-        // SAFETY: the lock is held; `__xa_alloc` drops it where it has to sleep.
-        let result = to_result(unsafe {
-            bindings::__xa_alloc(
-                self.array.get(),
-                &mut number,
-                entry.cast(),
-                limit,
-                bindings::GFP_KERNEL_ACCOUNT,
-            )
+        let result = fail::at(Point::__xa_alloc).and_then(|()| {
+            // INVARIANT: the pointer came out of a box.
+            //
+            // SAFETY: the lock is held; `__xa_alloc` drops it where it has to sleep.
+            to_result(unsafe {
+                bindings::__xa_alloc(
+                    self.array.get(),
+                    &mut number,
+                    entry.cast(),
+                    limit,
+                    bindings::GFP_KERNEL_ACCOUNT,
+                )
+            })
         });
         // SAFETY: the lock is held.
         unsafe { bindings::xa_unlock(self.array.get()) };

@@ -27,6 +27,10 @@ use kernel::{
     error::from_err_ptr,
     prelude::*, //
 };
+use phyr::fail::{
+    self,
+    Point, //
+};
 
 /// `REQ_NOWAIT`
 const NOWAIT: u32 = 1 << bindings::req_flag_bits___REQ_NOWAIT;
@@ -78,6 +82,7 @@ impl<T: Operations> Queue<T> {
     ///
     /// `queue` is valid, and that of a disk of `T`.
     pub(crate) unsafe fn new(queue: NonNull<bindings::request_queue>) -> Result<Self> {
+        fail::at(Point::blk_get_queue)?;
         // SAFETY: by the safety requirements.
         if !unsafe { bindings::blk_get_queue(queue.as_ptr()) } {
             return Err(ENODEV);
@@ -112,6 +117,7 @@ impl<T: Operations> Queue<T> {
         } else {
             (op | NOWAIT, bindings::BLK_MQ_REQ_NOWAIT)
         };
+        fail::at(Point::blk_mq_alloc_request)?;
         // SAFETY: by the type invariants. On a queue whose disk was removed this looks no further
         // than at the queue: it stays frozen.
         let rq = unsafe { bindings::blk_mq_alloc_request(self.queue.as_ptr(), op, flags) };

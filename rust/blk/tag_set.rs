@@ -27,7 +27,13 @@ use kernel::{
     },
     types::Opaque, //
 };
-use phyr::Mapper;
+use phyr::{
+    fail::{
+        self,
+        Point, //
+    },
+    Mapper, //
+};
 
 /// Which hardware queue a CPU uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +182,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         let raw = set.raw.get();
         // SAFETY: the tag set is not allocated yet, and nobody else knows of it.
         unsafe { (*raw).driver_data = set.hw.as_mut_ptr().cast() };
+        fail::at(Point::blk_mq_alloc_tag_set)?;
         // SAFETY: `raw` is filled in as `template` and the line above do; it does not move, being
         // in an `Arc` of which nobody gets the content by value.
         to_result(unsafe { bindings::blk_mq_alloc_tag_set(raw) })?;

@@ -14,6 +14,10 @@
 
 use super::{
     bound::Guarded,
+    fail::{
+        self,
+        Point, //
+    },
     gate::{
         Gate,
         Inside, //
@@ -102,6 +106,7 @@ impl Binding {
             }? Error),
             GFP_KERNEL,
         )?;
+        fail::at(Point::bus_register_notifier)?;
         // INVARIANT: registered if this succeeds. If the device was probed before that, its end may
         // have been told of already; then nobody gets to see the binding.
         //

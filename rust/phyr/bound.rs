@@ -9,6 +9,10 @@
 //!
 //! C: devres, [`drivers/base/devres.c`](srctree/drivers/base/devres.c).
 
+use super::fail::{
+    self,
+    Point, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -63,6 +67,7 @@ impl<'bound, T: Send + 'bound> Guarded<'bound, T> {
             value: NonNull::from(KBox::leak(KBox::new(value, GFP_KERNEL)?)).cast(),
             drop: drop_box::<T>,
         };
+        fail::at(Point::devres_add)?;
 
         Ok(Self {
             _entry: Devres::new(dev, Ok::<_, Error>(erased))?,

@@ -66,6 +66,10 @@ pub use self::{
 
 use crate::{
     bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
     DataDirection, //
 };
 use core::ptr::NonNull;
@@ -119,6 +123,7 @@ impl DmaBuf {
     /// - `EBADF`: no open file has this number.
     /// - `EINVAL`: the file is no dma-buf.
     pub fn get(fd: i32) -> Result<ARef<Self>> {
+        fail::at(Point::dma_buf_get)?;
         // SAFETY: may be asked for any number.
         let buf = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
         // SAFETY: a reference was just taken.
@@ -204,6 +209,7 @@ impl DmaBuf {
     ///
     /// - `EMFILE`, `ENOMEM`: the process can have no more of them; the reference is dropped.
     pub fn into_fd(this: ARef<Self>, flags: u32) -> Result<i32> {
+        fail::at(Point::dma_buf_fd)?;
         // SAFETY: the dma-buf is valid; where this succeeds the descriptor takes the reference.
         // CAST: C takes the bits of an `int`.
         let fd = unsafe { bindings::dma_buf_fd(this.as_raw(), flags as i32) };

@@ -6,6 +6,10 @@
 //!
 //! C header: [`include/linux/completion.h`](srctree/include/linux/completion.h)
 
+use super::fail::{
+    self,
+    Point, //
+};
 use kernel::{
     bindings,
     prelude::*,
@@ -82,6 +86,7 @@ impl Event {
     ///
     /// - `ETIMEDOUT`: it has not happened in that time. It may still.
     pub fn wait(&self, timeout: Msecs) -> Result {
+        fail::at(Point::wait_for_completion_timeout)?;
         // SAFETY: by the type invariant.
         let left = unsafe {
             bindings::wait_for_completion_timeout(self.completion.get(), msecs_to_jiffies(timeout))

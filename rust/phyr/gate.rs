@@ -7,7 +7,13 @@
 //!
 //! C header: [`include/linux/percpu-refcount.h`](srctree/include/linux/percpu-refcount.h)
 
-use super::bindings as own;
+use super::{
+    bindings as own,
+    fail::{
+        self,
+        Point, //
+    }, //
+};
 use core::ptr;
 use kernel::{
     bindings,
@@ -57,6 +63,7 @@ impl Gate {
             empty <- Completion::new(),
             // The last field: what comes after would have to undo it.
             count <- Opaque::try_ffi_init(|count| {
+                fail::at(Point::percpu_ref_init)?;
                 // SAFETY: the memory is there, and does not move any more.
                 to_result(unsafe {
                     bindings::percpu_ref_init(
@@ -88,8 +95,9 @@ impl Gate {
     #[inline]
     #[must_use]
     pub fn enter(&self) -> bool {
-        // SAFETY: by the type invariants.
-        unsafe { own::phyr_helper_percpu_ref_tryget_live(self.count.get()) }
+        fail::at(Point::percpu_ref_tryget_live).is_ok()
+            // SAFETY: by the type invariants.
+            && unsafe { own::phyr_helper_percpu_ref_tryget_live(self.count.get()) }
     }
 
     /// Goes out. Nobody may refer to the gate any more on behalf of having been inside.

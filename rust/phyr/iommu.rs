@@ -76,6 +76,10 @@ use self::{
 };
 use super::{
     bound::Guarded,
+    fail::{
+        self,
+        Point, //
+    },
     memory::Memory,
     not_mapped::NotMapped,
     raw,
@@ -369,6 +373,7 @@ impl Inner<'_> {
         prot: i32,
         flags: bindings::gfp_t,
     ) -> Result {
+        fail::at(Point::iommu_map)?;
         let domain = self.raw.as_ptr();
         // SAFETY: the domain is valid; the rest is what the caller guarantees.
         // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.

@@ -12,7 +12,13 @@
 //!
 //! C header: [`include/linux/interrupt.h`](srctree/include/linux/interrupt.h)
 
-use super::bound::Guarded;
+use super::{
+    bound::Guarded,
+    fail::{
+        self,
+        Point, //
+    }, //
+};
 use kernel::{
     device::Bound,
     irq::{
@@ -73,6 +79,7 @@ impl<'bound> Vectors<'bound> {
         max: u32,
         types: IrqTypes,
     ) -> Result<Self> {
+        fail::at(Point::pci_alloc_irq_vectors)?;
         let vectors = pdev.alloc_irq_vectors(min, max, types)?;
         let len = vectors.len();
         let vectors = Some(Arc::new(vectors, GFP_KERNEL)?);
@@ -120,6 +127,7 @@ impl<'bound> Vectors<'bound> {
         // allocated, and `Registered` holds a share of them until its handler is unregistered.
         let request: IrqRequest<'bound> = unsafe { core::mem::transmute(request) };
 
+        fail::at(Point::request_irq)?;
         // SAFETY: the registration is owned by a `Guarded`, which drops it before the device
         // unbinds whatever happens to the value that is returned.
         let init = unsafe {

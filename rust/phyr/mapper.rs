@@ -7,6 +7,10 @@
 
 use super::{
     bindings,
+    fail::{
+        self,
+        Point, //
+    },
     iommu::{
         Domain,
         Window, //
@@ -86,6 +90,7 @@ impl<'bound> Mapper<'bound> {
             );
             return Err(EINVAL);
         }
+        fail::at(Point::dma_set_min_align_mask)?;
         // SAFETY: `dev` is a valid device; bits are only ever added to the mask, and mappings that
         // are being made meanwhile may use the old or the new one.
         if !unsafe {
@@ -313,6 +318,7 @@ impl Limits {
         let max = u32::try_from(self.max_segment()).unwrap_or(u32::MAX);
         // CAST: an `unsigned long` is 64 bits wide, where this is built.
         let boundary = self.boundary_mask() as usize;
+        fail::at(Point::dma_set_max_seg_size)?;
         // SAFETY: `dev` is a valid device. Who maps for it meanwhile sees old values or new ones.
         if unsafe { bindings::phyr_helper_dma_set_seg_limits(raw::device(dev), max, boundary) } {
             Ok(())

@@ -23,6 +23,10 @@ pub(crate) use self::vmap::{
 
 use super::{
     bindings,
+    fail::{
+        self,
+        Point, //
+    },
     plan::Limits,
     source::{
         page_piece,
@@ -154,6 +158,7 @@ impl Pages {
         let nr = len.div_ceil(PAGE_SIZE);
         let mut pages = KVVec::with_capacity(nr, flags)?;
         for _ in 0..nr {
+            fail::at(Point::alloc_pages)?;
             pages.push(Page::alloc_page(flags)?, flags)?;
         }
         Self::new(pages, 0, len)

@@ -9,6 +9,10 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    fail::{
+        self,
+        Point, //
+    },
     iommu::Window,
     mapper::Mapper,
     memory::Kind,
@@ -122,6 +126,7 @@ pub(crate) unsafe fn map_phys(
         // SAFETY: by the requirements of this function.
         return unsafe { map_in(window, paddr, len, mode) };
     }
+    fail::at(Point::dma_map_phys).ok()?;
     let dev = mapper.device();
     let (paddr, dir) = (paddr.into_raw(), mode.raw_direction());
     // SAFETY: `dev` is bound, and by its invariant `mode` has a direction; the rest is what the
@@ -287,6 +292,7 @@ impl<'a> IovaRange<'a> {
             // CAST: a `usize` is at most 64 bits wide.
             state.__size = len as u64;
         } else {
+            fail::at(Point::dma_iova_try_alloc).ok()?;
             let (dev, paddr) = (raw::device(mapper.device()), paddr.into_raw());
             // SAFETY: the device is bound and `state` may be written.
             if !unsafe { bindings::dma_iova_try_alloc(dev, &mut state, paddr, len) } {
@@ -322,6 +328,7 @@ impl<'a> IovaRange<'a> {
             // SAFETY: by the requirements of this function and the type invariant.
             unsafe { window.map(addr, paddr, len, self.mode) }?;
         } else {
+            fail::at(Point::dma_iova_link)?;
             // SAFETY: by the requirements of this function and the type invariant.
             let ret = unsafe {
                 bindings::dma_iova_link(
@@ -421,6 +428,7 @@ impl<'a> IovaRange<'a> {
             // `iommu_map()` has done it.
             return Ok(());
         }
+        fail::at(Point::dma_iova_sync)?;
         let dev = raw::device(self.mapper.device());
         // SAFETY: by the type invariant exactly this much is linked.
         to_result(unsafe { bindings::dma_iova_sync(dev, &mut self.state, 0, self.linked) })

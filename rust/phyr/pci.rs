@@ -4,7 +4,13 @@
 //!
 //! C header: [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
-use super::raw;
+use super::{
+    fail::{
+        self,
+        Point, //
+    },
+    raw, //
+};
 use kernel::{
     bindings,
     device::{
@@ -41,6 +47,7 @@ impl<'bound> Enabled<'bound> {
     ///
     /// What `pci_enable_device_mem()` returns.
     pub fn new(pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
+        fail::at(Point::pci_enable_device_mem)?;
         pdev.enable_device_mem()?;
         // INVARIANT: it was just enabled.
         Ok(Self { pdev })
@@ -66,6 +73,7 @@ impl<'bound> Enabled<'bound> {
     /// - `ENOMEM`: no memory; the device is disabled.
     pub fn into_devres(self) -> Result<DevresEnabled> {
         let dev = self.pdev.as_ref();
+        fail::at(Point::devres_add)?;
         // SAFETY: the value refers to the device only, which is valid for as long as it is bound.
         unsafe { DevresLt::new(dev, Ok::<_, Error>(self)) }
     }

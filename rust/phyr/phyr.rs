@@ -40,6 +40,8 @@ pub mod binding;
 pub mod bound;
 pub mod dma_buf;
 pub mod event;
+#[doc(hidden)]
+pub mod fail;
 pub mod gate;
 pub mod iommu;
 pub mod irq;
@@ -107,12 +109,19 @@ module! {
     imports_ns: ["DMA_BUF"],
 }
 
-struct PhyrModule;
+struct PhyrModule {
+    #[cfg(phyr_fail_points)]
+    _knobs: fail::Knobs,
+}
 
 impl kernel::Module for PhyrModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        let this = Self {
+            #[cfg(phyr_fail_points)]
+            _knobs: fail::knobs()?,
+        };
         // SAFETY: once, and nobody uses the crate before its module is loaded.
         unsafe { iommu::init() };
-        Ok(Self)
+        Ok(this)
     }
 }

@@ -41,6 +41,10 @@ use kernel::{
     sync::Arc,
     time::Delta, //
 };
+use phyr::fail::{
+    self,
+    Point, //
+};
 
 /// Entries of the admin queue.
 pub(crate) const ENTRIES: u16 = 32;
@@ -78,6 +82,7 @@ impl<'bound> Admin<'bound> {
         caps: &Capabilities,
     ) -> Result<Self> {
         let stride = caps.doorbell_stride;
+        fail::at(Point::dma_alloc_attrs)?;
         Ok(Self {
             dev,
             sq: Sq::new(dev, bar.clone(), ENTRIES, sq_doorbell(0, stride))?,
@@ -145,6 +150,7 @@ impl<'bound> Admin<'bound> {
 
     /// Waits for the completion of the command `self.cid`.
     fn wait(&mut self) -> Result<Completion> {
+        fail::at(Point::read_poll_timeout)?;
         let completion = read_poll_timeout(
             || self.poll(),
             Option::is_some,

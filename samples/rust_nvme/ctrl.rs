@@ -64,6 +64,10 @@ use kernel::{
     },
     time::Delta, //
 };
+use phyr::fail::{
+    self,
+    Point, //
+};
 
 /// Whether commands can be submitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -250,6 +254,7 @@ impl<'bound> Ctrl<'bound> {
 
     /// Waits until the status is as `done` wants it, the controller is gone or time is up.
     fn wait(&self, timeout: Delta, done: impl Fn(CSTS) -> bool) -> Result {
+        fail::at(Point::read_poll_timeout)?;
         let status = read_poll_timeout(
             || Ok(self.bar.read(CSTS)),
             |status| status.is_gone() || done(*status),

@@ -62,6 +62,10 @@ use phyr::{
         Binding,
         BindingOwner, //
     },
+    fail::{
+        self,
+        Point, //
+    },
     irq::{
         Irq,
         Vectors, //
@@ -124,11 +128,13 @@ impl<'bound> Controller<'bound> {
     /// - [`ENOMEM`]: memory is short.
     pub(crate) fn new(pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let instance = Instance::new()?;
+        fail::at(Point::dma_set_mask_and_coherent)?;
         // SAFETY: There are no concurrent calls to DMA allocation and mapping primitives.
         unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>())? };
 
         let power = phyr::pci::Enabled::new(pdev)?;
         let pdev: &'bound pci::Device<Bound> = pdev;
+        fail::at(Point::pci_iomap)?;
         let bar: Bar<'bound> = pdev.iomap_region_sized(0, c"rust_nvme")?;
         let caps = Capabilities::read(&bar)?;
         let ctrl = Ctrl::new(pdev.as_ref(), power, Arc::new(bar, GFP_KERNEL)?, caps)?;

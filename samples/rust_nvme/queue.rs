@@ -44,6 +44,10 @@ use kernel::{
         FromBytes, //
     },
 };
+use phyr::fail::{
+    self,
+    Point, //
+};
 
 /// One doorbell register.
 ///
@@ -94,6 +98,7 @@ impl<'bound, E: AsBytes + FromBytes> Ring<'bound, E> {
         entries: u16,
         offset: usize,
     ) -> Result<Self> {
+        fail::at(Point::dma_alloc_attrs)?;
         Ok(Self {
             // This refuses a ring of no entries.
             entries: Coherent::zeroed_slice(dev, entries.into(), GFP_KERNEL)?,

@@ -19,6 +19,10 @@ use kernel::{
     io::io_write,
     prelude::*, //
 };
+use phyr::fail::{
+    self,
+    Point, //
+};
 
 const WORD: usize = size_of::<u64>();
 
@@ -64,6 +68,7 @@ impl Slots {
         let mut chunks = KVec::with_capacity(nr_chunks, GFP_KERNEL)?;
 
         for _ in 0..nr_chunks {
+            fail::at(Point::dma_alloc_attrs)?;
             chunks.push(
                 Coherent::zeroed_slice(dev, per_chunk * words, GFP_KERNEL)?,
                 GFP_KERNEL,

@@ -87,3 +87,25 @@ pci_of() {
 	done
 	echo "$path"
 }
+
+# entries PCI-ADDRESS: how many the page table of that device has, as Intel's IOMMU driver dumps it.
+entries() {
+	# A line a page: its number, and the entry of each level. With a scalable mode's tables there
+	# is a folder for each address space of the device.
+	cat /sys/kernel/debug/iommu/intel/"$1"/domain_translation_struct \
+		/sys/kernel/debug/iommu/intel/"$1"/*/domain_translation_struct 2>/dev/null |
+		grep -c '^0x[0-9a-f]*[[:space:]]' || :
+}
+
+# bus_master PCI-DEVICE on|off: may it do DMA? Bit 2 of byte 4.
+bus_master() {
+	command=$(dd if="$1/config" bs=1 skip=4 count=1 2>/dev/null | od -An -tu1)
+	case $2 in
+	on) command=$((command | 4)) ;;
+	off)
+		[ $((command & 4)) != 0 ] || fail "no bus mastering"
+		command=$((command & ~4)) ;;
+	esac
+	# shellcheck disable=SC2059 # the byte, in octal
+	printf "\\$(printf %03o "$command")" | dd of="$1/config" bs=1 seek=4 conv=notrunc 2>/dev/null
+}

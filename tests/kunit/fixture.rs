@@ -190,6 +190,9 @@ pub(crate) fn random(mut state: u64) -> impl FnMut(usize) -> usize {
 }
 
 /// What a test says when memory ran out.
+pub(crate) const NO_MEMORY: &str = "no memory";
+
+/// [`NO_MEMORY`], of whatever error that was.
 pub(crate) fn no_memory<E>(_: E) -> &'static str {
-    "no memory"
+    NO_MEMORY
 }

@@ -32,6 +32,8 @@ mod test_iommu;
 mod test_linear;
 mod test_linear_large;
 mod test_scatter;
+#[cfg(phyr_fail_points)]
+mod test_steps;
 
 struct TestDriver;
 

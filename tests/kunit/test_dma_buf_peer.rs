@@ -53,13 +53,13 @@ use phyr::{
 };
 
 /// Three ranges, in another order than they are in the BAR.
-const RANGES: [(usize, usize); 3] = [
+pub(crate) const RANGES: [(usize, usize); 3] = [
     (0, 2 * PAGE_SIZE),
     (8 * PAGE_SIZE, 3 * PAGE_SIZE),
     (4 * PAGE_SIZE, PAGE_SIZE),
 ];
 
-struct Bars;
+pub(crate) struct Bars;
 
 impl Exporter for Bars {
     type Module = crate::LocalModule;
@@ -69,7 +69,7 @@ impl Exporter for Bars {
     const NAME: &'static CStr = c"phyr_test_peer";
 }
 
-fn export(memory: &peer::Memory, ranges: &[(usize, usize)]) -> Result<Exported<Bars>> {
+pub(crate) fn export(memory: &peer::Memory, ranges: &[(usize, usize)]) -> Result<Exported<Bars>> {
     // SAFETY: the BAR is memory that nobody relies on.
     unsafe { memory.peer.export(BAR, ranges, Bars, Access::ReadWrite) }
 }

@@ -11,6 +11,10 @@ use super::{
 };
 use crate::{
     bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
     memory::{
         vmap_pages,
         Memory,
@@ -141,6 +145,7 @@ impl UserRange {
         }
         // CAST: a `usize` is at most 64 bits wide.
         let pfn = (phyr.paddr().into_raw() + skipped as u64) / PAGE_SIZE as u64;
+        fail::at(Point::remap_pfn_range)?;
         // SAFETY: by the type invariant the range is part of `vma`, which is being set up, and
         // shows nothing. A user mapping holds the file of the buffer, and so the pages.
         // CAST: a frame number fits in an `unsigned long`.
@@ -191,13 +196,16 @@ impl DmaBuf {
             DataDirection::FromDevice => DataDirection::ToDevice,
             dir => dir,
         })?;
+        fail::at(Point::dma_buf_begin_cpu_access)?;
         // SAFETY: the dma-buf is valid.
         to_result(unsafe { bindings::dma_buf_begin_cpu_access(self.as_raw(), dir.into()) })?;
 
         let mut map = bindings::iosys_map::default();
-        // SAFETY: the dma-buf is valid and `map` may be written.
-        let ret = unsafe { bindings::dma_buf_vmap_unlocked(self.as_raw(), &mut map) };
-        if let Err(e) = to_result(ret) {
+        let mapped = fail::at(Point::dma_buf_vmap_unlocked).and_then(|()| {
+            // SAFETY: the dma-buf is valid and `map` may be written.
+            to_result(unsafe { bindings::dma_buf_vmap_unlocked(self.as_raw(), &mut map) })
+        });
+        if let Err(e) = mapped {
             self.end_cpu_access(dir);
             return Err(e);
         }

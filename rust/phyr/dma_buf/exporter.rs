@@ -15,6 +15,10 @@ use super::{
     DmaBuf, //
 };
 use crate::{
+    fail::{
+        self,
+        Point, //
+    },
     memory::Memory,
     DataDirection, //
 };
@@ -318,8 +322,11 @@ unsafe fn export_backend(
         resv: ptr::null_mut(),
         priv_: buffer,
     };
-    // SAFETY: the operations take such a private pointer, and the buffer owns it from now on.
-    match from_err_ptr(unsafe { bindings::dma_buf_export(&info) }) {
+    let result = fail::at(Point::dma_buf_export).and_then(|()| {
+        // SAFETY: the operations take such a private pointer, and the buffer owns it from now on.
+        from_err_ptr(unsafe { bindings::dma_buf_export(&info) })
+    });
+    match result {
         // SAFETY: it is a new one, with one reference.
         Ok(buf) => unsafe { DmaBuf::from_owned(buf) },
         Err(e) => {

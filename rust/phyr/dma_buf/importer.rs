@@ -24,6 +24,10 @@ use super::{
     DmaBuf, //
 };
 use crate::{
+    fail::{
+        self,
+        Point, //
+    },
     raw,
     DataDirection,
     DmaVec, //
@@ -183,6 +187,7 @@ impl Link {
         )?;
         let (buf, ops) = (link.buf.as_raw(), ops.map_or(ptr::null(), ptr::from_ref));
         let private = Arc::as_ptr(&link).cast_mut().cast();
+        fail::at(Point::dma_buf_dynamic_attach)?;
         // SAFETY: the dma-buf is valid and `dev` bound. The link outlives the attachment: it is
         // in the returned value, which detaches.
         let attach = from_err_ptr(unsafe {
@@ -209,6 +214,7 @@ impl Link {
             return Err(EBUSY);
         }
         let attach = state.attach;
+        fail::at(Point::dma_buf_map_attachment)?;
         // SAFETY: by the invariant of `State`; the lock is held. The exporter may call back to
         // invalidate, which finds nothing mapped.
         let table = unsafe { bindings::dma_buf_map_attachment(attach, dir.into()) };
@@ -305,6 +311,7 @@ impl Drop for Teardown {
 
 impl<I> Attachment<I> {
     fn new(dev: &Device<Bound>, (link, teardown): (Arc<Link>, Teardown)) -> Result<Self> {
+        fail::at(Point::devres_add)?;
         Ok(Self {
             // Dropped, and so detached, where it fails.
             _entry: Devres::new(dev, Ok::<_, Error>(teardown))?,

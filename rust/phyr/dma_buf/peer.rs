@@ -35,6 +35,10 @@ use super::{
 };
 use crate::{
     bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
     memory::{
         Kind,
         Memory, //
@@ -79,6 +83,7 @@ impl<'bound> PeerToPeer<'bound> {
     /// - `EOPNOTSUPP`: the kernel, or the device, does no peer-to-peer DMA.
     /// - `ENOMEM`: no memory.
     pub fn new(pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
+        fail::at(Point::pcim_p2pdma_init)?;
         // SAFETY: the device is bound, and its lock held.
         to_result(unsafe { helpers::phyr_helper_p2p_init(raw::pci_device(pdev)) })?;
         Ok(Self { pdev })
@@ -160,6 +165,7 @@ impl BarMemory {
         }
         let unbind = Unbind::new()?;
         let revoke = RevokeOnDrop(unbind.clone());
+        fail::at(Point::devres_add)?;
         // INVARIANT: just checked.
         Ok(Self {
             pieces,
@@ -272,6 +278,7 @@ impl Provider {
         if bar >= bindings::PCI_STD_NUM_BARS {
             return Err(EINVAL);
         }
+        fail::at(Point::pcim_p2pdma_provider)?;
         // SAFETY: the device is bound, and was prepared by `PeerToPeer::new`.
         // CAST: a small number.
         let raw = unsafe { helpers::phyr_helper_p2p_provider(raw::pci_device(pdev), bar as i32) };
@@ -342,6 +349,7 @@ impl<'a> Probe<'a> {
         paddr: u64,
     ) -> Result<Self> {
         let (attach, raw) = (importer.as_raw(), provider.raw.as_ptr());
+        fail::at(Point::dma_buf_phys_vec_to_sgt)?;
         // SAFETY: the attachment is valid and the lock held. The buffer is not revoked, so that the
         // exporter is bound, and by the type invariant the provider valid.
         let sgt = unsafe { helpers::phyr_helper_p2p_map_page(attach, raw, paddr) };

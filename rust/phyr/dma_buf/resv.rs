@@ -5,7 +5,13 @@
 //! C header: [`include/linux/dma-resv.h`](srctree/include/linux/dma-resv.h)
 
 use super::DmaBuf;
-use crate::bindings as helpers;
+use crate::{
+    bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    }, //
+};
 use core::{
     cell::UnsafeCell,
     mem::ManuallyDrop,
@@ -89,6 +95,9 @@ impl DmaBuf {
             Fences::All => bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
         };
         let interruptible = patience == Patience::UntilSignal;
+        if patience != Patience::Endless {
+            fail::at(Point::dma_resv_wait_timeout)?;
+        }
         let timeout = if patience == Patience::UntilKilled {
             msecs_to_jiffies(LOOK_MS)
         } else {
@@ -191,6 +200,11 @@ impl Once {
     ///
     /// - `EINTR`: a signal came, see `patience`.
     pub(super) fn wait(&self, patience: Patience) -> Result {
+        match patience {
+            Patience::UntilSignal => fail::at(Point::wait_for_completion_interruptible)?,
+            Patience::UntilKilled => fail::at(Point::wait_for_completion_killable)?,
+            Patience::Endless => {}
+        }
         let done = self.done.get();
         // SAFETY: it is initialized.
         let ret = unsafe {

@@ -19,6 +19,10 @@ use super::{
 };
 use crate::{
     bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
     plan::Limits,
     raw,
     DmaAddr,
@@ -78,6 +82,7 @@ impl Table {
             GFP_KERNEL,
         )?;
 
+        fail::at(Point::sg_alloc_table)?;
         // SAFETY: the table may be written; it is freed by Drop.
         to_result(unsafe { bindings::sg_alloc_table(&mut this.sgt, nr, bindings::GFP_KERNEL) })?;
         // INVARIANT: just allocated.

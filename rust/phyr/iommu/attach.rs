@@ -11,6 +11,10 @@ use super::{
 };
 use crate::{
     bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
     raw,
     types::Granule, //
 };
@@ -197,6 +201,7 @@ impl Attached {
             None => None,
             Some(handler) => Some(fault::Token::new(dev, handler).map_err(NotAttached::Failed)?),
         };
+        fail::at(Point::iommu_paging_domain_alloc_flags).map_err(NotAttached::Failed)?;
         // SAFETY: the device is bound, and has an IOMMU: it is in a group.
         let domain = unsafe { bindings::iommu_paging_domain_alloc_flags(raw::device(dev), 0) };
         let domain = from_err_ptr(domain).map_err(|e| match e {
@@ -215,6 +220,7 @@ impl Attached {
         };
         let domain = Arc::new(domain, GFP_KERNEL).map_err(|e| NotAttached::Failed(e.into()))?;
 
+        fail::at(Point::iommu_attach_device).map_err(|_| NotAttached::InUse)?;
         // SAFETY: the device is bound, the domain valid and of its IOMMU.
         let result = unsafe { bindings::iommu_attach_device(domain.as_ptr(), raw::device(dev)) };
         to_result(result).map_err(|e| match e {
@@ -265,6 +271,7 @@ fn count(dev: &Device<Bound>) -> Option<u32> {
         unsafe { *count.cast::<u32>() += 1 };
         0
     }
+    fail::at(Point::iommu_group_get).ok()?;
     let group = group(dev)?;
     let mut count = 0u32;
     // SAFETY: the group is valid, and the number may be written.

@@ -11,7 +11,13 @@
 //! (`CONFIG_DEBUG_VIRTUAL`), each piece is mapped by itself.
 
 use super::Inner;
-use crate::bindings as helpers;
+use crate::{
+    bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    }, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -111,6 +117,7 @@ impl Inner<'_> {
         // CAST: a `usize` is at most 64 bits wide, and has as many as an `unsigned long`; a list is
         // not longer than 32 bits tell.
         let (at, nr) = (iova as usize + *done, nr as u32);
+        fail::at(Point::iommu_map_sg)?;
         // SAFETY: by the requirements of this function.
         let mapped = unsafe {
             bindings::iommu_map_sg(self.raw.as_ptr(), at, list.as_mut_ptr(), nr, prot, flags)

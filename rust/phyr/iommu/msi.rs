@@ -17,6 +17,10 @@ use super::{
 };
 use crate::{
     bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
     raw,
     types::Granule, //
 };
@@ -109,6 +113,7 @@ pub(super) unsafe fn map(
             paddr.checked_sub(addr - iova).ok_or(EIO)?
         };
         let prot = bindings::IOMMU_WRITE | bindings::IOMMU_NOEXEC | bindings::IOMMU_MMIO;
+        fail::at(Point::iommu_map)?;
         // SAFETY: the domain is valid, and nothing is mapped there. The page is one that the device
         // was allowed to write to before.
         // CAST: an address and a page, which fit in 64 bits; a few low bits.

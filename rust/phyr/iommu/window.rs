@@ -17,6 +17,10 @@ use super::{
 };
 use crate::{
     bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
     ops::Mode,
     source::Source,
     types::{
@@ -114,6 +118,7 @@ impl<'bound> Window<'bound> {
         let granules = self.granules(offset, len)?;
         // CAST: granules are counted in an `unsigned long`, which is 64 bits wide.
         let limit = granule.number(self.last()) as usize;
+        fail::at(Point::alloc_iova_fast).ok()?;
         // SAFETY: by the type invariant.
         let nr = unsafe { helpers::alloc_iova_fast(self.iovas.get(), granules, limit, true) };
         // CAST: as above.
@@ -288,12 +293,15 @@ fn iovas(granule: Granule, first: u64) -> Result<KBox<Opaque<helpers::iova_domai
         return Err(EOPNOTSUPP);
     }
     let iovas = KBox::new(Opaque::uninit(), GFP_KERNEL)?;
+    fail::at(Point::iova_cache_get)?;
     // SAFETY: process context.
     to_result(unsafe { helpers::iova_cache_get() })?;
-    // SAFETY: it may be written, and stays in its box; a granule is a power of two.
-    let result = to_result(unsafe {
-        helpers::init_iova_domain(iovas.get(), size, first);
-        helpers::iova_domain_init_rcaches(iovas.get())
+    let result = fail::at(Point::iova_domain_init_rcaches).and_then(|()| {
+        // SAFETY: it may be written, and stays in its box; a granule is a power of two.
+        to_result(unsafe {
+            helpers::init_iova_domain(iovas.get(), size, first);
+            helpers::iova_domain_init_rcaches(iovas.get())
+        })
     });
     if let Err(e) = result {
         // SAFETY: taken above. Nothing was allocated from the domain, so there is nothing to put.

@@ -16,6 +16,10 @@ use super::{
     NotLinear, //
 };
 use crate::{
+    fail::{
+        self,
+        Point, //
+    },
     mapper::Mapper,
     memory::Memory,
     not_mapped::NotMapped,
@@ -131,6 +135,7 @@ impl<'bound> Mapper<'bound> {
         }
         let page =
             KVec::from_elem(0, PAGE_SIZE.min(len), GFP_KERNEL).map_err(|_| NotLinear::NoMemory)?;
+        fail::at(Point::dma_alloc_attrs).map_err(|_| NotLinear::NoMemory)?;
         let (dev, attrs) = (self.device(), DMA_ATTR_NO_WARN);
         let buffer = Coherent::<u8>::zeroed_slice_with_attrs(dev, len, GFP_KERNEL, attrs)
             .map_err(|_| NotLinear::NoMemory)?;

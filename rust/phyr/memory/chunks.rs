@@ -12,6 +12,10 @@ use super::{
 };
 use crate::{
     bindings,
+    fail::{
+        self,
+        Point, //
+    },
     raw,
     source::page_piece,
     types::{
@@ -63,6 +67,7 @@ impl Chunks {
     /// - `ENOMEM`: no memory.
     pub fn zeroed(len: usize, order: u32, flags: kernel::alloc::Flags) -> Result<Self> {
         Self::collect(len, order, flags, || {
+            fail::at(Point::alloc_pages)?;
             // SAFETY: always allowed; that it may sleep is in the flags.
             let chunk = unsafe { bindings::phyr_helper_alloc_chunk(raw::gfp(flags), order) };
             NonNull::new(chunk).ok_or(ENOMEM)
@@ -89,6 +94,7 @@ impl Chunks {
         }
         Self::collect(len, order, GFP_KERNEL_ACCOUNT | __GFP_NOWARN, || {
             unless_killed()?;
+            fail::at(Point::alloc_pages)?;
             // SAFETY: always allowed where sleeping is.
             let chunk = unsafe { bindings::phyr_helper_alloc_user_chunk(order) };
             NonNull::new(chunk).ok_or(ENOMEM)

@@ -8,7 +8,13 @@ use super::{
     check_range,
     PageMemory, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    fail::{
+        self,
+        Point, //
+    }, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -120,6 +126,7 @@ pub(crate) fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
         pages.push(page.as_ptr(), GFP_KERNEL)?;
     }
     let count = u32::try_from(nr)?;
+    fail::at(Point::vmap)?;
     // SAFETY: these are `nr` pages. Who uses the range keeps them.
     let addr = unsafe { bindings::phyr_helper_vmap(pages.as_mut_ptr(), count) };
     NonNull::new(addr.cast()).ok_or(ENOMEM)

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The calls of the kernel that may fail, by name, and a build for tests in which they do.
+//!
+//! What fails once in a thousand years has to be undone as well. Each call that may fail has a
+//! [`Point`] in front of it:
+//!
+//! ```text
+//!   fail::at(Point::dma_iova_link)?;             returns what the call returns when it fails
+//!   to_result(unsafe { dma_iova_link(..) })?;
+//! ```
+//!
+//! In a build with `PHYR_FAIL_POINTS=1` (`--cfg phyr_fail_points`) the n-th passage of any point,
+//! or of one, fails as it is told to, as if the call had failed: by `arm()` for the suites
+//! (`tests/kunit/test_steps.rs`), and by `/sys/kernel/debug/phyr/fail` for the rest. In any other
+//! build `at()` is `Ok(())`, and nothing of it is left in the modules, which a test looks for.
+//!
+//! # What has no point
+//!
+//! - Allocations by the kernel's own Rust code (`KBox`, `KVec`, `Arc` and so on): the debug kernel
+//!   fails each of them by `failslab` and `fail_page_alloc`, see Documentation/testing.rst.
+//! - What says no for want of nothing: `iommu_get_domain_for_dev()`, `dma_buf_attach_revocable()`,
+//!   `device_is_bound()`, `xa_load()` and other questions; and callbacks of C, which are asked.
+//! - What fails only for an argument that is not given here: `dma_resv_lock()` without a context,
+//!   `iommu_unmap()` and `dma_iova_unlink()` of just what was mapped.
+//! - Calls of drivers that do without: `rust_nvme` has points of its own, `rust_edu` has none.
+
+use kernel::prelude::*;
+
+macro_rules! points {
+    ($($name:ident => $error:ident,)*) => {
+        /// A call that may fail, by the name of the function.
+        #[expect(non_camel_case_types)]
+        #[expect(missing_docs)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Point {
+            $($name,)*
+        }
+
+        #[cfg(phyr_fail_points)]
+        impl Point {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The function.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// How it fails: where it returns no errno, as its caller has it.
+            pub fn error(self) -> Error {
+                match self {
+                    $(Self::$name => $error,)*
+                }
+            }
+        }
+    };
+}
+
+points! {
+    // The DMA API.
+    dma_map_phys => ENOMEM,
+    dma_iova_try_alloc => ENOSPC,
+    dma_iova_link => ENOMEM,
+    dma_iova_sync => EIO,
+    dma_alloc_attrs => ENOMEM,
+    dma_set_mask_and_coherent => EIO,
+    dma_set_min_align_mask => EINVAL,
+    dma_set_max_seg_size => EINVAL,
+    // Memory.
+    alloc_pages => ENOMEM,
+    vmap => ENOMEM,
+    // Domains.
+    iommu_group_get => ENODEV,
+    iommu_paging_domain_alloc_flags => ENOMEM,
+    iommu_attach_device => EBUSY,
+    iommu_map => ENOMEM,
+    iommu_map_sg => ENOMEM,
+    alloc_iova_fast => ENOSPC,
+    iova_cache_get => ENOMEM,
+    iova_domain_init_rcaches => ENOMEM,
+    // dma-buf.
+    dma_buf_export => ENOMEM,
+    dma_buf_fd => EMFILE,
+    dma_buf_dynamic_attach => ENOMEM,
+    dma_buf_map_attachment => ENOMEM,
+    dma_resv_wait_timeout => ERESTARTSYS,
+    dma_buf_begin_cpu_access => ERESTARTSYS,
+    dma_buf_vmap_unlocked => ENOMEM,
+    remap_pfn_range => ENOMEM,
+    sg_alloc_table => ENOMEM,
+    dma_buf_get => EBADF,
+    wait_for_completion_interruptible => EINTR,
+    wait_for_completion_killable => EINTR,
+    pcim_p2pdma_init => EOPNOTSUPP,
+    pcim_p2pdma_provider => EINVAL,
+    dma_buf_phys_vec_to_sgt => ENOMEM,
+    // The life of a driver.
+    pci_enable_device_mem => ENODEV,
+    pci_iomap => ENOMEM,
+    pci_alloc_irq_vectors => ENOSPC,
+    request_irq => EBUSY,
+    bus_register_notifier => EINVAL,
+    percpu_ref_init => ENOMEM,
+    percpu_ref_tryget_live => ENODEV,
+    wait_for_completion_timeout => ETIMEDOUT,
+    devres_add => ENOMEM,
+    // The block layer.
+    blk_mq_alloc_tag_set => ENOMEM,
+    __blk_mq_alloc_disk => ENOMEM,
+    device_add_disk => EINVAL,
+    blk_get_queue => ENODEV,
+    blk_mq_alloc_request => EAGAIN,
+    generic_file_open => EOVERFLOW,
+    misc_register => EBUSY,
+    // A device that does not answer.
+    read_poll_timeout => ETIMEDOUT,
+    __xa_alloc => ENOMEM,
+}
+
+/// Passes `point`: fails if it is to fail just now.
+#[cfg(not(phyr_fail_points))]
+#[inline(always)]
+pub fn at(_point: Point) -> Result {
+    Ok(())
+}
+
+#[cfg(phyr_fail_points)]
+pub use self::armed::{
+    arm,
+    at,
+    disarm,
+    failures,
+    knobs,
+    passages,
+    Knobs, //
+};
+
+#[cfg(phyr_fail_points)]
+mod armed {
+    use super::Point;
+    use core::{
+        str,
+        sync::atomic::{
+            AtomicU32,
+            Ordering::Relaxed, //
+        }, //
+    };
+    use kernel::{
+        debugfs,
+        fmt,
+        prelude::*,
+        uaccess::UserSliceReader, //
+    };
+
+    const NR: usize = Point::ALL.len();
+
+    /// How many more passages there are to the one that fails, which is counted; or zero.
+    static LEFT: AtomicU32 = AtomicU32::new(0);
+    /// The point of which passages are counted, and one more; or zero for all.
+    static ONLY: AtomicU32 = AtomicU32::new(0);
+    /// The point that failed last, and one more; or zero.
+    static FAILED: AtomicU32 = AtomicU32::new(0);
+
+    static PASSAGES: [AtomicU32; NR] = [const { AtomicU32::new(0) }; NR];
+    static FAILURES: [AtomicU32; NR] = [const { AtomicU32::new(0) }; NR];
+
+    /// Passes `point`: fails if it is to fail just now.
+    pub fn at(point: Point) -> Result {
+        // CAST: the number of the variant.
+        let nr = point as usize;
+        PASSAGES[nr].fetch_add(1, Relaxed);
+        let only = ONLY.load(Relaxed);
+        // CAST: there are not so many points.
+        if only != 0 && only != nr as u32 + 1 {
+            return Ok(());
+        }
+        if LEFT.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) != Ok(1) {
+            return Ok(());
+        }
+        FAILURES[nr].fetch_add(1, Relaxed);
+        // CAST: as above.
+        FAILED.store(nr as u32 + 1, Relaxed);
+        pr_info!("fails: {}\n", point.name());
+        Err(point.error())
+    }
+
+    /// Has the `nth` passage from now on fail: of `point`, or of any.
+    pub fn arm(point: Option<Point>, nth: u32) {
+        LEFT.store(0, Relaxed);
+        FAILED.store(0, Relaxed);
+        // CAST: as above.
+        ONLY.store(point.map_or(0, |point| point as u32 + 1), Relaxed);
+        LEFT.store(nth, Relaxed);
+    }
+
+    fn failed() -> Option<Point> {
+        // CAST: widens.
+        let nr = FAILED.load(Relaxed).checked_sub(1)? as usize;
+        Point::ALL.get(nr).copied()
+    }
+
+    /// Ends that; what has failed, if it came to that.
+    pub fn disarm() -> Option<Point> {
+        LEFT.store(0, Relaxed);
+        failed()
+    }
+
+    /// How often `point` was passed.
+    pub fn passages(point: Point) -> u32 {
+        // CAST: as above.
+        PASSAGES[point as usize].load(Relaxed)
+    }
+
+    /// How often `point` has failed.
+    pub fn failures(point: Point) -> u32 {
+        // CAST: as above.
+        FAILURES[point as usize].load(Relaxed)
+    }
+
+    /// The files in `/sys/kernel/debug/phyr`.
+    pub type Knobs = Pin<KBox<debugfs::Scope<()>>>;
+
+    /// Makes them: `fail` takes "NAME N" or "any N" and tells what has failed, with its errno,
+    /// or "none"; `points` has a line for each point, with its passages and failures.
+    pub fn knobs() -> Result<Knobs> {
+        KBox::pin_init(
+            debugfs::Scope::dir((), c"phyr", |data, dir| {
+                dir.read_write_callback_file(c"fail", data, &show_failed, &write);
+                dir.read_callback_file(c"points", data, &show_points);
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn show_failed(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match failed() {
+            Some(point) => writeln!(f, "{} {}", point.name(), -point.error().to_errno()),
+            None => writeln!(f, "none"),
+        }
+    }
+
+    fn show_points(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &point in Point::ALL {
+            let (name, passed, failed) = (point.name(), passages(point), failures(point));
+            writeln!(f, "{name} {passed} {failed}")?;
+        }
+        Ok(())
+    }
+
+    fn write(_: &(), reader: &mut UserSliceReader) -> Result {
+        let mut buf = [0; 64];
+        let len = reader.len();
+        let buf = buf.get_mut(..len).ok_or(EINVAL)?;
+        reader.read_slice(buf)?;
+        let text = str::from_utf8(buf).map_err(|_| EINVAL)?;
+        let (name, nth) = text.trim().split_once(' ').ok_or(EINVAL)?;
+        let mut points = Point::ALL.iter().copied();
+        let point = match name {
+            "any" => None,
+            name => Some(points.find(|point| point.name() == name).ok_or(EINVAL)?),
+        };
+        arm(point, nth.parse().map_err(|_| EINVAL)?);
+        Ok(())
+    }
+}
