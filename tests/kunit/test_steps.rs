@@ -33,6 +33,8 @@ use crate::{
     },
     test_linear::contiguous, //
 };
+#[cfg(CONFIG_FAILSLAB)]
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::{
     AtomicUsize,
     Ordering::Relaxed, //
@@ -257,6 +259,34 @@ fn again(
     place.empty()
 }
 
+/// Which allocation of this thread is to fail, counted from the next one; or none from now on. Says
+/// how many more there were to it, which is zero once it has failed.
+#[cfg(CONFIG_FAILSLAB)]
+fn fail_allocation(nth: u32) -> u32 {
+    let task = kernel::current!().as_ptr();
+    // SAFETY: the field is for the task itself.
+    unsafe {
+        let left = (&raw const (*task).fail_nth).read_volatile();
+        (&raw mut (*task).fail_nth).write_volatile(nth);
+        left
+    }
+}
+
+/// How many more there were to the one that was to fail when [`Spare`] ended that.
+#[cfg(CONFIG_FAILSLAB)]
+static SPARED: AtomicU32 = AtomicU32::new(0);
+
+/// While it is dropped, and afterwards, no allocation fails any more. What comes then may not fail,
+/// and yet allocates, so that the kernel warns if that fails: a device leaves a domain.
+struct Spare;
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        #[cfg(CONFIG_FAILSLAB)]
+        SPARED.store(fail_allocation(0), Relaxed);
+    }
+}
+
 /// Has each allocation of `path` fail, where the kernel can do that.
 #[cfg(CONFIG_FAILSLAB)]
 fn sweep_allocations(
@@ -264,18 +294,12 @@ fn sweep_allocations(
     place: &Place<'_>,
     mut path: impl FnMut() -> Tried,
 ) -> Result<(), &'static str> {
-    let task = kernel::current!().as_ptr();
     let mut refused = 0;
     for nth in 1..MANY {
-        // SAFETY: the field is for the task itself.
-        unsafe { (&raw mut (*task).fail_nth).write_volatile(nth) };
+        SPARED.store(0, Relaxed);
+        fail_allocation(nth);
         let result = path();
-        // SAFETY: as above.
-        let left = unsafe {
-            let left = (&raw const (*task).fail_nth).read_volatile();
-            (&raw mut (*task).fail_nth).write_volatile(0);
-            left
-        };
+        let left = fail_allocation(0).max(SPARED.load(Relaxed));
         settle();
         if left != 0 {
             result?.map_err(|_| "fails without a failure")?;
@@ -419,6 +443,8 @@ fn domain_life(dev: &Device<Bound>) -> Tried {
     let (one, many, window) = (pages(1)?, pages(6)?, parts()?);
     let run = || {
         let domain = Domain::attach(dev, None)?;
+        // Dropped before the domain is.
+        let _spare = Spare;
         let one = domain.map(one, Access::READ_WRITE)?;
         let many = domain.map(many, Access::READ)?;
         let mut gather = domain.gather(2)?;
