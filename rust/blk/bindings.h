@@ -6,6 +6,7 @@
 #ifndef _PHYR_BLK_BINDINGS_H
 #define _PHYR_BLK_BINDINGS_H
 
+#include <linux/blk-mq.h>
 #include <linux/io_uring/cmd.h>
 
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
@@ -13,5 +14,7 @@ u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_flags(const struct io_uring_cmd *cmd);
 void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words);
 void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result);
+
+bool phyr_blk_helper_add_to_batch(struct request *rq, struct io_comp_batch *iob);
 
 #endif /* _PHYR_BLK_BINDINGS_H */

@@ -5,6 +5,7 @@
 //! C: `struct blk_mq_hw_ctx` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
 
 use super::{
+    batch::Batch,
     inflight::{
         Count,
         Table, //
@@ -173,6 +174,14 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
         // SAFETY: `Mapped::park` gave the request to this queue's table, with all that the
         // invariants of `Info` want; the table gave it to us alone.
         Mapped::from_info(unsafe { Info::new(rq, self, origin) })
+    }
+
+    /// Calls `f` with a batch; what [`Mapped::complete_in`] put in it ends as that returns.
+    ///
+    /// `f` must not wait for any of them.
+    #[inline]
+    pub fn batch<R>(&self, f: impl FnOnce(&mut Batch<T>) -> R) -> R {
+        f(&mut Batch::new())
     }
 
     /// Whether a request is in flight under `tag`. It may be gone by the time this returns.

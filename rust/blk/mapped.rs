@@ -3,6 +3,7 @@
 //! A request whose data is mapped for the device.
 
 use super::{
+    batch::Batch,
     operations::Operations,
     pdu::Pdu,
     request::{
@@ -96,7 +97,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     }
 
     #[inline]
-    fn unmap_info(info: &mut Info<'a, 'bound, T>) {
+    pub(crate) fn unmap_info(info: &mut Info<'a, 'bound, T>) {
         let state = info.pdu_mut().state.take();
         if state.is_mapped() {
             // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
@@ -123,18 +124,45 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     ///
     /// C: `blk_mq_complete_request`.
     #[inline]
-    pub fn complete(mut self, status: Status) {
+    pub fn complete(self, status: Status) {
+        if let Some(here) = self.bring(status) {
+            T::complete(here, status);
+        }
+    }
+
+    /// As [`Mapped::complete`]; but if it ends here, and well, it does so with the others of
+    /// `batch`, and without [`Operations::complete`]. A request of the driver's own, and one of a
+    /// disk with an I/O scheduler, ends by itself.
+    #[inline]
+    pub fn complete_in(self, batch: &mut Batch<T>, status: Status) {
+        let Some(here) = self.bring(status) else {
+            return;
+        };
+        if !status.is_ok() {
+            return T::complete(here, status);
+        }
+        // SAFETY: it is to end well, and was left to this processor.
+        if let Err(info) = unsafe { batch.add(here.into_info()) } {
+            T::complete(Self(info), status);
+        }
+    }
+
+    /// Brings the request to the CPU that wants its result, unless that is this one.
+    #[inline]
+    fn bring(mut self, status: Status) -> Option<Self> {
         #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
         if self.0.origin == Origin::Device && self.is_to_time_out() {
             self.park();
-            return;
+            return None;
         }
         self.0.pdu_mut().status = status;
         let info = self.into_info();
         // SAFETY: by the invariants of `Info` this is a started request, and `info`, its only
         // owner, gives it to the `complete` callback if this returns `true`.
-        if !unsafe { bindings::blk_mq_complete_request_remote(info.rq.as_ptr()) } {
-            T::complete(Self(info), status);
+        if unsafe { bindings::blk_mq_complete_request_remote(info.rq.as_ptr()) } {
+            None
+        } else {
+            Some(Self(info))
         }
     }
 

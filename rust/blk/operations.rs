@@ -69,7 +69,8 @@ pub trait Operations: Sized + 'static {
     /// Context: atomic.
     fn commit_rqs<'a, 'bound>(_hw: &'a HwCtx<'bound, Self>) {}
 
-    /// Finishes a request that [`Mapped::complete`] brought to the CPU that wants its result.
+    /// Finishes a request that [`Mapped::complete`] brought to the CPU that wants its result. What
+    /// ends in a [batch](HwCtx::batch) goes without it.
     ///
     /// Context: atomic; hard or soft interrupt.
     fn complete<'a, 'bound>(io: Mapped<'a, 'bound, Self>, status: Status) {

@@ -116,6 +116,7 @@
 //! }
 //! ```
 
+mod batch;
 mod char_dev;
 mod disk;
 mod handles;
@@ -157,6 +158,7 @@ mod bindings {
 }
 
 pub use self::{
+    batch::Batch,
     char_dev::{
         CharDevice,
         CharFile,

@@ -50,6 +50,8 @@ const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
 pub(crate) enum Origin {
     /// It came with the call of `queue_rq` that is running, and was not in flight since.
     Call,
+    /// It came with others, in a call that takes none back.
+    List,
     /// The device reported it.
     Device,
     /// The driver took it by itself, from a device that does not know of it any more; or it is on
@@ -115,6 +117,14 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
     pub(crate) fn pdu_mut(&mut self) -> &mut Pdu<T> {
         // SAFETY: as in `pdu`, and borrowed mutably.
         unsafe { Pdu::of(self.rq).as_mut() }
+    }
+
+    /// Whether the request can end in a batch: it is not one of the driver's own.
+    #[inline]
+    pub(crate) fn is_batchable(&self) -> bool {
+        // CAST: an operation has 8 bits.
+        let op = self.flags() & OP_MASK;
+        op != bindings::req_op_REQ_OP_DRV_IN && op != bindings::req_op_REQ_OP_DRV_OUT
     }
 
     #[inline]

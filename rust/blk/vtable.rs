@@ -48,7 +48,7 @@ impl<T: Operations> VTable<T> {
         init_request: Some(Self::init_request),
         exit_request: Some(Self::exit_request),
         map_queues: Some(Self::map_queues),
-        queue_rqs: None,
+        queue_rqs: Some(Self::queue_rqs),
         get_budget: None,
         put_budget: None,
         set_rq_budget_token: None,
@@ -85,7 +85,49 @@ impl<T: Operations> VTable<T> {
     ) -> bindings::blk_status_t {
         // SAFETY: `bd` is valid for the call.
         let (rq, last) = unsafe { ((*bd).rq, (*bd).last) };
-        // SAFETY: blk-mq calls with a queue's own context; that queue lives during the call.
+        // SAFETY: by the safety requirements of this function.
+        unsafe { Self::start(hctx, rq, last, Origin::Call) }
+    }
+
+    /// Starts the requests of a list, each as [`Self::queue_rq`] does. None is left in the list:
+    /// one that the driver refuses is tried again, or ends.
+    ///
+    /// # Safety
+    ///
+    /// blk-mq calls this with a list of requests of its own, of one queue, that it wants started.
+    unsafe extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
+        // SAFETY: the list is valid for the call.
+        let mut next = unsafe { core::mem::take(&mut *list) }.head;
+        while let Some(rq) = NonNull::new(next) {
+            let rq = rq.as_ptr();
+            // SAFETY: the request is valid; its context is one of a queue that lives.
+            let hctx = unsafe { (*rq).mq_hctx };
+            // SAFETY: the list is linked by this member, which is ours until the request is
+            // started.
+            next = unsafe { (*rq).__bindgen_anon_1.rq_next };
+            // SAFETY: as above.
+            unsafe { (*rq).__bindgen_anon_1.rq_next = ptr::null_mut() };
+            // SAFETY: as above.
+            let last = next.is_null() || unsafe { (*next).mq_hctx } != hctx;
+            // SAFETY: the request is one of `hctx`; blk-mq gave it to us.
+            unsafe { Self::start(hctx, rq, last, Origin::List) };
+        }
+    }
+
+    /// Starts one request.
+    ///
+    /// # Safety
+    ///
+    /// `rq` is a request of blk-mq's own, of the context `hctx`, that it wants started; its queue
+    /// lives during the call.
+    #[inline]
+    unsafe fn start(
+        hctx: *const bindings::blk_mq_hw_ctx,
+        rq: *mut bindings::request,
+        last: bool,
+        origin: Origin,
+    ) -> bindings::blk_status_t {
+        // SAFETY: by the safety requirements: a queue's own context.
         let hw = unsafe { Self::hw(hctx) };
         // SAFETY: the context and its queue are valid; `Disk` set the queue's data.
         let disk = unsafe { &*(*(*hctx).queue).queuedata.cast::<T::DiskData<'_>>() };
@@ -102,8 +144,8 @@ impl<T: Operations> VTable<T> {
         //   the tag and is not with us either: it waits in the flush queue, before its data is
         //   written or after that has ended, until the flush has ended.
         // - It has no mapping: a request ends and is given back unmapped only.
-        // - It came with this call.
-        let info = unsafe { Info::new(rq, hw, Origin::Call) };
+        // - It came with this call, or in a list.
+        let info = unsafe { Info::new(rq, hw, origin) };
         // SAFETY: see above.
         let mut request = unsafe { Request::from_info(info) };
         request.prepare();
@@ -128,8 +170,8 @@ impl<T: Operations> VTable<T> {
             let _ = request.into_info();
             return status.into_raw();
         }
-        // It is some other request, that was in flight; or it is said to have failed with success.
-        // Neither can be told to blk-mq by the return value.
+        // It is one of a list; or some other request, that was in flight; or it is said to have
+        // failed with success. None of these can be told to blk-mq by the return value.
         if status.is_busy() {
             request.requeue();
         } else {

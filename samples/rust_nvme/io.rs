@@ -77,6 +77,7 @@ use kernel::{
 };
 use phyr::trace;
 use phyr_blk::{
+    Batch,
     Expired,
     HwCtx,
     Mapped,
@@ -198,6 +199,10 @@ impl<'bound> IoQueue<'bound> {
     /// No more than one turn of the ring: a proper controller adds none before the doorbell, and
     /// one that never stops shall not hold the CPU.
     pub(crate) fn process(&self, hw: &HwCtx<'bound, Nvme>) -> bool {
+        hw.batch(|batch| self.process_in(hw, batch))
+    }
+
+    fn process_in(&self, hw: &HwCtx<'bound, Nvme>, batch: &mut Batch<Nvme>) -> bool {
         let mut any = false;
 
         for _ in 0..self.layout.entries {
@@ -206,6 +211,7 @@ impl<'bound> IoQueue<'bound> {
             };
             any = true;
             match io {
+                Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
                 Some(io) => settle(
                     io,
                     completion.status.may_retry(),

@@ -52,6 +52,12 @@ impl Format {
         bytes: u32,
         list: &mut L,
     ) -> Result<Pointer, Unfit> {
+        if count == 1 && self != Self::Sgl {
+            let short = ranges.clone().next();
+            if let Some(pointer) = short.and_then(|range| prp::short(range, PAGE_SHIFT)) {
+                return Ok(pointer);
+            }
+        }
         match self {
             Self::Prp => prp::build(ranges, list, PAGE_SHIFT),
             Self::Sgl => sgl::build(ranges, list),

@@ -143,6 +143,28 @@ impl<L: List> Builder<'_, L> {
     }
 }
 
+/// The short path: one range of at most two pages. [`None`] of what [`build`] is for, or refuses.
+#[inline]
+pub(crate) fn short(range: Range, page_shift: u32) -> Option<Pointer> {
+    let page = 1 << page_shift;
+    let offset = range.addr & (page - 1);
+    if range.addr & 3 != 0 || range.len == 0 || range.len > 2 * page - offset {
+        return None;
+    }
+    // What reaches beyond the address space `build` refuses.
+    let next = (range.addr - offset).checked_add(page)?;
+    let (second, entries) = if range.len > page - offset {
+        (next, 2)
+    } else {
+        (0, 1)
+    };
+    Some(Pointer {
+        kind: Kind::Prp,
+        words: [range.addr, second],
+        entries,
+    })
+}
+
 /// Describes `ranges` by PRP entries for a controller page of `1 << page_shift` bytes.
 ///
 /// Ranges that touch (one ends where the next starts) are one to the controller, so they need
@@ -296,6 +318,7 @@ mod tests {
 
         for ((addr, len), entries, second) in table {
             let pointer = describe(&[(addr, len)], &mut none, SHIFT).unwrap();
+            assert!(short(Range { addr, len }, SHIFT) == Some(pointer));
             assert_eq!(pointer.words, [addr, second]);
             assert_eq!(pointer.entries, entries);
             assert!(pointer.kind == Kind::Prp);
@@ -310,6 +333,7 @@ mod tests {
             (0x1_0ffc, PAGE + 8),
         ] {
             let mut memory = Memory::new(LIST, 2);
+            assert!(short(Range { addr, len }, SHIFT).is_none());
             let pointer = describe(&[(addr, len)], &mut memory, SHIFT).unwrap();
             assert_eq!(pointer.words, [addr, LIST]);
             assert_eq!(pointer.entries, 3);
