@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 use phyr::{source::Source, DataDirection, Mapper, Slot, State};
 
-pub fn raw(mapper: &Mapper<'_>, memory: impl Source, slots: &mut [Slot]) -> Result<State> {
+pub fn raw(mapper: &Mapper<'_>, memory: impl Source + Clone, slots: &mut [Slot]) -> Result<State> {
     let dir = DataDirection::ToDevice;
     #[cfg(not(misuse))]
     // SAFETY: it is never called.
