@@ -12,9 +12,6 @@ use super::desc::{
     Pointer, //
 };
 
-#[cfg(CONFIG_KUNIT = "y")]
-use kernel::prelude::kunit_tests;
-
 /// Bytes of a submission queue entry, as a power of two (`CC.IOSQES`).
 pub(crate) const SQE_SHIFT: u32 = 6;
 
@@ -263,7 +260,7 @@ pub(crate) fn dsm_range(sector: u64, bytes: u32, shift: u32) -> [u64; 2] {
 }
 
 /// The layouts word by word, and the edges of what is converted.
-#[kunit_tests(rust_nvme_cmd)]
+#[kernel::prelude::kunit_tests(rust_nvme_cmd)]
 mod tests {
     // PANIC: An `unwrap` or an index that fails is a failed test.
 

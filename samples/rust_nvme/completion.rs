@@ -7,9 +7,6 @@
 
 use phyr_blk::Status as BlkStatus;
 
-#[cfg(CONFIG_KUNIT = "y")]
-use kernel::prelude::kunit_tests;
-
 /// Bytes of a completion queue entry, as a power of two (`CC.IOCQES`).
 pub(crate) const CQE_SHIFT: u32 = 4;
 
@@ -88,7 +85,7 @@ impl Status {
     }
 }
 
-#[kunit_tests(rust_nvme_completion)]
+#[kernel::prelude::kunit_tests(rust_nvme_completion)]
 mod tests {
     use super::*;
 

@@ -26,9 +26,6 @@ use super::desc::{
     Unfit, //
 };
 
-#[cfg(CONFIG_KUNIT = "y")]
-use kernel::prelude::kunit_tests;
-
 /// Bytes of one entry.
 const ENTRY: u64 = 8;
 
@@ -228,7 +225,7 @@ pub(crate) fn build<L: List>(
 }
 
 /// Tables at the edges, then random cases against a model of the controller's side.
-#[kunit_tests(rust_nvme_prp)]
+#[kernel::prelude::kunit_tests(rust_nvme_prp)]
 mod tests {
     // PANIC: An `unwrap` or an index that fails is a failed test.
     // CAST: All are small numbers.

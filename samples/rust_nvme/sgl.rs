@@ -23,9 +23,6 @@ use super::desc::{
     Unfit, //
 };
 
-#[cfg(CONFIG_KUNIT = "y")]
-use kernel::prelude::kunit_tests;
-
 const DATA_BLOCK: u64 = 0x0;
 const LAST_SEGMENT: u64 = 0x3;
 
@@ -103,7 +100,7 @@ fn put<L: List>(list: &mut L, index: usize, words: [u64; 2]) -> Result<(), Unfit
 }
 
 /// Tables at the edges, then random cases against a model of the controller's side.
-#[kunit_tests(rust_nvme_sgl)]
+#[kernel::prelude::kunit_tests(rust_nvme_sgl)]
 mod tests {
     // PANIC: An `unwrap` or an index that fails is a failed test.
     // CAST: All are small numbers.
