@@ -56,6 +56,10 @@ test-all:
 soak:
 	@scripts/soak $(or $(MINUTES),10) $(SEED)
 
+# What it costs, and what C does; QUICK=1 takes minutes, and only compares.
+bench:
+	@scripts/bench $(if $(QUICK),--quick)
+
 check:
 	@scripts/check
 
@@ -71,8 +75,9 @@ help:
 	@echo 'make test-pure           what needs no kernel, in user space; PARTS="unit fuzz coverage"'
 	@echo 'make test-all            with those of all IOMMUs, and of arm64; TESTS=NAME here, too'
 	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs, faults, all at once; SEED=N repeats one'
+	@echo 'make bench [QUICK=1]     count instructions, side by side with C; QUICK=1: a few'
 	@echo 'make check               formatting, lints, documentation, misuse, unsafe'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 
-.PHONY: modules modules_install clean shell demo test test-all test-pure soak check help
+.PHONY: modules modules_install clean shell demo test test-all test-pure soak bench check help

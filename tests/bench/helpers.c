@@ -1,80 +1,137 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The C that phyr is compared with: a scatterlist, and the DMA API's calls in two steps as a driver
- * would write them by hand for what joins.
+ * The C that phyr is compared with: a scatterlist, dma_map_phys() for each piece, and the DMA API's
+ * calls in two steps as a driver would write them by hand for what joins.
  */
 
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
 #include <linux/dma-mapping.h>
+#include <linux/file.h>
 #include <linux/scatterlist.h>
-#include <linux/timex.h>
 
 #include "phyr_bench.h"
+#include "../guest/mark.h"
 
 #define DIR DMA_BIDIRECTIONAL
 
-/* Under -icount, QEMU's time stamp counter counts instructions. */
-u64 phyr_bench_now(void)
-{
-	return get_cycles();
-}
-
-int phyr_bench_sgtable(struct device *dev, const struct phys_vec *phyrs, size_t nr,
-		       struct phyr_bench_cost *cost)
+ssize_t phyr_bench_sgtable(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+			   struct phyr_bench_range *ranges)
 {
 	struct scatterlist *sg;
 	struct sg_table table;
 	unsigned int i;
-	u64 then;
-	int ret = sg_alloc_table(&table, nr, GFP_KERNEL);
+	ssize_t ret = sg_alloc_table(&table, nr, GFP_KERNEL);
 
 	if (ret)
 		return ret;
+	/* As phyr has none. */
+	dma_set_max_seg_size(dev, UINT_MAX);
 	for_each_sgtable_sg(&table, sg, i)
 		sg_set_page(sg, phys_to_page(phyrs[i].paddr), phyrs[i].len,
 			    offset_in_page(phyrs[i].paddr));
 
-	then = phyr_bench_now();
+	phyr_mark(PHYR_MARK_BEGIN);
 	ret = dma_map_sgtable(dev, &table, DIR, 0);
-	cost->map = phyr_bench_now() - then;
+	phyr_mark(PHYR_MARK_END);
 	if (!ret) {
-		cost->ranges = table.nents;
-		then = phyr_bench_now();
+		ret = table.nents;
+		phyr_mark(PHYR_MARK_BEGIN);
 		dma_unmap_sgtable(dev, &table, DIR, 0);
-		cost->unmap = phyr_bench_now() - then;
+		phyr_mark(PHYR_MARK_END);
 	}
 	sg_free_table(&table);
 	return ret;
 }
 
-/* All in one range of IOVA; -EOPNOTSUPP where there is none. */
-int phyr_bench_two_step(struct device *dev, const struct phys_vec *phyrs, size_t nr,
-			struct phyr_bench_cost *cost)
+ssize_t phyr_bench_phys(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+			struct phyr_bench_range *ranges)
 {
+	size_t i, done = 0;
+
+	phyr_mark(PHYR_MARK_BEGIN);
+	for (; done < nr; done++) {
+		ranges[done].addr = dma_map_phys(dev, phyrs[done].paddr, phyrs[done].len, DIR, 0);
+		if (dma_mapping_error(dev, ranges[done].addr))
+			break;
+		ranges[done].len = phyrs[done].len;
+	}
+	phyr_mark(PHYR_MARK_END);
+	phyr_mark(PHYR_MARK_BEGIN);
+	for (i = 0; i < done; i++)
+		dma_unmap_phys(dev, ranges[i].addr, ranges[i].len, DIR, 0);
+	phyr_mark(PHYR_MARK_END);
+	return done == nr ? nr : -ENOMEM;
+}
+
+/*
+ * All in one range of IOVA; -EOPNOTSUPP where there is none. What has gaps is linked granule by
+ * granule, as there is no other way to have it in one, and each piece is a range in it.
+ */
+static __always_inline ssize_t two_step(struct device *dev, const struct phys_vec *phyrs,
+					size_t nr, struct phyr_bench_range *ranges, bool gaps)
+{
+	u64 mask = gaps ? dma_get_merge_boundary(dev) : 0;
 	struct dma_iova_state state = {};
 	size_t total = 0, linked = 0, i;
-	u64 then;
 	int ret = 0;
 
-	then = phyr_bench_now();
+	phyr_mark(PHYR_MARK_BEGIN);
 	for (i = 0; i < nr; i++)
-		total += phyrs[i].len;
-	if (!dma_iova_try_alloc(dev, &state, phyrs[0].paddr, total))
-		return -EOPNOTSUPP;
+		total += ((phyrs[i].paddr & mask) + phyrs[i].len + mask) & ~mask;
+	if (!dma_iova_try_alloc(dev, &state, gaps ? 0 : phyrs[0].paddr, total)) {
+		ret = -EOPNOTSUPP;
+		goto out;
+	}
 	for (i = 0; i < nr; i++) {
-		ret = dma_iova_link(dev, &state, phyrs[i].paddr, linked, phyrs[i].len, DIR, 0);
+		size_t len = ((phyrs[i].paddr & mask) + phyrs[i].len + mask) & ~mask;
+
+		ret = dma_iova_link(dev, &state, phyrs[i].paddr & ~mask, linked, len, DIR, 0);
 		if (ret)
-			goto destroy;
-		linked += phyrs[i].len;
+			goto out;
+		if (gaps) {
+			ranges[i].addr = state.addr + linked + (phyrs[i].paddr & mask);
+			ranges[i].len = phyrs[i].len;
+		}
+		linked += len;
 	}
 	ret = dma_iova_sync(dev, &state, 0, linked);
-	if (ret)
-		goto destroy;
-	cost->map = phyr_bench_now() - then;
-	cost->ranges = 1;
-	then = phyr_bench_now();
-destroy:
-	dma_iova_destroy(dev, &state, linked, DIR, 0);
-	if (!ret)
-		cost->unmap = phyr_bench_now() - then;
-	return ret;
+	if (!gaps) {
+		ranges[0].addr = state.addr;
+		ranges[0].len = total;
+	}
+out:
+	phyr_mark(PHYR_MARK_END);
+	phyr_mark(PHYR_MARK_BEGIN);
+	if (dma_use_iova(&state))
+		dma_iova_destroy(dev, &state, linked, DIR, 0);
+	phyr_mark(PHYR_MARK_END);
+	return ret ?: gaps ? nr : 1;
+}
+
+ssize_t phyr_bench_two_step(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+			    struct phyr_bench_range *ranges)
+{
+	return two_step(dev, phyrs, nr, ranges, false);
+}
+
+ssize_t phyr_bench_two_step_gaps(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+				 struct phyr_bench_range *ranges)
+{
+	return two_step(dev, phyrs, nr, ranges, true);
+}
+
+/* What a disk's driver has asked blk-mq for, as dev_t of the disk. */
+int phyr_bench_disk(u32 dev)
+{
+	struct file *file = bdev_file_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL);
+	struct blk_mq_tag_set *set;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	set = bdev_get_queue(file_bdev(file))->tag_set;
+	pr_info("phyr_bench: disk request %zu private %u depth %u queues %u\n",
+		sizeof(struct request), set->cmd_size, set->queue_depth, set->nr_hw_queues);
+	bdev_fput(file);
+	return 0;
 }

@@ -7,17 +7,21 @@
 
 struct device;
 
-/* What one map and one unmap took, by the counter of phyr_bench_now(), and what came of them. */
-struct phyr_bench_cost {
-	u64 map;
-	u64 unmap;
-	u64 ranges;
+/* Where the ranges go that the device would be told of. */
+struct phyr_bench_range {
+	dma_addr_t addr;
+	size_t len;
 };
 
-u64 phyr_bench_now(void);
-int phyr_bench_sgtable(struct device *dev, const struct phys_vec *phyrs, size_t nr,
-		       struct phyr_bench_cost *cost);
-int phyr_bench_two_step(struct device *dev, const struct phys_vec *phyrs, size_t nr,
-			struct phyr_bench_cost *cost);
+/* Each maps and unmaps once, with a window of the plugin for either, and returns the ranges. */
+ssize_t phyr_bench_sgtable(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+			   struct phyr_bench_range *ranges);
+ssize_t phyr_bench_phys(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+			struct phyr_bench_range *ranges);
+ssize_t phyr_bench_two_step(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+			    struct phyr_bench_range *ranges);
+ssize_t phyr_bench_two_step_gaps(struct device *dev, const struct phys_vec *phyrs, size_t nr,
+				 struct phyr_bench_range *ranges);
+int phyr_bench_disk(u32 dev);
 
 #endif /* PHYR_BENCH_H */

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each way to map costs, as counted: phyr's, and C's beside it.
+//! What each way to map costs: phyr's, and C's beside it.
 //!
-//! Maps the same memory for QEMU's `edu` device on each road and writes a line for each to the
-//! kernel log:
+//! Maps the same memory for QEMU's `edu` device on each road, some rounds of it. The map and the
+//! unmap of a round are a window each of the plugin that counts (`tests/bench/plugin`), which
+//! knows all else; the kernel log has a line for the windows of `ROUNDS` rounds:
 //!
 //! ```text
-//!   phyr_bench: ROAD PHYRS GAPS MAP UNMAP RANGES
+//!   phyr_bench: map ROAD PHYRS GAPS RANGES ROUNDS
 //! ```
 //!
-//! MAP and UNMAP are differences of the time stamp counter, the least of some rounds. They are
-//! instructions if the guest runs with QEMU's `-icount shift=0`, and mean nothing otherwise. With
-//! `road=` and `phyrs=` it maps just that, once, for those who count events meanwhile.
+//! A round in which something interrupts is more than the others; the least of them is what the
+//! road costs.
 
-use core::iter;
 use kernel::{
     device::{
         Bound,
@@ -54,49 +53,57 @@ const DIR: DataDirection = DataDirection::Bidirectional;
 /// Room for the longest mapping.
 const ROOM: usize = 64 << 20;
 
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Cost {
-    map: u64,
-    unmap: u64,
-    ranges: u64,
+/// Pages of which the longest mappings are made: over and over again the same.
+const PAGES: usize = 4096;
+
+/// A mark for the plugin, as `tests/guest/mark.h` has it.
+macro_rules! mark {
+    ($kind:literal) => {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an instruction that does nothing.
+        unsafe {
+            core::arch::asm!(
+                ".byte 0x0f, 0x1f, 0x84, 0x00",
+                concat!(".long 0x506879", $kind)
+            )
+        }
+    };
 }
+
+/// Room for a range, as `tests/bench/phyr_bench.h` has it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Range {
+    addr: kernel::dma::DmaAddress,
+    len: usize,
+}
+
+type InC = unsafe extern "C" fn(*mut c_void, *const Phyr, usize, *mut Range) -> isize;
 
 extern "C" {
-    fn phyr_bench_now() -> u64;
-    fn phyr_bench_sgtable(
-        dev: *mut c_void,
-        phyrs: *const Phyr,
-        nr: usize,
-        cost: &mut Cost,
-    ) -> c_int;
-    fn phyr_bench_two_step(
-        dev: *mut c_void,
-        phyrs: *const Phyr,
-        nr: usize,
-        cost: &mut Cost,
-    ) -> c_int;
-}
-
-fn now() -> u64 {
-    // SAFETY: always allowed.
-    unsafe { phyr_bench_now() }
+    fn phyr_bench_sgtable(_: *mut c_void, _: *const Phyr, _: usize, _: *mut Range) -> isize;
+    fn phyr_bench_phys(_: *mut c_void, _: *const Phyr, _: usize, _: *mut Range) -> isize;
+    fn phyr_bench_two_step(_: *mut c_void, _: *const Phyr, _: usize, _: *mut Range) -> isize;
+    fn phyr_bench_two_step_gaps(_: *mut c_void, _: *const Phyr, _: usize, _: *mut Range) -> isize;
+    fn phyr_bench_disk(dev: u32) -> c_int;
 }
 
 /// What is mapped: the memory, and the phyrs of it that are.
 struct Input {
     memory: Chunks,
     phyrs: KVVec<Phyr>,
+    /// Whether some of the phyrs end early.
+    gaps: bool,
+    /// How often all of it is mapped, in one mapping.
+    repeat: usize,
 }
 
 impl Input {
-    /// `nr` pages that are not in the order in which they are in memory. In front of each of `gaps`
-    /// of them the page before ends early.
+    /// `nr` pages, the last in memory first, so that none is behind the one before it wherever the
+    /// allocator has found them. In front of each of `gaps` of them the page before ends early.
     fn new(nr: usize, gaps: usize) -> Result<Self> {
         let mut memory = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL)?;
-        for at in 0..nr / 2 {
-            memory.swap(at, nr - 1 - at);
-        }
+        descend(&mut memory);
         let mut phyrs = KVVec::with_capacity(nr, GFP_KERNEL)?;
         for (at, phyr) in memory.phyrs().enumerate() {
             let phyr = phyr?;
@@ -104,7 +111,28 @@ impl Input {
             let len = phyr.len() - if short { 512 } else { 0 };
             phyrs.push(Phyr::new(phyr.paddr(), len)?, GFP_KERNEL)?;
         }
-        Ok(Self { memory, phyrs })
+        Ok(Self {
+            memory,
+            phyrs,
+            gaps: gaps != 0,
+            repeat: 1,
+        })
+    }
+}
+
+/// Sorts the chunks by where they are in memory, from the top down (comb sort).
+fn descend(memory: &mut Chunks) {
+    let mut step = memory.count();
+    let mut moved = true;
+    while step > 1 || moved {
+        step = (step * 10 / 13).max(1);
+        moved = false;
+        for at in 0..memory.count() - step {
+            if memory.paddr(at) < memory.paddr(at + step) {
+                memory.swap(at, at + step);
+                moved = true;
+            }
+        }
     }
 }
 
@@ -115,26 +143,35 @@ struct Road {
     gaps: bool,
     /// Whether it is in a domain of the driver's own.
     own: bool,
-    run: fn(&Host<'_>, &mut Input, &mut [Slot]) -> Result<Cost>,
+    /// Maps and unmaps once; returns the number of ranges.
+    run: fn(&mut Host<'_>, &mut Input) -> Result<usize>,
 }
 
-/// The device, as the roads want it.
+/// The device, as the roads want it, and room for what they return.
 struct Host<'a> {
     mapper: Mapper<'a>,
+    slots: KVVec<Slot>,
+    ranges: KVVec<Range>,
 }
 
-const ROADS: [Road; 6] = [
+const ROADS: [Road; 7] = [
     Road {
         name: "sgtable",
         gaps: true,
         own: false,
-        run: |device, input, _| c(phyr_bench_sgtable, device, input),
+        run: |host, input| c(phyr_bench_sgtable, host, input),
+    },
+    Road {
+        name: "phys",
+        gaps: true,
+        own: false,
+        run: |host, input| c(phyr_bench_phys, host, input),
     },
     Road {
         name: "two-step",
-        gaps: false,
+        gaps: true,
         own: false,
-        run: |device, input, _| c(phyr_bench_two_step, device, input),
+        run: two_step,
     },
     Road {
         name: "scatter",
@@ -162,115 +199,139 @@ const ROADS: [Road; 6] = [
     },
 ];
 
-type InC = unsafe extern "C" fn(*mut c_void, *const Phyr, usize, &mut Cost) -> c_int;
-
-fn c(f: InC, device: &Host<'_>, input: &mut Input) -> Result<Cost> {
-    let mut cost = Cost::default();
-    let dev = raw::device(device.mapper.device()).cast();
-    // SAFETY: the device is bound, and the phyrs are of memory that stays where it is.
-    let result = unsafe { f(dev, input.phyrs.as_ptr(), input.phyrs.len(), &mut cost) };
-    kernel::error::to_result(result)?;
-    Ok(cost)
+fn c(f: InC, host: &mut Host<'_>, input: &Input) -> Result<usize> {
+    let (phyrs, nr) = (input.phyrs.as_ptr(), input.phyrs.len());
+    let dev = raw::device(host.mapper.device()).cast();
+    // SAFETY: the device is bound, the phyrs are of memory that stays where it is, and there is
+    // room for a range of each.
+    let ranges = unsafe { f(dev, phyrs, nr, host.ranges.as_mut_ptr()) };
+    // CAST: an errno, or a few ranges.
+    kernel::error::to_result(ranges.min(0) as c_int)?;
+    Ok(ranges.unsigned_abs())
 }
 
-fn scatter(device: &Host<'_>, input: &mut Input, slots: &mut [Slot]) -> Result<Cost> {
-    let mapper = &device.mapper;
+fn two_step(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
+    let f = if input.gaps {
+        phyr_bench_two_step_gaps
+    } else {
+        phyr_bench_two_step
+    };
+    c(f, host, input)
+}
+
+/// The window of what is not to be unmapped.
+fn nothing() {
+    mark!("01");
+    mark!("02");
+}
+
+fn scatter(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
+    let (mapper, slots) = (&host.mapper, &mut host.slots);
+    mark!("01");
     let source = input.phyrs.iter().copied().map(Ok);
-    let then = now();
     // SAFETY: the memory is there until it is unmapped below; nobody else writes the slots.
-    let state = unsafe { mapper.map_into(source, DIR, slots) }?;
-    let map = now() - then;
-    // CAST: a few.
-    let ranges = state.dma_vecs(slots).len() as u64;
-    let then = now();
+    let state = unsafe { mapper.map_into(source, DIR, slots) };
+    mark!("02");
+    let state = state.inspect_err(|_| nothing())?;
+    let ranges = state.dma_vecs(slots).len();
+    mark!("01");
     // SAFETY: just mapped so; the device never learned of it.
     unsafe { mapper.unmap_from(state, slots) };
-    Ok(Cost {
-        map,
-        unmap: now() - then,
-        ranges,
-    })
+    mark!("02");
+    Ok(ranges)
 }
 
-fn linear(device: &Host<'_>, input: &mut Input, _: &mut [Slot]) -> Result<Cost> {
-    let mapper = &device.mapper;
-    let source = || input.phyrs.iter().copied().map(Ok);
-    let then = now();
-    // SAFETY: the memory is there until it is unmapped below, and the phyrs stay the same.
-    let mapped = unsafe { mapper.linear_into(source, Kind::System, DIR, Alignment::new::<1>()) }?;
-    let map = now() - then;
-    let then = now();
+fn linear(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
+    let mapper = &host.mapper;
+    let (phyrs, repeat) = (&input.phyrs, input.repeat);
+    let source = || (0..repeat).flat_map(|_| phyrs.iter().copied().map(Ok));
+    let once = || phyrs.iter().copied().map(Ok);
+    let align = Alignment::new::<1>();
+    mark!("01");
+    let mapped = if repeat > 1 {
+        // SAFETY: the memory is there until it is unmapped below, and the phyrs stay the same.
+        unsafe { mapper.linear_into(source, Kind::System, DIR, align) }
+    } else {
+        // SAFETY: as above.
+        unsafe { mapper.linear_into(once, Kind::System, DIR, align) }
+    };
+    mark!("02");
+    let mapped = mapped.inspect_err(|_| nothing())?;
+    mark!("01");
     // SAFETY: just mapped so; the device never learned of it.
     unsafe { mapper.unmap_linear(mapped) };
-    Ok(Cost {
-        map,
-        unmap: now() - then,
-        ranges: 1,
-    })
+    mark!("02");
+    Ok(1)
 }
 
-fn domain(device: &Host<'_>, input: &mut Input, _: &mut [Slot]) -> Result<Cost> {
-    let domain = device.mapper.domain().ok_or(ENODEV)?;
+fn domain(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
+    let domain = host.mapper.domain().ok_or(ENODEV)?;
     // A page in its place; the road takes no gaps, and so no phyrs that differ from the memory.
     let memory = core::mem::replace(&mut input.memory, Chunks::zeroed(PAGE_SIZE, 0, GFP_KERNEL)?);
-    let then = now();
-    let mapping = domain.map(memory, Access::READ_WRITE)?;
-    let map = now() - then;
-    let then = now();
+    mark!("01");
+    let mapping = domain.map(memory, Access::READ_WRITE);
+    mark!("02");
+    let mapping = mapping.inspect_err(|_| nothing())?;
+    mark!("01");
     let memory = mapping.unmap();
-    let unmap = now() - then;
+    mark!("02");
     input.memory = memory;
-    Ok(Cost {
-        map,
-        unmap,
-        ranges: 1,
-    })
+    Ok(1)
 }
 
-/// One line: the least of what some rounds cost.
-fn report(
-    road: &Road,
-    device: &Host<'_>,
-    nr: usize,
-    gaps: usize,
-    rounds: usize,
-    slots: &mut [Slot],
-) -> Result {
-    let mut input = Input::new(nr, gaps)?;
-    let mut least = Cost {
-        map: u64::MAX,
-        unmap: u64::MAX,
-        ranges: 0,
-    };
-    for _ in 0..rounds {
-        let cost = match (road.run)(device, &mut input, slots) {
+/// Some rounds of a road, and the line that tells of them.
+fn report(road: &Road, host: &mut Host<'_>, input: &mut Input, gaps: usize) -> Result {
+    let mut ranges = 0;
+    let nr = input.phyrs.len() * input.repeat;
+    for round in 0..ROUNDS {
+        ranges = match (road.run)(host, input) {
+            Ok(ranges) => ranges,
             // Such as one range for what is scattered, where nothing translates.
-            Err(e) if e == EOPNOTSUPP => return Ok(()),
-            cost => cost?,
+            Err(e) if e == EOPNOTSUPP && round == 0 => {
+                pr_info!("none {} {} {}\n", road.name, nr, gaps);
+                return Ok(());
+            }
+            Err(e) => return Err(e),
         };
-        least.map = least.map.min(cost.map);
-        least.unmap = least.unmap.min(cost.unmap);
-        least.ranges = cost.ranges;
     }
-    pr_info!(
-        "{} {} {} {} {} {}\n",
-        road.name,
-        nr,
-        gaps,
-        least.map,
-        least.unmap,
-        least.ranges
-    );
+    pr_info!("map {} {} {} {} {}\n", road.name, nr, gaps, ranges, ROUNDS);
+    Ok(())
+}
+
+/// All roads for all sizes, with and without gaps.
+fn all(host: &mut Host<'_>, own: bool) -> Result {
+    for road in ROADS.iter().filter(|road| road.own == own) {
+        for nr in SIZES {
+            let most = if road.gaps { nr / 2 } else { 0 };
+            let one = (most > 1).then_some(1);
+            let several = (most > 0).then_some(most);
+            for gaps in [Some(0), one, several].into_iter().flatten() {
+                report(road, host, &mut Input::new(nr, gaps)?, gaps)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Linear, from [`PAGES`] pages to `most`.
+fn growth(host: &mut Host<'_>, most: usize) -> Result {
+    let mut input = Input::new(PAGES, 0)?;
+    for road in ROADS.iter().filter(|road| road.name == "linear") {
+        while PAGES * input.repeat <= most {
+            report(road, host, &mut input, 0)?;
+            input.repeat *= 4;
+        }
+    }
     Ok(())
 }
 
 fn run(dev: &kernel::device::Device<Bound>) -> Result {
-    let mut slots = KVVec::new();
-    slots.extend_with(4096, Slot::EMPTY, GFP_KERNEL)?;
-    let only = (
-        usize::from(module_parameters::road.value()),
-        usize::from(module_parameters::phyrs.value()),
-    );
+    let disk = module_parameters::disk.value();
+    if disk != 0 {
+        // SAFETY: always allowed.
+        return kernel::error::to_result(unsafe { phyr_bench_disk(disk) });
+    }
+    let most = module_parameters::growth.value().try_into()?;
     for own in [false, true] {
         let mapper = if own {
             match Domain::attach(dev, None) {
@@ -283,25 +344,19 @@ fn run(dev: &kernel::device::Device<Bound>) -> Result {
         } else {
             Mapper::new(dev, Limits::NONE)?
         };
-        let device = Host { mapper };
-        let roads = ROADS.iter().zip(1..).filter(|(road, _)| road.own == own);
-        for (road, number) in roads {
-            if only.0 != 0 {
-                if only.0 == number {
-                    report(road, &device, only.1, 0, 1, &mut slots)?;
-                }
-                continue;
-            }
-            for nr in SIZES {
-                let most = if road.gaps { nr / 2 } else { 0 };
-                let one = (most > 1).then_some(1);
-                let several = (most > 0).then_some(most);
-                for gaps in
-                    Iterator::chain(iter::once(0), Iterator::chain(one.into_iter(), several))
-                {
-                    report(road, &device, nr, gaps, ROUNDS, &mut slots)?;
-                }
-            }
+        let mut slots = KVVec::new();
+        slots.extend_with(PAGES, Slot::EMPTY, GFP_KERNEL)?;
+        let mut ranges = KVVec::new();
+        ranges.extend_with(PAGES, Range { addr: 0, len: 0 }, GFP_KERNEL)?;
+        let mut host = Host {
+            mapper,
+            slots,
+            ranges,
+        };
+        if most == 0 {
+            all(&mut host, own)?;
+        } else if !own {
+            growth(&mut host, most)?;
         }
     }
     Ok(())
@@ -347,13 +402,13 @@ kernel::module_pci_driver! {
     description: "What each way to map costs",
     license: "GPL",
     params: {
-        road: u8 {
+        growth: u32 {
             default: 0,
-            description: "Only this one, once, counted from 1 (0: all)",
+            description: "Only linear, from 4096 pages up to so many (0: all roads)",
         },
-        phyrs: u16 {
-            default: 1,
-            description: "With road: so many phyrs (1)",
+        disk: u32 {
+            default: 0,
+            description: "Only what blk-mq holds for a request of this disk, a dev_t (0: map)",
         },
     },
 }

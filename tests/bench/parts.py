@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which part of the kernel a function is of, and which functions are counted by their calls."""
+
+DRIVER = "driver"
+MAPPING = "phyr or C's iterator"
+DMA = "DMA API"
+IOMMU = "IOMMU driver"
+BLOCK = "block layer"
+REST = "the rest"
+PARTS = [DRIVER, MAPPING, DMA, IOMMU, BLOCK, REST]
+# What a driver and its way to map can do better or worse.
+ALONE = [DRIVER, MAPPING, DMA]
+
+# The first that fits: an object file's beginning, a module, or a function by itself.
+RULES = [
+    ("clflush_cache_range", IOMMU),  # of its page table
+    ("nvme", DRIVER),
+    ("rust_nvme", DRIVER),
+    ("phyr_blk", DRIVER),
+    ("phyr", MAPPING),  # and phyr_bench, in which the loops by hand are, and what is generic
+    ("block/blk-mq-dma.o", MAPPING),
+    ("kernel/dma/", DMA),
+    ("drivers/iommu/dma-iommu.o", DMA),
+    ("drivers/iommu/iova.o", DMA),
+    ("mm/dmapool.o", DMA),
+    ("drivers/iommu/", IOMMU),
+    ("drivers/virtio/", IOMMU),
+    ("block/", BLOCK),
+    ("lib/sbitmap.o", BLOCK),
+]
+
+# What a call stands for.
+CALLS = {
+    "flushes": ["cache_tag_flush_range", "cache_tag_flush_all", "viommu_iotlb_sync"],
+    "flushes at map": ["cache_tag_flush_range_np", "viommu_iotlb_sync_map"],
+    "allocations": ["kmem_cache_alloc_noprof", "kmem_cache_alloc_node_noprof", "__kmalloc_noprof",
+                    "__kmalloc_node_noprof", "__kmalloc_cache_noprof", "dma_pool_alloc",
+                    "__alloc_frozen_pages_noprof", "mempool_alloc_noprof"],
+    "IOVA ranges": ["alloc_iova_fast"],
+    "interrupts": ["asm_common_interrupt"],
+    "timer interrupts": ["asm_sysvec_apic_timer_interrupt"],
+}
+
+
+def part_of(function, where):
+    for prefix, part in RULES:
+        if where.startswith(prefix) or function == prefix:
+            return part
+    return REST

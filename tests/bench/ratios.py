@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Ratios of Rust to C, below 1 where Rust is ahead; the goals; and what became worse."""
+
+SIZES = ["4096", "16384", "65536", "131072", "524288"]
+# How much worse than what is committed a ratio may be, and how much two runs may differ.
+WORSE, DIFFER = 0.02, 0.01
+
+
+def pairs(numbers):
+    """(key, C, Rust) of each cell that both have."""
+    for iommu, drivers in numbers.get("whole", {}).items():
+        c, rust = drivers.get("nvme", {}), drivers.get("rust_nvme", {})
+        for cell in c:
+            if cell in rust:
+                yield f"{iommu} {cell}", c[cell], rust[cell]
+
+
+def maps(numbers):
+    """(key, this road, the one that it is compared with) of phyr's roads."""
+    for iommu, of in numbers.get("map", {}).items():
+        roads = of[""]
+        for cell, one in roads.items():
+            road, phyrs, gaps = cell.split()
+            # What its calls cost by themselves: there are no ranges of IOVA to link where nothing
+            # translates, and a piece alone takes none.
+            raw = "two-step" if f"two-step {phyrs} {gaps}" in roads and phyrs != "1" else "phys"
+            for other in raw, "sgtable":
+                if road in ("scatter", "linear", "scatter-in-domain", "domain"):
+                    if f"{other} {phyrs} {gaps}" in roads:
+                        yield (f"{iommu} {road}/{other} {phyrs} {gaps}", one,
+                               roads[f"{other} {phyrs} {gaps}"])
+
+
+def of(numbers):
+    """Each ratio by its name."""
+    found = {}
+    for key, c, rust in pairs(numbers):
+        found[f"whole {key}"] = round(rust["total"] / c["total"], 4)
+        found[f"alone {key}"] = round(rust["alone"] / c["alone"], 4)
+    for key, one, other in maps(numbers):
+        found[f"map {key}"] = round(one["total"] / other["total"], 4)
+    return found
+
+
+def segments(key):
+    """How many a request of this cell has."""
+    _, _, size, shape, _ = key.split()
+    return {"contiguous": 1, "scattered": int(size) // 4096, "gaps": int(size) // 2048}[shape]
+
+
+def goals(numbers):
+    """(what, limit, [(value, cell)]) of each goal."""
+    cells = list(pairs(numbers))
+    whole = [(rust["total"] / c["total"], key) for key, c, rust in cells]
+    gaps = [(value, key) for value, key in whole
+            if " gaps " in key and segments(key) >= 32 and not key.startswith("none ")]
+    alone = [(rust["alone"] / c["alone"], key) for key, c, rust in cells]
+    yield "whole kernel, of C", 1.00, whole
+    yield "whole kernel, gaps, 32 segments and more, of C", 0.70, gaps
+    yield "driver and mapping alone, of C", 0.90, alone
+    compared = [(key, one["total"], other["total"]) for key, one, other in maps(numbers)]
+    yield ("scatter, of the raw calls", 1.01,
+           [(a / b, key) for key, a, b in compared if " scatter/two-step " in key])
+    yield ("scatter, of dma_map_sgtable, 32 phyrs and more, behind an IOMMU", 0.60,
+           [(a / b, key) for key, a, b in compared
+            if " scatter/sgtable " in key and int(key.split()[2]) >= 32 and key[:4] != "none"])
+    yield ("a single phyr, more than dma_map_phys", 10,
+           [(a - b, key) for key, a, b in compared if " scatter/phys 1 " in key])
+    flushes = [(rust["calls"].get("flushes", 0), key) for key, _, rust in cells
+               if not key.startswith("none ") and "lazy" not in key]
+    yield "flushes per request, strict", 1.0, flushes
+    yield ("calls that map or unmap, of a registered buffer", 0,
+           [(one["parts"]["DMA API"] + one["parts"]["IOMMU driver"], f"{iommu} {cell}")
+            for iommu, drivers in numbers.get("whole", {}).items()
+            for cell, one in drivers.get("registered", {}).items()])
+
+
+def table(found, kind, mode):
+    """Ratios of a kind, a line for each IOMMU, shape and depth."""
+    rows = {}
+    for key, value in found.items():
+        what, *rest = key.split()
+        if what != kind or rest[1] != mode:
+            continue
+        iommu, _, size, shape, depth = rest
+        rows.setdefault((iommu, shape, depth), {})[size] = value
+    if not rows:
+        return
+    yield f"{kind}, {mode}s:" + " " * (24 - len(kind) - len(mode)) + "".join(
+        f"{int(size) // 1024:>7}K" for size in SIZES)
+    for (iommu, shape, depth), cells in rows.items():
+        yield f"  {iommu:11}{shape:11}{depth:>3} " + "".join(
+            f"{cells[size]:8.3f}" if size in cells else "        " for size in SIZES)
+
+
+def differences(numbers, again):
+    """How much two runs of the same differ: (difference, cell)."""
+    for kind, iommus in again.items():
+        for iommu, drivers in iommus.items():
+            for driver, cells in drivers.items():
+                for cell, one in cells.items():
+                    for what in "total", "alone":
+                        a, b = numbers[kind][iommu][driver][cell][what], one[what]
+                        if a:
+                            yield abs(a - b) / a, f"{kind} {iommu} {driver} {cell} {what}"
+
+
+def report(now, again, committed, quick):
+    """Lines, and how many of what must hold hold: what was better before, and two runs."""
+    lines, passed, failed = [], 0, 0
+    for kind in "whole", "alone":
+        for mode in "read", "write":
+            lines += table(now["ratios"], kind, mode)
+    lines.append("goals (the worst cell of each):")
+    for what, limit, values in goals(now["numbers"]):
+        if values:
+            worst, key = max(values)
+            reached = sum(value <= limit + 1e-9 for value, _ in values)
+            lines.append(f"  {what}: {worst:.3f}, goal {limit}: {reached} of {len(values)} cells reach"
+                         f" it; {key}")
+    before = committed.get("ratios", {})
+    for key, value in now["ratios"].items():
+        if key not in before:
+            continue
+        if value > before[key] * (1 + WORSE):
+            failed += 1
+            lines.append(f"worse: {key}: {value:.3f}, was {before[key]:.3f}")
+        else:
+            passed += 1
+    apart = list(differences(now["numbers"], again))
+    if apart:
+        most, key = max(apart)
+        lines.append(f"two runs differ by {most:.2%} at most, in {key}")
+        if most > DIFFER:
+            failed += 1
+        else:
+            passed += 1
+    return lines, passed, failed

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""From what the guests of scripts/bench have left: ratios, and Documentation/performance."""
+
+import argparse
+import glob
+import json
+import os
+import subprocess
+import sys
+
+import measure
+import ratios
+from symbols import Symbols
+from windows import Run
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
+OUT = os.path.join(TOP, "Documentation/performance")
+
+
+def runs(results):
+    for path in sorted(glob.glob(os.path.join(results, "*.bin"))):
+        path = path.removesuffix(".bin")
+        kind, iommu, *rest = os.path.basename(path).split(".")
+        yield kind, iommu, rest, Run(path)
+
+
+def collect(symbols, results):
+    """All numbers: {kind: {IOMMU: {driver: {cell: ...}}}}, and what was counted once more."""
+    first, again, limits = {}, {}, {}
+    for kind, iommu, rest, run in runs(results):
+        into = again if rest[-1:] == ["again"] else first
+        who = rest[0] if rest and rest[0] != "again" else ""
+        how = measure.whole if kind in ("whole", "cpus") else measure.mappings
+        into.setdefault(kind, {}).setdefault(iommu, {})[who] = how(symbols, run)
+        if run.limits:
+            limits.setdefault(iommu, {})[who] = run.limits
+    return first, again, limits
+
+
+def top(symbols, results, name, number):
+    for kind, iommu, rest, run in runs(results):
+        if os.path.basename(run.path) != name:
+            continue
+        symbols.load(run.sections)
+        if kind == "whole":
+            for cell, requests, counts in run.cells():
+                print(f"\n== {name}: {cell}: instructions per request")
+                print("\n".join(measure.functions(symbols, counts, requests, number)))
+        else:
+            for road, phyrs, gaps, ranges, make, end in run.maps():
+                for what, counts in ("map", make), ("unmap", end):
+                    print(f"\n== {name}: {road}, {phyrs} phyrs, {gaps} gaps, {ranges} ranges: {what}")
+                    print("\n".join(measure.functions(symbols, counts, 1, number)))
+
+
+def versions(kdir):
+    def first(*command):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")[0]
+
+    with open(os.path.join(kdir, "include/config/kernel.release")) as release:
+        kernel = release.read().strip()
+    return {
+        "kernel": kernel,
+        "configuration": "scripts/configs/" + os.path.basename(kdir).split("-")[2] + ".config",
+        "QEMU": first("qemu-system-x86_64", "--version"),
+        "rustc": first("rustc", "--version"),
+        "clang": first("clang", "--version"),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kernel", required=True)
+    parser.add_argument("--modules", required=True)
+    parser.add_argument("--results", required=True)
+    parser.add_argument("--top", type=int)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("name", nargs="?")
+    args = parser.parse_args()
+    symbols = Symbols(args.kernel, args.modules)
+    if args.top:
+        top(symbols, args.results, args.name, args.top)
+        return 0
+    numbers, again, limits = collect(symbols, args.results)
+    now = {"versions": versions(args.kernel), "limits": limits, "numbers": numbers,
+           "ratios": ratios.of(numbers)}
+    committed = {}
+    if os.path.exists(OUT + "/results.json"):
+        with open(OUT + "/results.json") as file:
+            committed = json.load(file)
+    lines, passed, failed = ratios.report(now, again, committed, args.quick)
+    print("\n".join(lines))
+    if args.write:
+        import pages
+        pages.write(OUT, now, lines)
+    print(f"{passed} passed, {failed} failed")
+    return failed != 0
+
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a guest of scripts/bench leaves behind: windows, and what they are."""
+
+import itertools
+import struct
+from collections import Counter
+
+
+def read(path):
+    """The windows of a file: for each, how often each address was executed."""
+    with open(path, "rb") as file:
+        while head := file.read(8):
+            entries, = struct.unpack("<Q", head)
+            yield dict(struct.iter_unpack("<QQ", file.read(16 * entries)))
+
+
+class Run:
+    """A guest's windows; the limits of its disk; where its modules were."""
+
+    def __init__(self, path):
+        self.path = path
+        self.limits, self.sections = {}, {}
+        self.lines = []
+        with open(path + ".txt") as lines:
+            for line in lines:
+                kind, *rest = line.split()
+                if kind == "limit":
+                    self.limits[rest[0]] = rest[1] if len(rest) == 2 else " ".join(rest[1:])
+                elif kind == "section":
+                    self.sections.setdefault(rest[0], {})[rest[1]] = int(rest[2], 16)
+                else:
+                    self.lines.append((kind, *rest))
+        self.windows = read(path + ".bin")
+
+    def next(self):
+        try:
+            return next(self.windows)
+        except StopIteration:
+            raise SystemExit(f"{self.path}: fewer windows than expected") from None
+
+    def cells(self):
+        """(cell, requests, counts) of each cell: the slope that is in the middle of its pairs."""
+        lines = iter([label for kind, *label in self.lines if kind == "window"])
+        for cell, labels in itertools.groupby(lines, key=lambda label: label[:-1]):
+            slopes = []
+            for short, long in zip(*[iter(list(labels))] * 2):
+                few, counts = self.next(), Counter(self.next())
+                counts.subtract(few)
+                slopes.append((int(long[-1]) - int(short[-1]), counts))
+            slopes.sort(key=lambda slope: sum(slope[1].values()))
+            yield " ".join(cell), *slopes[(len(slopes) - 1) // 2]
+        self.finish()
+
+    def maps(self):
+        """(road, phyrs, gaps, ranges, counts of map, counts of unmap): the least of the rounds."""
+        for kind, *label in self.lines:
+            if kind == "none":
+                self.next(), self.next()
+            elif kind == "map":
+                road, phyrs, gaps, ranges, rounds = label[0], *map(int, label[1:])
+                both = [(self.next(), self.next()) for _ in range(rounds)]
+                least = (min((pair[i] for pair in both), key=lambda counts: sum(counts.values()))
+                         for i in (0, 1))
+                yield road, phyrs, gaps, ranges, *least
+        self.finish()
+
+    def finish(self):
+        if next(self.windows, None) is not None:
+            raise SystemExit(f"{self.path}: more windows than expected")

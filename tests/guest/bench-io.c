@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * bench-io DEVICE COUNT SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...: direct requests of SIZE bytes
+ * at random places, DEPTH of them at a time, for the plugin that counts what the kernel does.
+ *
+ * After some requests that fill caches there are pairs of windows, of COUNT requests and of twice
+ * as many: the difference is of requests only. For each window there is a line on standard output:
+ *
+ *   window MODE SIZE SHAPE DEPTH REQUESTS
+ *
+ * MODE is "read" or "write". SHAPE is where the memory is:
+ *
+ *  contiguous   a buffer is one run of pages
+ *  scattered    no page of a buffer is behind the one before it
+ *  gaps         as scattered, with pieces of half a page that begin and end amid of theirs
+ *  registered   in a dma-buf of scattered pages that is mapped before; DEVICE is the character
+ *               device of a rust_nvme namespace
+ *
+ * bench-io -q DEVICE SHAPE DEPTH SIZE: reads without end, and without windows.
+ *
+ * bench-io -h DEVICE SHAPE DEPTH SIZE: submits so many reads to a disk that is slow, says "held",
+ * waits for a line on standard input, and then for the reads.
+ */
+
+#define _GNU_SOURCE
+#include <linux/fs.h>
+
+#include "mark.h"
+#include "nvme-buf.h"
+
+#define POOL 49152UL /* pages */
+#define MAX_DEPTH 128
+#define MAX_PIECES 1024
+#define PIECE (PAGE / 2)
+#define WARM 256
+#define PAIRS 8
+
+struct page {
+	unsigned long frame;
+	char *at;
+};
+
+static struct page pages[POOL];
+static struct iovec iov[MAX_DEPTH][MAX_PIECES];
+static struct io_uring ring;
+static int fd;
+static unsigned long long device;
+static unsigned long long seed = 1;
+
+static bool registered;
+static struct rnvme_info info;
+static __u32 handle;
+
+static int by_frame(const void *a, const void *b)
+{
+	const struct page *x = a, *y = b;
+
+	return x->frame < y->frame ? -1 : x->frame > y->frame;
+}
+
+/* Pages in the order in which they are in memory. */
+static void pages_get(void)
+{
+	char *area = mmap(NULL, POOL * PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+
+	if (area == MAP_FAILED || pagemap < 0)
+		die("no memory");
+	for (unsigned long i = 0; i < POOL; i++) {
+		unsigned long entry;
+
+		if (pread(pagemap, &entry, 8, (unsigned long)(area + i * PAGE) / PAGE * 8) != 8)
+			die("pagemap is not to be read");
+		pages[i].at = area + i * PAGE;
+		pages[i].frame = entry & ((1UL << 55) - 1);
+		if (!pages[i].frame)
+			die("pagemap tells of no frame");
+	}
+	close(pagemap);
+	qsort(pages, POOL, sizeof(*pages), by_frame);
+}
+
+/* A buffer of these pages, one after the other. */
+static char *buffer(struct page **list, unsigned long count)
+{
+	char *area = mmap(NULL, count * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (area == MAP_FAILED)
+		die("no room");
+	for (unsigned long i = 0; i < count; i++) {
+		if (mremap(list[i]->at, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   area + i * PAGE) == MAP_FAILED)
+			die("a page cannot be moved");
+		list[i]->at = area + i * PAGE;
+	}
+	return area;
+}
+
+/* A run of so many pages from *next on. */
+static void contiguous(struct page **list, unsigned long count, unsigned long *next)
+{
+	unsigned long have = 0;
+
+	while (have < count) {
+		if (*next == POOL)
+			die("no run of %lu pages", count);
+		if (have && pages[*next].frame != pages[*next - 1].frame + 1)
+			have = 0;
+		list[have++] = &pages[(*next)++];
+	}
+}
+
+/* So many pages no two of which are neighbours, from the top down. */
+static void scattered(struct page **list, unsigned long count, unsigned long *next)
+{
+	if (*next + 2 * count > POOL)
+		die("not enough pages");
+	for (unsigned long i = 0; i < count; i++)
+		list[count - 1 - i] = &pages[*next + 2 * i];
+	*next += 2 * count;
+}
+
+/* The buffers for requests of that size; returns the pieces of each. */
+static unsigned int shape(const char *name, unsigned long size, unsigned int depth)
+{
+	static struct page *list[MAX_PIECES];
+	unsigned long count = (size + PAGE - 1) / PAGE, next = 0;
+	unsigned int pieces = 1;
+
+	if (!strcmp(name, "gaps")) {
+		pieces = size / PIECE;
+		count = pieces;
+	}
+	if (count > MAX_PIECES)
+		die("a request of %lu bytes is too large", size);
+	if (registered)
+		return 1;
+	for (unsigned int i = 0; i < depth; i++) {
+		if (!strcmp(name, "contiguous"))
+			contiguous(list, count, &next);
+		else if (!strcmp(name, "scattered") || pieces > 1)
+			scattered(list, count, &next);
+		else
+			die("SHAPE is none: %s", name);
+		if (pieces == 1) {
+			iov[i][0] = (struct iovec){ buffer(list, count), size };
+			continue;
+		}
+		for (unsigned int j = 0; j < pieces; j++)
+			iov[i][j] = (struct iovec){ list[j]->at + PIECE / 2, PIECE };
+	}
+	return pieces;
+}
+
+static unsigned long long place(unsigned long size)
+{
+	seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (seed >> 33) % (device / size) * size;
+}
+
+static void prep(unsigned int i, bool write, unsigned long size, unsigned int pieces)
+{
+	unsigned long long at = place(size);
+	struct io_uring_sqe *sqe;
+
+	if (registered) {
+		struct rnvme_cmd cmd = {
+			.offset = i * size, .slba = at / info.block_size, .len = size,
+			.handle = handle,
+		};
+
+		ring_prep(&ring, fd, write ? RNVME_CMD_WRITE : RNVME_CMD_READ, &cmd, 0);
+		return;
+	}
+	sqe = io_uring_get_sqe(&ring);
+	if (pieces > 1 && write)
+		io_uring_prep_writev(sqe, fd, iov[i], pieces, at);
+	else if (pieces > 1)
+		io_uring_prep_readv(sqe, fd, iov[i], pieces, at);
+	else if (write)
+		io_uring_prep_write(sqe, fd, iov[i]->iov_base, size, at);
+	else
+		io_uring_prep_read(sqe, fd, iov[i]->iov_base, size, at);
+}
+
+static void reap(unsigned int depth, unsigned long size)
+{
+	struct io_uring_cqe *cqe;
+	unsigned int head, seen = 0;
+
+	io_uring_for_each_cqe(&ring, head, cqe) {
+		seen++;
+		if (cqe->res != (int)size)
+			die("a request ended with %d", cqe->res);
+	}
+	if (seen != depth)
+		die("%u of %u requests ended", seen, depth);
+	io_uring_cq_advance(&ring, seen);
+}
+
+static void run(unsigned long count, bool write, unsigned long size, unsigned int pieces,
+		unsigned int depth)
+{
+	for (unsigned long done = 0; done < count; done += depth) {
+		for (unsigned int i = 0; i < depth; i++)
+			prep(i, write, size, pieces);
+		if (io_uring_submit_and_wait(&ring, depth) != (int)depth)
+			die("not all was submitted");
+		reap(depth, size);
+	}
+}
+
+static void cell(const char *mode, unsigned long size, const char *name, unsigned int depth,
+		 unsigned long count)
+{
+	unsigned int pieces = shape(name, size, depth);
+	bool write = !strcmp(mode, "write");
+
+	run(WARM, write, size, pieces, depth);
+	for (int i = 0; i < 2 * PAIRS; i++) {
+		phyr_mark(PHYR_MARK_BEGIN);
+		run((i % 2 + 1) * count, write, size, pieces, depth);
+		phyr_mark(PHYR_MARK_END);
+		printf("window %s %lu %s %u %lu\n", mode, size, name, depth, (i % 2 + 1) * count);
+	}
+	fflush(stdout);
+}
+
+static void hold(const char *name, unsigned int depth, unsigned long size)
+{
+	unsigned int pieces = shape(name, size, depth);
+
+	for (unsigned int i = 0; i < depth; i++)
+		prep(i, false, size, pieces);
+	check(io_uring_submit(&ring) == (int)depth);
+	printf("held\n");
+	fflush(stdout);
+	getchar();
+	check(!io_uring_submit_and_wait(&ring, depth));
+	reap(depth, size);
+}
+
+static void ready(const char *path, const char *name)
+{
+	unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+
+	fd = must(open(path, O_RDWR | O_DIRECT), path);
+	registered = !strcmp(name, "registered");
+	if (registered) {
+		struct buf buf = buf_alloc("rust0", MAX_DEPTH / 4 * 128 * PAGE);
+
+		info = ng_info(fd, 0);
+		device = info.blocks * info.block_size;
+		check(!ng_register(fd, buf.fd, RNVME_BUF_READ | RNVME_BUF_WRITE, &handle));
+		ring_setup(&ring, MAX_DEPTH, flags);
+		return;
+	}
+	must(ioctl(fd, BLKGETSIZE64, &device), path);
+	check(!io_uring_queue_init(MAX_DEPTH, &ring, flags));
+	pages_get();
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long count;
+	unsigned int depth;
+
+	if (argc == 6) {
+		unsigned long size = strtoul(argv[5], NULL, 0);
+
+		ready(argv[2], argv[3]);
+		depth = strtoul(argv[4], NULL, 0);
+		if (!strcmp(argv[1], "-h")) {
+			hold(argv[3], depth, size);
+		} else {
+			unsigned int pieces = shape(argv[3], size, depth);
+
+			for (;;)
+				run(depth, false, size, pieces, depth);
+		}
+		return 0;
+	}
+	if (argc != 7)
+		die("usage: bench-io DEVICE COUNT SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...");
+	count = strtoul(argv[2], NULL, 0);
+	depth = strtoul(argv[4], NULL, 0);
+	if (!depth || depth > MAX_DEPTH || count % depth || WARM % depth)
+		die("no depth for so many requests: %u", depth);
+	ready(argv[1], argv[3]);
+	phyr_mark(PHYR_MARK_FIRST);
+	for (char *size = strtok(argv[5], ","); size; size = strtok(NULL, ",")) {
+		char modes[64], *rest, *mode;
+
+		snprintf(modes, sizeof(modes), "%s", argv[6]);
+		for (mode = strtok_r(modes, ",", &rest); mode; mode = strtok_r(NULL, ",", &rest))
+			cell(mode, strtoul(size, NULL, 0), argv[3], depth, count);
+	}
+	return 0;
+}
