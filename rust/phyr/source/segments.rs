@@ -201,6 +201,8 @@ mod tests {
         let pieces = pieces
             .iter()
             .map(|&(addr, len)| Ok(Phyr::new(PhysAddr::from_raw(addr), len)?));
+        let mut joined = Joined::new(pieces.clone());
+        assert!(matches!(joined.next(), Some(Err(e)) if e == EINVAL));
         let mut phyrs = Segments::new(pieces, Limits::NONE);
         assert!(matches!(phyrs.next(), Some(Err(e)) if e == EINVAL));
     }
