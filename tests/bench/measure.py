@@ -39,6 +39,35 @@ def whole(symbols, run):
     return {cell: sums(symbols, counts, requests) for cell, requests, counts in run.cells()}
 
 
+def memory(_, run):
+    return dict(run.memory())
+
+
+def processors(symbols, run):
+    """Writes a request, by one of two processors, to lines that the other one accesses at every
+    second request or more: of the driver and its way to map, and of all of the kernel; and where."""
+    symbols.load(run.sections)
+    requests = [int(label[-1]) for kind, *label in run.lines if kind == "window"][-1]
+    lines = {}
+    for line, address, counts in run.shared():
+        lines.setdefault(line, []).append((address, counts))
+    where, alone, whole = Counter(), 0, 0
+    for accesses in lines.values():
+        by = [sum(counts[i] + counts[i + 1] for _, counts in accesses) for i in (0, 2)]
+        if min(by) * 2 < requests:
+            continue
+        for address, (_, writes, _, _) in accesses:
+            function, path = symbols.of(address)
+            whole += writes
+            if part_of(function, path) in ALONE:
+                alone += writes
+            where[function] += writes
+    most = [(name, writes) for name, writes in where.most_common(8) if writes * 100 > requests]
+    names = symbols.readable(name for name, _ in most)
+    return {"alone": round(alone / requests, 3), "whole": round(whole / requests, 3),
+            "where": {names[name]: round(writes / requests, 3) for name, writes in most}}
+
+
 def mappings(symbols, run):
     """Of each road, number of phyrs and of gaps: a map and an unmap."""
     symbols.load(run.sections)

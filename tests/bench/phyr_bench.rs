@@ -331,6 +331,7 @@ fn run(dev: &kernel::device::Device<Bound>) -> Result {
         // SAFETY: always allowed.
         return kernel::error::to_result(unsafe { phyr_bench_disk(disk) });
     }
+    mark!("03");
     let most = module_parameters::growth.value().try_into()?;
     for own in [false, true] {
         let mapper = if own {

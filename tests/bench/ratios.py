@@ -69,6 +69,14 @@ def goals(numbers):
     flushes = [(rust["calls"].get("flushes", 0), key) for key, _, rust in cells
                if not key.startswith("none ") and "lazy" not in key]
     yield "flushes per request, strict", 1.0, flushes
+    yield ("writes to a line that processors share, a request, alone", 0.01,
+           [(one["alone"], f"{iommu} {driver}")
+            for iommu, drivers in numbers.get("cpus", {}).items()
+            for driver, one in drivers.items() if driver == "rust_nvme"])
+    yield ("bytes of a request that are the driver's, more than C's", 0,
+           [(drivers["rust_nvme"]["private"] - drivers["nvme"]["private"], iommu)
+            for iommu, drivers in numbers.get("memory", {}).items()
+            if {"nvme", "rust_nvme"} <= drivers.keys()])
     yield ("calls that map or unmap, of a registered buffer", 0,
            [(one["parts"]["DMA API"] + one["parts"]["IOMMU driver"], f"{iommu} {cell}")
             for iommu, drivers in numbers.get("whole", {}).items()
@@ -118,6 +126,15 @@ def report(now, again, committed, quick):
             reached = sum(value <= limit + 1e-9 for value, _ in values)
             lines.append(f"  {what}: {worst:.3f}, goal {limit}: {reached} of {len(values)} cells reach"
                          f" it; {key}")
+    for iommu, drivers in now["numbers"].get("memory", {}).items():
+        for driver, held in drivers.items():
+            lines.append(f"memory, {iommu}, {driver}: " + ", ".join(
+                f"{what} {value}" for what, value in held.items()))
+    for iommu, drivers in now["numbers"].get("cpus", {}).items():
+        for driver, one in drivers.items():
+            lines.append(f"writes to lines that processors share, a request, {iommu}, {driver}: "
+                         f"alone {one['alone']}, whole {one['whole']}" + "".join(
+                             f", {where} {writes}" for where, writes in one["where"].items()))
     before = committed.get("ratios", {})
     for key, value in now["ratios"].items():
         if key not in before:

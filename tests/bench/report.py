@@ -31,7 +31,8 @@ def collect(symbols, results):
     for kind, iommu, rest, run in runs(results):
         into = again if rest[-1:] == ["again"] else first
         who = rest[0] if rest and rest[0] != "again" else ""
-        how = measure.whole if kind in ("whole", "cpus") else measure.mappings
+        how = {"whole": measure.whole, "memory": measure.memory,
+               "cpus": measure.processors}.get(kind, measure.mappings)
         into.setdefault(kind, {}).setdefault(iommu, {})[who] = how(symbols, run)
         if run.limits:
             limits.setdefault(iommu, {})[who] = run.limits

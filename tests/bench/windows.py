@@ -51,6 +51,22 @@ class Run:
             yield " ".join(cell), *slopes[(len(slopes) - 1) // 2]
         self.finish()
 
+    def memory(self):
+        """What blk-mq holds for each request."""
+        for kind, *rest in self.lines:
+            if kind == "disk":
+                yield from ((rest[i], int(rest[i + 1])) for i in range(0, len(rest), 2))
+
+    def shared(self):
+        """(line, address, accesses) of cache lines that processors share, of the last window:
+        of each processor, its reads and its writes."""
+        with open(self.path + ".lines", "rb") as file:
+            found = []
+            while head := file.read(8):
+                entries, = struct.unpack("<Q", head)
+                found = list(struct.iter_unpack("<6Q", file.read(48 * entries)))
+        return [(line, address, counts) for line, address, *counts in found]
+
     def maps(self):
         """(road, phyrs, gaps, ranges, counts of map, counts of unmap): the least of the rounds."""
         for kind, *label in self.lines:

@@ -4,7 +4,8 @@
  * at random places, DEPTH of them at a time, for the plugin that counts what the kernel does.
  *
  * After some requests that fill caches there are pairs of windows, of COUNT requests and of twice
- * as many: the difference is of requests only. For each window there is a line on standard output:
+ * as many, and of a quarter of that where requests are larger than 64 KiB: the difference is of
+ * requests only. For each window there is a line on standard output:
  *
  *   window MODE SIZE SHAPE DEPTH REQUESTS
  *
@@ -17,9 +18,6 @@
  *               device of a rust_nvme namespace
  *
  * bench-io -q DEVICE SHAPE DEPTH SIZE: reads without end, and without windows.
- *
- * bench-io -h DEVICE SHAPE DEPTH SIZE: submits so many reads to a disk that is slow, says "held",
- * waits for a line on standard input, and then for the reads.
  */
 
 #define _GNU_SOURCE
@@ -29,11 +27,12 @@
 #include "nvme-buf.h"
 
 #define POOL 49152UL /* pages */
-#define MAX_DEPTH 128
+#define MAX_DEPTH 32
 #define MAX_PIECES 1024
 #define PIECE (PAGE / 2)
 #define WARM 256
 #define PAIRS 8
+#define LARGE 65536
 
 struct page {
 	unsigned long frame;
@@ -217,6 +216,9 @@ static void cell(const char *mode, unsigned long size, const char *name, unsigne
 	unsigned int pieces = shape(name, size, depth);
 	bool write = !strcmp(mode, "write");
 
+	/* They take long, and vary less. */
+	if (size > LARGE)
+		count /= 4;
 	run(WARM, write, size, pieces, depth);
 	for (int i = 0; i < 2 * PAIRS; i++) {
 		phyr_mark(PHYR_MARK_BEGIN);
@@ -227,20 +229,6 @@ static void cell(const char *mode, unsigned long size, const char *name, unsigne
 	fflush(stdout);
 }
 
-static void hold(const char *name, unsigned int depth, unsigned long size)
-{
-	unsigned int pieces = shape(name, size, depth);
-
-	for (unsigned int i = 0; i < depth; i++)
-		prep(i, false, size, pieces);
-	check(io_uring_submit(&ring) == (int)depth);
-	printf("held\n");
-	fflush(stdout);
-	getchar();
-	check(!io_uring_submit_and_wait(&ring, depth));
-	reap(depth, size);
-}
-
 static void ready(const char *path, const char *name)
 {
 	unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
@@ -248,7 +236,7 @@ static void ready(const char *path, const char *name)
 	fd = must(open(path, O_RDWR | O_DIRECT), path);
 	registered = !strcmp(name, "registered");
 	if (registered) {
-		struct buf buf = buf_alloc("rust0", MAX_DEPTH / 4 * 128 * PAGE);
+		struct buf buf = buf_alloc("rust0", MAX_DEPTH * 128 * PAGE);
 
 		info = ng_info(fd, 0);
 		device = info.blocks * info.block_size;
@@ -266,26 +254,21 @@ int main(int argc, char **argv)
 	unsigned long count;
 	unsigned int depth;
 
-	if (argc == 6) {
+	if (argc == 6 && !strcmp(argv[1], "-q")) {
 		unsigned long size = strtoul(argv[5], NULL, 0);
+		unsigned int pieces;
 
 		ready(argv[2], argv[3]);
 		depth = strtoul(argv[4], NULL, 0);
-		if (!strcmp(argv[1], "-h")) {
-			hold(argv[3], depth, size);
-		} else {
-			unsigned int pieces = shape(argv[3], size, depth);
-
-			for (;;)
-				run(depth, false, size, pieces, depth);
-		}
-		return 0;
+		pieces = shape(argv[3], size, depth);
+		for (;;)
+			run(depth, false, size, pieces, depth);
 	}
 	if (argc != 7)
 		die("usage: bench-io DEVICE COUNT SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...");
 	count = strtoul(argv[2], NULL, 0);
 	depth = strtoul(argv[4], NULL, 0);
-	if (!depth || depth > MAX_DEPTH || count % depth || WARM % depth)
+	if (!depth || depth > MAX_DEPTH || count / 4 % depth || WARM % depth)
 		die("no depth for so many requests: %u", depth);
 	ready(argv[1], argv[3]);
 	phyr_mark(PHYR_MARK_FIRST);

@@ -9,7 +9,7 @@
 #define PHYR_MARK 0x50687900 /* "Phy" */
 #define PHYR_MARK_BEGIN 1
 #define PHYR_MARK_END 2
-/* From now on devices wait for the guest, not the guest for devices. */
+/* From now on all is counted, and devices wait for the guest, not the guest for devices. */
 #define PHYR_MARK_FIRST 3
 
 #ifdef __x86_64__

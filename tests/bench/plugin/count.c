@@ -65,6 +65,11 @@ static FILE *lines;
 static struct access *access_table;
 static __u32 accesses;
 static bool counting;
+static qemu_plugin_id_t plugin;
+/* The first mark has been met. */
+static bool armed;
+
+static void translate(struct qemu_plugin_tb *tb, void *data);
 
 static void die(const char *why)
 {
@@ -134,7 +139,13 @@ static struct access *access_of(__u64 line, __u64 vaddr)
 
 static void accessed(unsigned int vcpu, qemu_plugin_meminfo_t info, __u64 at, void *vaddr)
 {
+	struct qemu_plugin_hwaddr *where;
+
 	if (!counting || vcpu >= PROCESSORS || !(at & KERNEL))
+		return;
+	/* Registers of devices are in no cache. */
+	where = qemu_plugin_get_hwaddr(info, at);
+	if (where && qemu_plugin_hwaddr_is_io(where))
 		return;
 	pthread_mutex_lock(&lock);
 	access_of(at / LINE * LINE, (__u64)vaddr)->count[vcpu][qemu_plugin_mem_is_store(info)]++;
@@ -233,11 +244,6 @@ static void end(unsigned int vcpu, void *data)
 	pthread_mutex_unlock(&lock);
 }
 
-static void first(unsigned int vcpu, void *data)
-{
-	gate_close();
-}
-
 /* It is about to. */
 static void halted(unsigned int vcpu, void *data)
 {
@@ -248,6 +254,24 @@ static void interrupted(unsigned int vcpu, enum qemu_plugin_discon_type type, __
 			__u64 to, void *data)
 {
 	gate_running(vcpu, true);
+}
+
+/*
+ * A guest boots much faster as long as nothing is counted: all code is translated anew for it.
+ */
+static void count(qemu_plugin_id_t id, void *data)
+{
+	qemu_plugin_register_vcpu_tb_trans_cb(plugin, translate, NULL);
+	qemu_plugin_register_vcpu_discon_cb(plugin, QEMU_PLUGIN_DISCON_INTERRUPT, interrupted,
+					    NULL);
+	gate_close();
+}
+
+static void first(unsigned int vcpu, void *data)
+{
+	if (!armed)
+		qemu_plugin_reset(plugin, count, NULL);
+	armed = true;
 }
 
 static bool is_halt(const struct qemu_plugin_insn *insn)
@@ -296,7 +320,7 @@ static void translate(struct qemu_plugin_tb *tb, void *data)
 		if (cb) {
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, cb, QEMU_PLUGIN_CB_NO_REGS,
 							       NULL);
-		} else if (vaddr & KERNEL) {
+		} else if (armed && vaddr & KERNEL) {
 			struct qemu_plugin_u64 entry = { .score = score };
 
 			if (is_halt(insn))
@@ -334,7 +358,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qem
 	then = table(SLOTS * sizeof(*then));
 	bucket = table(BUCKETS * sizeof(*bucket));
 	access_table = lines ? table(ACCESSES * sizeof(*access_table)) : NULL;
+	plugin = id;
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translate, NULL);
-	qemu_plugin_register_vcpu_discon_cb(id, QEMU_PLUGIN_DISCON_INTERRUPT, interrupted, NULL);
 	return 0;
 }

@@ -33,6 +33,7 @@ struct qemu_info_t {
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 struct qemu_plugin_scoreboard;
+struct qemu_plugin_hwaddr;
 
 /* A counter: there is one of it for each processor. */
 struct qemu_plugin_u64 {
@@ -46,12 +47,14 @@ enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_R = 1, QEMU_PLUGIN_MEM_W, QEMU_PLUGIN_MEM_RW };
 
 typedef void (*qemu_plugin_tb_trans_t)(struct qemu_plugin_tb *tb, void *data);
+typedef void (*qemu_plugin_udata_t)(qemu_plugin_id_t id, void *data);
 typedef void (*qemu_plugin_vcpu_udata_t)(unsigned int vcpu, void *data);
 typedef void (*qemu_plugin_vcpu_mem_t)(unsigned int vcpu, qemu_plugin_meminfo_t info,
 				       __u64 vaddr, void *data);
 typedef void (*qemu_plugin_vcpu_discon_t)(unsigned int vcpu, enum qemu_plugin_discon_type type,
 					  __u64 from, __u64 to, void *data);
 
+void qemu_plugin_reset(qemu_plugin_id_t id, qemu_plugin_udata_t cb, void *data);
 void qemu_plugin_register_vcpu_discon_cb(qemu_plugin_id_t id, enum qemu_plugin_discon_type type,
 					 qemu_plugin_vcpu_discon_t cb, void *data);
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, qemu_plugin_tb_trans_t cb,
@@ -66,6 +69,8 @@ void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn, qemu_plugin_vcpu_mem_t cb,
 				      enum qemu_plugin_cb_flags flags,
 				      enum qemu_plugin_mem_rw rw, void *data);
+struct qemu_plugin_hwaddr *qemu_plugin_get_hwaddr(qemu_plugin_meminfo_t info, __u64 vaddr);
+bool qemu_plugin_hwaddr_is_io(const struct qemu_plugin_hwaddr *hwaddr);
 bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t info);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);

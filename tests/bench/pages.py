@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Documentation/performance: results as JSON and CSV, charts, and the tables as a page."""
+
+import csv
+import json
+import os
+
+import svg
+from parts import PARTS
+from ratios import pairs
+
+
+def put(out, name, text):
+    path = os.path.join(out, name)
+    with open(path + ".new", "w") as file:
+        file.write(text)
+    os.rename(path + ".new", path)
+
+
+def table(out, name, rows):
+    with open(os.path.join(out, name), "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def whole(numbers):
+    calls = ["flushes", "flushes at map", "allocations", "IOVA ranges", "interrupts"]
+    yield (["IOMMU", "mode", "bytes", "memory", "depth", "driver", "whole", "alone"] + PARTS + calls)
+    for key, *both in pairs(numbers):
+        for driver, one in zip(("C", "Rust"), both):
+            yield (key.split() + [driver, one["total"], one["alone"]]
+                   + [one["parts"][part] for part in PARTS]
+                   + [one["calls"].get(call, 0) for call in calls])
+
+
+def maps(numbers, kind):
+    yield ["IOMMU", "road", "phyrs", "gaps", "ranges", "map", "unmap"] + PARTS + ["flushes", "flushes at map"]
+    for iommu, drivers in numbers.get(kind, {}).items():
+        for cell, one in drivers[""].items():
+            road, phyrs, gaps = cell.split()
+            yield ([iommu, road, phyrs, gaps, one["ranges"], one["map"], one["unmap"]]
+                   + [one["parts"][part] for part in PARTS]
+                   + [one["calls"].get(call, 0) for call in ("flushes", "flushes at map")])
+
+
+def charts(out, now):
+    numbers = now["numbers"]
+    for kind, aim in ("whole", 1.0), ("alone", 0.9):
+        rows = [(key.removeprefix(kind + " "), [value]) for key, value in now["ratios"].items()
+                if key.startswith(kind + " ") and " read " in key]
+        if rows:
+            put(out, f"{kind}.svg", svg.stacked(
+                f"{kind}: instructions of rust_nvme, of those of C's nvme; the line is the goal",
+                [kind], rows, aim, "{:.2f}"))
+    rows = []
+    for key, c, rust in pairs(numbers):
+        if key.split()[1:3] + key.split()[4:] in (["read", "4096", "1"], ["read", "131072", "1"]):
+            for driver, one in ("C", c), ("Rust", rust):
+                rows.append((f"{key} {driver}", [one["parts"][part] for part in PARTS]))
+            rows.append(("", []))
+    if rows:
+        put(out, "parts.svg", svg.stacked("instructions per request, by part", PARTS, rows))
+    for iommu, drivers in numbers.get("map", {}).items():
+        rows = [(cell, [one["map"] / int(cell.split()[1]), one["unmap"] / int(cell.split()[1])])
+                for cell, one in drivers[""].items() if cell.split()[1] in ("1", "32", "256")]
+        put(out, f"map-{iommu}.svg", svg.stacked(
+            f"instructions per phyr, {iommu}: road, phyrs, gaps", ["map", "unmap"], rows))
+    rows = [(f"{phyrs} pages", [cells["map"] / phyrs, cells["unmap"] / phyrs])
+            for phyrs, cells in linear(numbers)]
+    if rows:
+        put(out, "growth.svg", svg.stacked(
+            "instructions per page, linear, behind an Intel IOMMU", ["map", "unmap"], rows))
+
+
+def linear(numbers):
+    """(pages, numbers) of each linear mapping, behind an Intel IOMMU."""
+    found = {}
+    for kind in "map", "growth":
+        for cell, one in numbers.get(kind, {}).get("intel", {}).get("", {}).items():
+            if cell.startswith("linear "):
+                found[int(cell.split()[1])] = one
+    return sorted(found.items())
+
+
+def write(out, now, lines):
+    put(out, "results.json", json.dumps(now, indent=1, sort_keys=True) + "\n")
+    table(out, "whole.csv", whole(now["numbers"]))
+    table(out, "map.csv", maps(now["numbers"], "map"))
+    table(out, "growth.csv", maps(now["numbers"], "growth"))
+    charts(out, now)
+    text = [".. SPDX-License-Identifier: GPL-2.0", ".. Written by scripts/bench.", ""]
+    text += ["Counted with " + ", ".join(f"{what} {which}" for what, which in now["versions"].items())
+             + ".", "", "::", ""]
+    text += ["\t" + line for line in lines]
+    names = sorted(name for name in os.listdir(out) if name.endswith(".svg"))
+    for name in names:
+        text += ["", f".. image:: {name}"]
+    put(out, "results.rst", "\n".join(text) + "\n")
