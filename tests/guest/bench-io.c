@@ -233,8 +233,8 @@ static void ready(const char *path, const char *name)
 {
 	unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
 
-	fd = must(open(path, O_RDWR | O_DIRECT), path);
 	registered = !strcmp(name, "registered");
+	fd = must(open(path, O_RDWR | (registered ? 0 : O_DIRECT)), path);
 	if (registered) {
 		struct buf buf = buf_alloc("rust0", MAX_DEPTH * 128 * PAGE);
 
