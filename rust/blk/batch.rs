@@ -7,6 +7,7 @@
 use super::{
     bindings as helpers,
     mapped::Mapped,
+    op::Op,
     operations::Operations,
     request::Info, //
 };
@@ -52,17 +53,17 @@ impl<T: Operations> Batch<T> {
         &mut self,
         mut info: Info<'a, 'bound, T>,
     ) -> Result<(), Info<'a, 'bound, T>> {
-        if !info.is_batchable() {
+        if info.op() == Op::Passthrough {
             return Err(info);
         }
-        Mapped::unmap_info(&mut info);
-        // INVARIANT: it is not mapped any more, and `info`, its only owner, is given up.
         // SAFETY: both are valid, and by the invariants of `Info` nobody else uses the request.
-        if unsafe { helpers::phyr_blk_helper_add_to_batch(info.rq.as_ptr(), &mut self.list) } {
-            Ok(())
-        } else {
-            Err(info)
+        if !unsafe { helpers::phyr_blk_helper_add_to_batch(info.rq.as_ptr(), &mut self.list) } {
+            return Err(info);
         }
+        // INVARIANT: nobody but this batch ends it; it is not mapped any more, and `info`, its only
+        // owner, is given up.
+        Mapped::unmap_info(&mut info);
+        Ok(())
     }
 }
 

@@ -119,14 +119,6 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         unsafe { Pdu::of(self.rq).as_mut() }
     }
 
-    /// Whether the request can end in a batch: it is not one of the driver's own.
-    #[inline]
-    pub(crate) fn is_batchable(&self) -> bool {
-        // CAST: an operation has 8 bits.
-        let op = self.flags() & OP_MASK;
-        op != bindings::req_op_REQ_OP_DRV_IN && op != bindings::req_op_REQ_OP_DRV_OUT
-    }
-
     #[inline]
     fn flags(&self) -> u32 {
         // SAFETY: by the type invariants the request is valid, and only its owner changes it.

@@ -108,12 +108,6 @@ impl RequestPieces {
         };
     }
 
-    /// Number of bio_vecs left, for those who watch.
-    fn count_all(self) -> u32 {
-        // CAST: the bio_vecs of a request are counted in 16 bits.
-        self.count() as u32
-    }
-
     /// Takes the next bio_vec of this bio: its page, and the offset and length of what is left of
     /// it, which may be nothing.
     #[inline(always)]
@@ -241,11 +235,12 @@ impl RequestPhyrs {
         // SAFETY: by the requirements of this function.
         let (queue, len) = unsafe { (Self::limits(rq), (*rq).__data_len) };
         // CAST: a `usize` has at least 32 bits.
-        let (len, pieces) = (len as usize, || {
-            // SAFETY: as above.
-            unsafe { RequestPieces::new(rq) }
-        });
-        (queue.allow_anywhere(len) && limits.allow_anywhere(len)).then(pieces)
+        let len = len as usize;
+        if !queue.allow_anywhere(len) || !limits.allow_anywhere(len) {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { RequestPieces::new(rq) })
     }
 
     /// The limits of the queue of `rq`.
@@ -289,14 +284,15 @@ impl RequestPhyrs {
         NonZeroUsize::new(len as usize)
     }
 
-    /// Number of bio_vecs that `rq` consists of.
+    /// Number of bio_vecs that `rq` consists of, for those who watch.
     ///
     /// # Safety
     ///
     /// The caller owns the started request `rq`.
     pub(crate) unsafe fn count_bio_vecs(rq: *const bindings::request) -> u32 {
         // SAFETY: by the requirements of this function.
-        unsafe { RequestPieces::new(rq) }.count_all()
+        // CAST: the bio_vecs of a request are counted in 16 bits.
+        unsafe { RequestPieces::new(rq) }.count() as u32
     }
 }
 
