@@ -58,8 +58,17 @@ none_left() {
 	done
 }
 
-# Lets failslab and fail_page_alloc fail what may sleep as well, and without a word in the log.
+# Lets failslab and fail_page_alloc fail what may sleep as well, and without a word in the log; but
+# for what DMA debugging and kmemleak take for themselves, which they are off without.
 any_allocation_may_fail() {
+	for what in /sys/kernel/slab/*; do
+		[ ! -L "$what" ] || fail "$what: not a cache of its own, with slab_debug=Z"
+		echo 1 >"$what/failslab"
+	done
+	for what in radix_tree_node kmemleak_object kmemleak_scan_area; do
+		echo 0 >/sys/kernel/slab/$what/failslab
+	done
+	echo Y >/sys/kernel/debug/failslab/cache-filter
 	for what in failslab fail_page_alloc; do
 		echo N >/sys/kernel/debug/$what/ignore-gfp-wait
 		echo 0 >/sys/kernel/debug/$what/verbose

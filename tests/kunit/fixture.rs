@@ -13,6 +13,7 @@ use kernel::{
     bindings,
     device::Bound,
     dma::DmaMask,
+    ffi::c_char,
     page::{
         Page,
         PAGE_SIZE, //
@@ -37,6 +38,27 @@ pub(crate) fn publish(pdev: &pci::Device<Bound>) {
 
 pub(crate) fn withdraw() {
     DEVICE.store(ptr::null_mut(), Ordering::Release);
+}
+
+/// Has the case that runs reported as skipped, for `reason`; it is to return after that.
+pub(crate) fn skip(reason: &CStr) {
+    let task = kernel::current!().as_ptr();
+    // SAFETY: the field is the task's own, and while a case runs it points to that, which only this
+    // thread changes; the comment has room for a reason, which is cut off where that ends.
+    unsafe {
+        let test = (*task).kunit_test;
+        if let Some(test) = test.as_mut() {
+            for (to, &from) in test
+                .status_comment
+                .iter_mut()
+                .zip(reason.to_bytes_with_nul())
+            {
+                // CAST: a `c_char` is a byte.
+                *to = from as c_char;
+            }
+            test.status = bindings::kunit_status_KUNIT_SKIPPED;
+        }
+    }
 }
 
 /// Runs `test` with the device.

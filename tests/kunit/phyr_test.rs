@@ -57,6 +57,11 @@ fn is_bounced() -> bool {
     module_parameters::bounced.value() != 0
 }
 
+/// Whether the IOMMU refuses to forget more than 1 GiB of translations at once.
+fn flushes_little() -> bool {
+    module_parameters::flushes_little.value() != 0
+}
+
 /// Whether the machine must have the second device.
 fn wants_peer() -> bool {
     module_parameters::peer.value() != 0
@@ -155,6 +160,10 @@ kernel::module_pci_driver! {
         keep: u8 {
             default: 0,
             description: "Pages left in a domain to stay in, and one more; 255: a large one (0)",
+        },
+        flushes_little: u8 {
+            default: 0,
+            description: "The IOMMU invalidates no more than 1 GiB at once, as QEMU's does (0)",
         },
         forget: u8 {
             default: 0,
