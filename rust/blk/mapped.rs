@@ -49,10 +49,12 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// The ranges that the device sees, in the order of the data.
     #[inline]
     pub fn dma_vecs(&self) -> DmaVecs<'_> {
-        // SAFETY: by the invariants of `Info` the slots of the tag belong to `self`, and nobody
-        // writes them while it is borrowed.
-        let slots = unsafe { self.0.hw.slots(self.0.tag()) };
-        self.0.pdu().state.dma_vecs(slots)
+        let state = &self.0.pdu().state;
+        state.own_dma_vecs().unwrap_or_else(|| {
+            // SAFETY: by the invariants of `Info` the slots of the tag belong to `self`, and nobody
+            // writes them while it is borrowed.
+            state.dma_vecs(unsafe { self.0.hw.slots(self.0.tag()) })
+        })
     }
 
     /// What the driver keeps in the request.
@@ -98,8 +100,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
 
     #[inline]
     pub(crate) fn unmap_info(info: &mut Info<'a, 'bound, T>) {
-        let state = info.pdu_mut().state.take();
-        if state.is_mapped() {
+        if let Some(state) = info.pdu_mut().state.take_to_unmap() {
             // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
             let slots = unsafe { info.hw.slots(info.tag()) };
             // SAFETY:

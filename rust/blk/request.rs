@@ -320,26 +320,21 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
             Err(e) => return Err(MapError::new(e, self)),
         };
         let mut info = self.into_info();
+        let (hw, rq, tag) = (info.hw, info.rq.as_ptr(), info.tag());
         // SAFETY: by the type invariants the slots of the tag belong to `info`; this is the only
         // reference to them.
-        let slots = unsafe { info.hw.slots_mut(info.tag()) };
+        let slots = || unsafe { hw.slots_mut(tag) };
+        // INVARIANT: `hw`'s mapper makes the mapping with the tag's slots.
+        let state = &mut info.pdu_mut().state;
         // SAFETY:
         // - By the type invariants the request is valid, started and owned. It ends only by its
         //   owner, who unmaps it first: the mapping's state is in the `Pdu`, and `Mapped::unmap`
         //   alone makes a `Request` of it.
         // - The slots belong to the request's tag, and so to the mapping until it is unmapped.
-        match unsafe {
-            info.hw
-                .mapper()
-                .map_request(info.rq.as_ptr(), direction, slots)
-        } {
-            Ok(state) => {
-                // INVARIANT: `hw`'s mapper made the mapping with the tag's slots.
-                info.pdu_mut().state = state;
-                Ok(Mapped::from_info(info))
-            }
+        match unsafe { hw.mapper().map_request(rq, direction, slots, state) } {
+            Ok(()) => Ok(Mapped::from_info(info)),
             Err(e) => {
-                report(info.hw.mapper().device(), e);
+                report(hw.mapper().device(), e);
                 // SAFETY: nothing was mapped.
                 Err(MapError::new(e, unsafe { Self::from_info(info) }))
             }

@@ -265,7 +265,9 @@ impl Mapper<'_> {
     /// Maps the data of a block request, in the direction `dir`.
     ///
     /// As [`Mapper::map_into`], with short paths for a request of one segment, for one that the
-    /// block layer knows to be one run, and for what nothing translates.
+    /// block layer knows to be one run, and for what nothing translates. The ranges are then in
+    /// `state`, of which what it was before is lost, and in the slots that `slots` gives: it is asked
+    /// for them where there are several segments.
     ///
     /// # Errors
     ///
@@ -277,44 +279,79 @@ impl Mapper<'_> {
     ///
     /// - The caller owns the started request `rq` until the mapping has ended, and completes
     ///   nothing of it before.
-    /// - `slots` must not be written until then, not even by another mapping.
-    pub unsafe fn map_request(
+    /// - The slots must not be written until then, not even by another mapping.
+    #[inline]
+    pub unsafe fn map_request<'s>(
         &self,
         rq: *const bindings::request,
         dir: DataDirection,
-        slots: &mut [Slot],
-    ) -> Result<State> {
+        slots: impl FnOnce() -> &'s mut [Slot],
+        state: &mut State,
+    ) -> Result {
         let mode = Mode::new(dir, Kind::System)?;
         // SAFETY: the caller owns the request. The block layer keeps its pages until it is
         // completed, and the operation of the request is what allows the direction.
-        let state = unsafe {
-            match RequestPhyrs::only(rq) {
-                Some(phyr) => {
-                    let phyr = phyr?;
-                    self.check(phyr)?;
-                    self.map_one(phyr, mode)
-                }
-                None => self.map_several(rq, mode, slots),
-            }
-        }?;
-
+        let Some(phyr) = (unsafe { RequestPhyrs::only(rq) }) else {
+            // SAFETY: as above.
+            *state = unsafe { self.map_several(rq, mode, slots()) }?;
+            return Ok(());
+        };
+        let phyr = phyr?;
+        self.check(phyr)?;
+        // SAFETY: as above.
+        *state = unsafe { self.map_one(phyr, mode) }?;
         if trace::map_enabled() {
             // SAFETY: as above.
-            let bio_vecs = unsafe { RequestPhyrs::count_bio_vecs(rq) };
-            // SAFETY: as above.
-            let source = unsafe { RequestPhyrs::of_request(rq) };
-            trace::map(self, bio_vecs, source, &state, slots);
+            unsafe { self.trace_request(rq, state, &[]) };
         }
-        Ok(state)
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// The caller owns `rq`, of which `state` and `slots` are the mapping.
+    #[cold]
+    #[inline(never)]
+    unsafe fn trace_request(&self, rq: *const bindings::request, state: &State, slots: &[Slot]) {
+        // SAFETY: by the requirements of this function.
+        let (bio_vecs, source) = unsafe {
+            (
+                RequestPhyrs::count_bio_vecs(rq),
+                RequestPhyrs::of_request(rq),
+            )
+        };
+        trace::map(self, bio_vecs, source, state, slots);
     }
 
     /// Maps the data of a request of several pieces. A function of its own, so that the short path
-    /// has few registers to save; so are the loops.
+    /// has few registers to save.
     ///
     /// # Safety
     ///
     /// Those of [`Mapper::map_request`].
+    #[inline(never)]
     unsafe fn map_several(
+        &self,
+        rq: *const bindings::request,
+        mode: Mode,
+        slots: &mut [Slot],
+    ) -> Result<State> {
+        // SAFETY: by the requirements of this function.
+        let state = unsafe { self.map_pieces(rq, mode, slots) }?;
+        if trace::map_enabled() {
+            // SAFETY: as above.
+            unsafe { self.trace_request(rq, &state, slots) };
+        }
+        Ok(state)
+    }
+
+    /// How [`Mapper::map_several`] does it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_request`].
+    #[inline]
+    unsafe fn map_pieces(
         &self,
         rq: *const bindings::request,
         mode: Mode,

@@ -223,6 +223,27 @@ impl State {
         core::mem::replace(self, Self::UNMAPPED)
     }
 
+    /// As [`State::take`], if the mapping has to be undone; else there is nothing left to do.
+    #[inline]
+    pub fn take_to_unmap(&mut self) -> Option<Self> {
+        let unmap = self.unmap;
+        let state = self.take();
+        unmap.then_some(state)
+    }
+
+    /// The ranges, if the state itself has them: there is one, or none.
+    #[inline]
+    pub fn own_dma_vecs(&self) -> Option<DmaVecs<'_>> {
+        let slots = match self.made {
+            Made::Unmapped => &[],
+            Made::Single | Made::Joined => core::slice::from_ref(&self.one),
+            Made::Packed | Made::Each => return None,
+        };
+        Some(DmaVecs {
+            slots: slots.iter(),
+        })
+    }
+
     /// Those of `slots`, with which the mapping was made, that hold its ranges.
     #[inline]
     pub(crate) fn used<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
@@ -240,14 +261,9 @@ impl State {
     /// mapping.
     #[inline]
     pub fn dma_vecs<'a>(&'a self, slots: &'a [Slot]) -> DmaVecs<'a> {
-        let slots = match self.made {
-            Made::Unmapped => &[],
-            Made::Single | Made::Joined => core::slice::from_ref(&self.one),
-            Made::Packed | Made::Each => self.used(slots),
-        };
-        DmaVecs {
-            slots: slots.iter(),
-        }
+        self.own_dma_vecs().unwrap_or_else(|| DmaVecs {
+            slots: self.used(slots).iter(),
+        })
     }
 }
 

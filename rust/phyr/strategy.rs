@@ -50,24 +50,26 @@ impl Mapper<'_> {
         mode: Mode,
         slots: &mut [Slot],
     ) -> Result<State> {
+        // The only phyr needs no slot: if there is none, it has the one of this function.
+        let mut own = [Slot::EMPTY];
+        let has_slots = !slots.is_empty();
+        let slots = if has_slots { slots } else { &mut own };
         let slots = Cell::from_mut(slots).as_slice_of_cells();
         let mut done = Singles::new(self, slots, mode);
-        // The only phyr needs no slot: each waits for the next one.
-        let mut last = None;
         for phyr in source {
-            if let Some(before) = last.replace(phyr?) {
-                // SAFETY: by the requirements of this function.
-                unsafe { done.map(before) }?;
-            }
-        }
-        let last = last.ok_or(EINVAL)?;
-        if done.nr == 0 {
             // SAFETY: by the requirements of this function.
-            return unsafe { self.map_one(last, mode) };
+            unsafe { done.map(phyr?) }?;
         }
-        // SAFETY: as above.
-        unsafe { done.map(last) }?;
-        Ok(done.close())
+        match (done.nr, slots.first()) {
+            (0, _) | (_, None) => Err(EINVAL),
+            (1, Some(only)) => {
+                let (only, unmap) = (only.get(), self.needs_unmap());
+                core::mem::forget(done);
+                // SAFETY: just that is mapped, by `map_phys`, and nobody else unmaps it.
+                Ok(unsafe { State::new(Made::Single, only, 1, mode, unmap) })
+            }
+            _ => Ok(done.close()),
+        }
     }
 
     /// Maps what `source` yields in one IOVA range, as it comes: what should be one run of `len`

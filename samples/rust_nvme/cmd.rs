@@ -4,8 +4,9 @@
 //!
 //! C header: [`include/linux/nvme.h`](srctree/include/linux/nvme.h), `struct nvme_command`
 //!
-//! A command is 16 little-endian words of 32 bits. All constructors here leave the command
-//! identifier at zero; the queue that submits the command puts it in ([`Command::with_cid`]).
+//! A command is 16 little-endian words of 32 bits, here 8 of 64 bits. All constructors here leave
+//! the command identifier at zero; the queue that submits the command puts it in
+//! ([`Command::with_cid`]).
 
 use super::desc::{
     Kind,
@@ -16,7 +17,7 @@ use super::desc::{
 pub(crate) const SQE_SHIFT: u32 = 6;
 
 /// A submission queue entry in memory.
-pub(crate) type Sqe = [u32; 16];
+pub(crate) type Sqe = [u64; 8];
 
 mod admin_op {
     pub(super) const DELETE_SQ: u32 = 0x00;
@@ -62,60 +63,72 @@ pub(crate) enum Identify {
     NvmLimits,
 }
 
-/// A command. `0` everywhere but in what its constructor is about.
+/// A command: the words that any of them has, the others are zero. That is what is passed around,
+/// so it is kept short.
 #[derive(Clone, Copy)]
-pub(crate) struct Command(Sqe);
+pub(crate) struct Command {
+    word0: u32,
+    nsid: u32,
+    /// Words 6 to 9.
+    data: [u64; 2],
+    /// Words 10 and 11, and 12.
+    first: u64,
+    last: u32,
+}
 
 impl Command {
+    #[inline]
     fn new(opcode: u32, nsid: u32) -> Self {
-        let mut words = [0; 16];
-        // PANIC: Here and wherever an index is a literal: 16 words.
-        words[0] = opcode;
-        words[1] = nsid;
-        Self(words)
+        Self {
+            word0: opcode,
+            nsid,
+            data: [0; 2],
+            first: 0,
+            last: 0,
+        }
     }
 
-    fn with(mut self, word: usize, value: u32) -> Self {
-        // PANIC: Every caller's `word` is a literal below 16.
-        self.0[word] = value;
+    /// Sets words 10 and 11.
+    fn with(mut self, word10: u32, word11: u32) -> Self {
+        self.first = words(word10, word11);
         self
     }
 
-    fn with_u64(self, word: usize, value: u64) -> Self {
-        // CAST: Each half on purpose.
-        self.with(word, value as u32)
-            .with(word + 1, (value >> 32) as u32)
-    }
-
     /// Sets the data pointer.
+    #[inline]
     fn with_data(mut self, data: &Pointer) -> Self {
         if data.kind == Kind::Sgl {
-            self.0[0] |= PSDT_SGL;
+            self.word0 |= PSDT_SGL;
         }
-        let [first, second] = data.words;
-        self.with_u64(6, first).with_u64(8, second)
+        self.data = data.words;
+        self
     }
 
     /// Sets the data pointer to memory that does not cross a controller page.
-    fn with_page(self, addr: u64) -> Self {
-        self.with_u64(6, addr)
+    fn with_page(mut self, addr: u64) -> Self {
+        self.data = [addr, 0];
+        self
     }
 
     /// Sets the command identifier.
+    #[inline]
     pub(crate) fn with_cid(mut self, cid: u16) -> Self {
-        self.0[0] = (self.0[0] & 0xffff) | u32::from(cid) << 16;
+        self.word0 = (self.word0 & 0xffff) | u32::from(cid) << 16;
         self
     }
 
     /// As the controller reads it.
+    #[inline]
     pub(crate) fn to_entry(self) -> Sqe {
-        self.0.map(u32::to_le)
+        let [first, second] = self.data;
+        let head = words(self.word0, self.nsid);
+        [head, 0, 0, first, second, self.first, self.last.into(), 0].map(u64::to_le)
     }
 
     /// The operation, for messages.
     pub(crate) fn opcode(&self) -> u8 {
         // CAST: Cut to the opcode on purpose.
-        self.0[0] as u8
+        self.word0 as u8
     }
 
     /// Writes a structure of 4 KiB to `addr`.
@@ -129,60 +142,58 @@ impl Command {
         };
         Self::new(admin_op::IDENTIFY, nsid)
             .with_page(addr)
-            .with(10, cns)
+            .with(cns, 0)
     }
 
     /// Asks for `count` pairs of I/O queues. The completion says how many may be made.
     pub(crate) fn set_queue_count(count: u16) -> Self {
         let count = u32::from(count.saturating_sub(1));
-        Self::new(admin_op::SET_FEATURES, 0)
-            .with(10, FEATURE_QUEUES)
-            .with(11, count << 16 | count)
+        Self::new(admin_op::SET_FEATURES, 0).with(FEATURE_QUEUES, count << 16 | count)
     }
 
     /// Makes completion queue `qid` of `entries` at `addr`, with interrupt `vector`.
     pub(crate) fn create_cq(qid: u16, entries: u16, addr: u64, vector: u16) -> Self {
-        Self::new(admin_op::CREATE_CQ, 0)
-            .with_page(addr)
-            .with(10, u32::from(entries - 1) << 16 | u32::from(qid))
-            .with(
-                11,
-                u32::from(vector) << 16 | CQ_INTERRUPTS | QUEUE_CONTIGUOUS,
-            )
+        Self::new(admin_op::CREATE_CQ, 0).with_page(addr).with(
+            u32::from(entries - 1) << 16 | u32::from(qid),
+            u32::from(vector) << 16 | CQ_INTERRUPTS | QUEUE_CONTIGUOUS,
+        )
     }
 
     /// Makes submission queue `qid` of `entries` at `addr`, which completes to queue `qid`.
     pub(crate) fn create_sq(qid: u16, entries: u16, addr: u64) -> Self {
-        Self::new(admin_op::CREATE_SQ, 0)
-            .with_page(addr)
-            .with(10, u32::from(entries - 1) << 16 | u32::from(qid))
-            .with(11, u32::from(qid) << 16 | QUEUE_CONTIGUOUS)
+        Self::new(admin_op::CREATE_SQ, 0).with_page(addr).with(
+            u32::from(entries - 1) << 16 | u32::from(qid),
+            u32::from(qid) << 16 | QUEUE_CONTIGUOUS,
+        )
     }
 
     pub(crate) fn delete_sq(qid: u16) -> Self {
-        Self::new(admin_op::DELETE_SQ, 0).with(10, u32::from(qid))
+        Self::new(admin_op::DELETE_SQ, 0).with(qid.into(), 0)
     }
 
     pub(crate) fn delete_cq(qid: u16) -> Self {
-        Self::new(admin_op::DELETE_CQ, 0).with(10, u32::from(qid))
+        Self::new(admin_op::DELETE_CQ, 0).with(qid.into(), 0)
     }
 
     pub(crate) fn flush(nsid: u32) -> Self {
         Self::new(io_op::FLUSH, nsid)
     }
 
+    #[inline]
     pub(crate) fn read(nsid: u32, blocks: Blocks, data: &Pointer) -> Self {
         Self::new(io_op::READ, nsid)
             .with_data(data)
             .with_blocks(blocks, 0)
     }
 
+    #[inline]
     pub(crate) fn write(nsid: u32, blocks: Blocks, data: &Pointer, fua: bool) -> Self {
         Self::new(io_op::WRITE, nsid)
             .with_data(data)
             .with_blocks(blocks, if fua { RW_FUA } else { 0 })
     }
 
+    #[inline]
     pub(crate) fn write_zeroes(nsid: u32, blocks: Blocks, fua: bool, deallocate: bool) -> Self {
         let fua = if fua { RW_FUA } else { 0 };
         let deallocate = if deallocate { WZ_DEALLOCATE } else { 0 };
@@ -193,13 +204,21 @@ impl Command {
     pub(crate) fn discard(nsid: u32, addr: u64) -> Self {
         Self::new(io_op::DATASET_MANAGEMENT, nsid)
             .with_page(addr)
-            .with(11, DSM_DEALLOCATE)
+            .with(0, DSM_DEALLOCATE)
     }
 
-    fn with_blocks(self, blocks: Blocks, control: u32) -> Self {
-        self.with_u64(10, blocks.first)
-            .with(12, u32::from(blocks.count_less_one) | control)
+    #[inline]
+    fn with_blocks(mut self, blocks: Blocks, control: u32) -> Self {
+        self.first = blocks.first;
+        self.last = u32::from(blocks.count_less_one) | control;
+        self
     }
+}
+
+/// Two words, the lower one first.
+#[inline]
+fn words(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
 }
 
 /// The identifier of an I/O command: the request's tag, and the generation that tells it from the
@@ -263,15 +282,17 @@ pub(crate) fn dsm_range(sector: u64, bytes: u32, shift: u32) -> [u64; 2] {
 #[kernel::prelude::kunit_tests(rust_nvme_cmd)]
 mod tests {
     // PANIC: An `unwrap` or an index that fails is a failed test.
+    // CAST: Half a word on purpose.
 
     use super::*;
 
-    fn words(command: Command) -> Sqe {
-        command.to_entry().map(u32::from_le)
+    fn words(command: Command) -> [u32; 16] {
+        let entry = command.to_entry().map(u64::from_le);
+        core::array::from_fn(|word| (entry[word / 2] >> (word % 2 * 32)) as u32)
     }
 
     /// A command with these words; those not named are zero.
-    fn expected(set: &[(usize, u32)]) -> Sqe {
+    fn expected(set: &[(usize, u32)]) -> [u32; 16] {
         let mut words = [0; 16];
         for &(word, value) in set {
             words[word] = value;

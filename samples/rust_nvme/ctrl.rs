@@ -70,19 +70,12 @@ use phyr::fail::{
 };
 
 /// Whether commands can be submitted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    Live,
+mod state {
+    pub(super) const LIVE: u32 = 0;
     /// Later.
-    Resetting,
+    pub(super) const RESETTING: u32 = 1;
     /// Never again.
-    Dead,
-}
-
-impl State {
-    const LIVE: u32 = 0;
-    const RESETTING: u32 = 1;
-    const DEAD: u32 = 2;
+    pub(super) const DEAD: u32 = 2;
 }
 
 /// A reset that is going on.
@@ -100,18 +93,14 @@ impl Resetting<'_, '_> {
 
     /// Nothing was reset, as it need not be, and nothing taken from the controller: it goes on.
     pub(crate) fn cancel(self) {
-        self.ctrl.state.store(State::LIVE, Relaxed);
+        self.ctrl.state.store(state::LIVE, Relaxed);
     }
 
-    /// Ends the reset, after which no command from before is in flight. Says it once when the
-    /// controller was given up.
-    pub(crate) fn end(self, state: State) {
-        let state = match state {
-            State::Live => State::LIVE,
-            State::Resetting => State::RESETTING,
-            State::Dead => State::DEAD,
-        };
-        if state == State::DEAD && !self.was_dead {
+    /// Ends the reset, after which no command from before is in flight: the controller is `alive`,
+    /// or is given up, which is said once.
+    pub(crate) fn end(self, alive: bool) {
+        let state = if alive { state::LIVE } else { state::DEAD };
+        if !alive && !self.was_dead {
             dev_err!(
                 self.ctrl.dev,
                 "the controller is dead; all I/O fails from now on\n"
@@ -169,7 +158,7 @@ impl<'bound> Ctrl<'bound> {
                 bar,
                 power,
                 caps,
-                state: Atomic::new(State::LIVE),
+                state: Atomic::new(state::LIVE),
                 generation: Atomic::new(0),
                 shutdown_secs: Atomic::new(Identity::MIN_SHUTDOWN_SECS),
                 admin <- new_mutex!(admin),
@@ -192,17 +181,14 @@ impl<'bound> Ctrl<'bound> {
     }
 
     /// Whether commands can be submitted.
-    pub(crate) fn state(&self) -> State {
-        match self.state.load(Relaxed) {
-            State::LIVE => State::Live,
-            State::RESETTING => State::Resetting,
-            _ => State::Dead,
-        }
+    #[inline]
+    pub(crate) fn is_live(&self) -> bool {
+        self.state.load(Relaxed) == state::LIVE
     }
 
     /// Whether the driver gave the controller up.
     pub(crate) fn is_dead(&self) -> bool {
-        self.state() == State::Dead
+        self.state.load(Relaxed) == state::DEAD
     }
 
     /// Changes whenever a reset has emptied the queues.
@@ -217,10 +203,10 @@ impl<'bound> Ctrl<'bound> {
         if generation.is_some_and(|generation| generation != self.generation()) {
             return None;
         }
-        let was = self.state.xchg(State::RESETTING, Relaxed);
+        let was = self.state.xchg(state::RESETTING, Relaxed);
         Some(Resetting {
             ctrl: self,
-            was_dead: was == State::DEAD,
+            was_dead: was == state::DEAD,
             _guard: guard,
         })
     }

@@ -7,11 +7,24 @@
 //!
 //! Nothing here calls the kernel; it is arithmetic on addresses.
 
+use phyr::DmaVec;
+
 /// A range of device addresses, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) addr: u64,
     pub(crate) len: u64,
+}
+
+impl From<DmaVec> for Range {
+    #[inline]
+    fn from(vec: DmaVec) -> Self {
+        Self {
+            addr: vec.addr().into_raw(),
+            // CAST: A length fits in 64 bits.
+            len: vec.len() as u64,
+        }
+    }
 }
 
 /// Memory for a descriptor list, one 64-bit word after the other.

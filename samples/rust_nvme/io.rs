@@ -26,10 +26,7 @@ use super::{
         Command, //
     },
     completion::Completion,
-    ctrl::{
-        Ctrl,
-        State, //
-    },
+    ctrl::Ctrl,
     desc::{
         Kind,
         List,
@@ -75,7 +72,10 @@ use kernel::{
         SpinLockIrq, //
     },
 };
-use phyr::trace;
+use phyr::{
+    trace,
+    DmaVecs, //
+};
 use phyr_blk::{
     Batch,
     Expired,
@@ -185,6 +185,17 @@ impl<'bound> IoQueue<'bound> {
         self.vector
     }
 
+    /// Puts `io` in flight and sends its command.
+    #[inline(always)]
+    fn start(&self, io: Mapped<'_, 'bound, Nvme>, command: Command, last: bool) {
+        let generation = io.generation();
+        // From here on the request is the completion's: the doorbell comes after.
+        let tag = io.park();
+        let cid = Cid { tag, generation };
+        self.submit(&command.with_cid(cid.into_raw()), last);
+    }
+
+    #[inline]
     fn submit(&self, command: &Command, last: bool) {
         let mut sq = self.sq.lock();
 
@@ -255,20 +266,28 @@ impl<'bound> IoQueue<'bound> {
         }
     }
 
-    /// Describes the data of `io`, if need be with a list in `slot`.
-    fn describe(
-        &self,
-        io: &Mapped<'_, 'bound, Nvme>,
-        slot: &mut Slot<'_>,
-    ) -> Result<Pointer, Unfit> {
+    /// Describes the data of `io`. Of one range that a command has room for, at once. [`None`]: the
+    /// disk's limits exclude it.
+    #[inline(always)]
+    fn describe(&self, io: &Mapped<'_, 'bound, Nvme>) -> Option<Pointer> {
         let vecs = io.dma_vecs();
+        if vecs.len() == 1 {
+            let only = vecs.clone().next();
+            if let Some(pointer) = only.and_then(|vec| self.layout.format.short(vec.into())) {
+                self.trace(&pointer);
+                return Some(pointer);
+            }
+        }
+        self.describe_in_list(vecs, io.bytes(), io.tag())
+    }
+
+    /// Describes `vecs`, of `bytes` in all, if need be with a list in the slot of `tag`.
+    #[inline(never)]
+    fn describe_in_list(&self, vecs: DmaVecs<'_>, bytes: u32, tag: u16) -> Option<Pointer> {
+        let mut slot = self.slots.get(tag)?;
         let count = vecs.len();
-        // CAST: A length fits in 64 bits.
-        let ranges = vecs.map(|vec| Range {
-            addr: vec.addr().into_raw(),
-            len: vec.len() as u64,
-        });
-        self.describe_ranges(ranges, count, io.bytes(), slot)
+        self.describe_ranges(vecs.map(Range::from), count, bytes, &mut slot)
+            .ok()
     }
 
     /// Describes `count` ranges of `bytes` in all.
@@ -280,15 +299,32 @@ impl<'bound> IoQueue<'bound> {
         slot: &mut Slot<'_>,
     ) -> Result<Pointer, Unfit> {
         let pointer = self.layout.format.describe(ranges, count, bytes, slot)?;
+        self.trace(&pointer);
+        Ok(pointer)
+    }
+
+    #[inline]
+    fn trace(&self, pointer: &Pointer) {
         let kind = match pointer.kind {
             Kind::Prp => trace::Descriptors::Prp,
             Kind::Sgl => trace::Descriptors::Sgl,
         };
         trace::descriptors(self.ctrl.device(), kind, pointer.entries);
-        Ok(pointer)
     }
 
-    /// The command for `io`.
+    /// The command for `io`, which reads or writes. [`None`]: the disk's limits exclude it.
+    #[inline(always)]
+    fn transfer(&self, ns: &Namespace, io: &Mapped<'_, 'bound, Nvme>) -> Option<Command> {
+        let blocks = Blocks::new(io.sector(), io.bytes(), ns.shift)?;
+        let data = self.describe(io)?;
+
+        Some(match io.op() {
+            Op::Write => Command::write(ns.id, blocks, &data, io.is_fua()),
+            _ => Command::read(ns.id, blocks, &data),
+        })
+    }
+
+    /// The command for `io`, which does not read or write, or is not the block layer's.
     ///
     /// # Errors
     ///
@@ -297,12 +333,9 @@ impl<'bound> IoQueue<'bound> {
     fn command(&self, ns: &Namespace, io: &Mapped<'_, 'bound, Nvme>) -> Result<Command, Status> {
         let blocks = Blocks::new(io.sector(), io.bytes(), ns.shift).ok_or(Status::Invalid);
         let mut slot = self.slots.get(io.tag()).ok_or(Status::Invalid)?;
-        let mut data = || self.describe(io, &mut slot).map_err(|_| Status::Invalid);
 
         Ok(match io.op() {
             Op::Flush => Command::flush(ns.id),
-            Op::Read => Command::read(ns.id, blocks?, &data()?),
-            Op::Write => Command::write(ns.id, blocks?, &data()?, io.is_fua()),
             Op::WriteZeroes => {
                 let deallocate = ns.zeroes_when_deallocated && !io.is_nounmap();
                 Command::write_zeroes(ns.id, blocks?, io.is_fua(), deallocate)
@@ -326,6 +359,21 @@ impl<'bound> IoQueue<'bound> {
             _ => return Err(Status::NotSupported),
         })
     }
+}
+
+/// What neither reads nor writes, apart from the short way of what does.
+#[inline(never)]
+fn queue_other<'a, 'bound>(
+    queue: &IoQueue<'bound>,
+    ns: &Namespace,
+    io: Mapped<'a, 'bound, Nvme>,
+    last: bool,
+) -> Queued<'a, 'bound, Nvme> {
+    match queue.command(ns, &io) {
+        Ok(command) => queue.start(io, command, last),
+        Err(status) => return Err(Refused::Failed(io.unmap(), status)),
+    }
+    Ok(())
 }
 
 /// Tries a request again, if that makes sense, or ends it with `status`. The controller is done
@@ -360,22 +408,22 @@ impl Operations for Nvme {
         last: bool,
     ) -> Queued<'a, 'bound, Self> {
         let queue = hw.queue();
-        match queue.ctrl.state() {
-            State::Live => {}
-            State::Resetting => return Err(Refused::Busy(rq)),
-            State::Dead => return Err(Refused::Failed(rq, Status::IoErr)),
+        if !queue.ctrl.is_live() {
+            return Err(match queue.ctrl.is_dead() {
+                false => Refused::Busy(rq),
+                true => Refused::Failed(rq, Status::IoErr),
+            });
         }
 
         let io = rq.map()?;
-        let command = match queue.command(ns, &io) {
-            Ok(command) => command,
-            Err(status) => return Err(Refused::Failed(io.unmap(), status)),
+        let command = match io.op() {
+            Op::Read | Op::Write => queue.transfer(ns, &io),
+            _ => return queue_other(queue, ns, io, last),
         };
-        // From here on the request is the completion's: the doorbell comes after.
-        let generation = io.generation();
-        let tag = io.park();
-        let cid = Cid { tag, generation };
-        queue.submit(&command.with_cid(cid.into_raw()), last);
+        match command {
+            Some(command) => queue.start(io, command, last),
+            None => return Err(Refused::Failed(io.unmap(), Status::Invalid)),
+        }
         Ok(())
     }
 

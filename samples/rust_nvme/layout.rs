@@ -40,6 +40,15 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// Describes a range that is all, if a command has room for that and PRPs are allowed.
+    #[inline]
+    pub(crate) fn short(self, range: Range) -> Option<Pointer> {
+        match self {
+            Self::Sgl => None,
+            Self::Prp | Self::Either => prp::short(range, PAGE_SHIFT),
+        }
+    }
+
     /// Describes `count` ranges of `bytes` in all, with what does not fit in a command in `list`.
     ///
     /// # Errors
@@ -52,9 +61,9 @@ impl Format {
         bytes: u32,
         list: &mut L,
     ) -> Result<Pointer, Unfit> {
-        if count == 1 && self != Self::Sgl {
-            let short = ranges.clone().next();
-            if let Some(pointer) = short.and_then(|range| prp::short(range, PAGE_SHIFT)) {
+        if count == 1 {
+            let only = ranges.clone().next();
+            if let Some(pointer) = only.and_then(|range| self.short(range)) {
                 return Ok(pointer);
             }
         }

@@ -47,7 +47,8 @@ pub(crate) const fn list_words(bytes: usize, page_shift: u32) -> usize {
 
 /// Appends entries to a [`List`], chaining where it crosses a page.
 ///
-/// With where and how long that is, which the list has to work out each time.
+/// With where and how long that is, which the list has to work out each time. All of it is inlined
+/// into the loop over the pages, so that it stays in registers.
 struct Writer<'a, L: List> {
     list: &'a mut L,
     addr: u64,
@@ -83,7 +84,7 @@ impl<L: List> Writer<'_, L> {
 
     /// The page is full and more comes: its last entry moves on to `here`, a pointer takes its
     /// place.
-    #[cold]
+    #[inline(always)]
     fn chain(&mut self, here: u64) -> Result<(), Unfit> {
         let moved = self.last;
         self.put(moved)?;
@@ -103,27 +104,20 @@ struct Builder<'a, L: List> {
 impl<L: List> Builder<'_, L> {
     #[inline(always)]
     fn push(&mut self, page: u64) -> Result<(), Unfit> {
-        if self.entries <= 2 {
-            self.begin(page)?;
-        }
-        if self.entries >= 2 {
-            self.writer.push(page)?;
+        match self.entries {
+            3.. => self.writer.push(page)?,
+            0 => self.head = [page, 0],
+            1 => self.head = [self.head[0], page],
+            2 => {
+                self.writer.push(self.head[1])?;
+                self.writer.push(page)?;
+            }
         }
         self.entries += 1;
         Ok(())
     }
 
-    /// One of the first three.
-    fn begin(&mut self, page: u64) -> Result<(), Unfit> {
-        // PANIC: an array of two.
-        match self.entries {
-            0 => self.head = [page, 0],
-            1 => self.head[1] = page,
-            _ => self.writer.push(self.head[1])?,
-        }
-        Ok(())
-    }
-
+    #[inline(always)]
     fn finish(self) -> Pointer {
         let [first, second] = self.head;
         let second = if self.entries > 2 {

@@ -29,6 +29,7 @@ use kernel::{
     io::{
         io_project,
         io_read,
+        io_write,
         Io, //
     },
     prelude::*,
@@ -153,10 +154,20 @@ impl<'bound> Sq<'bound> {
     /// Adds a command. The controller sees it at the next [`Sq::commit`].
     ///
     /// The caller keeps fewer commands in flight than the ring has entries.
+    #[inline]
     pub(crate) fn push(&mut self, command: &Command) {
         // PANIC: By the type invariant.
         let entry = io_project!(self.ring.entries, [panic: usize::from(self.tail)]);
-        entry.copy_write(command.to_entry());
+        let words = command.to_entry();
+        // One by one, so that they come from registers.
+        io_write!(entry, [build: 0], words[0]);
+        io_write!(entry, [build: 1], words[1]);
+        io_write!(entry, [build: 2], words[2]);
+        io_write!(entry, [build: 3], words[3]);
+        io_write!(entry, [build: 4], words[4]);
+        io_write!(entry, [build: 5], words[5]);
+        io_write!(entry, [build: 6], words[6]);
+        io_write!(entry, [build: 7], words[7]);
 
         // INVARIANT: Wraps at the number of entries.
         self.tail += 1;

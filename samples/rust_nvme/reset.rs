@@ -13,10 +13,7 @@
 //! If 2 fails because the controller does not stop, its bus mastering is turned off first.
 
 use super::{
-    ctrl::{
-        Ctrl,
-        State, //
-    },
+    ctrl::Ctrl,
     io::{
         self,
         Nvme, //
@@ -51,7 +48,7 @@ pub(crate) fn recover<'bound>(
         fail(ctrl, &quiesced);
     }
     // Requests start when `quiesced` is dropped, and must find the new state.
-    resetting.end(if alive { State::Live } else { State::Dead });
+    resetting.end(alive);
     drop(quiesced);
 }
 
@@ -67,7 +64,7 @@ pub(crate) fn abandon_failed<'bound>(ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'boun
     if failed {
         let quiesced = TagSet::quiesce(tags);
         fail(ctrl, &quiesced);
-        resetting.end(State::Dead);
+        resetting.end(false);
         drop(quiesced);
     } else {
         resetting.cancel();

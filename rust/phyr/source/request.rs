@@ -149,24 +149,13 @@ impl RequestPieces {
     ///
     /// # Safety
     ///
-    /// It comes from [`RequestPieces::advance`], and the request is still the caller's.
+    /// It is what is left of a bio_vec of the request, or less, and that is still the caller's.
     #[inline(always)]
     unsafe fn piece((page, offset, len): BioVec) -> Result<Phyr> {
         // SAFETY: a bio_vec names a valid page and as many bytes of it, and of the pages behind it,
         // as it holds.
         // CAST: a `usize` has at least 32 bits.
         unsafe { page_piece(page, u64::from(offset), len as usize) }
-    }
-
-    /// All that is left, if that is one piece.
-    #[inline]
-    fn only(mut self) -> Option<Result<Phyr>> {
-        let vec = self.advance()?;
-        if self.size != 0 || vec.2 == 0 || self.next_bio() {
-            return None;
-        }
-        // SAFETY: just taken.
-        Some(unsafe { Self::piece(vec) })
     }
 }
 
@@ -206,19 +195,39 @@ impl RequestPhyrs {
 
     /// The only phyr of `rq`, if it has but one; of one it may still be said that it has several.
     ///
+    /// The block layer says that it is one segment, by the limits of its queue, and all of its
+    /// bytes are in one bio_vec: `req_bvec()` in
+    /// [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h).
+    ///
     /// # Safety
     ///
     /// The caller owns the started request `rq`.
     #[inline]
     pub(crate) unsafe fn only(rq: *const bindings::request) -> Option<Result<Phyr>> {
         // SAFETY: by the requirements of this function.
-        let only = unsafe { RequestPieces::new(rq) }.only()?;
-        // SAFETY: as in `of_request`.
-        let limits = unsafe { Self::limits(rq) };
-        match only {
-            Ok(phyr) if !limits.allow_anywhere(phyr.len()) => None,
-            only => Some(only),
+        let (flags, segments, bio) = unsafe { ((*rq).rq_flags, (*rq).nr_phys_segments, (*rq).bio) };
+        let is_special = flags & (1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD) != 0;
+        if segments != 1 || is_special || bio.is_null() {
+            return None;
         }
+        // SAFETY: a bio of the request is valid.
+        let (iter, vecs, len) = unsafe { ((*bio).bi_iter, (*bio).bi_io_vec, (*rq).__data_len) };
+        if len == 0 || iter.bi_size != len {
+            return None;
+        }
+        // SAFETY: something is left of the array, so that this element is in it.
+        // CAST: a `usize` has at least 32 bits.
+        let vec = unsafe { *vecs.add(iter.bi_idx as usize) };
+        if vec.bv_len - iter.bi_offset < len {
+            return None;
+        }
+        let vec = (
+            vec.bv_page.cast_const(),
+            vec.bv_offset + iter.bi_offset,
+            len,
+        );
+        // SAFETY: of the request, and not more than is left of the bio_vec.
+        Some(unsafe { RequestPieces::piece(vec) })
     }
 
     /// The pieces of `rq`, if no limit of its queue, nor of `limits`, is in the way of all of it as
@@ -461,17 +470,26 @@ mod tests {
     fn one_piece_is_told_at_once() {
         let mut all = None;
         if let Ok(mut fake) = Fake::new(VECS) {
-            let several = short(&fake, 4096);
+            let only = |fake: &Fake| short(fake, 4096).0;
+            fake.rq.nr_phys_segments = 1;
+            // Of two bios; of one with two bio_vecs; of one of these, whole or in part.
+            fake.rq.__data_len = 4096;
+            let several = only(&fake);
             fake.rq.bio = &raw mut fake.bios[1];
-            let two = short(&fake, 4096);
+            fake.rq.__data_len = fake.bios[1].bi_iter.bi_size;
+            let two = only(&fake);
+            fake.bios[1].bi_iter.bi_size = 2048;
+            fake.rq.__data_len = 2048;
+            let whole = only(&fake);
+            fake.bios[1].bi_iter.bi_offset = 1;
+            let beyond = only(&fake);
             fake.bios[1].bi_iter.bi_size = 100;
-            let one = short(&fake, 4096);
-            // SAFETY: the queue is this test's own memory.
-            unsafe { (*fake.queue.get()).limits.max_segment_size = 99 };
-            all = Some((several, two, one, short(&fake, 4096)));
+            fake.rq.__data_len = 100;
+            let part = only(&fake);
+            fake.rq.nr_phys_segments = 2;
+            all = Some([several, two, whole, beyond, part, only(&fake)]);
         }
-        let none = (None, None);
-        assert_eq!(all, Some((none, none, (Some(100), None), none)));
+        assert_eq!(all, Some([None, None, Some(2048), None, Some(100), None]));
     }
 
     #[test]
