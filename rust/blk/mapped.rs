@@ -22,7 +22,10 @@ use kernel::{
     bindings,
     prelude::*, //
 };
-use phyr::DmaVecs;
+use phyr::{
+    DmaVec,
+    DmaVecs, //
+};
 
 #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
 use super::request::Origin;
@@ -49,12 +52,17 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// The ranges that the device sees, in the order of the data.
     #[inline]
     pub fn dma_vecs(&self) -> DmaVecs<'_> {
-        let state = &self.0.pdu().state;
-        state.own_dma_vecs().unwrap_or_else(|| {
-            // SAFETY: by the invariants of `Info` the slots of the tag belong to `self`, and nobody
-            // writes them while it is borrowed.
-            state.dma_vecs(unsafe { self.0.hw.slots(self.0.tag()) })
-        })
+        // SAFETY: by the invariants of `Info` the slots of the tag belong to `self`, and nobody
+        // writes them while it is borrowed.
+        let slots = unsafe { self.0.hw.slots(self.0.tag()) };
+        self.0.pdu().state.dma_vecs(slots)
+    }
+
+    /// The range that the device sees, if it is but one: most often, and the same as that of
+    /// [`Mapped::dma_vecs`], in fewer steps. `None` does not say that there are several.
+    #[inline]
+    pub fn dma_vec(&self) -> Option<DmaVec> {
+        self.0.pdu().state.dma_vec()
     }
 
     /// What the driver keeps in the request.
@@ -98,7 +106,8 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         unsafe { Request::from_info(info) }
     }
 
-    #[inline]
+    // With the loop over what has completed: most of it is one check where nothing translates.
+    #[inline(always)]
     pub(crate) fn unmap_info(info: &mut Info<'a, 'bound, T>) {
         if let Some(state) = info.pdu_mut().state.take_to_unmap() {
             // SAFETY: by the invariants of `Info` the slots of the tag belong to it.

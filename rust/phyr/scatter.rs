@@ -101,6 +101,13 @@ impl Mapper<'_> {
         slots: &mut [Slot],
     ) -> Result<State> {
         let mode = Mode::new(dir, Kind::System)?;
+        let mut phyrs = source.clone();
+        if let (Some(only), None) = (phyrs.next(), phyrs.next()) {
+            let only = only?;
+            self.check(only)?;
+            // SAFETY: by the requirements of this function.
+            return unsafe { self.map_one(only, mode) };
+        }
         if let Some(granule) = self.granule() {
             let look = self.look(source.clone(), granule)?;
             if let Some(len) = look.run {
@@ -266,8 +273,8 @@ impl Mapper<'_> {
     ///
     /// As [`Mapper::map_into`], with short paths for a request of one segment, for one that the
     /// block layer knows to be one run, and for what nothing translates. The ranges are then in
-    /// `state`, of which what it was before is lost, and in the slots that `slots` gives: it is asked
-    /// for them where there are several segments.
+    /// `state`, of which what it was before is lost, and in the slots that `slots` gives, which is
+    /// asked for them where there are several segments.
     ///
     /// # Errors
     ///

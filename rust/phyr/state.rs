@@ -231,17 +231,13 @@ impl State {
         unmap.then_some(state)
     }
 
-    /// The ranges, if the state itself has them: there is one, or none.
+    /// The range, if there is one that needs no slot.
     #[inline]
-    pub fn own_dma_vecs(&self) -> Option<DmaVecs<'_>> {
-        let slots = match self.made {
-            Made::Unmapped => &[],
-            Made::Single | Made::Joined => core::slice::from_ref(&self.one),
-            Made::Packed | Made::Each => return None,
-        };
-        Some(DmaVecs {
-            slots: slots.iter(),
-        })
+    pub fn dma_vec(&self) -> Option<DmaVec> {
+        match self.made {
+            Made::Single | Made::Joined => Some(self.one.dma_vec()),
+            Made::Unmapped | Made::Packed | Made::Each => None,
+        }
     }
 
     /// Those of `slots`, with which the mapping was made, that hold its ranges.
@@ -261,9 +257,14 @@ impl State {
     /// mapping.
     #[inline]
     pub fn dma_vecs<'a>(&'a self, slots: &'a [Slot]) -> DmaVecs<'a> {
-        self.own_dma_vecs().unwrap_or_else(|| DmaVecs {
-            slots: self.used(slots).iter(),
-        })
+        let slots = match self.made {
+            Made::Unmapped => &[],
+            Made::Single | Made::Joined => core::slice::from_ref(&self.one),
+            Made::Packed | Made::Each => self.used(slots),
+        };
+        DmaVecs {
+            slots: slots.iter(),
+        }
     }
 }
 

@@ -218,7 +218,7 @@ impl<'bound> IoQueue<'bound> {
 
         for _ in 0..self.layout.entries {
             let Some((completion, io)) = self.pop(hw) else {
-                break;
+                return any;
             };
             any = true;
             match io {
@@ -231,13 +231,12 @@ impl<'bound> IoQueue<'bound> {
                 None => self.warn_of(completion.cid),
             }
         }
-        if any {
-            self.cq.lock().commit();
-        }
+        self.cq.lock().commit();
         any
     }
 
-    /// Takes the next completion, and its request, if it names one.
+    /// Takes the next completion, and its request, if it names one. Where there is none, tells the
+    /// controller of those that were taken.
     ///
     /// Both under the lock, so each completion is read once, and whoever gets the lock next knows
     /// that none has been read whose request is still in flight. The request is settled without it:
@@ -247,7 +246,10 @@ impl<'bound> IoQueue<'bound> {
         hw: &'a HwCtx<'bound, Nvme>,
     ) -> Option<(Completion, Option<Mapped<'a, 'bound, Nvme>>)> {
         let mut cq = self.cq.lock();
-        let completion = cq.pop()?;
+        let Some(completion) = cq.pop() else {
+            cq.commit();
+            return None;
+        };
         let cid = Cid::from_raw(completion.cid);
 
         Some((completion, hw.take_generation(cid.tag, cid.generation)))
@@ -270,15 +272,12 @@ impl<'bound> IoQueue<'bound> {
     /// disk's limits exclude it.
     #[inline(always)]
     fn describe(&self, io: &Mapped<'_, 'bound, Nvme>) -> Option<Pointer> {
-        let vecs = io.dma_vecs();
-        if vecs.len() == 1 {
-            let only = vecs.clone().next();
-            if let Some(pointer) = only.and_then(|vec| self.layout.format.short(vec.into())) {
-                self.trace(&pointer);
-                return Some(pointer);
-            }
+        let only = io.dma_vec().map(Range::from);
+        if let Some(pointer) = only.and_then(|range| self.layout.format.short(range)) {
+            self.trace(&pointer);
+            return Some(pointer);
         }
-        self.describe_in_list(vecs, io.bytes(), io.tag())
+        self.describe_in_list(io.dma_vecs(), io.bytes(), io.tag())
     }
 
     /// Describes `vecs`, of `bytes` in all, if need be with a list in the slot of `tag`.

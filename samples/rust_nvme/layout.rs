@@ -71,7 +71,10 @@ impl Format {
             Self::Prp => prp::build(ranges, list, PAGE_SHIFT),
             Self::Sgl => sgl::build(ranges, list),
             // CAST: A request's length fits in a `usize`.
-            Self::Either if bytes as usize / count.max(1) >= SGL_THRESHOLD => {
+            Self::Either
+                if bytes as usize / count.max(1) >= SGL_THRESHOLD
+                    || prp::begins_with_gap(ranges.clone(), PAGE_SHIFT) =>
+            {
                 sgl::build(ranges, list)
             }
             Self::Either => match prp::build(ranges.clone(), list, PAGE_SHIFT) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * bench-io DEVICE COUNT SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...: direct requests of SIZE bytes
- * at random places, DEPTH of them at a time, for the plugin that counts what the kernel does.
+ * bench-io DEVICE COUNT PAIRS SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...: direct requests of SIZE
+ * bytes at random places, DEPTH of them at a time, for the plugin that counts what the kernel does.
  *
- * After some requests that fill caches there are pairs of windows, of COUNT requests and of twice
- * as many, and of a quarter of that where requests are larger than 64 KiB: the difference is of
- * requests only. For each window there is a line on standard output:
+ * After some requests that fill caches there are PAIRS of windows, of COUNT requests and of twice
+ * as many: the difference is of requests only. Of large requests, which take long and vary less,
+ * there are fewer: a quarter from 64 KiB on, a sixteenth from 512 KiB on. For each window there is
+ * a line on standard output:
  *
  *   window MODE SIZE SHAPE DEPTH REQUESTS
  *
@@ -31,8 +32,8 @@
 #define MAX_PIECES 1024
 #define PIECE (PAGE / 2)
 #define WARM 256
-#define PAIRS 8
 #define LARGE 65536
+#define LARGEST 524288
 
 struct page {
 	unsigned long frame;
@@ -211,16 +212,17 @@ static void run(unsigned long count, bool write, unsigned long size, unsigned in
 }
 
 static void cell(const char *mode, unsigned long size, const char *name, unsigned int depth,
-		 unsigned long count)
+		 unsigned long count, int pairs)
 {
 	unsigned int pieces = shape(name, size, depth);
 	bool write = !strcmp(mode, "write");
 
-	/* They take long, and vary less. */
-	if (size > LARGE)
-		count /= 4;
+	if (size >= LARGE)
+		count /= size >= LARGEST ? 16 : 4;
+	if (!count || count % depth)
+		die("no %u at a time of %lu requests", depth, count);
 	run(WARM, write, size, pieces, depth);
-	for (int i = 0; i < 2 * PAIRS; i++) {
+	for (int i = 0; i < 2 * pairs; i++) {
 		phyr_mark(PHYR_MARK_BEGIN);
 		run((i % 2 + 1) * count, write, size, pieces, depth);
 		phyr_mark(PHYR_MARK_END);
@@ -253,6 +255,7 @@ int main(int argc, char **argv)
 {
 	unsigned long count;
 	unsigned int depth;
+	int pairs;
 
 	if (argc == 6 && !strcmp(argv[1], "-q")) {
 		unsigned long size = strtoul(argv[5], NULL, 0);
@@ -264,20 +267,21 @@ int main(int argc, char **argv)
 		for (;;)
 			run(depth, false, size, pieces, depth);
 	}
-	if (argc != 7)
-		die("usage: bench-io DEVICE COUNT SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...");
+	if (argc != 8)
+		die("usage: bench-io DEVICE COUNT PAIRS SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...");
 	count = strtoul(argv[2], NULL, 0);
-	depth = strtoul(argv[4], NULL, 0);
-	if (!depth || depth > MAX_DEPTH || count / 4 % depth || WARM % depth)
-		die("no depth for so many requests: %u", depth);
-	ready(argv[1], argv[3]);
+	pairs = atoi(argv[3]);
+	depth = strtoul(argv[5], NULL, 0);
+	if (pairs < 1 || !depth || depth > MAX_DEPTH || WARM % depth)
+		die("no pairs, or no such depth: %d, %u", pairs, depth);
+	ready(argv[1], argv[4]);
 	phyr_mark(PHYR_MARK_FIRST);
-	for (char *size = strtok(argv[5], ","); size; size = strtok(NULL, ",")) {
+	for (char *size = strtok(argv[6], ","); size; size = strtok(NULL, ",")) {
 		char modes[64], *rest, *mode;
 
-		snprintf(modes, sizeof(modes), "%s", argv[6]);
+		snprintf(modes, sizeof(modes), "%s", argv[7]);
 		for (mode = strtok_r(modes, ",", &rest); mode; mode = strtok_r(NULL, ",", &rest))
-			cell(mode, strtoul(size, NULL, 0), argv[3], depth, count);
+			cell(mode, strtoul(size, NULL, 0), argv[4], depth, count, pairs);
 	}
 	return 0;
 }
