@@ -78,14 +78,12 @@ impl Map {
     /// - [`ENOMEM`]: memory is short.
     /// - [`EOVERFLOW`]: the length of all overflows.
     pub(crate) fn push(&mut self, vec: DmaVec) -> Result {
-        // CAST: A length fits in 64 bits.
-        let (addr, len) = (vec.addr().into_raw(), vec.len() as u64);
+        let Range { addr, len } = vec.into();
         if len == 0 {
             return Ok(());
         }
         self.is_aligned &= (addr | len) % 4 == 0;
         match self.pieces.last() {
-            // CAST: Likewise.
             Some(last) if last.addr.checked_add(self.len - last.start) == Some(addr) => {}
             last => {
                 let page = PAGE_SIZE as u64;

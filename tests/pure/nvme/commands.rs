@@ -143,7 +143,9 @@ pub fn check_words(input: &mut Input<'_>) {
                 _ => (Command::write(7, blocks, &data, fua), 1),
             };
             assert_eq!(command.opcode(), opcode);
-            let got = command.with_cid(cid).to_entry().map(u32::from_le);
+            let entry = command.with_cid(cid).to_entry().map(u64::from_le);
+            let got: [u32; 16] =
+                std::array::from_fn(|word| (entry[word / 2] >> (word % 2 * 32)) as u32);
             let pair = |at: usize| u64::from(got[at]) | u64::from(got[at + 1]) << 32;
             let psdt = u32::from(kind == Kind::Sgl) << 14;
             assert_eq!(got[0], u32::from(cid) << 16 | psdt | u32::from(opcode));
