@@ -110,11 +110,15 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     #[inline(always)]
     pub(crate) fn unmap_info(info: &mut Info<'a, 'bound, T>) {
         if let Some(state) = info.pdu_mut().state.take_to_unmap() {
-            // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
-            let slots = unsafe { info.hw.slots(info.tag()) };
+            let slots = if state.dma_vec().is_some() {
+                &[]
+            } else {
+                // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
+                unsafe { info.hw.slots(info.tag()) }
+            };
             // SAFETY:
             // - By the invariants of `Info` the state came from `map_request` of this mapper with
-            //   these slots.
+            //   these slots, or has no use for any.
             // - That the device is done with the request is what the driver says by unmapping.
             unsafe { info.hw.mapper().unmap_from(state, slots) };
         }

@@ -90,6 +90,12 @@ impl Mode {
         }
     }
 
+    /// As the DMA API is told it, for loops.
+    #[inline]
+    pub(crate) fn raw(self) -> RawMode {
+        (self.raw_direction(), self.attrs())
+    }
+
     #[inline]
     fn raw_direction(self) -> bindings::dma_data_direction {
         self.direction().into()
@@ -256,6 +262,9 @@ pub(crate) fn merge_boundary(dev: &Device<Bound>) -> u64 {
     unsafe { bindings::dma_get_merge_boundary(raw::device(dev)) as u64 }
 }
 
+/// A direction and attributes, as the DMA API has them.
+type RawMode = (bindings::dma_data_direction, usize);
+
 /// An open range of IOVA: some of it linked from its beginning on, or none.
 ///
 /// Dropping it unlinks what was linked and frees the range; [`IovaRange::close`] leaves it to the
@@ -327,24 +336,48 @@ impl<'a> IovaRange<'a> {
             let addr = self.addr().advanced(self.linked as u64);
             // SAFETY: by the requirements of this function and the type invariant.
             unsafe { window.map(addr, paddr, len, self.mode) }?;
-        } else {
-            fail::at(Point::dma_iova_link)?;
-            // SAFETY: by the requirements of this function and the type invariant.
-            let ret = unsafe {
-                bindings::dma_iova_link(
-                    raw::device(self.mapper.device()),
-                    &mut self.state,
-                    paddr.into_raw(),
-                    self.linked,
-                    len,
-                    self.mode.raw_direction(),
-                    self.mode.attrs(),
-                )
-            };
-            // A call that is left out where all is well.
-            if ret != 0 {
-                to_result(ret)?;
-            }
+            // INVARIANT: the next `len` bytes were just linked.
+            self.linked += len;
+            return Ok(());
+        }
+        // SAFETY: by the requirements of this function; there is no window.
+        unsafe { self.link_dma(paddr, len, self.mode.raw()) }
+    }
+
+    /// [`IovaRange::link`] for loops: what does not change from one link to the next was looked at
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IovaRange::link`].
+    ///
+    /// # Safety
+    ///
+    /// That of [`IovaRange::link`]; the mapper has no window; the last argument is [`Mode::raw`] of
+    /// the range's mode.
+    #[inline]
+    pub(crate) unsafe fn link_dma(
+        &mut self,
+        paddr: PhysAddr,
+        len: usize,
+        (dir, attrs): RawMode,
+    ) -> Result {
+        fail::at(Point::dma_iova_link)?;
+        // SAFETY: by the requirements of this function and the type invariant.
+        let ret = unsafe {
+            bindings::dma_iova_link(
+                raw::device(self.mapper.device()),
+                &mut self.state,
+                paddr.into_raw(),
+                self.linked,
+                len,
+                dir,
+                attrs,
+            )
+        };
+        // A call that is left out where all is well.
+        if ret != 0 {
+            to_result(ret)?;
         }
         // INVARIANT: the next `len` bytes were just linked.
         self.linked += len;
@@ -369,10 +402,11 @@ impl<'a> IovaRange<'a> {
             // INVARIANT: what is mapped is counted.
             return unsafe { window.map_all(addr, source, self.mode, &mut self.linked) };
         }
+        let raw = self.mode.raw();
         for phyr in source {
             let phyr = phyr?;
-            // SAFETY: by the requirements of this function.
-            unsafe { self.link(phyr.paddr(), phyr.len()) }?;
+            // SAFETY: by the requirements of this function; there is no window.
+            unsafe { self.link_dma(phyr.paddr(), phyr.len(), raw) }?;
         }
         Ok(())
     }

@@ -244,6 +244,22 @@ impl Mapper<'_> {
         if !state.needs_unmap() {
             return;
         }
+        if let (Made::Single, None) = (state.made(), self.window()) {
+            let vec = state.one().dma_vec();
+            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again.
+            return unsafe { ops::unmap_phys(self, vec.addr(), vec.len(), state.mode()) };
+        }
+        // SAFETY: by the requirements of this function.
+        unsafe { self.unmap_made(state, slots) };
+    }
+
+    /// What is not the short path of [`Mapper::unmap_from`].
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::unmap_from`].
+    #[inline(never)]
+    unsafe fn unmap_made(&self, state: State, slots: &[Slot]) {
         let mode = state.mode();
         let one = state.one();
 

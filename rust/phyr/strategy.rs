@@ -92,7 +92,7 @@ impl Mapper<'_> {
         if self.window().is_some() {
             return Ok(None);
         }
-        let (mut range, mut end) = (None::<IovaRange<'_>>, 0);
+        let (mut range, mut end, raw) = (None::<IovaRange<'_>>, 0, mode.raw());
         for phyr in Joined::new(source) {
             let phyr = phyr?;
             let paddr = phyr.paddr();
@@ -114,8 +114,8 @@ impl Mapper<'_> {
             end = phyr.end();
             // SAFETY: the memory is the caller's promise; there is room; the first phyr is the one
             // that the range was allocated for, and of the others it was just seen that they and
-            // what is linked meet at granules.
-            unsafe { range.link(paddr, phyr.len()) }?;
+            // what is linked meet at granules. There is no window.
+            unsafe { range.link_dma(paddr, phyr.len(), raw) }?;
         }
         match range {
             Some(mut range) if range.linked() == len.get() => {

@@ -5,7 +5,7 @@
  *
  * After some requests that fill caches there are PAIRS of windows, of COUNT requests and of twice
  * as many: the difference is of requests only. Of large requests, which take long and vary less,
- * there are fewer: a quarter from 64 KiB on, a sixteenth from 512 KiB on. For each window there is
+ * there are fewer: a quarter from 128 KiB on, a sixteenth from 512 KiB on. For each window there is
  * a line on standard output:
  *
  *   window MODE SIZE SHAPE DEPTH REQUESTS
@@ -32,7 +32,7 @@
 #define MAX_PIECES 1024
 #define PIECE (PAGE / 2)
 #define WARM 256
-#define LARGE 65536
+#define LARGE 131072
 #define LARGEST 524288
 
 struct page {
