@@ -40,12 +40,14 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Describes a range that is all, if a command has room for that and PRPs are allowed.
+    /// Describes a range that is all, if the command itself has room for that. It has for any that
+    /// an SGL describes; a list that the controller need not read is worth that, however short.
     #[inline]
     pub(crate) fn short(self, range: Range) -> Option<Pointer> {
         match self {
-            Self::Sgl => None,
-            Self::Prp | Self::Either => prp::short(range, PAGE_SHIFT),
+            Self::Prp => prp::short(range, PAGE_SHIFT),
+            Self::Sgl => sgl::short(range),
+            Self::Either => prp::short(range, PAGE_SHIFT).or_else(|| sgl::short(range)),
         }
     }
 

@@ -48,6 +48,16 @@ fn data_block(range: Range) -> Result<[u64; 2], Unfit> {
     Ok(descriptor(DATA_BLOCK, range.addr, len))
 }
 
+/// The short path: one range. [`None`] of what [`build`] refuses.
+#[inline]
+pub(crate) fn short(range: Range) -> Option<Pointer> {
+    Some(Pointer {
+        kind: Kind::Sgl,
+        words: data_block(range).ok()?,
+        entries: 1,
+    })
+}
+
 /// Describes `ranges` by SGL descriptors.
 ///
 /// # Errors

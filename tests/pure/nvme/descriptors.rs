@@ -226,16 +226,24 @@ pub fn check_format(input: &mut Input<'_>) {
     let got = format.describe(each(&ranges), ranges.len(), bytes, &mut memory);
     let gap = unfit_prp(&ranges, there, page).contains(&Unfit::Gap);
     let long = u64::from(bytes) >= 32768 * (ranges.len().max(1) as u64);
+    // One range, of more than the two pages that PRPs describe without a list.
+    let in_command = match ranges[..] {
+        [(addr, len)] => {
+            let second = (addr - addr % page).checked_add(page);
+            len % 4 == 0 && (second.is_none() || addr % page + len > 2 * page)
+        }
+        _ => false,
+    };
     match got {
         Ok(pointer) => {
             let is_sgl = match format {
                 Format::Prp => false,
                 Format::Sgl => true,
-                Format::Either => long || gap,
+                Format::Either => long || gap || in_command,
             };
             assert_eq!(pointer.kind == Kind::Sgl, is_sgl);
             // After PRPs that were given up there may be more words than are read.
-            if pointer.kind == Kind::Sgl && !long && format == Format::Either {
+            if pointer.kind == Kind::Sgl && !long && !in_command && format == Format::Either {
                 memory = Memory::new(there.0, there.1);
                 let again = sgl::build(each(&ranges), &mut memory);
                 assert_eq!(again, Ok(pointer));
