@@ -273,18 +273,25 @@ impl<'bound> IoQueue<'bound> {
     #[inline(always)]
     fn describe(&self, io: &Mapped<'_, 'bound, Nvme>) -> Option<Pointer> {
         let only = io.dma_vec().map(Range::from);
-        if let Some(pointer) = only.and_then(|range| self.layout.format.short(range)) {
+        if let Some(pointer) = only.and_then(|range| self.layout.format.shortest(range)) {
             self.trace(&pointer);
             return Some(pointer);
         }
-        self.describe_in_list(io.dma_vecs(), io.bytes(), io.tag())
+        self.describe_vecs(io.dma_vecs(), io.bytes(), io.tag())
     }
 
     /// Describes `vecs`, of `bytes` in all, if need be with a list in the slot of `tag`.
     #[inline(never)]
-    fn describe_in_list(&self, vecs: DmaVecs<'_>, bytes: u32, tag: u16) -> Option<Pointer> {
-        let mut slot = self.slots.get(tag)?;
+    fn describe_vecs(&self, vecs: DmaVecs<'_>, bytes: u32, tag: u16) -> Option<Pointer> {
         let count = vecs.len();
+        if count == 1 {
+            let only = vecs.clone().next().map(Range::from);
+            if let Some(pointer) = only.and_then(|range| self.layout.format.short(range)) {
+                self.trace(&pointer);
+                return Some(pointer);
+            }
+        }
+        let mut slot = self.slots.get(tag)?;
         self.describe_ranges(vecs.map(Range::from), count, bytes, &mut slot)
             .ok()
     }

@@ -40,14 +40,21 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// [`Format::short`] for what most requests are: few enough steps to be inlined.
+    #[inline]
+    pub(crate) fn shortest(self, range: Range) -> Option<Pointer> {
+        match self {
+            Self::Sgl => None,
+            Self::Prp | Self::Either => prp::short(range, PAGE_SHIFT),
+        }
+    }
+
     /// Describes a range that is all, if the command itself has room for that. It has for any that
     /// an SGL describes; a list that the controller need not read is worth that, however short.
-    #[inline]
     pub(crate) fn short(self, range: Range) -> Option<Pointer> {
         match self {
-            Self::Prp => prp::short(range, PAGE_SHIFT),
-            Self::Sgl => sgl::short(range),
-            Self::Either => prp::short(range, PAGE_SHIFT).or_else(|| sgl::short(range)),
+            Self::Prp => self.shortest(range),
+            Self::Sgl | Self::Either => self.shortest(range).or_else(|| sgl::short(range)),
         }
     }
 

@@ -49,7 +49,6 @@ fn data_block(range: Range) -> Result<[u64; 2], Unfit> {
 }
 
 /// The short path: one range. [`None`] of what [`build`] refuses.
-#[inline]
 pub(crate) fn short(range: Range) -> Option<Pointer> {
     Some(Pointer {
         kind: Kind::Sgl,
