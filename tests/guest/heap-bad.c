@@ -185,6 +185,7 @@ static void alloc_flags(void)
 
 static void no_descriptor(void)
 {
+	struct dma_heap_allocation_data data = good();
 	struct rlimit old, none;
 	int fd = must(dup(heap), "dup");
 
@@ -192,7 +193,8 @@ static void no_descriptor(void)
 	must(getrlimit(RLIMIT_NOFILE, &old), "getrlimit");
 	none = (struct rlimit){ .rlim_cur = fd, .rlim_max = old.rlim_max };
 	must(setrlimit(RLIMIT_NOFILE, &none), "setrlimit");
-	alloc_refused(good(), EMFILE, "an allocation without a free descriptor");
+	/* Not alloc_refused(), which needs a descriptor itself. */
+	call_refused(DMA_HEAP_IOCTL_ALLOC, &data, EMFILE, "an allocation without a free descriptor");
 	must(setrlimit(RLIMIT_NOFILE, &old), "setrlimit");
 }
 
