@@ -193,7 +193,6 @@ impl Command {
             .with_blocks(blocks, if fua { RW_FUA } else { 0 })
     }
 
-    #[inline]
     pub(crate) fn write_zeroes(nsid: u32, blocks: Blocks, fua: bool, deallocate: bool) -> Self {
         let fua = if fua { RW_FUA } else { 0 };
         let deallocate = if deallocate { WZ_DEALLOCATE } else { 0 };

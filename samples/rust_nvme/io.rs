@@ -415,9 +415,10 @@ impl Operations for Nvme {
     ) -> Queued<'a, 'bound, Self> {
         let queue = hw.queue();
         if !queue.ctrl.is_live() {
-            return Err(match queue.ctrl.is_dead() {
-                false => Refused::Busy(rq),
-                true => Refused::Failed(rq, Status::IoErr),
+            return Err(if queue.ctrl.is_dead() {
+                Refused::Failed(rq, Status::IoErr)
+            } else {
+                Refused::Busy(rq)
             });
         }
 

@@ -78,6 +78,5 @@ def mappings(symbols, run):
         one = sums(symbols, both)
         one["map"], one["unmap"] = sum(make.values()), sum(end.values())
         one["ranges"] = ranges
-        # Of phyr itself, without the kernel functions that it calls.
         found[f"{road} {phyrs} {gaps}"] = one
     return found

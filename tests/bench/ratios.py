@@ -113,7 +113,7 @@ def differences(numbers, again):
                             yield abs(a - b) / a, f"{kind} {iommu} {driver} {cell} {what}"
 
 
-def report(now, again, committed, quick):
+def report(now, again, committed):
     """Lines, and how many of what must hold hold: what was better before, and two runs."""
     lines, passed, failed = [], 0, 0
     for kind in "whole", "alone":

@@ -76,7 +76,6 @@ def main():
     parser.add_argument("--modules", required=True)
     parser.add_argument("--results", required=True)
     parser.add_argument("--top", type=int)
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("name", nargs="?")
     args = parser.parse_args()
@@ -91,7 +90,7 @@ def main():
     if os.path.exists(OUT + "/results.json"):
         with open(OUT + "/results.json") as file:
             committed = json.load(file)
-    lines, passed, failed = ratios.report(now, again, committed, args.quick)
+    lines, passed, failed = ratios.report(now, again, committed)
     print("\n".join(lines))
     if args.write:
         import pages

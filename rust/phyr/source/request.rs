@@ -26,6 +26,9 @@ use kernel::{
     prelude::*, //
 };
 
+/// `RQF_SPECIAL_PAYLOAD`
+const SPECIAL_PAYLOAD: u32 = 1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD;
+
 /// The phyrs of a block request.
 pub type RequestPhyrs = Segments<RequestPieces>;
 
@@ -59,7 +62,7 @@ impl RequestPieces {
         // SAFETY: the request is valid and owned by the caller, so nobody else changes it.
         let (flags, bio) = unsafe { ((*rq).rq_flags, (*rq).bio) };
 
-        if flags & (1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD) != 0 {
+        if flags & SPECIAL_PAYLOAD != 0 {
             // SAFETY: with this flag, this member of the union is the one in use.
             let vec = unsafe { &raw const (*rq).__bindgen_anon_3.special_vec };
             // INVARIANT: the array is the one vector, whole.
@@ -206,7 +209,7 @@ impl RequestPhyrs {
     pub(crate) unsafe fn only(rq: *const bindings::request) -> Option<Result<Phyr>> {
         // SAFETY: by the requirements of this function.
         let (flags, segments, bio) = unsafe { ((*rq).rq_flags, (*rq).nr_phys_segments, (*rq).bio) };
-        let is_special = flags & (1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD) != 0;
+        let is_special = flags & SPECIAL_PAYLOAD != 0;
         if segments != 1 || is_special || bio.is_null() {
             return None;
         }
@@ -283,7 +286,7 @@ impl RequestPhyrs {
     ) -> Option<NonZeroUsize> {
         // SAFETY: by the requirements of this function.
         let (flags, gap, len) = unsafe { ((*rq).rq_flags, (*rq).phys_gap_bit, (*rq).__data_len) };
-        let is_special = flags & (1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD) != 0;
+        let is_special = flags & SPECIAL_PAYLOAD != 0;
         // One more than the number of the lowest bit that is set in an edge; zero for none.
         // CAST: a `usize` has at least 32 bits.
         let edge = 1u64.checked_shl(gap.into())? >> 1;
@@ -519,7 +522,7 @@ mod tests {
     fn a_special_payload_instead_of_the_bios() {
         let mut special = None;
         if let Ok(mut fake) = Fake::new(VECS) {
-            fake.rq.rq_flags = 1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD;
+            fake.rq.rq_flags = SPECIAL_PAYLOAD;
             fake.rq.__bindgen_anon_3.special_vec = fake.vecs[1];
             special = fake.phyrs();
         }
