@@ -52,10 +52,3 @@ void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result)
 	io_uring_cmd_do_in_task_lazy(cmd, phyr_blk_uring_cmd_done);
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_complete);
-
-/* Of a request that ends well. Who ends the batch does so by himself: no function is named. */
-bool phyr_blk_helper_add_to_batch(struct request *rq, struct io_comp_batch *iob)
-{
-	return blk_mq_add_to_batch(rq, iob, false, NULL);
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_add_to_batch);

@@ -106,22 +106,19 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         unsafe { Request::from_info(info) }
     }
 
-    // With the loop over what has completed: most of it is one check where nothing translates.
     #[inline(always)]
     pub(crate) fn unmap_info(info: &mut Info<'a, 'bound, T>) {
-        if let Some(state) = info.pdu_mut().state.take_to_unmap() {
-            let slots = if state.dma_vec().is_some() {
-                &[]
-            } else {
-                // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
-                unsafe { info.hw.slots(info.tag()) }
-            };
-            // SAFETY:
-            // - By the invariants of `Info` the state came from `map_request` of this mapper with
-            //   these slots, or has no use for any.
-            // - That the device is done with the request is what the driver says by unmapping.
-            unsafe { info.hw.mapper().unmap_from(state, slots) };
-        }
+        let (hw, tag) = (info.hw, info.tag());
+        // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
+        let slots = || unsafe { hw.slots(tag) };
+        // SAFETY:
+        // - By the invariants of `Info` the state came from `map_request` of this mapper with these
+        //   slots, or has no use for any.
+        // - That the device is done with the request is what the driver says by unmapping.
+        unsafe {
+            hw.mapper()
+                .unmap_request(&mut info.pdu_mut().state, slots)
+        };
     }
 
     /// Brings the request to the CPU that wants its result, and finishes it there by

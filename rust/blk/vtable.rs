@@ -120,7 +120,8 @@ impl<T: Operations> VTable<T> {
     ///
     /// `rq` is a request of blk-mq's own, of the context `hctx`, that it wants started; its queue
     /// lives during the call.
-    #[inline]
+    // With all of the driver's part, once: in the loop over a list it would run out of registers.
+    #[inline(never)]
     unsafe fn start(
         hctx: *const bindings::blk_mq_hw_ctx,
         rq: *mut bindings::request,

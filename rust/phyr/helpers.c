@@ -11,7 +11,6 @@
 #include <linux/export.h>
 #include <linux/gfp.h>
 #include <linux/iommu.h>
-#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/msi.h>
 #include <linux/pci.h>
@@ -21,18 +20,6 @@
 #include <linux/vmalloc.h>
 
 #include "bindings.h"
-
-/*
- * The physical address of a page, or all ones for a page of peer-to-peer memory: such a page is a
- * range on a bus, not memory, and needs a mapping of its own kind.
- */
-phys_addr_t phyr_helper_page_to_phys(const struct page *page)
-{
-	if (is_pci_p2pdma_page(page))
-		return PHYS_ADDR_MAX;
-	return page_to_phys(page);
-}
-EXPORT_SYMBOL_GPL(phyr_helper_page_to_phys);
 
 /*
  * Whether the DMA API maps the whole granules around a buffer for this device. It does not for a
@@ -160,18 +147,6 @@ bool phyr_helper_killed(void)
 	return fatal_signal_pending(current);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_killed);
-
-bool phyr_helper_percpu_ref_tryget_live(struct percpu_ref *ref)
-{
-	return percpu_ref_tryget_live(ref);
-}
-EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_tryget_live);
-
-void phyr_helper_percpu_ref_put(struct percpu_ref *ref)
-{
-	percpu_ref_put(ref);
-}
-EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_put);
 
 void *phyr_helper_vmap(struct page **pages, unsigned int count)
 {

@@ -240,20 +240,41 @@ impl Mapper<'_> {
     ///   written since.
     /// - The device is done with the memory.
     #[inline]
-    pub unsafe fn unmap_from(&self, state: State, slots: &[Slot]) {
-        if !state.needs_unmap() {
-            return;
-        }
-        if let (Made::Single, None) = (state.made(), self.window()) {
-            let vec = state.one().dma_vec();
-            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again.
-            return unsafe { ops::unmap_phys(self, vec.addr(), vec.len(), state.mode()) };
-        }
+    pub unsafe fn unmap_from(&self, mut state: State, slots: &[Slot]) {
         // SAFETY: by the requirements of this function.
-        unsafe { self.unmap_made(state, slots) };
+        unsafe { self.unmap_request(&mut state, || slots) };
     }
 
-    /// What is not the short path of [`Mapper::unmap_from`].
+    /// Ends the mapping of a block request; nothing is mapped in `state` then.
+    ///
+    /// As [`Mapper::unmap_from`], for what [`Mapper::map_request`] has mapped: `slots` is asked for
+    /// the slots where there are several ranges.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::unmap_from`].
+    // With the loop over what has completed: most of it is one check where nothing translates.
+    #[inline(always)]
+    pub unsafe fn unmap_request<'s>(&self, state: &mut State, slots: impl FnOnce() -> &'s [Slot]) {
+        if !state.needs_unmap() {
+            return state.clear();
+        }
+        if let (Made::Single, None) = (state.made(), self.window()) {
+            let (vec, mode) = (state.one().dma_vec(), state.mode());
+            state.clear();
+            // SAFETY: by the invariant of `State` this was mapped so, and is not unmapped again.
+            return unsafe { ops::unmap_phys(self, vec.addr(), vec.len(), mode) };
+        }
+        let slots = if state.dma_vec().is_some() {
+            &[]
+        } else {
+            slots()
+        };
+        // SAFETY: by the requirements of this function.
+        unsafe { self.unmap_made(state.take(), slots) };
+    }
+
+    /// What is not the short path of [`Mapper::unmap_request`].
     ///
     /// # Safety
     ///

@@ -223,12 +223,12 @@ impl State {
         core::mem::replace(self, Self::UNMAPPED)
     }
 
-    /// As [`State::take`], if the mapping has to be undone; else there is nothing left to do.
+    /// As [`State::take`] of which nobody wants the result.
     #[inline]
-    pub fn take_to_unmap(&mut self) -> Option<Self> {
-        let unmap = self.unmap;
-        let state = self.take();
-        unmap.then_some(state)
+    pub(crate) fn clear(&mut self) {
+        // INVARIANT: nothing is what it says to be mapped.
+        self.made = Made::Unmapped;
+        self.unmap = false;
     }
 
     /// The range, if there is one that needs no slot.

@@ -25,7 +25,6 @@ use super::{
         Cid,
         Command, //
     },
-    completion::Completion,
     ctrl::Ctrl,
     desc::{
         Kind,
@@ -213,15 +212,20 @@ impl<'bound> IoQueue<'bound> {
         hw.batch(|batch| self.process_in(hw, batch))
     }
 
+    /// Under one lock: each completion is read once, and whoever gets the lock next knows that none
+    /// has been read whose request is still in flight. Nobody wants it but the queue's interrupt
+    /// and, when something is wrong, a timeout.
     fn process_in(&self, hw: &HwCtx<'bound, Nvme>, batch: &mut Batch<Nvme>) -> bool {
+        let mut cq = self.cq.lock();
         let mut any = false;
 
         for _ in 0..self.layout.entries {
-            let Some((completion, io)) = self.pop(hw) else {
-                return any;
+            let Some(completion) = cq.pop() else {
+                break;
             };
             any = true;
-            match io {
+            let cid = Cid::from_raw(completion.cid);
+            match hw.take_generation(cid.tag, cid.generation) {
                 Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
                 Some(io) => settle(
                     io,
@@ -231,28 +235,8 @@ impl<'bound> IoQueue<'bound> {
                 None => self.warn_of(completion.cid),
             }
         }
-        self.cq.lock().commit();
+        cq.commit();
         any
-    }
-
-    /// Takes the next completion, and its request, if it names one. Where there is none, tells the
-    /// controller of those that were taken.
-    ///
-    /// Both under the lock, so each completion is read once, and whoever gets the lock next knows
-    /// that none has been read whose request is still in flight. The request is settled without it:
-    /// it has one owner, and unmapping it may take longer than others should spin.
-    fn pop<'a>(
-        &self,
-        hw: &'a HwCtx<'bound, Nvme>,
-    ) -> Option<(Completion, Option<Mapped<'a, 'bound, Nvme>>)> {
-        let mut cq = self.cq.lock();
-        let Some(completion) = cq.pop() else {
-            cq.commit();
-            return None;
-        };
-        let cid = Cid::from_raw(completion.cid);
-
-        Some((completion, hw.take_generation(cid.tag, cid.generation)))
     }
 
     /// Once for each queue: the controller could give cause without end.
@@ -407,6 +391,7 @@ impl Operations for Nvme {
     type RequestData = Retries;
     type Passthrough = Transfer;
 
+    #[inline(always)]
     fn queue_rq<'a, 'bound>(
         hw: &'a HwCtx<'bound, Self>,
         ns: &Namespace,

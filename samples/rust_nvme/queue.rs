@@ -246,7 +246,7 @@ impl<'bound> Cq<'bound> {
         }
         // The rest of the entry, and what the command wrote, is read after the phase bit.
         dma_mb(Read);
-        let completion = Completion::from_entry(entry.copy_read());
+        let completion = Completion::new(io_read!(entry, [build: 0]), io_read!(entry, [build: 3]));
 
         // INVARIANT: Wraps at the number of entries.
         self.head += 1;

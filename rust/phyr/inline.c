@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * Helpers that are short and often called: where the kernel takes its own helpers in line into
+ * Rust (CONFIG_RUST_INLINE_HELPERS), so does Kbuild with these.
+ */
+
+#include <linux/export.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/percpu-refcount.h>
+
+#include "bindings.h"
+
+#ifndef __phyr_helper
+#define __phyr_helper
+#endif
+
+/*
+ * The physical address of a page, or all ones for a page of peer-to-peer memory: such a page is a
+ * range on a bus, not memory, and needs a mapping of its own kind.
+ */
+__phyr_helper phys_addr_t phyr_helper_page_to_phys(const struct page *page)
+{
+	if (is_pci_p2pdma_page(page))
+		return PHYS_ADDR_MAX;
+	return page_to_phys(page);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_page_to_phys);
+
+__phyr_helper bool phyr_helper_percpu_ref_tryget_live(struct percpu_ref *ref)
+{
+	return percpu_ref_tryget_live(ref);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_tryget_live);
+
+__phyr_helper void phyr_helper_percpu_ref_put(struct percpu_ref *ref)
+{
+	percpu_ref_put(ref);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_put);
