@@ -115,10 +115,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         // - By the invariants of `Info` the state came from `map_request` of this mapper with these
         //   slots, or has no use for any.
         // - That the device is done with the request is what the driver says by unmapping.
-        unsafe {
-            hw.mapper()
-                .unmap_request(&mut info.pdu_mut().state, slots)
-        };
+        unsafe { hw.mapper().unmap_request(&mut info.pdu_mut().state, slots) };
     }
 
     /// Brings the request to the CPU that wants its result, and finishes it there by

@@ -29,12 +29,15 @@ use super::{
         Mode, //
     },
     plan::{
-        Place,
+        Limits,
         PlanError,
         Planner, //
     },
     source::{
-        request::RequestPhyrs,
+        request::{
+            RequestPhyrs,
+            RequestPieces, //
+        },
         Joined,
         Source, //
     },
@@ -200,31 +203,33 @@ impl Mapper<'_> {
             return unsafe { self.map_each(source, mode, slots) };
         };
         // SAFETY: as above.
-        unsafe { self.map_planned(source, mode, slots, granule) }
+        unsafe { self.map_planned(source, mode, slots, granule, *self.limits()) }
     }
 
     /// Maps `source` as planned: for what may have gaps.
     ///
     /// # Safety
     ///
-    /// Those of [`Mapper::map_into`].
+    /// Those of [`Mapper::map_into`]; `limits` are the mapper's, or none where those are not in the
+    /// way.
+    #[inline]
     unsafe fn map_planned<S: Source>(
         &self,
         source: S,
         mode: Mode,
         slots: &mut [Slot],
         granule: Granule,
+        limits: Limits,
     ) -> Result<State> {
-        let mut list = Collect::new(self, granule, slots);
+        let mut list = Collect::new(granule, limits, slots);
         for phyr in source {
             list.push(phyr?)?;
         }
         let plan = list.planner.plan()?;
-        if let (1, Some((only, _))) = (plan.phyrs, list.last) {
+        if let (1, Some(only)) = (plan.phyrs, list.last) {
             // SAFETY: as above.
             return unsafe { self.map_one(only, mode) };
         }
-        list.put_last()?;
         let slots = slots.get_mut(..plan.phyrs).ok_or(E2BIG)?;
         // SAFETY: the slots hold the phyrs of the source, as planned; the rest as above.
         unsafe { self.map_slots(slots, granule, plan, mode) }
@@ -412,10 +417,13 @@ impl Mapper<'_> {
                 // SAFETY: the caller owns the request.
                 if let Some(len) = unsafe { RequestPhyrs::joined_len(rq, granule) } {
                     // SAFETY: by the requirements of this function; no limit is in the way.
-                    if let Some(state) = unsafe { self.map_run(pieces, len, granule, mode) }? {
+                    let run = unsafe { self.map_run(pieces.clone(), len, granule, mode) };
+                    if let Some(state) = run? {
                         return Ok(state);
                     }
                 }
+                // SAFETY: by the requirements of this function; no limit is in the way.
+                return unsafe { self.map_gaps(pieces, mode, slots, granule) };
             }
             _ => {}
         }
@@ -423,14 +431,29 @@ impl Mapper<'_> {
         unsafe { self.map_source(RequestPhyrs::of_request(rq), mode, slots, self.granule()) }
     }
 
+    /// Maps the pieces of a request as planned, where no limit is in the way.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::map_request`].
+    // Apart, so that neither loop of its caller and this takes registers from the other.
+    #[inline(never)]
+    unsafe fn map_gaps(
+        &self,
+        pieces: RequestPieces,
+        mode: Mode,
+        slots: &mut [Slot],
+        granule: Granule,
+    ) -> Result<State> {
+        let joined = Joined::new(pieces);
+        // SAFETY: by the requirements of this function.
+        unsafe { self.map_planned(joined, mode, slots, granule, Limits::NONE) }
+    }
+
     /// Whether the device takes `phyr` as one segment.
     #[inline]
     pub(crate) fn check(&self, phyr: Phyr) -> Result {
-        // CAST: a `usize` is at most 64 bits wide.
-        if phyr.len() as u64 > self.limits().room(phyr.paddr().into_raw()) {
-            return Err(EMSGSIZE);
-        }
-        Ok(())
+        check(self.limits(), phyr)
     }
 
     /// Number of bytes that are linked in the range of a [`Made::Packed`] state.
@@ -480,6 +503,16 @@ impl Mapper<'_> {
     }
 }
 
+/// Whether `phyr` is a segment within `limits`.
+#[inline]
+fn check(limits: &Limits, phyr: Phyr) -> Result {
+    // CAST: a `usize` is at most 64 bits wide.
+    if phyr.len() as u64 > limits.room(phyr.paddr().into_raw()) {
+        return Err(EMSGSIZE);
+    }
+    Ok(())
+}
+
 /// What one look at a source tells.
 pub(crate) struct Look {
     /// Number of phyrs.
@@ -489,39 +522,35 @@ pub(crate) struct Look {
 }
 
 /// Collects phyrs in slots and plans them on the way.
-struct Collect<'a, 'b> {
-    mapper: &'a Mapper<'a>,
-    slots: core::slice::IterMut<'b, Slot>,
+struct Collect<'a> {
+    limits: Limits,
+    slots: core::slice::IterMut<'a, Slot>,
     planner: Planner,
-    /// What has no slot yet: the only phyr needs none.
-    last: Option<(Phyr, Place)>,
+    last: Option<Phyr>,
 }
 
-impl<'a, 'b> Collect<'a, 'b> {
+impl<'a> Collect<'a> {
     #[inline]
-    fn new(mapper: &'a Mapper<'a>, granule: Granule, slots: &'b mut [Slot]) -> Self {
+    fn new(granule: Granule, limits: Limits, slots: &'a mut [Slot]) -> Self {
         Self {
-            mapper,
+            limits,
             slots: slots.iter_mut(),
-            planner: Planner::new(granule, *mapper.limits()),
+            planner: Planner::new(granule, limits),
             last: None,
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, phyr: Phyr) -> Result {
-        self.mapper.check(phyr)?;
+        check(&self.limits, phyr)?;
         let place = self.planner.push(phyr)?;
-        self.put_last()?;
-        self.last = Some((phyr, place));
-        Ok(())
-    }
-
-    #[inline]
-    fn put_last(&mut self) -> Result {
-        if let Some((phyr, place)) = self.last.take() {
-            *self.slots.next().ok_or(E2BIG)? = Slot::from_phyr(phyr, place).ok_or(EOVERFLOW)?;
+        match self.slots.next() {
+            Some(slot) => *slot = Slot::from_phyr(phyr, place).ok_or(EOVERFLOW)?,
+            // The only phyr needs none.
+            None if self.last.is_none() => {}
+            None => return Err(E2BIG),
         }
+        self.last = Some(phyr);
         Ok(())
     }
 }

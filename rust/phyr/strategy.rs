@@ -225,15 +225,13 @@ impl Mapper<'_> {
         let Some(mut range) = IovaRange::try_alloc(self, start, len, mode) else {
             return Ok(None);
         };
-        let whole = slots
-            .iter()
-            .map(|slot| granule.around(slot.get().phyr()?).ok_or(EOVERFLOW));
+        let mut layout = Layout::new(granule, slots, range.addr());
+        let whole = slots.iter().map(|slot| layout.place(slot));
         // SAFETY: the memory is the caller's promise, the rest of its granules comes with it as
         // `Mapper::packs` explains; the plan counted whole granules; all is aligned.
         unsafe { range.link_all(whole) }?;
         range.sync()?;
 
-        write_packed(granule, slots, range.addr())?;
         let (one, nr) = (Slot::iova(range.close()), u32::try_from(runs)?);
         // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in `slots`.
         let state = unsafe { State::new(Made::Packed, one, nr, mode, true) };
@@ -293,31 +291,54 @@ fn next_run(slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
     Ok((nr != 0).then_some((nr, bytes)))
 }
 
-/// Turns the phyrs in `slots` into the ranges that they have in a packed allocation at `base`, one
-/// a run.
-fn write_packed(granule: Granule, slots: &[Cell<Slot>], base: DmaAddr) -> Result {
-    let mut out = slots.iter();
-    let mut run = None;
-    // Where the run begins in the allocation, and where it ends so far.
-    let (mut start, mut end) = (0, 0);
+/// Turns the phyrs in slots into the ranges that they have in a packed allocation, one a run.
+struct Layout<'a> {
+    granule: Granule,
+    /// Where the allocation begins.
+    base: DmaAddr,
+    out: core::slice::Iter<'a, Cell<Slot>>,
+    /// The slot of the last run's range.
+    run: Option<&'a Cell<Slot>>,
+    /// Where the last run begins in the allocation, and where it ends so far.
+    start: u64,
+    end: u64,
+}
 
-    for slot in slots {
-        let phyr = slot.get().phyr()?;
-        if slot.get().begins() {
-            run = out.next();
-            let offset = granule.offset(phyr.paddr().into_raw());
-            start = granule.align_up(end).ok_or(EOVERFLOW)? + offset;
-            end = start;
-        }
-        // CAST: a `usize` is at most 64 bits wide.
-        end += phyr.len() as u64;
-        // No slot is written before its phyr has been read: a run has a phyr at the least.
-        if let Some(run) = run {
-            // CAST: not longer than the allocation, whose length is a `usize`.
-            run.set(Slot::range(base.advanced(start), (end - start) as usize));
+impl<'a> Layout<'a> {
+    #[inline]
+    fn new(granule: Granule, slots: &'a [Cell<Slot>], base: DmaAddr) -> Self {
+        Self {
+            granule,
+            base,
+            out: slots.iter(),
+            run: None,
+            start: 0,
+            end: 0,
         }
     }
-    Ok(())
+
+    /// Places the next phyr, which is in `slot`. Returns the granules to link for it.
+    #[inline]
+    fn place(&mut self, slot: &Cell<Slot>) -> Result<Phyr> {
+        let slot = slot.get();
+        let phyr = slot.phyr()?;
+
+        if slot.begins() {
+            self.run = self.out.next();
+            let offset = self.granule.offset(phyr.paddr().into_raw());
+            self.start = self.granule.align_up(self.end).ok_or(EOVERFLOW)? + offset;
+            self.end = self.start;
+        }
+        // CAST: a `usize` is at most 64 bits wide.
+        self.end += phyr.len() as u64;
+        // No slot is written before its phyr has been read: a run has a phyr at the least.
+        if let Some(run) = self.run {
+            // CAST: not longer than the allocation, whose length is a `usize`.
+            let len = (self.end - self.start) as usize;
+            run.set(Slot::range(self.base.advanced(self.start), len));
+        }
+        self.granule.around(phyr).ok_or(EOVERFLOW)
+    }
 }
 
 /// Ranges that are mapped one by one; unmaps them when dropped.

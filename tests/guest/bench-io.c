@@ -4,9 +4,7 @@
  * bytes at random places, DEPTH of them at a time, for the plugin that counts what the kernel does.
  *
  * After some requests that fill caches there are PAIRS of windows, of COUNT requests and of twice
- * as many: the difference is of requests only. Of large requests, which take long and vary less,
- * there are fewer: a quarter from 128 KiB on, a sixteenth from 512 KiB on. For each window there is
- * a line on standard output:
+ * as many: the difference is of requests only. For each window there is a line on standard output:
  *
  *   window MODE SIZE SHAPE DEPTH REQUESTS
  *
@@ -32,8 +30,6 @@
 #define MAX_PIECES 1024
 #define PIECE (PAGE / 2)
 #define WARM 256
-#define LARGE 131072
-#define LARGEST 524288
 
 struct page {
 	unsigned long frame;
@@ -217,10 +213,6 @@ static void cell(const char *mode, unsigned long size, const char *name, unsigne
 	unsigned int pieces = shape(name, size, depth);
 	bool write = !strcmp(mode, "write");
 
-	if (size >= LARGE)
-		count /= size >= LARGEST ? 16 : 4;
-	if (!count || count % depth)
-		die("no %u at a time of %lu requests", depth, count);
 	run(WARM, write, size, pieces, depth);
 	for (int i = 0; i < 2 * pairs; i++) {
 		phyr_mark(PHYR_MARK_BEGIN);
@@ -274,6 +266,8 @@ int main(int argc, char **argv)
 	depth = strtoul(argv[5], NULL, 0);
 	if (pairs < 1 || !depth || depth > MAX_DEPTH || WARM % depth)
 		die("no pairs, or no such depth: %d, %u", pairs, depth);
+	if (!count || count % depth)
+		die("no %u at a time of %lu requests", depth, count);
 	ready(argv[1], argv[4]);
 	phyr_mark(PHYR_MARK_FIRST);
 	for (char *size = strtok(argv[6], ","); size; size = strtok(NULL, ",")) {

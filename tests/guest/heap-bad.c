@@ -194,7 +194,8 @@ static void no_descriptor(void)
 	none = (struct rlimit){ .rlim_cur = fd, .rlim_max = old.rlim_max };
 	must(setrlimit(RLIMIT_NOFILE, &none), "setrlimit");
 	/* Not alloc_refused(), which needs a descriptor itself. */
-	call_refused(DMA_HEAP_IOCTL_ALLOC, &data, EMFILE, "an allocation without a free descriptor");
+	call_refused(DMA_HEAP_IOCTL_ALLOC, &data, EMFILE,
+		     "an allocation without a free descriptor");
 	must(setrlimit(RLIMIT_NOFILE, &old), "setrlimit");
 }
 
