@@ -17,9 +17,13 @@
  *               device of a rust_nvme namespace
  *
  * bench-io -q DEVICE SHAPE DEPTH SIZE: reads without end, and without windows.
+ *
+ * bench-io -h DEVICE SHAPE COUNT SIZE: the bytes that are held for a request while COUNT of them are
+ * in flight, in slabs and in the DMA pools of devices.  For a disk that takes a while for each.
  */
 
 #define _GNU_SOURCE
+#include <glob.h>
 #include <linux/fs.h>
 
 #include "mark.h"
@@ -223,7 +227,64 @@ static void cell(const char *mode, unsigned long size, const char *name, unsigne
 	fflush(stdout);
 }
 
-static void ready(const char *path, const char *name)
+/* What the kernel holds in slabs, and in use of DMA pools, in bytes. */
+static unsigned long held(void)
+{
+	unsigned long bytes = 0, kib, active, size;
+	FILE *file = fopen("/proc/meminfo", "r");
+	char line[256];
+	glob_t pools = { 0 };
+
+	if (!file)
+		die("no meminfo");
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "Slab: %lu", &kib) == 1)
+			bytes = kib * 1024;
+	fclose(file);
+	/* Of devices that have some. */
+	glob("/sys/bus/pci/devices/*/pools", 0, NULL, &pools);
+	for (size_t i = 0; i < pools.gl_pathc; i++) {
+		file = fopen(pools.gl_pathv[i], "r");
+		if (!file)
+			die("no pools");
+		/* Behind a name with spaces: how many are active, and are there, their size. */
+		while (fgets(line, sizeof(line), file)) {
+			char *at = line + strcspn(line, "0123456789");
+
+			if (sscanf(at, "%lu %*u %lu", &active, &size) == 2)
+				bytes += active * size;
+		}
+		fclose(file);
+	}
+	globfree(&pools);
+	return bytes;
+}
+
+/* Two rounds that fill caches, and one that counts. */
+static void hold(const char *name, unsigned int count, unsigned long size)
+{
+	unsigned int pieces = shape(name, size, MAX_DEPTH);
+
+	for (int round = 0; round < 3; round++) {
+		unsigned long before = held(), during;
+		struct io_uring_cqe *cqe;
+
+		for (unsigned int i = 0; i < count; i++)
+			prep(i % MAX_DEPTH, false, size, pieces);
+		if (io_uring_submit(&ring) != (int)count)
+			die("not all was submitted");
+		during = held();
+		if (!io_uring_peek_cqe(&ring, &cqe))
+			die("the disk is too fast: not all are in flight");
+		if (io_uring_wait_cqe_nr(&ring, &cqe, count))
+			die("not all end");
+		reap(count, size);
+		if (round == 2)
+			printf("disk held-%s-%lu %ld\n", name, size, (long)(during - before) / count);
+	}
+}
+
+static void ready(const char *path, const char *name, unsigned int entries)
 {
 	unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
 
@@ -239,7 +300,7 @@ static void ready(const char *path, const char *name)
 		return;
 	}
 	must(ioctl(fd, BLKGETSIZE64, &device), path);
-	check(!io_uring_queue_init(MAX_DEPTH, &ring, flags));
+	check(!io_uring_queue_init(entries, &ring, flags));
 	pages_get();
 }
 
@@ -253,11 +314,16 @@ int main(int argc, char **argv)
 		unsigned long size = strtoul(argv[5], NULL, 0);
 		unsigned int pieces;
 
-		ready(argv[2], argv[3]);
+		ready(argv[2], argv[3], MAX_DEPTH);
 		depth = strtoul(argv[4], NULL, 0);
 		pieces = shape(argv[3], size, depth);
 		for (;;)
 			run(depth, false, size, pieces, depth);
+	}
+	if (argc == 6 && !strcmp(argv[1], "-h")) {
+		ready(argv[2], argv[3], strtoul(argv[4], NULL, 0));
+		hold(argv[3], strtoul(argv[4], NULL, 0), strtoul(argv[5], NULL, 0));
+		return 0;
 	}
 	if (argc != 8)
 		die("usage: bench-io DEVICE COUNT PAIRS SHAPE DEPTH SIZE[,SIZE]... MODE[,MODE]...");
@@ -268,7 +334,7 @@ int main(int argc, char **argv)
 		die("no pairs, or no such depth: %d, %u", pairs, depth);
 	if (!count || count % depth)
 		die("no %u at a time of %lu requests", depth, count);
-	ready(argv[1], argv[4]);
+	ready(argv[1], argv[4], MAX_DEPTH);
 	phyr_mark(PHYR_MARK_FIRST);
 	for (char *size = strtok(argv[6], ","); size; size = strtok(NULL, ",")) {
 		char modes[64], *rest, *mode;
