@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What phyr_blk needs of C and the kernel's own bindings do not carry: the functions of helpers.c,
- * which wrap static inline functions and macros, and the flags of io_uring commands.
+ * What phyr_blk needs of C and the kernel's own bindings do not carry: the functions of helpers.c
+ * and inline.c, which wrap static inline functions and macros, and the flags of io_uring commands.
  */
 #ifndef _PHYR_BLK_BINDINGS_H
 #define _PHYR_BLK_BINDINGS_H

@@ -115,7 +115,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         // - By the invariants of `Info` the state came from `map_request` of this mapper with these
         //   slots, or has no use for any.
         // - That the device is done with the request is what the driver says by unmapping.
-        unsafe { hw.mapper().unmap_request(&mut info.pdu_mut().state, slots) };
+        unsafe { hw.mapper().unmap_in_place(&mut info.pdu_mut().state, slots) };
     }
 
     /// Brings the request to the CPU that wants its result, and finishes it there by
@@ -123,6 +123,9 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     ///
     /// If that is this CPU, or one that shares its cache, it is done before this returns. For a
     /// device with one hardware queue it is left to the soft interrupt.
+    ///
+    /// Context: any; a lock of the driver's may be held that is not taken where requests end or
+    /// begin.
     ///
     /// Where the kernel can make I/O time out for a test (`CONFIG_FAIL_IO_TIMEOUT`) and is told to,
     /// a request that [`HwCtx::take`](super::HwCtx::take) or

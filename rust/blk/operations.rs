@@ -72,7 +72,7 @@ pub trait Operations: Sized + 'static {
     /// Finishes a request that [`Mapped::complete`] brought to the CPU that wants its result. What
     /// ends in a [batch](HwCtx::batch) goes without it.
     ///
-    /// Context: atomic; hard or soft interrupt.
+    /// Context: atomic, on any CPU; with what the driver holds where it calls [`Mapped::complete`].
     fn complete<'a, 'bound>(io: Mapped<'a, 'bound, Self>, status: Status) {
         io.unmap().end(status);
     }

@@ -247,20 +247,18 @@ impl Mapper<'_> {
     #[inline]
     pub unsafe fn unmap_from(&self, mut state: State, slots: &[Slot]) {
         // SAFETY: by the requirements of this function.
-        unsafe { self.unmap_request(&mut state, || slots) };
+        unsafe { self.unmap_in_place(&mut state, || slots) };
     }
 
-    /// Ends the mapping of a block request; nothing is mapped in `state` then.
-    ///
-    /// As [`Mapper::unmap_from`], for what [`Mapper::map_request`] has mapped: `slots` is asked for
-    /// the slots where there are several ranges.
+    /// As [`Mapper::unmap_from`], of a state that stays where it is: nothing is mapped in it then.
+    /// `slots` is asked for the slots where there are several ranges.
     ///
     /// # Safety
     ///
     /// Those of [`Mapper::unmap_from`].
     // With the loop over what has completed: most of it is one check where nothing translates.
     #[inline(always)]
-    pub unsafe fn unmap_request<'s>(&self, state: &mut State, slots: impl FnOnce() -> &'s [Slot]) {
+    pub unsafe fn unmap_in_place<'s>(&self, state: &mut State, slots: impl FnOnce() -> &'s [Slot]) {
         if !state.needs_unmap() {
             return state.clear();
         }
@@ -279,7 +277,7 @@ impl Mapper<'_> {
         unsafe { self.unmap_made(state.take(), slots) };
     }
 
-    /// What is not the short path of [`Mapper::unmap_request`].
+    /// What is not the short path of [`Mapper::unmap_in_place`].
     ///
     /// # Safety
     ///
@@ -422,7 +420,7 @@ impl Mapper<'_> {
                         return Ok(state);
                     }
                 }
-                // SAFETY: by the requirements of this function; no limit is in the way.
+                // SAFETY: by the requirements of this function; these pieces are without limits.
                 return unsafe { self.map_gaps(pieces, mode, slots, granule) };
             }
             _ => {}
@@ -435,7 +433,8 @@ impl Mapper<'_> {
     ///
     /// # Safety
     ///
-    /// Those of [`Mapper::map_request`].
+    /// Those of [`Mapper::map_request`]; `pieces` are those of the request, and no limit is in the
+    /// way.
     // Apart, so that neither loop of its caller and this takes registers from the other.
     #[inline(never)]
     unsafe fn map_gaps(
@@ -526,6 +525,7 @@ struct Collect<'a> {
     limits: Limits,
     slots: core::slice::IterMut<'a, Slot>,
     planner: Planner,
+    /// What the one phyr is that may have no slot.
     last: Option<Phyr>,
 }
 
@@ -540,6 +540,7 @@ impl<'a> Collect<'a> {
         }
     }
 
+    // With the planner into the loop: what is planned stays in registers.
     #[inline(always)]
     fn push(&mut self, phyr: Phyr) -> Result {
         check(&self.limits, phyr)?;

@@ -207,7 +207,8 @@ impl Mapper<'_> {
         Ok(Some(range))
     }
 
-    /// One IOVA range for all runs. Returns `None` where there is no room for it.
+    /// One IOVA range for all runs. Returns `None` where there is no room for it; the slots are as
+    /// before then, which they are not after an error.
     ///
     /// # Safety
     ///
@@ -232,7 +233,8 @@ impl Mapper<'_> {
         unsafe { range.link_all(whole) }?;
         range.sync()?;
 
-        let (one, nr) = (Slot::iova(range.close()), u32::try_from(runs)?);
+        let nr = u32::try_from(runs)?;
+        let one = Slot::iova(range.close());
         // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in `slots`.
         let state = unsafe { State::new(Made::Packed, one, nr, mode, true) };
         Ok(Some(state))
@@ -292,6 +294,10 @@ fn next_run(slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
 }
 
 /// Turns the phyrs in slots into the ranges that they have in a packed allocation, one a run.
+///
+/// # Invariants
+///
+/// `out` is not ahead of the slots that were placed: no slot is written before its phyr was read.
 struct Layout<'a> {
     granule: Granule,
     /// Where the allocation begins.
@@ -324,6 +330,7 @@ impl<'a> Layout<'a> {
         let phyr = slot.phyr()?;
 
         if slot.begins() {
+            // INVARIANT: no more runs have begun than slots were placed, with this one.
             self.run = self.out.next();
             let offset = self.granule.offset(phyr.paddr().into_raw());
             self.start = self.granule.align_up(self.end).ok_or(EOVERFLOW)? + offset;
@@ -331,7 +338,6 @@ impl<'a> Layout<'a> {
         }
         // CAST: a `usize` is at most 64 bits wide.
         self.end += phyr.len() as u64;
-        // No slot is written before its phyr has been read: a run has a phyr at the least.
         if let Some(run) = self.run {
             // CAST: not longer than the allocation, whose length is a `usize`.
             let len = (self.end - self.start) as usize;

@@ -93,6 +93,10 @@ use phyr_blk::{
 /// How often a request is tried again: as often as the C driver does by default.
 const MAX_RETRIES: u8 = 5;
 
+/// How many completions are taken before who waits for the lock gets it, and interrupts are on
+/// again where they were: a timeout or a reset has them off meanwhile.
+const AT_ONCE: u16 = 64;
+
 /// A pair of rings, and its commands' descriptor memory.
 #[pin_data]
 pub(crate) struct IoQueue<'bound> {
@@ -209,21 +213,31 @@ impl<'bound> IoQueue<'bound> {
     /// No more than one turn of the ring: a proper controller adds none before the doorbell, and
     /// one that never stops shall not hold the CPU.
     pub(crate) fn process(&self, hw: &HwCtx<'bound, Nvme>) -> bool {
-        hw.batch(|batch| self.process_in(hw, batch))
+        hw.batch(|batch| {
+            for turn in 0..self.layout.entries.div_ceil(AT_ONCE) {
+                let taken = self.process_some(hw, batch);
+                if taken < AT_ONCE {
+                    return turn > 0 || taken > 0;
+                }
+            }
+            true
+        })
     }
 
-    /// Under one lock: each completion is read once, and whoever gets the lock next knows that none
-    /// has been read whose request is still in flight. Nobody wants it but the queue's interrupt
-    /// and, when something is wrong, a timeout.
-    fn process_in(&self, hw: &HwCtx<'bound, Nvme>, batch: &mut Batch<Nvme>) -> bool {
+    /// Finishes what is there of [`AT_ONCE`] completions. Returns how many there were.
+    ///
+    /// Under the lock, as `nvme_poll()` does: each completion is read once, and whoever gets the
+    /// lock next knows that none has been read whose request is still in flight. When all is well
+    /// nobody wants it but the queue's interrupt; else a timeout or a reset does.
+    fn process_some(&self, hw: &HwCtx<'bound, Nvme>, batch: &mut Batch<Nvme>) -> u16 {
         let mut cq = self.cq.lock();
-        let mut any = false;
+        let mut taken = 0;
 
-        for _ in 0..self.layout.entries {
+        while taken < AT_ONCE {
             let Some(completion) = cq.pop() else {
                 break;
             };
-            any = true;
+            taken += 1;
             let cid = Cid::from_raw(completion.cid);
             match hw.take_generation(cid.tag, cid.generation) {
                 Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
@@ -236,7 +250,7 @@ impl<'bound> IoQueue<'bound> {
             }
         }
         cq.commit();
-        any
+        taken
     }
 
     /// Once for each queue: the controller could give cause without end.

@@ -18,8 +18,8 @@
  *
  * bench-io -q DEVICE SHAPE DEPTH SIZE: reads without end, and without windows.
  *
- * bench-io -h DEVICE SHAPE COUNT SIZE: the bytes that are held for a request while COUNT of them are
- * in flight, in slabs and in the DMA pools of devices.  For a disk that takes a while for each.
+ * bench-io -h DEVICE SHAPE COUNT SIZE: the bytes that are held for a request while COUNT of them
+ * are in flight, in slabs and in the DMA pools of devices.  For a disk that takes seconds for each.
  */
 
 #define _GNU_SOURCE
@@ -265,6 +265,8 @@ static void hold(const char *name, unsigned int count, unsigned long size)
 {
 	unsigned int pieces = shape(name, size, MAX_DEPTH);
 
+	if (!count)
+		die("no requests");
 	for (int round = 0; round < 3; round++) {
 		unsigned long before = held(), during;
 		struct io_uring_cqe *cqe;
@@ -274,13 +276,16 @@ static void hold(const char *name, unsigned int count, unsigned long size)
 		if (io_uring_submit(&ring) != (int)count)
 			die("not all was submitted");
 		during = held();
+		/* What has ended is told of by then. */
+		check(!io_uring_get_events(&ring));
 		if (!io_uring_peek_cqe(&ring, &cqe))
 			die("the disk is too fast: not all are in flight");
 		if (io_uring_wait_cqe_nr(&ring, &cqe, count))
 			die("not all end");
 		reap(count, size);
 		if (round == 2)
-			printf("disk held-%s-%lu %ld\n", name, size, (long)(during - before) / count);
+			printf("disk held-%s-%lu %ld\n", name, size,
+			       (long)(during - before) / count);
 	}
 }
 

@@ -245,9 +245,13 @@ impl RequestPhyrs {
         limits: &Limits,
     ) -> Option<RequestPieces> {
         // SAFETY: by the requirements of this function.
-        let (queue, len) = unsafe { (Self::limits(rq), (*rq).__data_len) };
+        let (queue, flags, len) = unsafe { (Self::limits(rq), (*rq).rq_flags, (*rq).__data_len) };
         // CAST: a `usize` has at least 32 bits.
         let len = len as usize;
+        // What a special payload has of bytes is not the request's length.
+        if flags & SPECIAL_PAYLOAD != 0 {
+            return None;
+        }
         if !queue.allow_anywhere(len) || !limits.allow_anywhere(len) {
             return None;
         }
@@ -525,6 +529,12 @@ mod tests {
             fake.rq.rq_flags = SPECIAL_PAYLOAD;
             fake.rq.__bindgen_anon_3.special_vec = fake.vecs[1];
             special = fake.phyrs();
+            // Its length says nothing of the limits.
+            // SAFETY: as in `phyrs`.
+            assert!(unsafe { RequestPhyrs::unlimited(&fake.rq, &Limits::NONE) }.is_none());
+            fake.rq.rq_flags = 0;
+            // SAFETY: as above.
+            assert!(unsafe { RequestPhyrs::unlimited(&fake.rq, &Limits::NONE) }.is_some());
         }
         assert_eq!(special, Some([(1, 512, 1024)]));
     }
