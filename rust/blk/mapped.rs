@@ -106,6 +106,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         unsafe { Request::from_info(info) }
     }
 
+    // As `unmap_in_place`, and for its sake.
     #[inline(always)]
     pub(crate) fn unmap_info(info: &mut Info<'a, 'bound, T>) {
         let (hw, tag) = (info.hw, info.tag());

@@ -223,7 +223,9 @@ impl Mapper<'_> {
     ) -> Result<State> {
         let mut list = Collect::new(granule, limits, slots);
         for phyr in source {
-            list.push(phyr?)?;
+            let phyr = phyr?;
+            check(&limits, phyr)?;
+            list.push(phyr)?;
         }
         let plan = list.planner.plan()?;
         if let (1, Some(only)) = (plan.phyrs, list.last) {
@@ -522,7 +524,6 @@ pub(crate) struct Look {
 
 /// Collects phyrs in slots and plans them on the way.
 struct Collect<'a> {
-    limits: Limits,
     slots: core::slice::IterMut<'a, Slot>,
     planner: Planner,
     /// What the one phyr is that may have no slot.
@@ -533,7 +534,6 @@ impl<'a> Collect<'a> {
     #[inline]
     fn new(granule: Granule, limits: Limits, slots: &'a mut [Slot]) -> Self {
         Self {
-            limits,
             slots: slots.iter_mut(),
             planner: Planner::new(granule, limits),
             last: None,
@@ -543,7 +543,6 @@ impl<'a> Collect<'a> {
     // With the planner into the loop: what is planned stays in registers.
     #[inline(always)]
     fn push(&mut self, phyr: Phyr) -> Result {
-        check(&self.limits, phyr)?;
         let place = self.planner.push(phyr)?;
         match self.slots.next() {
             Some(slot) => *slot = Slot::from_phyr(phyr, place).ok_or(EOVERFLOW)?,

@@ -214,26 +214,29 @@ impl<'bound> IoQueue<'bound> {
     /// one that never stops shall not hold the CPU.
     pub(crate) fn process(&self, hw: &HwCtx<'bound, Nvme>) -> bool {
         hw.batch(|batch| {
-            for turn in 0..self.layout.entries.div_ceil(AT_ONCE) {
-                let taken = self.process_some(hw, batch);
-                if taken < AT_ONCE {
-                    return turn > 0 || taken > 0;
+            let mut left = self.layout.entries;
+            while left > 0 {
+                let most = left.min(AT_ONCE);
+                let taken = self.process_some(hw, batch, most);
+                left -= taken;
+                if taken < most {
+                    break;
                 }
             }
-            true
+            left < self.layout.entries
         })
     }
 
-    /// Finishes what is there of [`AT_ONCE`] completions. Returns how many there were.
+    /// Finishes up to `most` completions. Returns how many there were.
     ///
     /// Under the lock, as `nvme_poll()` does: each completion is read once, and whoever gets the
     /// lock next knows that none has been read whose request is still in flight. When all is well
     /// nobody wants it but the queue's interrupt; else a timeout or a reset does.
-    fn process_some(&self, hw: &HwCtx<'bound, Nvme>, batch: &mut Batch<Nvme>) -> u16 {
+    fn process_some(&self, hw: &HwCtx<'bound, Nvme>, batch: &mut Batch<Nvme>, most: u16) -> u16 {
         let mut cq = self.cq.lock();
         let mut taken = 0;
 
-        while taken < AT_ONCE {
+        while taken < most {
             let Some(completion) = cq.pop() else {
                 break;
             };
@@ -405,6 +408,7 @@ impl Operations for Nvme {
     type RequestData = Retries;
     type Passthrough = Transfer;
 
+    // Into the one function of `phyr_blk` that calls it.
     #[inline(always)]
     fn queue_rq<'a, 'bound>(
         hw: &'a HwCtx<'bound, Self>,
