@@ -3,10 +3,10 @@
 //! The smallest complete driver that does DMA, in each way that there is: of QEMU's `edu`, which
 //! copies between memory and 4 KiB of its own, and then interrupts. See Documentation/edu.rst.
 
-use kernel::dma::{Device as _, DmaMask};
-use kernel::{debugfs, device::*, fs::file::Offset, io::Io, irq, page::PAGE_SIZE, pci, prelude::*};
-use kernel::{sizes::SZ_4K, str::CString, sync::*, uaccess::*};
-use phyr::{binding::*, event::*, iommu::*, irq::*, memory::*, part::*, pci::Enabled, *};
+use kernel::{debugfs, device::*, dma::DmaMask, fs::file::Offset, io::Io, irq, page::PAGE_SIZE};
+use kernel::{pci, prelude::*, sizes::SZ_4K, str::CString, sync::*, uaccess::*};
+use phyr::pci::{stop_dma, DmaParameters, Enabled};
+use phyr::{binding::*, event::*, iommu::*, irq::*, memory::*, part::*, scope::Scope, *};
 
 // Registers, bits of a command, and the device's own memory; QEMU: docs/specs/edu.rst.
 const ACKNOWLEDGE: usize = 0x64;
@@ -56,7 +56,6 @@ impl Job<'_> {
     /// Has the device do it with the memory, all of which is at `vecs`. If it fails DMA is over.
     fn run(&self, vecs: impl IntoIterator<Item = DmaVec>) -> Result {
         let bar = self.edu.bar.access(self.dev)?;
-        let enabled = self.edu.enabled.access(self.dev)?;
         let mut inside = INSIDE;
         for vec in part(vecs, self.at.clone()) {
             // CAST: a `usize` is at most 64 bits wide.
@@ -70,7 +69,10 @@ impl Job<'_> {
             }
             while bar.try_read64(COMMAND)? & START != 0 {
                 let ended = self.edu.done.wait(5000);
-                ended.inspect_err(|_| enabled.stop_dma())?;
+                if ended.is_err() {
+                    stop_dma(self.dev.try_into()?);
+                }
+                ended?;
             }
             inside += len;
         }
@@ -83,7 +85,6 @@ impl Job<'_> {
 struct Edu {
     binding: Arc<Binding>,
     bar: pci::DevresBar<BAR_LEN>,
-    enabled: phyr::pci::DevresEnabled,
     #[pin]
     engine: Mutex<()>,
     #[pin]
@@ -147,37 +148,42 @@ type Files = Pin<KBox<debugfs::Scope<[File; 3]>>>;
 const OTHER: pci::DeviceId = pci::DeviceId::from_class(0xff00, 0xff_ff00); // 0x1234 has no name.
 kernel::pci_device_table!(TABLE, (), [(OTHER, ())]);
 
-impl pci::Driver for Driver {
+#[vtable]
+impl phyr::pci::Driver for Driver {
     type IdInfo = ();
-    /// Taken down in this order; DMA ends with the last reference to `Edu`.
-    type Data<'a> = (Files, BindingOwner<'a>, Irq<'a, Interrupt>);
+    /// Taken down in this order.
+    type Data<'a> = (Files, BindingOwner<'a>, Irq<'a, Interrupt>, Enabled<'a>);
     const ID_TABLE: pci::IdTable<()> = &TABLE;
 
+    fn dma(pdev: &pci::Device, _info: Option<&()>) -> Result<DmaParameters> {
+        if pdev.device_id() != 0x11e8 {
+            return Err(ENODEV);
+        }
+        // QEMU's `dma_mask` has to say so, too, or the device drops address bits.
+        Ok(DmaParameters::new(DmaMask::new::<64>()))
+    }
+
     fn probe<'a>(
+        scope: Scope<'a>,
         pdev: &'a pci::Device<Core<'_>>,
         _info: Option<&'a ()>,
     ) -> impl PinInit<Self::Data<'a>, Error> + 'a {
-        (pdev.device_id() == 0x11e8).then_some(()).ok_or(ENODEV)?;
-        // QEMU's `dma_mask` has to say so, too, or the device drops address bits.
-        // SAFETY: nothing is mapped for the device yet.
-        unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }?;
-        let enabled = Enabled::new(pdev)?;
+        let enabled = Enabled::new(scope, pdev)?;
         let bar = pdev.iomap_region_sized::<BAR_LEN>(0, c"rust_edu")?;
         // Nothing that an earlier driver has begun may go on.
         (bar.try_read64(COMMAND)? & START == 0)
             .then_some(())
             .ok_or(EBUSY)?;
         enabled.start_dma();
-        let (binding, owner) = Binding::new(pdev.as_ref())?;
+        let (binding, owner) = Binding::new(scope)?;
         let edu = try_pin_init!(Edu {
             binding,
             bar: bar.into_devres()?,
-            enabled: enabled.into_devres()?,
             engine <- new_mutex!(()),
             done <- Event::new(),
         });
         let edu = Arc::pin_init(edu, GFP_KERNEL)?;
-        let vectors = Vectors::alloc(pdev, 1, 1, pci::IrqTypes::default().with(pci::IrqType::Msi))?;
+        let vectors = Vectors::alloc(scope, pdev, 1, 1, Types::one(pci::IrqType::Msi))?;
         let irq = vectors.request(0, c"rust_edu", Interrupt(edu.clone()))?;
         let name = CString::try_from_fmt(fmt!("rust_edu-{}", pdev.as_ref().name()))?;
         let files = [scatter as Map, linear, domain].map(|map| File(edu.clone(), map));
@@ -186,11 +192,11 @@ impl pci::Driver for Driver {
                 dir.read_write_binary_file(name, file);
             }
         });
-        Ok((KBox::pin_init(files, GFP_KERNEL)?, owner, irq))
+        Ok((KBox::pin_init(files, GFP_KERNEL)?, owner, irq, enabled))
     }
 }
 
-kernel::module_pci_driver! {
+phyr::module_pci_driver! {
     type: Driver,
     name: "rust_edu",
     authors: ["phyr developers"],

@@ -24,10 +24,6 @@ use core::{
 };
 use kernel::{
     bindings,
-    device::{
-        Bound,
-        Device, //
-    },
     error::to_result,
     fmt,
     module::{
@@ -48,7 +44,8 @@ use phyr::{
     fail::{
         self,
         Point, //
-    }, //
+    },
+    scope::Scope, //
 };
 
 /// `FMODE_READ`; bindgen does not see through the cast in the macro.
@@ -307,14 +304,14 @@ impl<F: CharFile> PinnedDrop for Registered<F> {
 
 /// A character device `/dev/<name>` that only root can open at first.
 ///
-/// It is removed when this is dropped, and before the driver's device unbinds also if this is
-/// leaked. Files that are open stay so.
+/// It is removed when this is dropped, and before the scope ends also if this is leaked. Files that
+/// are open stay so.
 pub struct CharDevice<'bound, F: CharFile> {
     _registered: Guarded<'bound, Pin<KBox<Registered<F>>>>,
 }
 
 impl<'bound, F: CharFile> CharDevice<'bound, F> {
-    /// Shows the device to the world.
+    /// Shows the device to the world, as a child of the scope's device.
     ///
     /// # Errors
     ///
@@ -322,16 +319,15 @@ impl<'bound, F: CharFile> CharDevice<'bound, F> {
     /// - `EBUSY`: there are too many.
     /// - `ENOMEM`: no memory.
     pub fn new(
-        parent: &'bound Device<Bound>,
+        scope: Scope<'bound>,
         name: fmt::Arguments<'_>,
         device: Arc<F::Device>,
     ) -> Result<Self> {
         let name = CString::try_from_fmt(name)?;
-        let raw = phyr::raw::device(parent);
+        let raw = phyr::raw::device(scope.device());
         let registered = KBox::pin_init(Registered::<F>::new(raw, name, device), GFP_KERNEL)?;
         Ok(Self {
-            // SAFETY: the value refers to nothing for `'bound`.
-            _registered: unsafe { Guarded::new(parent, registered) }?,
+            _registered: Guarded::new(scope, registered)?,
         })
     }
 }

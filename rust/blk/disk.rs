@@ -79,7 +79,7 @@ impl Drop for Gendisk {
 
 /// A disk that is there for the world.
 ///
-/// This is what has to end before the device unbinds. When it has, no callback of the driver runs
+/// This is what has to end before the scope does. When it has, no callback of the driver runs
 /// any more: `del_gendisk` waits until each request has ended, then stops timers and work for good
 /// and leaves the queue frozen; a grace period waits for callbacks that have yet to return. The
 /// memory stays with who else holds `Live`: a [`Disk`] that was
@@ -144,7 +144,7 @@ const NO_OPERATIONS: bindings::block_device_operations = bindings::block_device_
 /// requests are waited for. So the device must either answer them or be known to be
 /// [dead](Self::mark_dead), with what was in flight [cancelled](TagSet::cancel).
 ///
-/// It is removed before the device unbinds also if it is leaked.
+/// It is removed before the scope of its tag set ends also if it is leaked.
 pub struct Disk<'bound, T: Operations> {
     /// Dropped first: the last `live` frees what the disk uses.
     _added: Guarded<'bound, Added<'bound, T>>,
@@ -163,11 +163,8 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         live.name(name)?;
         let live = Arc::new(live, GFP_KERNEL)?;
         let added = Live::add(live.clone(), &builder)?;
-        let device = live.tag_set.mapper().device();
         Ok(Self {
-            // SAFETY: what the disk's data and the tag set may refer to for `'bound` is the device,
-            // and what was leaked; the exception is named in the documentation of this crate.
-            _added: unsafe { Guarded::new(device, added) }?,
+            _added: Guarded::new(live.tag_set.scope(), added)?,
             live,
         })
     }

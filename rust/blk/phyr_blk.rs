@@ -37,18 +37,17 @@
 //!
 //! - [`TagSet`]: the tags, the hardware queues ([`HwCtx`]) and all memory that the I/O path needs.
 //!   It is reference counted; disks and interrupt handlers hold it.
-//! - [`Disk`]: one block device. Several can share a tag set. A disk is gone before the driver's
-//!   device unbinds, also when the value is leaked, and it is gone only after every request has
-//!   ended: no callback of a driver runs later. Who still has it open gets errors.
+//! - [`Disk`]: one block device. Several can share a tag set. A disk is gone before the
+//!   [`Scope`](phyr::scope::Scope) of its tag set ends, also when the value is leaked, and it is
+//!   gone only after every request has ended: no callback of a driver runs later. Who still has it
+//!   open gets errors.
 //!
 //! - [`CharDevice`]: a character device. It is gone as a disk is; its open files are not. They have
 //!   no lifetime of the binding, and get at the device by what checks whether it is there:
 //!   [`Queue`], [`Binding`](phyr::binding::Binding).
 //!
-//! One exception is left, as with interrupts ([`phyr::irq`]): a [`kernel::devres::Devres`] that is
-//! leaked gives out [references for `'bound`](kernel::devres::Devres::access), and yet is released
-//! before the older entries of the device. A disk that was leaked before may still use it then. Do
-//! not leak either.
+//! That holds for all of it, whatever is leaked: `'bound` is the lifetime of the scope, which nobody
+//! can choose, and which ends before the first of the device's managed resources is released.
 //!
 //! What the types cannot know is whether the device is done. A driver takes a request out of flight
 //! because the device reported it, or because the device was stopped; see [`HwCtx::take`].

@@ -32,6 +32,7 @@ use phyr::{
         self,
         Point, //
     },
+    scope::Scope,
     Mapper, //
 };
 
@@ -96,6 +97,7 @@ pub struct TagSet<'bound, T: Operations> {
     live: bool,
     hw: KVec<HwCtx<'bound, T>>,
     mapper: Arc<Mapper<'bound>>,
+    scope: Scope<'bound>,
     max_segments: u16,
     /// How many [`Quiesced`] there are. Each queue of the tag set that does not skip it is quiesced
     /// so many times by us; the lock is held to change either.
@@ -117,6 +119,9 @@ unsafe impl<T: Operations> Sync for TagSet<'_, T> {}
 impl<'bound, T: Operations> TagSet<'bound, T> {
     /// Makes a tag set with one hardware queue for each of `queues`.
     ///
+    /// Its disks are removed when `scope` ends, at the latest: what the queues and the disks' data
+    /// refer to is there until then.
+    ///
     /// Allocates all that the I/O path uses. If there are more queues than CPUs, those at the end
     /// stay idle.
     ///
@@ -125,6 +130,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero.
     /// - `ENOMEM`: no memory.
     pub fn new(
+        scope: Scope<'bound>,
         mapper: Arc<Mapper<'bound>>,
         queues: KVec<T::HwQueue<'bound>>,
         config: Config,
@@ -152,6 +158,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
                 live: false,
                 hw,
                 mapper,
+                scope,
                 max_segments: config.max_segments,
                 quiesced: KBox::pin_init(new_mutex!(0), GFP_KERNEL)?,
             },
@@ -195,6 +202,11 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     #[inline]
     pub(crate) fn as_raw(&self) -> *mut bindings::blk_mq_tag_set {
         self.raw.get()
+    }
+
+    /// Returns the scope at whose end its disks are gone.
+    pub(crate) fn scope(&self) -> Scope<'bound> {
+        self.scope
     }
 
     /// The mapper that maps the requests.

@@ -24,8 +24,9 @@ u64 phyr_helper_dma_get_mask(struct device *dev);
 dma_addr_t phyr_helper_phys_to_dma(struct device *dev, phys_addr_t phys);
 unsigned int phyr_helper_dma_get_max_seg_size(struct device *dev);
 unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev);
-bool phyr_helper_dma_add_min_align_mask(struct device *dev, unsigned int mask);
-bool phyr_helper_dma_set_seg_limits(struct device *dev, unsigned int max, unsigned long boundary);
+unsigned int phyr_helper_dma_get_min_align_mask(struct device *dev);
+bool phyr_helper_dma_set_parms(struct device *dev, unsigned int max_segment,
+			       unsigned long boundary, unsigned int min_align_mask);
 int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr);
 void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t len,
 				  enum dma_data_direction dir);

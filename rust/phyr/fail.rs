@@ -67,7 +67,6 @@ points! {
     dma_iova_sync => EIO,
     dma_alloc_attrs => ENOMEM,
     dma_set_mask_and_coherent => EIO,
-    dma_set_min_align_mask => EINVAL,
     dma_set_max_seg_size => EINVAL,
     // Memory.
     alloc_pages => ENOMEM,
@@ -102,7 +101,6 @@ points! {
     pci_iomap => ENOMEM,
     pci_alloc_irq_vectors => ENOSPC,
     request_irq => EBUSY,
-    bus_register_notifier => EINVAL,
     percpu_ref_init => ENOMEM,
     percpu_ref_tryget_live => ENODEV,
     wait_for_completion_timeout => ETIMEDOUT,

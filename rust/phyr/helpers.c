@@ -76,28 +76,24 @@ unsigned long phyr_helper_dma_get_seg_boundary(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_get_seg_boundary);
 
-/* Adds to the bits of an address that bounce buffers keep; false if the bus has no place for it. */
-bool phyr_helper_dma_add_min_align_mask(struct device *dev, unsigned int mask)
+unsigned int phyr_helper_dma_get_min_align_mask(struct device *dev)
 {
-	if (!mask)
-		return true;
-	if (!dev->dma_parms)
-		return false;
-	dma_set_min_align_mask(dev, dma_get_min_align_mask(dev) | mask);
-	return true;
+	return dma_get_min_align_mask(dev);
 }
-EXPORT_SYMBOL_GPL(phyr_helper_dma_add_min_align_mask);
+EXPORT_SYMBOL_GPL(phyr_helper_dma_get_min_align_mask);
 
 /* False if the bus has no place for them. */
-bool phyr_helper_dma_set_seg_limits(struct device *dev, unsigned int max, unsigned long boundary)
+bool phyr_helper_dma_set_parms(struct device *dev, unsigned int max_segment,
+			       unsigned long boundary, unsigned int min_align_mask)
 {
 	if (!dev->dma_parms)
 		return false;
-	dma_set_max_seg_size(dev, max);
+	dma_set_max_seg_size(dev, max_segment);
 	dma_set_seg_boundary(dev, boundary);
+	dma_set_min_align_mask(dev, min_align_mask);
 	return true;
 }
-EXPORT_SYMBOL_GPL(phyr_helper_dma_set_seg_limits);
+EXPORT_SYMBOL_GPL(phyr_helper_dma_set_parms);
 
 int phyr_helper_dma_mapping_error(struct device *dev, dma_addr_t addr)
 {

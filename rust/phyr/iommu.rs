@@ -75,7 +75,6 @@ use self::{
     }, //
 };
 use super::{
-    bound::Guarded,
     fail::{
         self,
         Point, //
@@ -96,6 +95,7 @@ use kernel::{
         Bound,
         Device, //
     },
+    devres::Devres,
     fmt,
     prelude::*,
     ptr::Alignment,
@@ -182,7 +182,7 @@ pub struct Domain<'bound>(Arc<Inner<'bound>>);
 ///
 /// Declared first, what keeps the device in it goes first.
 struct Inner<'bound> {
-    _attached: Guarded<'bound, Attached>,
+    _attached: Devres<Attached>,
     raw: Arc<Raw>,
     dev: &'bound Device<Bound>,
     granule: Granule,
@@ -230,8 +230,9 @@ impl<'bound> Domain<'bound> {
         let space = Space::new(dev, &raw, granule).map_err(NotAttached::Failed)?;
         // SAFETY: only from its default domain a device is attached to another; the room is new.
         unsafe { msi::map(dev, &before, &raw, granule, &space) }.map_err(NotAttached::Failed)?;
-        // SAFETY: the value refers to the device by a counted reference, and to nothing else.
-        let attached = unsafe { Guarded::new(dev, attached) }.map_err(NotAttached::Failed)?;
+        fail::at(Point::devres_add).map_err(NotAttached::Failed)?;
+        // If there is no memory for it, the device leaves the domain.
+        let attached = Devres::new(dev, Ok::<_, Error>(attached)).map_err(NotAttached::Failed)?;
 
         let inner = Inner {
             _attached: attached,

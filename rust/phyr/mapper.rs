@@ -7,10 +7,6 @@
 
 use super::{
     bindings,
-    fail::{
-        self,
-        Point, //
-    },
     iommu::{
         Domain,
         Window, //
@@ -66,14 +62,18 @@ pub struct Mapper<'bound> {
 }
 
 impl<'bound> Mapper<'bound> {
-    /// Makes the mapper of `dev`, whose DMA masks must have been set.
+    /// Makes the mapper of `dev`.
+    ///
+    /// What `limits` ask of bounce buffers ([`Limits::with_min_align_mask`]) is a state of the
+    /// device, which its driver's [`dma()`](crate::pci::Driver::dma) has named before anything could
+    /// be mapped: it is read again as a mapping ends.
     ///
     /// Context: process context, may be called at any time while the device is bound.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment; or
-    ///   they ask for an alignment on a bus that has no place to keep it.
+    ///   they ask for bits of an address that the device's bounce buffers do not keep.
     pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
         let granule = match ops::merge_boundary(dev) {
             0 => None,
@@ -90,13 +90,15 @@ impl<'bound> Mapper<'bound> {
             );
             return Err(EINVAL);
         }
-        fail::at(Point::dma_set_min_align_mask)?;
-        // SAFETY: `dev` is a valid device; bits are only ever added to the mask, and mappings that
-        // are being made meanwhile may use the old or the new one.
-        if !unsafe {
-            bindings::phyr_helper_dma_add_min_align_mask(raw::device(dev), limits.min_align_mask())
-        } {
-            dev_err!(dev, "phyr: the bus keeps no alignment for its devices\n");
+        // SAFETY: `dev` is a valid device.
+        let kept = unsafe { bindings::phyr_helper_dma_get_min_align_mask(raw::device(dev)) };
+        if limits.min_align_mask() & !kept != 0 {
+            dev_err!(
+                dev,
+                "phyr: limits that keep the bits {:#x} of an address, for a device that keeps {:#x}\n",
+                limits.min_align_mask(),
+                kept
+            );
             return Err(EINVAL);
         }
         Ok(Self {
@@ -284,15 +286,17 @@ const _: () = {
 };
 
 impl Limits {
-    /// The limits that a device's bus or driver has set: `dma_get_max_seg_size()` and
-    /// `dma_get_seg_boundary()`.
+    /// Returns the limits that a device's bus or driver has set: `dma_get_max_seg_size()`,
+    /// `dma_get_seg_boundary()` and `dma_get_min_align_mask()`.
     ///
-    /// Where nobody set them these are 64 KiB and 4 GiB.
+    /// Where nobody set them these are 64 KiB, 4 GiB and no bits.
     pub fn of_device(dev: &Device<Bound>) -> Self {
         // SAFETY: `dev` is a valid device.
         let max = unsafe { bindings::phyr_helper_dma_get_max_seg_size(raw::device(dev)) };
         // SAFETY: `dev` is a valid device.
         let mask = unsafe { bindings::phyr_helper_dma_get_seg_boundary(raw::device(dev)) };
+        // SAFETY: `dev` is a valid device.
+        let align = unsafe { bindings::phyr_helper_dma_get_min_align_mask(raw::device(dev)) };
 
         // CAST: an `unsigned long` is at most 64 bits wide; one of all ones means no boundary.
         let mask = if mask == usize::MAX {
@@ -303,27 +307,7 @@ impl Limits {
         Self::NONE
             .with_max_segment(u64::from(max))
             .and_then(|limits| limits.with_boundary_mask(mask))
+            .and_then(|limits| limits.with_min_align_mask(align))
             .unwrap_or(Self::NONE)
-    }
-
-    /// Tells the limits of a segment to those who map for the device without asking its driver, as
-    /// the exporters of dma-bufs do; see [`Limits::of_device`].
-    ///
-    /// Context: any; before there is anybody who maps like that.
-    ///
-    /// # Errors
-    ///
-    /// - `EINVAL`: the bus has no place to keep them.
-    pub fn announce(&self, dev: &Device<Bound>) -> Result {
-        let max = u32::try_from(self.max_segment()).unwrap_or(u32::MAX);
-        // CAST: an `unsigned long` is 64 bits wide, where this is built.
-        let boundary = self.boundary_mask() as usize;
-        fail::at(Point::dma_set_max_seg_size)?;
-        // SAFETY: `dev` is a valid device. Who maps for it meanwhile sees old values or new ones.
-        if unsafe { bindings::phyr_helper_dma_set_seg_limits(raw::device(dev), max, boundary) } {
-            Ok(())
-        } else {
-            Err(EINVAL)
-        }
     }
 }

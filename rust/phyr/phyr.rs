@@ -53,6 +53,7 @@ pub mod part;
 pub mod pci;
 pub mod plan;
 pub mod scatter;
+pub mod scope;
 pub mod source;
 pub mod state;
 pub mod trace;
@@ -121,7 +122,10 @@ impl kernel::Module for PhyrModule {
             _knobs: fail::knobs()?,
         };
         // SAFETY: once, and nobody uses the crate before its module is loaded.
-        unsafe { iommu::init() };
+        unsafe {
+            iommu::init();
+            pci::init();
+        }
         Ok(this)
     }
 }

@@ -40,20 +40,9 @@ use super::{
 };
 use kernel::{
     cpu::nr_cpu_ids,
-    device::{
-        Bound,
-        Core, //
-    },
-    dma::{
-        Device as _,
-        DmaMask, //
-    },
+    device::Core,
     page,
-    pci::{
-        self,
-        IrqType,
-        IrqTypes, //
-    },
+    pci,
     prelude::*,
     sync::Arc, //
 };
@@ -68,8 +57,10 @@ use phyr::{
     },
     irq::{
         Irq,
+        Types,
         Vectors, //
     },
+    scope::Scope,
     Limits,
     Mapper, //
 };
@@ -126,14 +117,12 @@ impl<'bound> Controller<'bound> {
     /// - [`EIO`], [`ETIMEDOUT`]: it does not do as it is told.
     /// - [`ENOSPC`]: it has no interrupts but INTx.
     /// - [`ENOMEM`]: memory is short.
-    pub(crate) fn new(pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
+    pub(crate) fn new(
+        scope: Scope<'bound>,
+        pdev: &'bound pci::Device<Core<'_>>,
+    ) -> Result<Self> {
         let instance = Instance::new()?;
-        fail::at(Point::dma_set_mask_and_coherent)?;
-        // SAFETY: There are no concurrent calls to DMA allocation and mapping primitives.
-        unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>())? };
-
-        let power = phyr::pci::Enabled::new(pdev)?;
-        let pdev: &'bound pci::Device<Bound> = pdev;
+        let power = phyr::pci::Enabled::new(scope, pdev)?;
         fail::at(Point::pci_iomap)?;
         let bar: Bar<'bound> = pdev.iomap_region_sized(0, c"rust_nvme")?;
         let caps = Capabilities::read(&bar)?;
@@ -141,10 +130,7 @@ impl<'bound> Controller<'bound> {
         let enabled = Enabled::new(ctrl.clone())?;
         let identity = ctrl.identity()?;
 
-        let limits = limits()?;
-        let mapper = Mapper::new(pdev.as_ref(), limits)?;
-        // To those who export dma-bufs.
-        limits.announce(pdev.as_ref())?;
+        let mapper = Mapper::new(scope.device(), limits()?)?;
         let layout = layout(&identity, &caps, &mapper)?;
         if mapper.max_mapping_size() != usize::MAX {
             dev_warn!(
@@ -152,16 +138,16 @@ impl<'bound> Controller<'bound> {
                 "memory may be bounced: dma-bufs are copies then, which not all exporters sync\n"
             );
         }
-        let (vectors, count) = vectors(pdev, &ctrl)?;
-        let tags = tags(&ctrl, mapper, layout, &vectors, count)?;
+        let (vectors, count) = vectors(scope, pdev, &ctrl)?;
+        let tags = tags(scope, &ctrl, mapper, layout, &vectors, count)?;
         // Moved behind the rings: should anything below fail, the controller is off before they are
         // freed.
         let enabled = enabled;
         let irqs = request(&vectors, &tags)?;
         let created = Created::new(tags.clone())?;
         let disks = disks(&ctrl, &identity, &tags, layout, &instance)?;
-        let (binding, owner) = Binding::new(pdev.as_ref())?;
-        let generics = generics(&disks, &binding, layout, &instance)?;
+        let (binding, owner) = Binding::new(scope)?;
+        let generics = generics(scope, &disks, &binding, layout, &instance)?;
 
         dev_info!(
             pdev,
@@ -195,8 +181,8 @@ impl<'bound> Controller<'bound> {
     }
 }
 
-/// What the controller asks of a DMA range.
-fn limits() -> Result<Limits> {
+/// Returns what the controller asks of a DMA range.
+pub(crate) fn limits() -> Result<Limits> {
     // Bounced memory must keep its offset in a controller page, or PRPs do not fit it.
     // CAST: A controller page is 4 KiB.
     Limits::NONE
@@ -254,7 +240,8 @@ fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Resu
 
 /// Allocates interrupt vectors. Returns them and the number of I/O queues that can be made.
 fn vectors<'bound>(
-    pdev: &'bound pci::Device<Bound>,
+    scope: Scope<'bound>,
+    pdev: &'bound pci::Device<Core<'_>>,
     ctrl: &Ctrl<'bound>,
 ) -> Result<(Vectors<'bound>, u16)> {
     let cpus = u16::try_from(nr_cpu_ids()).unwrap_or(u16::MAX);
@@ -265,8 +252,7 @@ fn vectors<'bound>(
     let granted = ctrl.set_queue_count(wanted)?;
 
     // One more for the admin queue, which has vector 0 and no handler: it is polled.
-    let types = IrqTypes::default().with(IrqType::MsiX).with(IrqType::Msi);
-    let vectors = Vectors::alloc(pdev, 1, u32::from(granted) + 1, types)
+    let vectors = Vectors::alloc(scope, pdev, 1, u32::from(granted) + 1, Types::MESSAGES)
         .inspect_err(|_| dev_err!(pdev, "no message signalled interrupts\n"))?;
     let usable = u16::try_from(vectors.len() - 1).unwrap_or(u16::MAX);
     Ok((vectors, granted.min(usable.max(1))))
@@ -283,6 +269,7 @@ fn vector(vectors: &Vectors<'_>, qid: u16) -> u16 {
 
 /// Allocates `count` queue pairs and all that their requests need.
 fn tags<'bound>(
+    scope: Scope<'bound>,
     ctrl: &Arc<Ctrl<'bound>>,
     mapper: Mapper<'bound>,
     layout: Layout,
@@ -297,7 +284,7 @@ fn tags<'bound>(
 
     let seconds = module_parameters::io_timeout.value().clamp(1, 3600);
     let config = Config::new(layout.depth(), layout.max_segments).timeout(seconds * 1000);
-    TagSet::new(Arc::new(mapper, GFP_KERNEL)?, queues, config)
+    TagSet::new(scope, Arc::new(mapper, GFP_KERNEL)?, queues, config)
 }
 
 /// Registers the interrupt handlers of all queues.
@@ -367,6 +354,7 @@ fn disks<'bound>(
 
 /// Makes the character devices of all disks.
 fn generics<'bound>(
+    scope: Scope<'bound>,
     disks: &[Disk<'bound, Nvme>],
     binding: &Arc<Binding>,
     layout: Layout,
@@ -386,7 +374,7 @@ fn generics<'bound>(
             binding: binding.clone(),
         };
         let device = CharDevice::new(
-            disk.tag_set().mapper().device(),
+            scope,
             fmt!("rnvme-ng{}n{}", instance.number(), namespace.id),
             Arc::new(generic, GFP_KERNEL)?,
         )?;

@@ -47,8 +47,13 @@
 
 use kernel::{
     device::Core,
+    dma::DmaMask,
     pci,
     prelude::*, //
+};
+use phyr::{
+    pci::DmaParameters,
+    scope::Scope, //
 };
 
 mod admin;
@@ -85,29 +90,36 @@ struct NvmeDriver;
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <NvmeDriver as pci::Driver>::IdInfo,
+    <NvmeDriver as phyr::pci::Driver>::IdInfo,
     [(pci::DeviceId::from_class(CLASS_NVME, CLASS_MASK), ())]
 );
 
-impl pci::Driver for NvmeDriver {
+#[vtable]
+impl phyr::pci::Driver for NvmeDriver {
     type IdInfo = ();
     type Data<'bound> = probe::Controller<'bound>;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
+    fn dma(_pdev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<DmaParameters> {
+        let limits = probe::limits()?;
+        Ok(DmaParameters::new(DmaMask::new::<64>()).limits(limits))
+    }
+
     fn probe<'bound>(
+        scope: Scope<'bound>,
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        probe::Controller::new(pdev)
+        probe::Controller::new(scope, pdev)
     }
 
-    fn unbind<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+    fn unbind<'bound>(_pdev: &pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
         this.prepare_removal();
     }
 }
 
-kernel::module_pci_driver! {
+phyr::module_pci_driver! {
     type: NvmeDriver,
     name: "rust_nvme",
     authors: ["phyr developers"],

@@ -9,10 +9,6 @@ use kernel::{
         Bound,
         Core, //
     },
-    dma::{
-        Device,
-        DmaMask, //
-    },
     io::Io,
     pci,
     prelude::*,
@@ -64,8 +60,7 @@ pub(crate) fn prepare(pdev: &pci::Device<Core<'_>>) -> Result {
     }
     pdev.enable_device_mem()?;
     pdev.set_master();
-    // SAFETY: nothing is mapped for the device yet.
-    unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>()) }
+    Ok(())
 }
 
 /// The device's DMA engine.

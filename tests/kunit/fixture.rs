@@ -11,7 +11,10 @@ use core::{
 };
 use kernel::{
     bindings,
-    device::Bound,
+    device::{
+        Bound,
+        Core, //
+    },
     dma::DmaMask,
     ffi::c_char,
     page::{
@@ -25,19 +28,52 @@ use phyr::{
     iommu::Domain,
     memory::Pages,
     raw,
+    scope::Scope,
     Limits,
     Mapper, //
 };
 
-/// The device that is bound, or null.
-static DEVICE: AtomicPtr<pci::Device<Bound>> = AtomicPtr::new(ptr::null_mut());
+/// The device that is bound, and the scope of its binding.
+#[derive(Clone, Copy)]
+pub(crate) struct Binding {
+    pub(crate) scope: Scope<'static>,
+    /// As in probe: the suites are alone with the device.
+    pub(crate) pdev: &'static pci::Device<Core<'static>>,
+}
 
-pub(crate) fn publish(pdev: &pci::Device<Bound>) {
-    DEVICE.store(ptr::from_ref(pdev).cast_mut(), Ordering::Release);
+/// That of the device that is bound, or null.
+static BINDING: AtomicPtr<Binding> = AtomicPtr::new(ptr::null_mut());
+
+pub(crate) fn publish(scope: Scope<'_>, pdev: &pci::Device<Core<'_>>) -> Result {
+    let binding = Binding {
+        // SAFETY: only the lifetime changes. The device is withdrawn before it is unbound, and the
+        // tests look at it in between only.
+        scope: unsafe { core::mem::transmute::<Scope<'_>, Scope<'static>>(scope) },
+        // SAFETY: as for the scope.
+        pdev: unsafe { &*ptr::from_ref(pdev).cast() },
+    };
+    let binding = KBox::new(binding, GFP_KERNEL)?;
+    BINDING.store(KBox::into_raw(binding), Ordering::Release);
+    Ok(())
 }
 
 pub(crate) fn withdraw() {
-    DEVICE.store(ptr::null_mut(), Ordering::Release);
+    let binding = BINDING.swap(ptr::null_mut(), Ordering::AcqRel);
+    if !binding.is_null() {
+        // SAFETY: `publish` gave it away, and it is taken back once.
+        drop(unsafe { KBox::from_raw(binding) });
+    }
+}
+
+/// Returns the device and the scope of its binding.
+///
+/// The suites run as the module is loaded, right after the driver was registered, and nobody
+/// unbinds a device from it meanwhile.
+pub(crate) fn binding() -> Result<Binding, &'static str> {
+    // SAFETY: the device is bound, and stays so while the suites run, see above.
+    unsafe { BINDING.load(Ordering::Acquire).as_ref() }
+        .copied()
+        .ok_or("no edu device is bound to phyr_test")
 }
 
 /// Has the case that runs reported as skipped, for `reason`; it is to return after that.
@@ -62,18 +98,10 @@ pub(crate) fn skip(reason: &CStr) {
 }
 
 /// Runs `test` with the device.
-///
-/// The suites run as the module is loaded, right after the driver was registered, and nobody
-/// unbinds a device from it meanwhile.
 pub(crate) fn with_device(
     test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
-    let pdev = DEVICE.load(Ordering::Acquire);
-    if pdev.is_null() {
-        return Err("no edu device is bound to phyr_test");
-    }
-    // SAFETY: the device is bound, and stays so while the suites run, see above.
-    let pdev = unsafe { &*pdev };
+    let pdev: &pci::Device<Bound> = binding()?.pdev;
     let domain = if crate::wants_domain() {
         let domain = Domain::attach(pdev.as_ref(), None).map_err(|why| {
             pr_err!("{why}\n");

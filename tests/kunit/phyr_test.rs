@@ -10,8 +10,15 @@
 
 use kernel::{
     device::Core,
+    dma::DmaMask,
     pci,
-    prelude::*, //
+    prelude::*,
+    sizes::SZ_64K, //
+};
+use phyr::{
+    pci::DmaParameters,
+    scope::Scope,
+    Limits, //
 };
 
 mod buffers;
@@ -69,7 +76,7 @@ fn wants_peer() -> bool {
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <TestDriver as pci::Driver>::IdInfo,
+    <TestDriver as phyr::pci::Driver>::IdInfo,
     [
         (
             pci::DeviceId::from_class(edu::CLASS, edu::CLASS_MASK),
@@ -98,6 +105,9 @@ struct Published<'bound> {
     _kept: Option<test_iommu::Kept<'bound>>,
 }
 
+/// The bits of an address that bounce buffers keep: a page of most devices' descriptors.
+const MIN_ALIGN_MASK: u32 = 4095;
+
 impl Drop for Published<'_> {
     fn drop(&mut self) {
         match self.role {
@@ -107,13 +117,24 @@ impl Drop for Published<'_> {
     }
 }
 
-impl pci::Driver for TestDriver {
+#[vtable]
+impl phyr::pci::Driver for TestDriver {
     type IdInfo = Role;
     type Data<'bound> = Published<'bound>;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
+    fn dma(_pdev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<DmaParameters> {
+        // But for the alignment those that a device has of which nobody says any.
+        let limits = Limits::NONE
+            .with_max_segment(SZ_64K as u64)
+            .and_then(|limits| limits.with_boundary_mask(u32::MAX.into()))
+            .and_then(|limits| limits.with_min_align_mask(MIN_ALIGN_MASK));
+        Ok(DmaParameters::new(DmaMask::new::<64>()).limits(limits.ok_or(EINVAL)?))
+    }
+
     fn probe<'bound>(
+        scope: Scope<'bound>,
         pdev: &'bound pci::Device<Core<'_>>,
         info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Published<'bound>, Error> + 'bound {
@@ -122,14 +143,14 @@ impl pci::Driver for TestDriver {
         match role {
             Role::Engine => {
                 edu::prepare(pdev)?;
-                test_forget::probe(pdev).map_err(|e| {
+                test_forget::probe(scope).map_err(|e| {
                     dev_err!(pdev, "what was forgotten: {e}\n");
                     EIO
                 })?;
                 if let Some(pages) = module_parameters::keep.value().checked_sub(1) {
                     kept = Some(test_iommu::keep(pdev.as_ref(), usize::from(pages))?);
                 }
-                fixture::publish(pdev);
+                fixture::publish(scope, pdev)?;
             }
             Role::Memory => peer::publish(pdev)?,
         }
@@ -137,7 +158,7 @@ impl pci::Driver for TestDriver {
     }
 }
 
-kernel::module_pci_driver! {
+phyr::module_pci_driver! {
     type: TestDriver,
     name: "phyr_test",
     authors: ["phyr developers"],

@@ -29,6 +29,7 @@ use crate::{
     },
     edu::Engine,
     fixture::{
+        self,
         buffer,
         bytes,
         no_memory,
@@ -60,8 +61,7 @@ use kernel::{
     page::PAGE_SIZE,
     pci::{
         self,
-        IrqType,
-        IrqTypes, //
+        IrqType, //
     },
     prelude::*,
     sync::Arc, //
@@ -77,12 +77,16 @@ use phyr::{
         NotAttached,
         Translation, //
     },
-    irq::Vectors,
+    irq::{
+        Types,
+        Vectors, //
+    },
     memory::{
         Chunks,
         Memory,
         Pages, //
     },
+    scope::Scope,
     DataDirection,
     DmaAddr,
     DmaVec,
@@ -246,16 +250,17 @@ fn attached() -> Result<usize, &'static str> {
 
 /// Forgets who ends the binding, when the device is probed for the first time; when it is probed
 /// again, looks whether all is as it must be.
-pub(crate) fn probe(pdev: &pci::Device<Bound>) -> Outcome {
+pub(crate) fn probe(scope: Scope<'_>) -> Outcome {
     if !crate::forgets() {
         return Ok(());
     }
     if FORGOTTEN.load(Acquire).is_null() {
-        let (binding, owner) = Binding::new(pdev.as_ref()).map_err(|_| "no binding")?;
+        let (binding, owner) = Binding::new(scope).map_err(|_| "no binding")?;
         BINDING.store(Arc::into_raw(binding).cast_mut(), Release);
         return forget(owner, KVec::new());
     }
-    after(pdev)
+    let pdev = scope.device().try_into();
+    after(pdev.map_err(|_| "no PCI device")?)
 }
 
 /// The binding of the first probe.
@@ -462,14 +467,22 @@ fn buffers() -> Outcome {
 /// A handler, and the vectors that it is of: it is called until the device is unbound.
 fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
     let engine = Engine::new(pdev).map_err(|_| "no engine")?;
-    let types = IrqTypes::default().with(IrqType::Msi);
-    let vectors = Vectors::alloc(pdev, 1, 1, types).map_err(|_| "no vectors")?;
+    let fixture::Binding { scope, pdev } = fixture::binding()?;
+    for (min, max, error) in [(0, 1, EINVAL), (2, 1, EINVAL), (0, 0, EINVAL), (33, 64, ENOSPC)] {
+        if Vectors::alloc(scope, pdev, min, max, Types::one(IrqType::Msi)).err() != Some(error) {
+            return Err("vectors that there cannot be, or another reason");
+        }
+    }
+    let types = Types::one(IrqType::Msi);
+    let vectors = Vectors::alloc(scope, pdev, 1, 1, types).map_err(|_| "no vectors")?;
+    if Vectors::alloc(scope, pdev, 1, 1, Types::ANY).err() != Some(EBUSY) {
+        return Err("vectors beside vectors");
+    }
     let handler = Count {
         _dropped: Tally(&HANDLERS_DROPPED),
     };
     let irq = vectors.request(0, c"phyr_test", handler);
     forget(irq.map_err(|_| "no handler")?, KVec::new())?;
-    forget(vectors, KVec::new())?;
     let before = INTERRUPTS.load(Relaxed);
     engine.interrupt().map_err(|_| "no interrupt")?;
     for _ in 0..100 {
@@ -483,9 +496,8 @@ fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
 
 /// A value that is tied to the binding, and who ends one: it is dropped as the device is unbound,
 /// and not before.
-fn guarded(pdev: &pci::Device<Bound>) -> Outcome {
-    // SAFETY: the value refers to nothing but a static.
-    let guarded = unsafe { Guarded::new(pdev.as_ref(), Tally(&GUARDED_DROPPED)) };
+fn guarded() -> Outcome {
+    let guarded = Guarded::new(fixture::binding()?.scope, Tally(&GUARDED_DROPPED));
     forget(guarded.map_err(no_memory)?, KVec::new())?;
     if GUARDED_DROPPED.load(Relaxed) != 0 {
         return Err("dropped");
@@ -500,17 +512,16 @@ fn guarded(pdev: &pci::Device<Bound>) -> Outcome {
 /// In a domain of the device's own: mappings, what is on its way to the flush, a mapper in it, and
 /// in the end the domain, which then stays until the device is unbound.
 fn domain(pdev: &pci::Device<Bound>) -> Outcome {
-    let dev = pdev.as_ref();
+    let scope = fixture::binding()?.scope;
+    let dev = scope.device();
     if translation(dev) == Translation::None {
         return Ok(());
     }
     let at = |nr: u64| DmaAddr::from_raw(0x40_0000_0000 + (nr << 20));
     let access = iommu::Access::READ_WRITE;
-    // What the device's resources hold that are older than the domain is dropped after the device
-    // has left that.
+    // What the device's scope holds is dropped while the device is in the domain.
     let slot = Arc::pin_init(new_mutex!(None), GFP_KERNEL).map_err(no_memory)?;
-    // SAFETY: what the value refers to is the device.
-    let older = unsafe { Guarded::new(dev, slot.clone()) };
+    let older = Guarded::new(scope, slot.clone());
     forget(older.map_err(no_memory)?, KVec::new())?;
     let domain = Domain::attach(dev, None).map_err(|_| "not attached")?;
     let held = domain.map_at(pages(2).map_err(no_memory)?, at(2), access);
@@ -610,7 +621,7 @@ mod tests {
 
     #[test]
     fn values_of_the_binding() {
-        assert_eq!(run(|pdev, _| guarded(pdev)), Ok(()));
+        assert_eq!(run(|_, _| guarded()), Ok(()));
     }
 
     /// The last one: the DMA API's mappings are out of the device's reach afterwards.
