@@ -7,12 +7,16 @@ use kernel::{
     pci,
     prelude::*,
 };
-use phyr::pci::Enabled;
+use phyr::{pci::Enabled, scope::Scope};
 
-pub fn enabled(probed: &pci::Device<Core<'_>>, pdev: &pci::Device<Bound>) -> Result {
-    Enabled::new(probed)?;
+pub fn enabled<'b>(
+    scope: Scope<'b>,
+    probed: &'b pci::Device<Core<'_>>,
+    pdev: &'b pci::Device<Bound>,
+) -> Result {
+    Enabled::new(scope, probed)?;
     #[cfg(misuse)]
-    Enabled::new(pdev)?;
+    Enabled::new(scope, pdev)?;
     //~^ error[E0308]: mismatched types
     Ok(())
 }

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who ends a binding is kept for longer than the scope.
+
+use kernel::{
+    device::{Bound, Device},
+    prelude::*,
+};
+use phyr::{binding::Binding, scope::scope};
+
+pub fn kept(dev: &Device<Bound>) -> Result {
+    let mut kept = None;
+    scope(dev, |scope| {
+        let (_binding, owner) = Binding::new(scope)?;
+        #[cfg(misuse)]
+        kept.replace(owner);
+        //~^ error[E0521]: borrowed data escapes outside of closure
+        #[cfg(not(misuse))]
+        drop(owner);
+        Ok(())
+    })?;
+    let _: Option<phyr::binding::BindingOwner<'_>> = kept;
+    Ok(())
+}

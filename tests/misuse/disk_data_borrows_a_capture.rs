@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data of a disk borrows what a closure has captured.
+
+use core::{convert::Infallible, marker::PhantomData};
+use kernel::device::{Bound, Device};
+use kernel::{
+    module::ModuleMetadata,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr::scope::{scope, Scope};
+use phyr_blk::{DiskBuilder, HwCtx, Operations, Queued, Refused, Request, TagSet};
+
+struct Driver<M>(PhantomData<M>);
+
+impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
+    type Module = M;
+    type HwQueue<'bound> = ();
+    type DiskData<'bound> = &'bound Atomic<i32>;
+    type RequestData = ();
+    type Passthrough = Infallible;
+
+    fn queue_rq<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        _disk: &Self::DiskData<'bound>,
+        rq: Request<'a, 'bound, Self>,
+        _last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        Err(Refused::Busy(rq))
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn registered<M: ModuleMetadata + 'static>(
+    dev: &Device<Bound>,
+    tags: impl for<'b> Fn(Scope<'b>) -> Result<Arc<TagSet<'b, Driver<M>>>>,
+) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(misuse))]
+        let count = &COUNT;
+        #[cfg(misuse)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let disk = DiskBuilder::new().build(fmt!("misuse"), &tags(scope)?, count)?;
+        core::mem::forget(disk);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
+    Ok(())
+}

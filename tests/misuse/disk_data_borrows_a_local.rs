@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data of a disk borrows a local variable of the function that makes it.
+
+use core::{convert::Infallible, marker::PhantomData};
+use kernel::{
+    module::ModuleMetadata,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr_blk::{DiskBuilder, HwCtx, Operations, Queued, Refused, Request, TagSet};
+
+struct Driver<M>(PhantomData<M>);
+
+impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
+    type Module = M;
+    type HwQueue<'bound> = ();
+    type DiskData<'bound> = &'bound Atomic<i32>;
+    type RequestData = ();
+    type Passthrough = Infallible;
+
+    fn queue_rq<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        _disk: &Self::DiskData<'bound>,
+        rq: Request<'a, 'bound, Self>,
+        _last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        Err(Refused::Busy(rq))
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn made<'b, M: ModuleMetadata + 'static>(tags: &Arc<TagSet<'b, Driver<M>>>) -> Result {
+    let local = Atomic::new(0);
+    #[cfg(not(misuse))]
+    let count = &COUNT;
+    #[cfg(misuse)]
+    let count = &local;
+    //~^ error[E0597]: `local` does not live long enough
+    let disk = DiskBuilder::new().build(fmt!("misuse"), tags, count)?;
+    core::mem::forget(disk);
+    local.store(1, ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guarded value borrows what a closure has captured.
+
+use kernel::device::{Bound, Device};
+use kernel::{
+    prelude::*,
+    sync::atomic::{ordering, Atomic},
+};
+use phyr::{bound::Guarded, scope::scope};
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn registered(dev: &Device<Bound>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(misuse))]
+        let count = &COUNT;
+        #[cfg(misuse)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        core::mem::forget(Guarded::new(scope, count)?);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An interrupt handler borrows what a closure has captured.
+
+use kernel::device::{Bound, Device};
+use kernel::{
+    irq::{Handler, IrqReturn},
+    prelude::*,
+    sync::atomic::{ordering, Atomic},
+};
+use phyr::{
+    irq::Vectors,
+    scope::{scope, Scope},
+};
+
+struct Count<'a>(&'a Atomic<i32>);
+
+impl Handler for Count<'_> {
+    fn handle(&self) -> IrqReturn {
+        self.0.store(1, ordering::Relaxed);
+        IrqReturn::Handled
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn registered(
+    dev: &Device<Bound>,
+    vectors: impl for<'b> Fn(Scope<'b>) -> Result<Vectors<'b>>,
+) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(misuse))]
+        let count = &COUNT;
+        #[cfg(misuse)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        core::mem::forget(vectors(scope)?.request(0, c"misuse", Count(count))?);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An interrupt handler borrows a local variable of the function that registers it.
+
+use kernel::{
+    irq::{Handler, IrqReturn},
+    prelude::*,
+    sync::atomic::{ordering, Atomic},
+};
+use phyr::irq::Vectors;
+
+struct Count<'a>(&'a Atomic<i32>);
+
+impl Handler for Count<'_> {
+    fn handle(&self) -> IrqReturn {
+        self.0.store(1, ordering::Relaxed);
+        IrqReturn::Handled
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn registered<'b>(vectors: Vectors<'b>) -> Result {
+    let local = Atomic::new(0);
+    #[cfg(not(misuse))]
+    let count = &COUNT;
+    #[cfg(misuse)]
+    let count = &local;
+    //~^ error[E0597]: `local` does not live long enough
+    core::mem::forget(vectors.request(0, c"misuse", Count(count))?);
+    local.store(1, ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data of a hardware queue borrows what a closure has captured.
+
+use core::{convert::Infallible, marker::PhantomData};
+use kernel::device::{Bound, Device};
+use kernel::{
+    module::ModuleMetadata,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr::{scope::scope, Limits, Mapper};
+use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagSet};
+
+struct Driver<M>(PhantomData<M>);
+
+impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
+    type Module = M;
+    type HwQueue<'bound> = &'bound Atomic<i32>;
+    type DiskData<'bound> = ();
+    type RequestData = ();
+    type Passthrough = Infallible;
+
+    fn queue_rq<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        _disk: &Self::DiskData<'bound>,
+        rq: Request<'a, 'bound, Self>,
+        _last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        Err(Refused::Busy(rq))
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn registered<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(misuse))]
+        let count = &COUNT;
+        #[cfg(misuse)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let mapper = Mapper::new(scope.device(), Limits::NONE)?;
+        let mut queues = KVec::new();
+        queues.push(count, GFP_KERNEL)?;
+        let mapper = Arc::new(mapper, GFP_KERNEL)?;
+        let tags = TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1))?;
+        core::mem::forget(tags);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data of a hardware queue borrows a local variable of the function that makes it.
+
+use core::{convert::Infallible, marker::PhantomData};
+use kernel::{
+    module::ModuleMetadata,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr::{scope::Scope, Mapper};
+use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagSet};
+
+struct Driver<M>(PhantomData<M>);
+
+impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
+    type Module = M;
+    type HwQueue<'bound> = &'bound Atomic<i32>;
+    type DiskData<'bound> = ();
+    type RequestData = ();
+    type Passthrough = Infallible;
+
+    fn queue_rq<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        _disk: &Self::DiskData<'bound>,
+        rq: Request<'a, 'bound, Self>,
+        _last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        Err(Refused::Busy(rq))
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>, mapper: Arc<Mapper<'b>>) -> Result {
+    let local = Atomic::new(0);
+    #[cfg(not(misuse))]
+    let count = &COUNT;
+    #[cfg(misuse)]
+    let count = &local;
+    //~^ error[E0597]: `local` does not live long enough
+    let mut queues = KVec::new();
+    queues.push(count, GFP_KERNEL)?;
+    let tags = TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1))?;
+    core::mem::forget(tags);
+    local.store(1, ordering::Relaxed);
+    Ok(())
+}
