@@ -214,12 +214,7 @@ impl<'b> Vectors<'b> {
     /// - `EINVAL`: there is no such vector.
     /// - `EBUSY`: it has a handler, and is no shared line.
     /// - `ENOMEM`: no memory.
-    pub fn request<H>(
-        &self,
-        index: usize,
-        name: &'static CStr,
-        handler: H,
-    ) -> Result<Irq<'b, H>>
+    pub fn request<H>(&self, index: usize, name: &'static CStr, handler: H) -> Result<Irq<'b, H>>
     where
         H: Handler + Send + 'b,
     {

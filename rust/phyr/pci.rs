@@ -423,7 +423,8 @@ impl<T: Driver + 'static> Adapter<T> {
         // SAFETY: the device is valid, and bound, until the scope ends. That its core context ends
         // with the call is not seen in a lifetime, here as with the kernel's own drivers: such a
         // reference can neither be sent nor be taken for one of a lifetime that is named.
-        let core: &'static pci::Device<Core<'static>> = unsafe { NonNull::from(pdev).cast().as_ref() };
+        let core: &'static pci::Device<Core<'static>> =
+            unsafe { NonNull::from(pdev).cast().as_ref() };
         let data = KBox::pin_init(T::probe(scope, core, info), GFP_KERNEL)?;
         // INVARIANT: just made.
         Ok(Held { data, list })

@@ -144,10 +144,7 @@ impl<'b> Scope<'b> {
 /// # Errors
 ///
 /// Those of `f`.
-pub fn scope<R>(
-    dev: &Device<Bound>,
-    f: impl for<'b> FnOnce(Scope<'b>) -> Result<R>,
-) -> Result<R> {
+pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result<R>) -> Result<R> {
     pin_init::stack_pin_init!(let list = List::new());
     // SAFETY: the list is on this function's stack and the caller's borrow keeps the device bound,
     // both until the list was closed below. `f` takes any lifetime, and so knows none that is

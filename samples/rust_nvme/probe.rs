@@ -117,10 +117,7 @@ impl<'bound> Controller<'bound> {
     /// - [`EIO`], [`ETIMEDOUT`]: it does not do as it is told.
     /// - [`ENOSPC`]: it has no interrupts but INTx.
     /// - [`ENOMEM`]: memory is short.
-    pub(crate) fn new(
-        scope: Scope<'bound>,
-        pdev: &'bound pci::Device<Core<'_>>,
-    ) -> Result<Self> {
+    pub(crate) fn new(scope: Scope<'bound>, pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let instance = Instance::new()?;
         let power = phyr::pci::Enabled::new(scope, pdev)?;
         fail::at(Point::pci_iomap)?;

@@ -39,6 +39,7 @@ mod test_iommu;
 mod test_linear;
 mod test_linear_large;
 mod test_scatter;
+mod test_scope;
 #[cfg(phyr_fail_points)]
 mod test_steps;
 

@@ -53,6 +53,7 @@ use core::{
 };
 use kernel::{
     device::Bound,
+    devres::Devres,
     irq::{
         Handler,
         IrqReturn, //
@@ -229,6 +230,17 @@ impl Handler for Count {
 static INTERRUPTS: AtomicI32 = AtomicI32::new(0);
 static HANDLERS_DROPPED: AtomicI32 = AtomicI32::new(0);
 static GUARDED_DROPPED: AtomicI32 = AtomicI32::new(0);
+/// How often guarded values had been dropped when a managed resource was that is newer than they.
+static BEFORE_DEVRES: AtomicI32 = AtomicI32::new(-1);
+
+/// A managed resource of the device, which notes when it is released.
+struct Managed;
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        BEFORE_DEVRES.store(GUARDED_DROPPED.load(Relaxed), Relaxed);
+    }
+}
 static BINDING: AtomicPtr<Binding> = AtomicPtr::new(ptr::null_mut());
 /// Of the buffers that are attached: one each by a static and by a dynamic importer.
 static ATTACHED: [AtomicPtr<Calls>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
@@ -279,6 +291,9 @@ fn after(pdev: &pci::Device<Bound>) -> Outcome {
     }
     if GUARDED_DROPPED.load(Relaxed) != 1 {
         return Err("a guarded value outlived the binding");
+    }
+    if BEFORE_DEVRES.load(Relaxed) != 1 {
+        return Err("a guarded value outlived a managed resource");
     }
     if attached()? != 0 {
         return Err("a buffer is still attached");
@@ -468,7 +483,12 @@ fn buffers() -> Outcome {
 fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
     let engine = Engine::new(pdev).map_err(|_| "no engine")?;
     let fixture::Binding { scope, pdev } = fixture::binding()?;
-    for (min, max, error) in [(0, 1, EINVAL), (2, 1, EINVAL), (0, 0, EINVAL), (33, 64, ENOSPC)] {
+    for (min, max, error) in [
+        (0, 1, EINVAL),
+        (2, 1, EINVAL),
+        (0, 0, EINVAL),
+        (33, 64, ENOSPC),
+    ] {
         if Vectors::alloc(scope, pdev, min, max, Types::one(IrqType::Msi)).err() != Some(error) {
             return Err("vectors that there cannot be, or another reason");
         }
@@ -497,8 +517,12 @@ fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
 /// A value that is tied to the binding, and who ends one: it is dropped as the device is unbound,
 /// and not before.
 fn guarded() -> Outcome {
-    let guarded = Guarded::new(fixture::binding()?.scope, Tally(&GUARDED_DROPPED));
+    let scope = fixture::binding()?.scope;
+    let guarded = Guarded::new(scope, Tally(&GUARDED_DROPPED));
     forget(guarded.map_err(no_memory)?, KVec::new())?;
+    // It gives out references that live as long as the scope.
+    let managed = Devres::<Managed>::new(scope.device(), Ok::<_, Error>(Managed));
+    forget(managed.map_err(no_memory)?, KVec::new())?;
     if GUARDED_DROPPED.load(Relaxed) != 0 {
         return Err("dropped");
     }

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scopes: what is leaked in one ends with it, and the state of the device stays as it was set
+//! before probe.
+
+use crate::fixture;
+use core::sync::atomic::{
+    AtomicI32,
+    Ordering::Relaxed, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Core,
+        Device, //
+    },
+    io::Io,
+    irq::{
+        Handler,
+        IrqReturn,
+        ThreadedHandler,
+        ThreadedIrqReturn, //
+    },
+    pci::{
+        self,
+        IrqType, //
+    },
+    prelude::*,
+    sync::Arc,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+use phyr::{
+    binding::Binding,
+    bound::Guarded,
+    irq::{
+        Types,
+        Vectors, //
+    },
+    pci::{
+        start_dma,
+        stop_dma, //
+    },
+    raw,
+    scope::{
+        scope,
+        Scope, //
+    },
+    Limits,
+    Mapper, //
+};
+
+const BAR_LEN: usize = 0x100;
+/// What is a reason for an interrupt, until it is acknowledged.
+const STATUS: usize = 0x24;
+const RAISE: usize = 0x60;
+const ACKNOWLEDGE: usize = 0x64;
+
+/// The calls of a handler.
+#[derive(Default)]
+struct Calls {
+    hard: AtomicI32,
+    thread: AtomicI32,
+    dropped: AtomicI32,
+}
+
+impl Calls {
+    const fn new() -> Self {
+        Self {
+            hard: AtomicI32::new(0),
+            thread: AtomicI32::new(0),
+            dropped: AtomicI32::new(0),
+        }
+    }
+
+    fn get(&self) -> [i32; 3] {
+        [&self.hard, &self.thread, &self.dropped].map(|count| count.load(Relaxed))
+    }
+
+    /// Waits until `count` is more than zero.
+    fn wait(count: &AtomicI32) -> Result {
+        for _ in 0..1000 {
+            if count.load(Relaxed) > 0 {
+                return Ok(());
+            }
+            fsleep(Delta::from_millis(5));
+        }
+        Err(ETIMEDOUT)
+    }
+}
+
+/// A handler of edu's interrupts, by message or by line.
+struct Line<'b> {
+    bar: Arc<pci::Bar<'b, BAR_LEN>>,
+    calls: &'static Calls,
+}
+
+impl Line<'_> {
+    /// Acknowledges what edu has to say, and returns whether it was anything.
+    fn acknowledge(&self) -> bool {
+        let status = self.bar.read32(STATUS);
+        self.bar.write32(status, ACKNOWLEDGE);
+        status != 0
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.calls.dropped.fetch_add(1, Relaxed);
+    }
+}
+
+impl Handler for Line<'_> {
+    fn handle(&self) -> IrqReturn {
+        if !self.acknowledge() {
+            return IrqReturn::None;
+        }
+        self.calls.hard.fetch_add(1, Relaxed);
+        IrqReturn::Handled
+    }
+}
+
+impl ThreadedHandler for Line<'_> {
+    fn handle(&self) -> ThreadedIrqReturn {
+        if !self.acknowledge() {
+            return ThreadedIrqReturn::None;
+        }
+        self.calls.hard.fetch_add(1, Relaxed);
+        ThreadedIrqReturn::WakeThread
+    }
+
+    fn handle_threaded(&self) -> IrqReturn {
+        // It may sleep.
+        fsleep(Delta::from_millis(1));
+        self.calls.thread.fetch_add(1, Relaxed);
+        IrqReturn::Handled
+    }
+}
+
+/// Returns the device, or `None` where another suite has left vectors allocated.
+fn device() -> Result<Option<&'static pci::Device<Core<'static>>>> {
+    if crate::forgets() {
+        return Ok(None);
+    }
+    fixture::binding()
+        .map(|binding| Some(binding.pdev))
+        .map_err(|_| ENODEV)
+}
+
+fn generic<'a>(pdev: &'a pci::Device<Core<'_>>) -> &'a Device<Bound> {
+    let pdev: &pci::Device<Bound> = pdev;
+    pdev.as_ref()
+}
+
+fn bar<'b>(scope: Scope<'b>) -> Result<Arc<pci::Bar<'b, BAR_LEN>>> {
+    let pdev: &'b pci::Device<Bound> = scope.device().try_into()?;
+    let bar = pdev.iomap_region_sized(0, c"phyr_test")?;
+    Ok(Arc::new(bar, GFP_KERNEL)?)
+}
+
+fn line<'b>(bar: &Arc<pci::Bar<'b, BAR_LEN>>, calls: &'static Calls) -> Line<'b> {
+    Line {
+        bar: bar.clone(),
+        calls,
+    }
+}
+
+#[kunit_tests(phyr_device_scope)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaked_handlers_end_with_the_scope() -> Result {
+        static HARD: Calls = Calls::new();
+        static THREAD: Calls = Calls::new();
+        let Some(pdev) = device()? else { return Ok(()) };
+        for kind in [IrqType::Msi, IrqType::Intx] {
+            for calls in [&HARD, &THREAD] {
+                calls.hard.store(0, Relaxed);
+                calls.thread.store(0, Relaxed);
+                calls.dropped.store(0, Relaxed);
+            }
+            scope(generic(pdev), |scope| {
+                let vectors = Vectors::alloc(scope, pdev_in(scope, pdev), 1, 1, Types::one(kind))?;
+                assert_eq!(vectors.len(), 1);
+                let bar = bar(scope)?;
+                let irq = vectors.request(0, c"phyr_test", line(&bar, &HARD))?;
+                core::mem::forget(irq);
+                bar.write32(1, RAISE);
+                Calls::wait(&HARD.hard)?;
+                assert_eq!(HARD.dropped.load(Relaxed), 0);
+                Ok(())
+            })?;
+            assert_eq!(HARD.dropped.load(Relaxed), 1);
+            // The vectors are free again.
+            scope(generic(pdev), |scope| {
+                let vectors = Vectors::alloc(scope, pdev_in(scope, pdev), 1, 1, Types::one(kind))?;
+                let bar = bar(scope)?;
+                let irq = vectors.request_threaded(0, c"phyr_test", line(&bar, &THREAD))?;
+                bar.write32(1, RAISE);
+                Calls::wait(&THREAD.thread)?;
+                irq.synchronize();
+                core::mem::forget(irq);
+                Ok(())
+            })?;
+            assert_eq!(THREAD.get(), [1, 1, 1]);
+            assert_eq!(HARD.get()[0], 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn vectors_that_cannot_be_have_a_reason() -> Result {
+        let Some(pdev) = device()? else { return Ok(()) };
+        let max = u32::MAX;
+        for (min, most, error) in [
+            (0, 0, EINVAL),
+            (0, 1, EINVAL),
+            (2, 1, EINVAL),
+            (max, 1, EINVAL),
+            (max, max, EINVAL),
+            (2049, max, EINVAL),
+            (2048, max, ENOSPC),
+            (33, 64, ENOSPC),
+        ] {
+            let result = scope(generic(pdev), |scope| {
+                let pdev = pdev_in(scope, pdev);
+                Vectors::alloc(scope, pdev, min, most, Types::MESSAGES).map(|_| ())
+            });
+            assert_eq!(result, Err(error));
+        }
+        for (pre, min, most) in [(1, 1, 2), (2, 1, max), (max, max, max)] {
+            let result = scope(generic(pdev), |scope| {
+                let pdev = pdev_in(scope, pdev);
+                Vectors::alloc_affinity(scope, pdev, pre, min, most, Types::MESSAGES).map(|_| ())
+            });
+            assert_eq!(result, Err(EINVAL));
+        }
+        scope(generic(pdev), |scope| {
+            let pdev = pdev_in(scope, pdev);
+            let vectors = Vectors::alloc(scope, pdev, 1, max, Types::MESSAGES)?;
+            let again = Vectors::alloc(scope, pdev, 1, 1, Types::ANY);
+            assert_eq!(again.err(), Some(EBUSY));
+            static CALLS: Calls = Calls::new();
+            let bar = bar(scope)?;
+            for index in [vectors.len(), 1 << 16, 1 << 32, usize::MAX] {
+                let irq = vectors.request(index, c"phyr_test", line(&bar, &CALLS));
+                assert_eq!(irq.err(), Some(EINVAL));
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_leaked_owner_ends_the_binding() -> Result {
+        let Some(pdev) = device()? else { return Ok(()) };
+        let binding = scope(generic(pdev), |scope| {
+            let (binding, owner) = Binding::new(scope)?;
+            core::mem::forget(owner);
+            assert_eq!(binding.with(|_| Ok(7)), Ok(7));
+            Ok(binding)
+        })?;
+        assert_eq!(binding.with(|_| Ok(7)), Err(ENODEV));
+        Ok(())
+    }
+
+    #[test]
+    fn a_guarded_value_may_use_the_device_as_it_is_dropped() -> Result {
+        static COMMANDS: AtomicI32 = AtomicI32::new(0);
+        struct Last<'b>(&'b Device<Bound>);
+        impl Drop for Last<'_> {
+            fn drop(&mut self) {
+                if <&pci::Device<Bound>>::try_from(self.0).is_ok() {
+                    COMMANDS.fetch_add(1, Relaxed);
+                }
+            }
+        }
+        let Some(pdev) = device()? else { return Ok(()) };
+        COMMANDS.store(0, Relaxed);
+        scope(generic(pdev), |scope| {
+            core::mem::forget(Guarded::new(scope, Last(scope.device()))?);
+            scope.keep(Last(scope.device()))?;
+            drop(Guarded::new(scope, Last(scope.device()))?);
+            assert_eq!(COMMANDS.load(Relaxed), 1);
+            Ok(())
+        })?;
+        assert_eq!(COMMANDS.load(Relaxed), 3);
+        Ok(())
+    }
+
+    /// `Mapper::new()` set it, and bounce buffers that were there were copied back beside the place
+    /// where they belong.
+    #[test]
+    fn a_mapper_does_not_change_the_device() -> Result {
+        let Some(pdev) = device()? else { return Ok(()) };
+        let dev = generic(pdev);
+        let kept = Limits::of_device(dev).min_align_mask();
+        assert_eq!(kept, crate::MIN_ALIGN_MASK);
+        for (mask, expected) in [
+            (0, None),
+            (511, None),
+            (kept, None),
+            (2 * kept + 1, Some(EINVAL)),
+            (u32::MAX, Some(EINVAL)),
+        ] {
+            let limits = Limits::NONE.with_min_align_mask(mask).ok_or(EINVAL)?;
+            assert_eq!(Mapper::new(dev, limits).err(), expected);
+            assert_eq!(Limits::of_device(dev).min_align_mask(), kept);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn mastering_the_bus_is_one_bit() -> Result {
+        let Some(pdev) = device()? else { return Ok(()) };
+        let command = || {
+            let mut command = 0;
+            // CAST: a small constant.
+            let at = bindings::PCI_COMMAND as c_int;
+            let raw = raw::device(generic(pdev));
+            // SAFETY: the device is a field of a PCI device.
+            let raw = unsafe { kernel::container_of!(raw, bindings::pci_dev, dev) };
+            // SAFETY: the device is bound; the number may be written.
+            unsafe { bindings::pci_read_config_word(raw, at, &mut command) };
+            command
+        };
+        // CAST: a bit.
+        let master = bindings::PCI_COMMAND_MASTER as u16;
+        let before = command();
+        assert_eq!(before & master, master);
+        stop_dma(pdev);
+        assert_eq!(command(), before & !master);
+        stop_dma(pdev);
+        assert_eq!(command(), before & !master);
+        start_dma(pdev);
+        assert_eq!(command(), before);
+        Ok(())
+    }
+}
+
+/// Returns the device with the lifetime of a scope: the suites are alone with it.
+fn pdev_in<'b>(
+    _scope: Scope<'b>,
+    pdev: &'static pci::Device<Core<'static>>,
+) -> &'b pci::Device<Core<'static>> {
+    pdev
+}
