@@ -93,6 +93,7 @@ impl<'bound> Mapper<'bound> {
     /// # Errors
     ///
     /// - `EINVAL`: no room was asked for, or `dir` is [`DataDirection::None`].
+    /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
     /// - `EOVERFLOW`: the length cannot be rounded up to a granule.
     /// - `ENOMEM`: no memory.
     pub fn batch<'m, M: Memory>(
@@ -109,6 +110,7 @@ impl<'bound> Mapper<'bound> {
         if pieces == 0 || segments == 0 || bytes == 0 {
             return Err(EINVAL);
         }
+        self.check_domain()?;
         let mode = Mode::new(dir, M::KIND)?;
         let slots = KVVec::with_capacity(segments, flags)?;
         let pieces = KVVec::with_capacity(pieces, flags)?;
@@ -163,6 +165,7 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     /// - `ENOSPC`: the batch is full, in pieces, segments or bytes.
     /// - `EINVAL`: the piece is empty.
     /// - `ENOMEM`: it could not be mapped.
+    /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
     /// - What the piece's source fails with.
     pub fn add(&mut self, piece: M) -> Result<(), NotMapped<M>> {
         match self.try_add(&piece) {
@@ -219,6 +222,7 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     }
 
     fn try_add(&mut self, piece: &M) -> Result {
+        self.mapper.check_domain()?;
         if self.pieces.len() == self.pieces.capacity() {
             return Err(ENOSPC);
         }

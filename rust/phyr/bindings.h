@@ -46,6 +46,7 @@ bool phyr_helper_msi_message(struct device *dev, unsigned int nr, u64 *addr, u64
 void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len);
 void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather);
 void phyr_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
+void phyr_helper_wait_for_fault_reports(void);
 
 /* A macro with a shift, which bindgen leaves out. */
 enum { PHYR_IOMMU_DOMAIN_DMA_API = __IOMMU_DOMAIN_DMA_API };

@@ -14,6 +14,7 @@
 #include <linux/mm.h>
 #include <linux/msi.h>
 #include <linux/pci.h>
+#include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
 #include <linux/swiotlb.h>
@@ -248,3 +249,19 @@ void phyr_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gath
 	iommu_iotlb_sync(domain, gather);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_iotlb_sync);
+
+#if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
+#error "CONFIG_PREEMPTION without CONFIG_TASKS_RCU: nothing tells when a fault's report is over"
+#endif
+
+/*
+ * Waits until each report of a fault that has begun is over (report_iommu_fault()): those of
+ * interrupt handlers, and those of their threads, which may be preempted on the way, but do not
+ * sleep. The thread is AMD's, which takes no lock and no RCU to look at the device's domain.
+ */
+void phyr_helper_wait_for_fault_reports(void)
+{
+	synchronize_rcu();
+	synchronize_rcu_tasks();
+}
+EXPORT_SYMBOL_GPL(phyr_helper_wait_for_fault_reports);

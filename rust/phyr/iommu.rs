@@ -18,8 +18,13 @@
 //! ```
 //!
 //! While a domain is attached, what the DMA API has mapped for the device is out of its reach, and
-//! a driver makes no more such mappings. When the domain and all that is mapped in it are dropped,
-//! or at the latest when the driver is unbound, the device is back in the domain of the DMA API.
+//! is so until the device is back; a [`Mapper`](crate::Mapper) by the DMA API makes no more such
+//! mappings (`EBUSY`), nor does an [`Attachment`](crate::dma_buf::Attachment) to a dma-buf. When
+//! the domain and all that is mapped in it are dropped, or at the latest when the driver is unbound,
+//! the device is back in the domain of the DMA API.
+//!
+//! What the platform wants the device to reach all the time it does also in such a domain, one to
+//! one (`direct` in `/sys/kernel/iommu_groups/*/reserved_regions`), and where its interrupts go.
 //!
 //! Code that is written for a [`Mapper`](crate::Mapper), for scattered or linear memory, does as
 //! well in such a domain: [`Mapper::in_domain`](crate::Mapper::in_domain).
@@ -31,19 +36,21 @@
 //! C header: [`include/linux/iommu.h`](srctree/include/linux/iommu.h)
 
 mod attach;
+mod direct;
 mod fault;
 mod gather;
+mod life;
 mod list;
 mod mapping;
 mod msi;
+mod owned;
 pub mod pages;
 mod space;
 mod window;
 
-pub(crate) use self::{
-    attach::init,
-    window::Window, //
-};
+#[cfg(CONFIG_KUNIT = "y")]
+#[doc(hidden)]
+pub use self::direct::Region;
 pub use self::{
     attach::{
         translation,
@@ -63,10 +70,20 @@ pub use self::{
         Reason, //
     },
 };
+pub(crate) use self::{
+    life::Exit,
+    owned::{
+        check_not_owned,
+        MappedFor,
+        Slot, //
+    },
+    window::Window, //
+};
 
 use self::{
-    attach::{
-        Attached,
+    attach::Attached,
+    life::{
+        Fixed,
         Raw, //
     },
     space::{
@@ -81,14 +98,12 @@ use super::{
     },
     memory::Memory,
     not_mapped::NotMapped,
-    raw,
     types::{
         DmaAddr,
         Granule,
         PhysAddr, //
     }, //
 };
-use core::ptr::NonNull;
 use kernel::{
     bindings,
     device::{
@@ -180,9 +195,11 @@ pub struct Domain<'bound>(Arc<Inner<'bound>>);
 
 /// The domain itself.
 ///
-/// Declared first, what keeps the device in it goes first.
+/// Declared first, what keeps the device in it goes first, and then what it had to reach all the
+/// time.
 struct Inner<'bound> {
     _attached: Devres<Attached>,
+    _fixed: Fixed,
     raw: Arc<Raw>,
     dev: &'bound Device<Bound>,
     granule: Granule,
@@ -194,9 +211,11 @@ impl<'bound> Domain<'bound> {
     ///
     /// Its DMA mask must have been set: it ends the addresses that there are. The device must not
     /// be doing DMA; what the DMA API has mapped for it is out of its reach until the domain is
-    /// dropped. Message-signalled interrupts that are allocated already get through, also where the
-    /// IOMMU translates them; there (not on x86) the kernel refuses to allocate others meanwhile,
-    /// with `EOPNOTSUPP`.
+    /// dropped, and nothing is mapped by it meanwhile. Message-signalled interrupts that are
+    /// allocated already get through, also where the IOMMU translates them; there (not on x86) the
+    /// kernel refuses to allocate others meanwhile, with `EOPNOTSUPP`.
+    ///
+    /// Several threads may call this, also for one device, of which one gets a domain.
     ///
     /// Context: process context, may sleep.
     ///
@@ -223,19 +242,59 @@ impl<'bound> Domain<'bound> {
         dev: &'bound Device<Bound>,
         on_fault: Option<Arc<dyn FaultHandler>>,
     ) -> Result<Self, NotAttached> {
-        let before = msi::Default::of(dev);
-        let attached = Attached::new(dev, on_fault)?;
-        let raw = attached.domain().clone();
-        let granule = attached.granule()?;
-        let space = Space::new(dev, &raw, granule).map_err(NotAttached::Failed)?;
-        // SAFETY: only from its default domain a device is attached to another; the room is new.
-        unsafe { msi::map(dev, &before, &raw, granule, &space) }.map_err(NotAttached::Failed)?;
+        // SAFETY: there are no more regions.
+        unsafe { Self::attach_to(dev, on_fault, &[]) }
+    }
+
+    /// For tests: as [`Domain::attach`], where the platform has regions that it does not have.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Domain::attach`].
+    ///
+    /// # Safety
+    ///
+    /// The device may access all of the regions until the domain is gone.
+    #[cfg(CONFIG_KUNIT = "y")]
+    #[doc(hidden)]
+    pub unsafe fn attach_with(
+        dev: &'bound Device<Bound>,
+        regions: &[Region],
+    ) -> Result<Self, NotAttached> {
+        // SAFETY: the caller says so.
+        unsafe { Self::attach_to(dev, None, regions) }
+    }
+
+    /// [`Domain::attach`], with `more` regions than the platform has.
+    ///
+    /// # Safety
+    ///
+    /// The device may access all of these regions until the domain is gone.
+    unsafe fn attach_to(
+        dev: &'bound Device<Bound>,
+        on_fault: Option<Arc<dyn FaultHandler>>,
+        more: &[direct::Region],
+    ) -> Result<Self, NotAttached> {
+        attach::check(dev)?;
+        let raw = Raw::new(dev, on_fault)?;
+        let raw = Arc::new(raw, GFP_KERNEL).map_err(|e| NotAttached::Failed(e.into()))?;
+        // Before the device is attached, as it may be at it. Dropped after the device has left.
+        // SAFETY: the caller says so of `more`.
+        let mut fixed = unsafe { direct::map(dev, &raw, more) }?;
+        let (attached, before) = Attached::new(dev, raw.clone())?;
+        let granule = raw.granule().ok_or(NotAttached::Unsupported)?;
+        let space = Space::new(dev, &raw, granule, fixed.ranges()).map_err(NotAttached::Failed)?;
+        // SAFETY: only from its default domain a device is attached to another, and that was in one
+        // critical section; the room is new.
+        unsafe { msi::map(dev, &before, &mut fixed, granule, &space) }
+            .map_err(NotAttached::Failed)?;
         fail::at(Point::devres_add).map_err(NotAttached::Failed)?;
         // If there is no memory for it, the device leaves the domain.
         let attached = Devres::new(dev, Ok::<_, Error>(attached)).map_err(NotAttached::Failed)?;
 
         let inner = Inner {
             _attached: attached,
+            _fixed: fixed,
             raw,
             dev,
             granule,
@@ -431,8 +490,19 @@ const _: () = {
     assert_send_sync::<Domain<'_>>();
 };
 
-/// The IOMMU's group of a device, for [`attach`].
-fn group(dev: &Device) -> Option<NonNull<bindings::iommu_group>> {
-    // SAFETY: the device is valid; a reference is taken, if there is a group.
-    NonNull::new(unsafe { bindings::iommu_group_get(raw::device(dev)) })
+/// Gets the module ready; the returned value is dropped as it is unloaded.
+///
+/// # Errors
+///
+/// - `ENOMEM`: no memory.
+///
+/// # Safety
+///
+/// To be called once, before anything else of this module is used.
+pub(crate) unsafe fn init() -> Result<Exit> {
+    // SAFETY: the caller calls this once, and nobody has used the module.
+    unsafe {
+        owned::init();
+        life::init()
+    }
 }

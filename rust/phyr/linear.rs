@@ -179,6 +179,7 @@ impl<'bound> Mapper<'bound> {
         dir: DataDirection,
         align: Alignment,
     ) -> Result<Mapped, NotLinear> {
+        self.check_domain().map_err(NotLinear::Failed)?;
         let mode = Mode::new(dir, kind).map_err(NotLinear::Failed)?;
         let mut planner = LinearPlanner::new(self.demand(align));
         for phyr in source() {

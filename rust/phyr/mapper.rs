@@ -8,7 +8,9 @@
 use super::{
     bindings,
     iommu::{
+        check_not_owned,
         Domain,
+        Slot,
         Window, //
     },
     ops,
@@ -59,6 +61,8 @@ pub struct Mapper<'bound> {
     max_len: usize,
     /// Where it maps in a domain of the driver's own; `None`: where the DMA API does.
     window: Option<Arc<Window<'bound>>>,
+    /// Empty, unless the device may be in a domain that this does not map in.
+    slot: &'static Slot,
 }
 
 impl<'bound> Mapper<'bound> {
@@ -68,13 +72,18 @@ impl<'bound> Mapper<'bound> {
     /// device, which its driver's [`dma()`](crate::pci::Driver::dma) has named before anything could
     /// be mapped: it is read again as a mapping ends.
     ///
-    /// Context: process context, may be called at any time while the device is bound.
+    /// It maps with the DMA API. While the device is in a [`Domain`] of its own, which a device may
+    /// be given that has a mapper, each mapping fails with `EBUSY`.
+    ///
+    /// Context: process context, may sleep, may be called at any time while the device is bound.
     ///
     /// # Errors
     ///
+    /// - `EBUSY`: the device is in a domain of its own: use [`Mapper::in_domain`].
     /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment; or
     ///   they ask for bits of an address that the device's bounce buffers do not keep.
     pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
+        check_not_owned(dev)?;
         let granule = match ops::merge_boundary(dev) {
             0 => None,
             mask => Some(Granule::new(mask + 1).ok_or(EINVAL)?),
@@ -112,6 +121,7 @@ impl<'bound> Mapper<'bound> {
             // SAFETY: `dev` is a valid device.
             max_len: unsafe { kernel::bindings::dma_max_mapping_size(raw::device(dev)) },
             window: None,
+            slot: Slot::of(dev),
         })
     }
 
@@ -187,6 +197,7 @@ impl<'bound> Mapper<'bound> {
             // CAST: the length came from a `usize`.
             max_len: window.len() as usize,
             window: Some(Arc::new(window, GFP_KERNEL)?),
+            slot: Slot::none(),
         })
     }
 
@@ -220,6 +231,20 @@ impl<'bound> Mapper<'bound> {
     #[inline]
     pub(crate) fn window(&self) -> Option<&Window<'bound>> {
         self.window.as_deref()
+    }
+
+    /// Checks that the device is not in a domain of its own that this does not map in: at the
+    /// beginning of each mapping.
+    ///
+    /// # Errors
+    ///
+    /// - `EBUSY`: it is.
+    #[inline(always)]
+    pub(crate) fn check_domain(&self) -> Result {
+        if !self.slot.is_empty() && self.slot.has(raw::device(self.dev)) {
+            return Err(EBUSY);
+        }
+        Ok(())
     }
 
     /// The last address that it can give out.

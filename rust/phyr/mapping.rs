@@ -121,6 +121,7 @@ impl<'bound> Mapper<'bound> {
         dir: DataDirection,
         flags: kernel::alloc::Flags,
     ) -> Result<(State, KVVec<Slot>)> {
+        self.check_domain()?;
         let mode = Mode::new(dir, M::KIND)?;
         let source = || segments(memory, *self.limits());
         // The DMA API can sync only what `dma_map_phys()` mapped. Where there is nothing to sync,

@@ -111,21 +111,20 @@ module! {
 }
 
 struct PhyrModule {
+    _iommu: iommu::Exit,
     #[cfg(phyr_fail_points)]
     _knobs: fail::Knobs,
 }
 
 impl kernel::Module for PhyrModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let this = Self {
+        // SAFETY: once, and nobody uses the crate before its module is loaded.
+        unsafe { pci::init() };
+        Ok(Self {
+            // SAFETY: once, and nobody uses the crate before its module is loaded.
+            _iommu: unsafe { iommu::init() }?,
             #[cfg(phyr_fail_points)]
             _knobs: fail::knobs()?,
-        };
-        // SAFETY: once, and nobody uses the crate before its module is loaded.
-        unsafe {
-            iommu::init();
-            pci::init();
-        }
-        Ok(this)
+        })
     }
 }

@@ -87,6 +87,7 @@ impl Mapper<'_> {
     /// - `EMSGSIZE`: a phyr is over a limit of the device.
     /// - `EOVERFLOW`: the length of all overflows.
     /// - `ENOMEM`: no page table, no IOVA, no bounce buffer, or memory beyond the device's mask.
+    /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
     /// - What `source` fails with.
     ///
     /// # Safety
@@ -103,6 +104,7 @@ impl Mapper<'_> {
         dir: DataDirection,
         slots: &mut [Slot],
     ) -> Result<State> {
+        self.check_domain()?;
         let mode = Mode::new(dir, Kind::System)?;
         let mut phyrs = source.clone();
         if let (Some(only), None) = (phyrs.next(), phyrs.next()) {
@@ -337,6 +339,7 @@ impl Mapper<'_> {
         slots: impl FnOnce() -> &'s mut [Slot],
         state: &mut State,
     ) -> Result {
+        self.check_domain()?;
         let mode = Mode::new(dir, Kind::System)?;
         // SAFETY: the caller owns the request. The block layer keeps its pages until it is
         // completed, and the operation of the request is what allows the direction.

@@ -36,6 +36,7 @@ mod test_dma_buf_revoke;
 mod test_forget;
 mod test_invariants;
 mod test_iommu;
+mod test_iommu_attach;
 mod test_linear;
 mod test_linear_large;
 mod test_scatter;
@@ -58,6 +59,11 @@ fn wants_domain() -> bool {
 /// Whether tests may forget what is then never freed.
 fn forgets() -> bool {
     module_parameters::forget.value() != 0
+}
+
+/// Whether what they forget are domains, rather than attachments to dma-bufs.
+fn forgets_domains() -> bool {
+    module_parameters::forget.value() == 2
 }
 
 /// Whether the machine bounces all memory of the device.
@@ -189,7 +195,7 @@ phyr::module_pci_driver! {
         },
         forget: u8 {
             default: 0,
-            description: "Forget mappings and guards, whose memory is never freed (0)",
+            description: "Forget what is then never freed: 2 with domains, 1 with dma-bufs (0)",
         },
         peer: u8 {
             default: 0,

@@ -28,6 +28,7 @@ use crate::{
         self,
         Point, //
     },
+    iommu::MappedFor,
     raw,
     DataDirection,
     DmaVec, //
@@ -43,7 +44,8 @@ use kernel::{
     bindings,
     device::{
         Bound,
-        Device, //
+        Device,
+        Normal, //
     },
     devres::Devres,
     error::from_err_ptr,
@@ -135,6 +137,8 @@ unsafe impl Send for State {}
 struct Live {
     table: NonNull<bindings::sg_table>,
     dir: DataDirection,
+    /// Meanwhile the device is in the domain of the DMA API.
+    _mapped_for: MappedFor,
 }
 
 /// Operations of a dynamic importer that handles memory of the system only.
@@ -214,13 +218,19 @@ impl Link {
             return Err(EBUSY);
         }
         let attach = state.attach;
+        // SAFETY: by the invariant of `State` the attachment is valid, and so its device.
+        let mapped_for = MappedFor::new(unsafe { Device::<Normal>::from_raw((*attach).dev) })?;
         fail::at(Point::dma_buf_map_attachment)?;
         // SAFETY: by the invariant of `State`; the lock is held. The exporter may call back to
         // invalidate, which finds nothing mapped.
         let table = unsafe { bindings::dma_buf_map_attachment(attach, dir.into()) };
         let table = NonNull::new(from_err_ptr(table)?).ok_or(ENOMEM)?;
         // INVARIANT: just mapped so.
-        self.state(&mut lock).live = Some(Live { table, dir });
+        self.state(&mut lock).live = Some(Live {
+            table,
+            dir,
+            _mapped_for: mapped_for,
+        });
 
         // From here on, what fails takes the mapping down again; no device knows of it.
         self.check_mapped(&mut lock, dir)
@@ -246,7 +256,12 @@ impl Link {
     fn unmap(&self, lock: &mut Reserved<'_>) {
         let state = self.state(lock);
         let attach = state.attach;
-        if let Some(Live { table, dir }) = state.live.take() {
+        if let Some(Live {
+            table,
+            dir,
+            _mapped_for,
+        }) = state.live.take()
+        {
             // SAFETY: by the invariant of `State` this was mapped so; the lock is held.
             unsafe { bindings::dma_buf_unmap_attachment(attach, table.as_ptr(), dir.into()) };
         }
@@ -328,7 +343,8 @@ impl<I> Attachment<I> {
     /// In each case it is not mapped by this call.
     ///
     /// - `EACCES`: the file of the buffer was not opened for what `dir` allows the device.
-    /// - `EBUSY`: it is mapped already.
+    /// - `EBUSY`: it is mapped already, or the device is in a
+    ///   [domain of its own](crate::iommu::Domain).
     /// - `EINVAL`: `dir` is [`DataDirection::None`].
     /// - `EIO`: the exporter has mapped less than all of the buffer.
     /// - `ENODEV`: the buffer is revoked, or the device is unbound.

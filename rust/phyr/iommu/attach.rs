@@ -3,11 +3,12 @@
 //! A device in a domain of its own, and back.
 
 use super::{
-    fault::{
-        self,
-        FaultHandler, //
-    },
-    group, //
+    life::Raw,
+    msi,
+    owned::{
+        Slot,
+        ATTACHED, //
+    }, //
 };
 use crate::{
     bindings as helpers,
@@ -15,8 +16,7 @@ use crate::{
         self,
         Point, //
     },
-    raw,
-    types::Granule, //
+    raw, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -25,10 +25,7 @@ use kernel::{
         Bound,
         Device, //
     },
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
+    error::to_result,
     fmt,
     prelude::*,
     sync::{
@@ -54,23 +51,6 @@ pub enum Translation {
     Other(u32),
 }
 
-kernel::sync::global_lock! {
-    /// Held by who looks at the domain of a device, and by who takes a device out of one: a domain
-    /// is freed after that only.
-    // SAFETY: `init` is called as this module is loaded, before anybody uses it.
-    unsafe(uninit) static ATTACHED: Mutex<()> = ();
-}
-
-/// Gets the module ready.
-///
-/// # Safety
-///
-/// To be called once, before anything else of [`iommu`](super) is.
-pub(crate) unsafe fn init() {
-    // SAFETY: by the requirements of this function.
-    unsafe { ATTACHED.init() };
-}
-
 /// What happens to the addresses that `dev` uses just now.
 ///
 /// Context: process context, may sleep.
@@ -82,7 +62,7 @@ pub fn translation(dev: &Device<Bound>) -> Translation {
     if domain.is_null() {
         return Translation::None;
     }
-    // SAFETY: as above, the domain is valid.
+    // SAFETY: as the lock is held, the domain is valid.
     match unsafe { (*domain).type_ } {
         bindings::IOMMU_DOMAIN_IDENTITY => Translation::Identity,
         bindings::IOMMU_DOMAIN_BLOCKED => Translation::Blocked,
@@ -106,6 +86,19 @@ pub enum NotAttached {
     NotCoherent,
     /// Somebody has given it another domain.
     InUse,
+    /// So many dma-bufs are mapped for it, which it would not get at any more.
+    DmaBufs(usize),
+    /// The platform asks for this region to be in reach of the device all the time, one to one,
+    /// and it cannot be.
+    Direct {
+        /// The first address.
+        first: u64,
+        /// The last.
+        last: u64,
+        /// `EDOM`: it is not in whole granules. `EOPNOTSUPP`: the IOMMU's driver maps nothing
+        /// before the device is attached. Else what mapping it failed with.
+        error: Error,
+    },
     /// Something else failed.
     Failed(Error),
 }
@@ -117,8 +110,8 @@ impl From<NotAttached> for Error {
             NotAttached::Unsupported => EOPNOTSUPP,
             NotAttached::SharedGroup(_) => EMLINK,
             NotAttached::NotCoherent => EPERM,
-            NotAttached::InUse => EBUSY,
-            NotAttached::Failed(e) => e,
+            NotAttached::InUse | NotAttached::DmaBufs(_) => EBUSY,
+            NotAttached::Direct { error, .. } | NotAttached::Failed(error) => error,
         }
     }
 }
@@ -135,42 +128,13 @@ impl fmt::Display for NotAttached {
                 f.write_str("the device does not look into the processors' caches")
             }
             Self::InUse => f.write_str("the device is in another domain"),
-            Self::Failed(e) => write!(f, "error {}", e.to_errno()),
+            Self::DmaBufs(count) => write!(f, "{count} dma-bufs are mapped for the device"),
+            Self::Direct { first, last, error } => write!(
+                f,
+                "the platform wants {first:#x} to {last:#x} mapped all the time: {error:?}"
+            ),
+            Self::Failed(e) => write!(f, "{e:?}"),
         }
-    }
-}
-
-/// A domain; freed when the last who has a share of it is gone.
-///
-/// That may be after the device has left it, and the driver is unbound: a value that was leaked can
-/// hold what is mapped, and be dropped with the device's resources, the older ones last.
-///
-/// # Invariants
-///
-/// `domain` is a paging domain that nobody else frees.
-pub(super) struct Raw {
-    domain: NonNull<bindings::iommu_domain>,
-    /// What the domain's token points to.
-    _on_fault: Option<Pin<KBox<fault::Token>>>,
-}
-
-// SAFETY: a domain belongs to no thread, and the rest may be sent.
-unsafe impl Send for Raw {}
-
-// SAFETY: the functions of the IOMMU may be called by any thread.
-unsafe impl Sync for Raw {}
-
-impl Raw {
-    #[inline]
-    pub(super) fn as_ptr(&self) -> *mut bindings::iommu_domain {
-        self.domain.as_ptr()
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // SAFETY: by the type invariant. Who attached the device has a share until it has left.
-        unsafe { bindings::iommu_domain_free(self.as_ptr()) };
     }
 }
 
@@ -178,78 +142,56 @@ impl Drop for Raw {
 ///
 /// # Invariants
 ///
-/// `dev` is attached to `domain`.
+/// `dev` is attached to `domain`, whose entry is in the device's slot.
 pub(super) struct Attached {
     domain: Arc<Raw>,
     dev: ARef<Device>,
 }
 
 impl Attached {
+    /// Attaches `dev` to `domain`, and tells in which it was before.
     pub(super) fn new(
         dev: &Device<Bound>,
-        on_fault: Option<Arc<dyn FaultHandler>>,
-    ) -> Result<Self, NotAttached> {
-        let devices = count(dev).ok_or(NotAttached::NoIommu)?;
-        if devices != 1 {
-            return Err(NotAttached::SharedGroup(devices));
+        domain: Arc<Raw>,
+    ) -> Result<(Self, msi::Default), NotAttached> {
+        let lock = ATTACHED.lock();
+        let slot = Slot::of(dev);
+        if slot.has(raw::device(dev)) {
+            return Err(NotAttached::InUse);
         }
-        // SAFETY: the device is valid.
-        if !unsafe { helpers::phyr_helper_dev_is_dma_coherent(raw::device(dev)) } {
-            return Err(NotAttached::NotCoherent);
+        match lock.of(dev) {
+            0 => {}
+            count => return Err(NotAttached::DmaBufs(count)),
         }
-        let token = match on_fault {
-            None => None,
-            Some(handler) => Some(fault::Token::new(dev, handler).map_err(NotAttached::Failed)?),
-        };
-        fail::at(Point::iommu_paging_domain_alloc_flags).map_err(NotAttached::Failed)?;
-        // SAFETY: the device is bound, and has an IOMMU: it is in a group.
-        let domain = unsafe { bindings::iommu_paging_domain_alloc_flags(raw::device(dev), 0) };
-        let domain = from_err_ptr(domain).map_err(|e| match e {
-            EOPNOTSUPP => NotAttached::Unsupported,
-            e => NotAttached::Failed(e),
-        })?;
-        let domain = NonNull::new(domain).ok_or(NotAttached::Failed(ENOMEM))?;
-        if let Some(token) = &token {
-            // SAFETY: the domain is new, and the token is freed after it.
-            unsafe { token.install(domain) };
-        }
-        // INVARIANT: it is new. If there is no memory for the share, it is freed.
-        let domain = Raw {
-            domain,
-            _on_fault: token,
-        };
-        let domain = Arc::new(domain, GFP_KERNEL).map_err(|e| NotAttached::Failed(e.into()))?;
-
+        // With the lock: another thread may take the device out of a domain, and free that.
+        let before = msi::Default::of(dev);
         fail::at(Point::iommu_attach_device).map_err(|_| NotAttached::InUse)?;
+        // Before it is so, that nobody maps for it with the DMA API who does not see it.
+        // SAFETY: the lock is held, and the domain is new. The entry is there for a grace period
+        // after the domain was dropped; it is removed before.
+        unsafe { slot.insert(domain.entry()) };
         // SAFETY: the device is bound, the domain valid and of its IOMMU.
         let result = unsafe { bindings::iommu_attach_device(domain.as_ptr(), raw::device(dev)) };
-        to_result(result).map_err(|e| match e {
-            EBUSY => NotAttached::InUse,
-            e => NotAttached::Failed(e),
-        })?;
+        if let Err(e) = to_result(result) {
+            // SAFETY: the lock is held, and the entry was just inserted.
+            unsafe { slot.remove(domain.entry()) };
+            return Err(match e {
+                EBUSY => NotAttached::InUse,
+                e => NotAttached::Failed(e),
+            });
+        }
         // INVARIANT: just attached.
-        Ok(Self {
+        let this = Self {
             domain,
             dev: dev.into(),
-        })
-    }
-
-    pub(super) fn domain(&self) -> &Arc<Raw> {
-        &self.domain
-    }
-
-    /// The smallest page of the IOMMU.
-    pub(super) fn granule(&self) -> Result<Granule, NotAttached> {
-        // SAFETY: by the invariant of `Raw`.
-        let bits = unsafe { (*self.domain.as_ptr()).pgsize_bitmap };
-        // CAST: an `unsigned long` is at most 64 bits wide.
-        Granule::new((bits & bits.wrapping_neg()) as u64).ok_or(NotAttached::Unsupported)
+        };
+        Ok((this, before))
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let _lock = ATTACHED.lock();
+        let lock = ATTACHED.lock();
         // By group: a device that has joined it meanwhile is in the domain as well.
         if let Some(group) = group(&self.dev) {
             // SAFETY: by the type invariant; the group goes back to the domain of the DMA API.
@@ -258,7 +200,35 @@ impl Drop for Attached {
                 bindings::iommu_group_put(group.as_ptr());
             }
         }
+        // SAFETY: the lock is held, and by the type invariant the entry is in this slot.
+        unsafe { Slot::of(&self.dev).remove(self.domain.entry()) };
+        drop(lock);
+        // Not when the last share goes, which may be after the driver has.
+        self.domain.silence();
     }
+}
+
+/// Checks that `dev` is one that can be attached to a domain.
+///
+/// # Errors
+///
+/// [`NotAttached`] has the reasons.
+pub(super) fn check(dev: &Device<Bound>) -> Result<(), NotAttached> {
+    let devices = count(dev).ok_or(NotAttached::NoIommu)?;
+    if devices != 1 {
+        return Err(NotAttached::SharedGroup(devices));
+    }
+    // SAFETY: the device is valid.
+    if !unsafe { helpers::phyr_helper_dev_is_dma_coherent(raw::device(dev)) } {
+        return Err(NotAttached::NotCoherent);
+    }
+    Ok(())
+}
+
+/// The IOMMU's group of a device.
+fn group(dev: &Device) -> Option<NonNull<bindings::iommu_group>> {
+    // SAFETY: the device is valid; a reference is taken, if there is a group.
+    NonNull::new(unsafe { bindings::iommu_group_get(raw::device(dev)) })
 }
 
 /// How many devices the IOMMU takes for one with `dev`; `None` where there is no IOMMU.

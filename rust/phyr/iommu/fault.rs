@@ -1,9 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What a driver wants to know of accesses that the IOMMU stopped.
+//!
+//! A report can be late. AMD's driver looks for the device's domain in the thread of its interrupt,
+//! without a lock that would keep the domain in place, and reports to that:
+//!
+//! ```text
+//!   the IOMMU's interrupt                     the domain's end
+//!   domain = dev_data->domain
+//!                                             the device leaves the domain
+//!   report_iommu_fault(domain)                nobody else uses it
+//!     domain->handler(.., handler_token)
+//! ```
+//!
+//! So the domain and its token are kept until each report is over that may have begun before (see
+//! [`life`](super::life)), and the token leads to the handler as long as the device is in the domain
+//! only: who takes the device out waits for the handlers that run, after which none is called.
 
 use crate::types::DmaAddr;
-use core::ptr::NonNull;
+use core::{
+    ptr::{
+        self,
+        NonNull, //
+    },
+    sync::atomic::{
+        AtomicPtr,
+        Ordering, //
+    }, //
+};
 use kernel::{
     bindings,
     device::{
@@ -13,6 +37,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        rcu,
         Arc, //
     }, //
 };
@@ -33,42 +58,86 @@ pub struct Fault {
 pub trait FaultHandler: Send + Sync + 'static {
     /// An access has faulted.
     ///
-    /// Context: that of the IOMMU's interrupt, atomic. It may be called at any time while the
-    /// domain is attached, by several CPUs at once.
+    /// Not called any more when the device has left the domain: when the last of
+    /// [`Domain`](super::Domain) and what is in it was dropped, or the driver is unbound.
+    ///
+    /// Context: atomic, in that of the IOMMU's interrupt or its thread. It may be called at any time
+    /// while the domain is attached, by several CPUs at once.
     fn fault(&self, dev: &Device, fault: Fault);
 }
 
-/// What the domain's token points to.
-pub(super) struct Token {
+/// Who is told.
+struct Target {
     dev: ARef<Device>,
     handler: Arc<dyn FaultHandler>,
 }
 
+/// What the domain's token points to.
+///
+/// # Invariants
+///
+/// `target` is null or was leaked from a box, which is freed by who takes it out, after a grace
+/// period of RCU.
+pub(super) struct Token {
+    target: AtomicPtr<Target>,
+}
+
 impl Token {
-    pub(super) fn new(
-        dev: &Device<Bound>,
-        handler: Arc<dyn FaultHandler>,
-    ) -> Result<Pin<KBox<Self>>> {
-        let token = Self {
-            dev: (&**dev).into(),
-            handler,
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory.
+    pub(super) fn new(dev: &Device<Bound>, handler: Option<Arc<dyn FaultHandler>>) -> Result<Self> {
+        let target = match handler {
+            None => ptr::null_mut(),
+            Some(handler) => {
+                let dev = (&**dev).into();
+                KBox::into_raw(KBox::new(Target { dev, handler }, GFP_KERNEL)?)
+            }
         };
-        Ok(KBox::pin(token, GFP_KERNEL)?)
+        // INVARIANT: just leaked.
+        Ok(Self {
+            target: AtomicPtr::new(target),
+        })
     }
 
+    /// Has `domain` report to this token, if there is anybody to be told.
+    ///
     /// # Safety
     ///
-    /// `domain` is valid and has no handler. The token outlives it.
+    /// `domain` is valid, new, and has no handler. The token stays where it is until no report of
+    /// the domain is under way any more.
     pub(super) unsafe fn install(&self, domain: NonNull<bindings::iommu_domain>) {
-        let token = core::ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: by the requirements of this function.
+        if self.target.load(Ordering::Relaxed).is_null() {
+            return;
+        }
+        let token = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the caller's domain is valid and has no handler.
         unsafe { bindings::iommu_set_fault_handler(domain.as_ptr(), Some(report), token) };
+    }
+
+    /// Drops the handler; it is not running any more then, nor called again.
+    ///
+    /// Context: process context, may sleep.
+    pub(super) fn silence(&self) {
+        let target = NonNull::new(self.target.swap(ptr::null_mut(), Ordering::AcqRel));
+        if let Some(target) = target {
+            rcu::synchronize_rcu();
+            // SAFETY: by the type invariant it was leaked from a box, and it was just taken out.
+            // Reports that have found it were in critical sections of RCU, which are over.
+            drop(unsafe { KBox::from_raw(target.as_ptr()) });
+        }
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.silence();
     }
 }
 
 /// # Safety
 ///
-/// C calls this with the token of a domain, while that is attached.
+/// C calls this with the token of a domain, which is there, see [`Token::install`].
 unsafe extern "C" fn report(
     _domain: *mut bindings::iommu_domain,
     // The device, or the IOMMU, or nothing: a matter of the IOMMU's driver.
@@ -77,7 +146,8 @@ unsafe extern "C" fn report(
     flags: c_int,
     token: *mut c_void,
 ) -> c_int {
-    // SAFETY: `Token::install` gave the domain this pointer, and the token outlives it.
+    // SAFETY: `Token::install` gave the domain this pointer, and the token is there until no report
+    // is under way.
     let token = unsafe { &*token.cast::<Token>() };
     let fault = Fault {
         // CAST: an `unsigned long` is at most 64 bits wide.
@@ -85,7 +155,11 @@ unsafe extern "C" fn report(
         // CAST: a bit.
         write: flags as u32 & bindings::IOMMU_FAULT_WRITE != 0,
     };
-    token.handler.fault(&token.dev, fault);
+    let _guard = rcu::read_lock();
+    // SAFETY: by the invariant of `Token` what was found in this critical section is freed after it.
+    if let Some(target) = unsafe { token.target.load(Ordering::Acquire).as_ref() } {
+        target.handler.fault(&target.dev, fault);
+    }
     // Not handled: the IOMMU's driver may go on to say so.
     ENOSYS.to_errno()
 }

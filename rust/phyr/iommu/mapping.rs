@@ -58,7 +58,11 @@ pub enum Reason {
     },
     /// The IOVA is not among those that the domain has.
     OutOfAperture {
-        /// The first of those.
+        /// The IOVA.
+        iova: u64,
+        /// The last that the memory would have.
+        end: u64,
+        /// The first of those that there are.
         first: u64,
         /// The last.
         last: u64,
@@ -111,17 +115,20 @@ impl fmt::Display for Reason {
                     "{iova:#x} is not a multiple of the granule of {granule} bytes"
                 )
             }
-            Self::OutOfAperture { first, last } => {
-                write!(
-                    f,
-                    "the domain has the addresses {first:#x} to {last:#x} only"
-                )
-            }
+            Self::OutOfAperture {
+                iova,
+                end,
+                first,
+                last,
+            } => write!(
+                f,
+                "{iova:#x} to {end:#x} is not within {first:#x} to {last:#x}, which the domain has"
+            ),
             Self::Reserved => f.write_str("the platform has reserved the address"),
             Self::Overlap(iova) => write!(f, "there is a mapping already, at {iova:#x}"),
             Self::NoSpace => f.write_str("no room in the domain"),
             Self::NoMemory => f.write_str("no memory"),
-            Self::Failed(e) => write!(f, "error {}", e.to_errno()),
+            Self::Failed(e) => write!(f, "{e:?}"),
         }
     }
 }

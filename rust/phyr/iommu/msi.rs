@@ -8,7 +8,7 @@
 //! and the platform says so by a reserved region.
 
 use super::{
-    attach::Raw,
+    life::Fixed,
     space::{
         Kind,
         Space, //
@@ -17,10 +17,6 @@ use super::{
 };
 use crate::{
     bindings as helpers,
-    fail::{
-        self,
-        Point, //
-    },
     raw,
     types::Granule, //
 };
@@ -30,7 +26,6 @@ use kernel::{
         Bound,
         Device, //
     },
-    error::to_result,
     prelude::*, //
 };
 
@@ -38,7 +33,8 @@ use kernel::{
 pub(super) struct Default(*mut bindings::iommu_domain);
 
 impl Default {
-    /// That of `dev`, if it is in no other now.
+    /// That of `dev`, if it is in no other now: with [`ATTACHED`](super::owned::ATTACHED) held from
+    /// this to where `dev` is attached to another.
     pub(super) fn of(dev: &Device<Bound>) -> Self {
         // SAFETY: the device is bound, and so keeps its group.
         Self(unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) })
@@ -50,8 +46,8 @@ impl Default {
     ///
     /// It is the default domain of a device that is bound.
     unsafe fn lookup(&self, iova: u64) -> Option<u64> {
-        // SAFETY: by the requirements of this function: the kernel changes the default domain of
-        // a device only while no driver is bound.
+        // SAFETY: the caller says that it is a default domain, which the kernel changes only while
+        // no driver is bound.
         let paddr = unsafe { bindings::iommu_iova_to_phys(self.0, iova) };
         (paddr != 0).then_some(paddr)
     }
@@ -62,30 +58,32 @@ impl Default {
     ///
     /// As for [`Default::lookup`].
     unsafe fn is_identity(&self) -> bool {
-        // SAFETY: as there.
+        // SAFETY: the caller says that it is a default domain, which is there while a driver is
+        // bound.
         unsafe { (*self.0).type_ == bindings::IOMMU_DOMAIN_IDENTITY }
     }
 }
 
-/// Maps in `domain` where the interrupts go that `dev` has now, and takes the room in `space`.
+/// Maps in the domain of `fixed` where the interrupts go that `dev` has now, and takes the room in
+/// `space`.
 ///
 /// # Errors
 ///
 /// - `EIO`: a message goes nowhere.
-/// - Those of [`Reason`], and of `iommu_map()`.
+/// - Those of [`Reason`], and of [`Fixed::map`].
 ///
 /// # Safety
 ///
-/// `dev` was in `before`, its default domain, when it was attached to `domain`; `space` is that of
-/// `domain`, and nothing was mapped in it.
+/// `dev` was in `before`, its default domain, when it was attached to the domain of `fixed`, of
+/// which `space` is; nothing is mapped in it but by `fixed`, and that is reserved in `space`.
 pub(super) unsafe fn map(
     dev: &Device<Bound>,
     before: &Default,
-    domain: &Raw,
+    fixed: &mut Fixed,
     granule: Granule,
     space: &Space,
 ) -> Result {
-    // SAFETY: by the requirements of this function.
+    // SAFETY: the caller says that it is the default domain of a bound device.
     let is_identity = unsafe { before.is_identity() };
     let (mut addr, mut len) = (0, 0);
     for nr in 0.. {
@@ -108,25 +106,15 @@ pub(super) unsafe fn map(
         let paddr = if is_identity {
             iova
         } else {
-            // SAFETY: by the requirements of this function.
+            // SAFETY: the caller says that it is the default domain of a bound device.
             let paddr = unsafe { before.lookup(addr) }.ok_or(EIO)?;
             paddr.checked_sub(addr - iova).ok_or(EIO)?
         };
         let prot = bindings::IOMMU_WRITE | bindings::IOMMU_NOEXEC | bindings::IOMMU_MMIO;
-        fail::at(Point::iommu_map)?;
-        // SAFETY: the domain is valid, and nothing is mapped there. The page is one that the device
+        // SAFETY: the room was just taken, which nobody gives back; the page is one that the device
         // was allowed to write to before.
-        // CAST: an address and a page, which fit in 64 bits; a few low bits.
-        to_result(unsafe {
-            bindings::iommu_map(
-                domain.as_ptr(),
-                iova as usize,
-                paddr,
-                len as usize,
-                prot as i32,
-                bindings::GFP_KERNEL,
-            )
-        })?;
+        // CAST: a few low bits.
+        unsafe { fixed.map(iova, paddr, len, prot as i32) }?;
     }
     Ok(())
 }

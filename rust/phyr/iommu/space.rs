@@ -3,7 +3,8 @@
 //! What of a domain's addresses is taken: an ordered set of ranges.
 
 use super::{
-    attach::Raw,
+    direct,
+    life::Raw,
     Reason, //
 };
 use crate::{
@@ -71,7 +72,8 @@ unsafe impl Send for Space {}
 unsafe impl Sync for Space {}
 
 impl Space {
-    /// The addresses of `domain` that `dev` can tell, less those that are reserved.
+    /// The addresses of `domain` that `dev` can tell, less those that are reserved, `fixed` among
+    /// them.
     ///
     /// # Errors
     ///
@@ -81,6 +83,7 @@ impl Space {
         dev: &Device<Bound>,
         domain: &Raw,
         granule: Granule,
+        fixed: &[(u64, u64)],
     ) -> Result<Pin<KBox<Self>>> {
         // SAFETY: the caller's domain is valid, and the device bound.
         let (geometry, mask) = unsafe {
@@ -111,6 +114,9 @@ impl Space {
             }),
             GFP_KERNEL,
         )?;
+        for &(start, end) in fixed {
+            this.reserve(start, end)?;
+        }
         reserved(dev, |start, end| this.reserve(start, end))?;
         Ok(this)
     }
@@ -189,6 +195,8 @@ impl Space {
         let end = first.checked_add(size - 1).ok_or(Reason::Overflow)?;
         if first < self.first || end > self.last {
             return Err(Reason::OutOfAperture {
+                iova,
+                end: iova.saturating_add(len - 1),
                 first: self.address(self.first),
                 last: self.address(self.last) + (granule.size() - 1),
             });
@@ -280,34 +288,16 @@ fn index(granule: Granule, addr: u64) -> usize {
 /// Calls `f` with the first and last address of each region that the platform has reserved for
 /// `dev`: those that the DMA API does not give out either.
 fn reserved(dev: &Device<Bound>, mut f: impl FnMut(u64, u64) -> Result) -> Result {
-    let mut list = bindings::list_head::default();
-    let head = &raw mut list;
-    // SAFETY: the list is ours, and does not move; the device is bound. What is made here is an
-    // empty list.
-    unsafe {
-        (*head).next = head;
-        (*head).prev = head;
-        bindings::iommu_get_resv_regions(raw::device(dev), head);
-    }
-    let mut result = Ok(());
-    // SAFETY: as above.
-    let mut at = unsafe { (*head).next };
-    while at != head && result.is_ok() {
-        // SAFETY: what is on the list are regions, and the list is their first field.
-        let (region, next) = unsafe { (&*at.cast::<bindings::iommu_resv_region>(), (*at).next) };
+    direct::regions(dev, |region| {
         // Where the kernel could map messages, but need not: what it has mapped counts (`msi`).
-        let is_reserved = region.type_ != bindings::iommu_resv_type_IOMMU_RESV_SW_MSI;
-        // CAST: a `usize` is at most 64 bits wide.
-        let len = (region.length as u64).checked_sub(1);
-        if let Some(len) = len.filter(|_| is_reserved) {
-            let start = region.start;
-            result = f(start, start.saturating_add(len));
+        if region.kind == bindings::iommu_resv_type_IOMMU_RESV_SW_MSI {
+            return Ok(());
         }
-        at = next;
-    }
-    // SAFETY: the list is that of the call above.
-    unsafe { bindings::iommu_put_resv_regions(raw::device(dev), head) };
-    result?;
+        match region.last() {
+            Some(last) => f(region.start, last),
+            None => Ok(()),
+        }
+    })?;
 
     let (mut start, mut end) = (0, 0);
     for nr in 0.. {
@@ -320,7 +310,7 @@ fn reserved(dev: &Device<Bound>, mut f: impl FnMut(u64, u64) -> Result) -> Resul
     // What lies between the parts of memory that the host bridge lets through.
     let mut from = 0;
     loop {
-        // SAFETY: as above.
+        // SAFETY: the device is bound, the numbers may be written.
         if !unsafe {
             helpers::phyr_helper_pci_dma_range(raw::device(dev), from, &mut start, &mut end)
         } {

@@ -69,7 +69,8 @@ impl<'bound> Mapper<'bound> {
     /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size.
     /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
     /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
-    ///   the mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for.
+    ///   the mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for; with
+    ///   `EBUSY`: the device is in a domain of its own, and the mapper is not.
     ///
     /// # Examples
     ///
@@ -124,6 +125,7 @@ impl<'bound> Mapper<'bound> {
         if self.window().is_some() {
             return Err(NotLinear::Failed(EOPNOTSUPP));
         }
+        self.check_domain().map_err(NotLinear::Failed)?;
         if len == 0 {
             return Err(NotLinear::Empty);
         }
