@@ -111,12 +111,15 @@ impl Status {
 
 /// What it means for a request that preparing it failed with an error.
 ///
-/// `ENOMEM`, `EAGAIN` and `EBUSY` pass by themselves: [`Status::Resource`]. `EOPNOTSUPP` and
-/// `EINVAL` keep their meaning. All else is [`Status::IoErr`], also `E2BIG` and `EMSGSIZE`: they
-/// say that the driver's limits are wrong, of which [`Request::map`](super::Request::map) warns.
+/// What passes by itself is [`Status::Resource`]: `ENOMEM`, `EAGAIN`, `EBUSY`, and `ENOSPC`, which
+/// is no room among the device's addresses, not on its medium. `EOPNOTSUPP` and `EINVAL` keep their
+/// meaning. All else is [`Status::IoErr`]: `ENOBUFS`, `EFBIG` and `ERANGE`, of memory that the
+/// device is never given, and also `E2BIG` and `EMSGSIZE`, which say that the driver's limits are
+/// wrong, of which [`Request::map`](super::Request::map) warns.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        if error == code::ENOMEM || error == code::EAGAIN || error == code::EBUSY {
+        let passes = [code::ENOMEM, code::EAGAIN, code::EBUSY, code::ENOSPC];
+        if passes.contains(&error) {
             Self::Resource
         } else if error == code::EOPNOTSUPP {
             Self::NotSupported
@@ -187,10 +190,17 @@ mod tests {
 
     #[test]
     fn tells_what_passes_from_what_does_not() {
-        for error in [code::ENOMEM, code::EAGAIN, code::EBUSY] {
+        for error in [code::ENOMEM, code::EAGAIN, code::EBUSY, code::ENOSPC] {
             assert!(Status::from(error).is_busy());
         }
-        for error in [code::E2BIG, code::EMSGSIZE, code::EIO] {
+        for error in [
+            code::E2BIG,
+            code::EMSGSIZE,
+            code::EIO,
+            code::ENOBUFS,
+            code::EFBIG,
+            code::ERANGE,
+        ] {
             assert_eq!(Status::from(error), Status::IoErr);
         }
         for error in [code::EIO, code::EFAULT, code::EREMOTEIO, code::EINVAL] {

@@ -11,6 +11,7 @@ use super::{
     mapper::Mapper,
     mapping::Mapping,
     memory::{
+        list_flags,
         segments,
         Memory, //
     },
@@ -94,8 +95,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// - `EINVAL`: no room was asked for, or `dir` is [`DataDirection::None`].
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
-    /// - `EOVERFLOW`: the length cannot be rounded up to a granule.
-    /// - `ENOMEM`: no memory.
+    /// - `EOVERFLOW`: behind an IOMMU, more bytes than any range can have, which is 4 EiB less one.
+    /// - `ENOMEM`: no memory for so many pieces or segments.
     pub fn batch<'m, M: Memory>(
         &'m self,
         room: Capacity,
@@ -112,8 +113,8 @@ impl<'bound> Mapper<'bound> {
         }
         self.check_domain()?;
         let mode = Mode::new(dir, M::KIND)?;
-        let slots = KVVec::with_capacity(segments, flags)?;
-        let pieces = KVVec::with_capacity(pieces, flags)?;
+        let slots = KVVec::with_capacity(segments, list_flags(flags))?;
+        let pieces = KVVec::with_capacity(pieces, list_flags(flags))?;
 
         // INVARIANT: nothing is mapped.
         Ok(Batch {
@@ -133,6 +134,9 @@ impl<'m> Road<'m> {
         };
         // CAST: a `usize` is at most 64 bits wide.
         let room = granule.align_up(bytes as u64).ok_or(EOVERFLOW)?;
+        if room > IovaRange::MAX_LEN {
+            return Err(EOVERFLOW);
+        }
         // Where a piece would come to lie across a boundary of the device depends on those before
         // it: rather than refuse it, map each by itself.
         if !mapper.limits().boundary_allows(room) {
@@ -162,10 +166,11 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     ///
     /// The piece comes back unmapped, and the batch is as it was.
     ///
-    /// - `ENOSPC`: the batch is full, in pieces, segments or bytes.
+    /// - `E2BIG`: the batch is full, in pieces, segments or bytes.
     /// - `EINVAL`: the piece is empty.
-    /// - `ENOMEM`: it could not be mapped.
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
+    /// - `ENOSPC`, `ENOMEM`, `EAGAIN`, `ENOBUFS`, `EFBIG`, `ERANGE`: it could not be mapped, as in
+    ///   [`Mapper::map_into`].
     /// - What the piece's source fails with.
     pub fn add(&mut self, piece: M) -> Result<(), NotMapped<M>> {
         match self.try_add(&piece) {
@@ -206,7 +211,7 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         let (mapper, mode) = (this.mapper, this.mode);
         let pieces = core::mem::take(&mut this.pieces);
         let slots = core::mem::take(&mut this.slots);
-        // CAST: a batch of 2^32 segments would not fit in memory.
+        // CAST: no list is longer than 2 GiB, of 16 bytes a segment.
         let nr = slots.len() as u32;
 
         let (made, one) = match core::mem::replace(&mut this.road, Road::Singles) {
@@ -224,10 +229,12 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     fn try_add(&mut self, piece: &M) -> Result {
         self.mapper.check_domain()?;
         if self.pieces.len() == self.pieces.capacity() {
-            return Err(ENOSPC);
+            return Err(E2BIG);
         }
-        let mark = self.mark();
-        let source = segments(piece, *self.mapper.limits());
+        let (mark, limits) = (self.mark(), *self.mapper.limits());
+        self.mapper
+            .check_kind::<M, _>(segments(piece, limits), self.mode)?;
+        let source = segments(piece, limits);
         // SAFETY: by the contract of `Memory` the piece stays where it is; it becomes the batch's,
         // or all of it is unmapped just below.
         let result = unsafe { self.map_all(source) };
@@ -261,12 +268,12 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         match &mut self.road {
             Road::Singles => {
                 if self.slots.len() == self.slots.capacity() {
-                    return Err(ENOSPC);
+                    return Err(E2BIG);
                 }
                 // SAFETY: by the requirements of this function; the direction was checked.
                 let addr =
                     unsafe { ops::map_phys(self.mapper, phyr.paddr(), phyr.len(), self.mode) };
-                let slot = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
+                let slot = Slot::range(addr?, phyr.len());
                 let _ = self.slots.push_within_capacity(slot);
             }
             Road::Range {
@@ -279,14 +286,14 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
                 let begins = next.push(phyr)? == Place::Begins;
 
                 if begins && self.slots.len() == self.slots.capacity() {
-                    return Err(ENOSPC);
+                    return Err(E2BIG);
                 }
                 let plan = next.plan()?;
                 // The whole range lies between two boundaries, see `Road::new`.
                 let packed = plan.packed.ok_or(EMSGSIZE)?;
                 // CAST: a `usize` is at most 64 bits wide.
                 if packed.len > *room as u64 {
-                    return Err(ENOSPC);
+                    return Err(E2BIG);
                 }
                 let whole = granule.around(phyr).ok_or(EOVERFLOW)?;
                 // SAFETY: the memory is the caller's promise, the rest of its granules comes with

@@ -14,6 +14,7 @@
 #include <linux/mm.h>
 #include <linux/msi.h>
 #include <linux/pci.h>
+#include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
@@ -47,6 +48,53 @@ bool phyr_helper_dma_bounces(struct device *dev)
 	return is_swiotlb_force_bounce(dev) || cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_bounces);
+
+/* Whether what could be a small object of kmalloc()'s is bounced, for the sake of its neighbours. */
+bool phyr_helper_dma_kmalloc_bounces(struct device *dev, size_t size, enum dma_data_direction dir)
+{
+	return dma_kmalloc_needs_bounce(dev, size, dir);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_kmalloc_bounces);
+
+/*
+ * The longest range that can be bounced, or zero: there are no bounce buffers, or they lie beyond
+ * @mask, where an IOMMU does not translate (all ones: it does). is_swiotlb_active() and
+ * swiotlb_max_mapping_size(), which are not exported.
+ */
+size_t phyr_helper_swiotlb_max_mapping_size(struct device *dev, u64 mask)
+{
+#ifdef CONFIG_SWIOTLB
+	struct io_tlb_mem *mem = dev->dma_io_tlb_mem;
+	bool can_grow = false;
+
+	if (!mem || !mem->nslabs)
+		return 0;
+#ifdef CONFIG_SWIOTLB_DYNAMIC
+	can_grow = mem->can_grow;
+#endif
+	if (!can_grow && mask != U64_MAX && phys_to_dma(dev, mem->defpool.end - 1) > mask)
+		return 0;
+	return (size_t)IO_TLB_SIZE * IO_TLB_SEGSIZE -
+	       roundup(dma_get_min_align_mask(dev), IO_TLB_SIZE);
+#else
+	return 0;
+#endif
+}
+EXPORT_SYMBOL_GPL(phyr_helper_swiotlb_max_mapping_size);
+
+/*
+ * Whether to say once more what fails for ever, for the @nr-th of the reasons that there are: I/O
+ * that does is tried often.
+ */
+bool phyr_helper_may_say(unsigned int nr)
+{
+#define REASON(nr) RATELIMIT_STATE_INIT_FLAGS(reasons[nr], 60 * HZ, 2, RATELIMIT_MSG_ON_RELEASE)
+	static struct ratelimit_state reasons[] = { REASON(0), REASON(1), REASON(2) };
+#undef REASON
+
+	return nr < ARRAY_SIZE(reasons) && __ratelimit(&reasons[nr]);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_may_say);
 
 /* The highest address that the device, and the bus that it is on, can tell. */
 u64 phyr_helper_dma_get_mask(struct device *dev)
@@ -119,6 +167,8 @@ EXPORT_SYMBOL_GPL(phyr_helper_dma_sync_for_device);
 /* Zeroed pages, as one compound page if they are several: each may be referenced by itself. */
 struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order)
 {
+	/* Chunks::MAX_ORDER */
+	BUILD_BUG_ON(MAX_PAGE_ORDER < 9);
 	return alloc_pages(gfp | __GFP_ZERO | __GFP_COMP, order);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_alloc_chunk);

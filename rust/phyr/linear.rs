@@ -266,7 +266,7 @@ impl<'bound> Mapper<'bound> {
         // SAFETY: by the requirements of this function.
         let addr = unsafe { ops::map_phys(self, PhysAddr::from_raw(start), len, mode) }
             // Nothing is allocated but for a copy.
-            .ok_or(NotLinear::Bounced)?;
+            .map_err(|_| NotLinear::Bounced)?;
 
         // A copy is elsewhere. The DMA API may make one for reasons that it does not tell.
         if addr.into_raw() != self.to_dma(start) {

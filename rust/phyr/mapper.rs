@@ -59,6 +59,10 @@ pub struct Mapper<'bound> {
     /// Whether the caches of the processors and the device's accesses keep in step by themselves.
     coherent: bool,
     max_len: usize,
+    /// Whether a range is not just given to `dma_map_phys()`: there is a `window`; or nothing
+    /// translates, not all of the machine's memory is within the device's reach, and nothing is
+    /// copied to where it is.
+    special: bool,
     /// Where it maps in a domain of the driver's own; `None`: where the DMA API does.
     window: Option<Arc<Window<'bound>>>,
     /// Empty, unless the device may be in a domain that this does not map in.
@@ -80,9 +84,15 @@ impl<'bound> Mapper<'bound> {
     /// # Errors
     ///
     /// - `EBUSY`: the device is in a domain of its own: use [`Mapper::in_domain`].
-    /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment; or
-    ///   they ask for bits of an address that the device's bounce buffers do not keep.
+    /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment; they
+    ///   ask for bits of an address that the device's bounce buffers do not keep; or those keep more
+    ///   of an address than a granule, or a page, has; or the device does no DMA.
     pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
+        // SAFETY: `dev` is a valid device.
+        if unsafe { (*raw::device(dev)).dma_mask.is_null() } {
+            dev_err!(dev, "phyr: the device does no DMA\n");
+            return Err(EINVAL);
+        }
         check_not_owned(dev)?;
         let granule = match ops::merge_boundary(dev) {
             0 => None,
@@ -110,7 +120,19 @@ impl<'bound> Mapper<'bound> {
             );
             return Err(EINVAL);
         }
-        Ok(Self {
+        // The DMA API warns of more behind an IOMMU, and has no bounce buffer for much more.
+        // CAST: a page size fits in 64 bits.
+        let most = granule.map_or(PAGE_SIZE as u64, Granule::size);
+        if u64::from(kept) >= most {
+            dev_err!(
+                dev,
+                "phyr: a device that keeps the bits {:#x} of an address, beyond {} bytes\n",
+                kept,
+                most
+            );
+            return Err(EINVAL);
+        }
+        let mut mapper = Self {
             dev,
             limits,
             granule,
@@ -120,9 +142,12 @@ impl<'bound> Mapper<'bound> {
             coherent: unsafe { bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)) },
             // SAFETY: `dev` is a valid device.
             max_len: unsafe { kernel::bindings::dma_max_mapping_size(raw::device(dev)) },
+            special: false,
             window: None,
             slot: Slot::of(dev),
-        })
+        };
+        mapper.special = granule.is_none() && !mapper.can_bounce() && mapper.needs_bouncing();
+        Ok(mapper)
     }
 
     /// Makes a mapper whose mappings are in `domain`, in `room` bytes of it, rounded up to a power
@@ -196,6 +221,7 @@ impl<'bound> Mapper<'bound> {
             coherent: true,
             // CAST: the length came from a `usize`.
             max_len: window.len() as usize,
+            special: true,
             window: Some(Arc::new(window, GFP_KERNEL)?),
             slot: Slot::none(),
         })
@@ -220,6 +246,58 @@ impl<'bound> Mapper<'bound> {
     /// With the DMA API `usize::MAX` unless memory is bounced. A driver limits its requests by it.
     pub fn max_mapping_size(&self) -> usize {
         self.max_len
+    }
+
+    /// Returns whether the machine has bounce buffers that the device can reach.
+    ///
+    /// Without them, what the device may have as a copy only is never mapped: see
+    /// [`Mapper::dma_alignment`], and `ENOBUFS` and `ERANGE` of [`Mapper::map_into`].
+    pub fn can_bounce(&self) -> bool {
+        self.max_copy() != 0
+    }
+
+    /// Returns the alignment in bytes, a power of two, of which both ends of a buffer have to be,
+    /// or it is never mapped for this device; 1 if any can be.
+    ///
+    /// It is the granule of the IOMMU for a device that is not trusted, such as one behind an
+    /// external port, on a machine without bounce buffers: nothing but the buffer must be seen of a
+    /// granule then, and there is nowhere to copy it to. The driver of a disk gives it to the block
+    /// layer (one less as `dma_alignment` and as `virt_boundary_mask`), and makes no disk of
+    /// shorter blocks.
+    pub fn dma_alignment(&self) -> usize {
+        match self.granule {
+            // CAST: the size of a granule is that of a page of the IOMMU.
+            Some(granule) if !self.trusted && cfg!(CONFIG_SWIOTLB) && !self.can_bounce() => {
+                granule.size() as usize
+            }
+            _ => 1,
+        }
+    }
+
+    /// The length of the longest copy that can be made for the device; zero: none at all.
+    pub(crate) fn max_copy(&self) -> usize {
+        let mask = match self.granule {
+            // A copy is given an address as any memory is.
+            Some(_) => u64::MAX,
+            None => self.last_addr(),
+        };
+        // SAFETY: the device is valid.
+        unsafe { bindings::phyr_helper_swiotlb_max_mapping_size(raw::device(self.dev), mask) }
+    }
+
+    /// Whether there is memory that the device can have a copy of only, where nothing translates.
+    fn needs_bouncing(&self) -> bool {
+        let dev = raw::device(self.dev);
+        // SAFETY: the device is valid.
+        unsafe {
+            kernel::bindings::dma_addressing_limited(dev) || bindings::phyr_helper_dma_bounces(dev)
+        }
+    }
+
+    /// Whether a range is not just given to `dma_map_phys()`.
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        self.special
     }
 
     /// The domain of the driver's own in which it maps, if that is so.

@@ -14,7 +14,9 @@ use super::{
     linear,
     mapper::Mapper,
     memory::{
+        list_flags,
         segments,
+        Kind,
         Memory,
         PageMemory,
         Vmap, //
@@ -24,6 +26,7 @@ use super::{
         self,
         Mode, //
     },
+    source::Source,
     state::{
         DmaVecs,
         Slot,
@@ -127,6 +130,7 @@ impl<'bound> Mapper<'bound> {
         // The DMA API can sync only what `dma_map_phys()` mapped. Where there is nothing to sync,
         // as for every device that packs, ranges are linked all the same.
         let granule = self.granule().filter(|_| self.packs());
+        self.check_kind::<M, _>(source(), mode)?;
         let look = self.look(source(), granule.unwrap_or(Granule::ONE))?;
         if let (Some(granule), Some(len)) = (granule, look.run) {
             // SAFETY: by the contract of `Memory` it is of its kind, and stays where it is for as
@@ -137,11 +141,32 @@ impl<'bound> Mapper<'bound> {
         }
         let mut slots = KVVec::new();
         if look.phyrs > 1 {
-            slots.extend_with(look.phyrs, Slot::EMPTY, flags)?;
+            slots.extend_with(look.phyrs, Slot::EMPTY, list_flags(flags))?;
         }
         // SAFETY: as above.
         let state = unsafe { self.map_source(source(), mode, &mut slots, granule) }?;
         Ok((state, slots))
+    }
+}
+
+impl Mapper<'_> {
+    /// Checks that the device reaches what is not the system's memory, and where nothing
+    /// translates: the DMA API never copies it, and warns of what is out of reach.
+    ///
+    /// # Errors
+    ///
+    /// - `ERANGE`: it does not.
+    /// - `ENOBUFS`: all that it sees is copied.
+    /// - What `source` fails with.
+    pub(crate) fn check_kind<M: Memory, S: Source>(&self, source: S, mode: Mode) -> Result {
+        if M::KIND == Kind::System || self.granule().is_some() {
+            return Ok(());
+        }
+        for phyr in source {
+            let phyr = phyr?;
+            ops::check_reach(self, phyr.paddr(), phyr.len(), mode)?;
+        }
+        Ok(())
     }
 }
 

@@ -40,6 +40,7 @@ use core::ops::{
     Range, //
 };
 use kernel::{
+    alloc::Flags,
     page::{
         BorrowedPage,
         Page,
@@ -48,6 +49,35 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
+
+/// Returns the flags with which a list is allocated, for a caller whose memory is to be allocated
+/// with `flags`.
+///
+/// The length of a list can be any number of the caller's: what is longer than there can be is
+/// `ENOMEM`, and nothing that the allocator warns of. A list is in no zone of memory that `flags`
+/// may name, nor a compound page.
+pub(crate) fn list_flags(flags: Flags) -> Flags {
+    (flags & (GFP_KERNEL_ACCOUNT | GFP_ATOMIC)) | __GFP_NOWARN
+}
+
+/// Returns what of `flags` is for pages: how to wait for them, whom they are charged to, and
+/// whether the want of them is logged.
+fn page_flags(flags: Flags) -> Flags {
+    flags & (GFP_KERNEL_ACCOUNT | GFP_ATOMIC | __GFP_NOWARN | __GFP_HIGHMEM)
+}
+
+/// Refuses to allocate more pages than the machine has, for which others would be killed in vain.
+///
+/// # Errors
+///
+/// - `ENOMEM`: `nr` is more than that.
+pub(crate) fn check_pages(nr: usize) -> Result {
+    // SAFETY: always allowed.
+    if nr > unsafe { bindings::phyr_helper_totalram_pages() } {
+        return Err(ENOMEM);
+    }
+    Ok(())
+}
 
 /// For work that takes long, on behalf of the process that waits for it: lets others run, and asks
 /// whether the process still waits.
@@ -148,18 +178,24 @@ pub struct Pages {
 impl Pages {
     /// Allocates `len` bytes of zeroed pages.
     ///
+    /// Of `flags` counts what says how to wait, whom to charge, and whether to log a failure.
+    ///
     /// Context: may sleep if `flags` allow it.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: `len` is zero.
-    /// - `ENOMEM`: no memory.
-    pub fn zeroed(len: usize, flags: kernel::alloc::Flags) -> Result<Self> {
+    /// - `ENOMEM`: no memory; or more than the machine has, which is refused before anything is
+    ///   allocated.
+    pub fn zeroed(len: usize, flags: Flags) -> Result<Self> {
         let nr = len.div_ceil(PAGE_SIZE);
-        let mut pages = KVVec::with_capacity(nr, flags)?;
+        check_pages(nr)?;
+        let mut pages = KVVec::with_capacity(nr, list_flags(flags))?;
         for _ in 0..nr {
             fail::at(Point::alloc_pages)?;
-            pages.push(Page::alloc_page(flags)?, flags)?;
+            let page = Page::alloc_page(page_flags(flags))?;
+            // There is room for `nr` of them.
+            let _ = pages.push_within_capacity(page);
         }
         Self::new(pages, 0, len)
     }
@@ -318,8 +354,11 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
         }
     }
 
+    // Memory can be in it more than once, by an `Arc`, so that the sum is not bounded by what there
+    // is of it. What is cut off here cannot be mapped: adding it up, `map` fails with `EOVERFLOW`.
     fn len(&self) -> usize {
-        self.iter().map(Memory::len).sum()
+        self.iter()
+            .fold(0, |sum, element| sum.saturating_add(element.len()))
     }
 
     fn read(&self, mut offset: usize, mut to: &mut [u8]) -> Result {

@@ -9,11 +9,16 @@
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
 use super::{
+    bindings as helpers,
     fail::{
         self,
         Point, //
     },
     iommu::Window,
+    map_error::{
+        Facts,
+        MapError, //
+    },
     mapper::Mapper,
     memory::Kind,
     raw,
@@ -115,7 +120,17 @@ impl Mode {
 
 /// Maps one physically contiguous range by itself: `dma_map_phys()`.
 ///
-/// Returns the DMA address, or `None` where it could not be mapped.
+/// # Errors
+///
+/// - `ENOSPC`: no room among the device's addresses.
+/// - `ENOMEM`: no memory, such as for a page table.
+/// - `EAGAIN`: all bounce buffers are in use.
+///
+/// And for ever, of which a line in the log tells:
+///
+/// - `ENOBUFS`: the device may have a copy only, and there are no bounce buffers that it can reach.
+/// - `EFBIG`: no bounce buffer, or no range of the mapper's own, is as long.
+/// - `ERANGE`: the device cannot tell the addresses, and there is nothing to copy to.
 ///
 /// # Safety
 ///
@@ -127,23 +142,69 @@ pub(crate) unsafe fn map_phys(
     paddr: PhysAddr,
     len: usize,
     mode: Mode,
-) -> Option<DmaAddr> {
-    if let Some(window) = mapper.window() {
-        // SAFETY: by the requirements of this function.
-        return unsafe { map_in(window, paddr, len, mode) };
+) -> Result<DmaAddr> {
+    if mapper.is_special() {
+        // SAFETY: the memory is the caller's promise.
+        return unsafe { map_special(mapper, paddr, len, mode) };
     }
-    fail::at(Point::dma_map_phys).ok()?;
-    let dev = mapper.device();
-    let (paddr, dir) = (paddr.into_raw(), mode.raw_direction());
-    // SAFETY: `dev` is bound, and by its invariant `mode` has a direction; the rest is what the
-    // caller guarantees.
-    let addr = unsafe { bindings::dma_map_phys(raw::device(dev), paddr, len, dir, mode.attrs()) };
+    // SAFETY: the memory is the caller's promise; the mapper has no window.
+    unsafe { map_dma(mapper, paddr, len, mode) }
+}
+
+/// [`map_phys`] by the DMA API.
+///
+/// # Safety
+///
+/// Those of [`map_phys`]; the mapper has no window.
+#[inline]
+unsafe fn map_dma(mapper: &Mapper<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Result<DmaAddr> {
+    fail::at(Point::dma_map_phys)?;
+    let (dev, dir) = (mapper.device(), mode.raw_direction());
+    let phys = paddr.into_raw();
+    // SAFETY: `dev` is bound, and by its invariant `mode` has a direction; the memory is the
+    // caller's promise.
+    let addr = unsafe { bindings::dma_map_phys(raw::device(dev), phys, len, dir, mode.attrs()) };
 
     if mapping_error(dev, addr) {
-        None
-    } else {
-        Some(DmaAddr::from_raw(addr))
+        return Err(why(mapper, paddr, len, mode));
     }
+    Ok(DmaAddr::from_raw(addr))
+}
+
+/// [`map_phys`] in a domain of the driver's own, or for a device that cannot reach all of the
+/// machine's memory, and for which nothing is copied: what it cannot reach is not given to the DMA
+/// API, which would warn of it.
+///
+/// # Safety
+///
+/// Those of [`map_phys`].
+#[inline(never)]
+unsafe fn map_special(
+    mapper: &Mapper<'_>,
+    paddr: PhysAddr,
+    len: usize,
+    mode: Mode,
+) -> Result<DmaAddr> {
+    if let Some(window) = mapper.window() {
+        // SAFETY: the memory is the caller's promise.
+        return unsafe { map_in(window, paddr, len, mode) };
+    }
+    check_reach(mapper, paddr, len, mode)?;
+    // SAFETY: the memory is the caller's promise; the mapper has no window.
+    unsafe { map_dma(mapper, paddr, len, mode) }
+}
+
+/// Checks that the DMA API can map a range for the device, where it translates nothing.
+///
+/// # Errors
+///
+/// - `ERANGE`, `ENOBUFS`, `EFBIG`: those of [`map_phys`].
+pub(crate) fn check_reach(mapper: &Mapper<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Result {
+    let reason = facts(mapper, paddr, len, mode).reason();
+    if reason.is_final().is_some() {
+        return Err(say(mapper, reason));
+    }
+    Ok(())
 }
 
 /// [`map_phys`] in a domain of the driver's own.
@@ -151,16 +212,97 @@ pub(crate) unsafe fn map_phys(
 /// # Safety
 ///
 /// Those of [`map_phys`].
-unsafe fn map_in(window: &Window<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Option<DmaAddr> {
-    let addr = window.take(paddr, len)?;
-    // SAFETY: the room was just taken for this; the rest by the requirements of this function, and
-    // the granules around the memory come with it as `Mapper::packs` explains.
-    if unsafe { window.map(addr, paddr, len, mode) }.is_err() {
+unsafe fn map_in(window: &Window<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Result<DmaAddr> {
+    let addr = window.take(paddr, len).ok_or(ENOSPC);
+    // CAST: a `usize` is at most 64 bits wide.
+    let addr = addr.map_err(|e| if len as u64 > window.len() { EFBIG } else { e })?;
+    // SAFETY: the room was just taken for this; the memory is the caller's promise, and the
+    // granules around it come with it as `Mapper::packs` explains.
+    unsafe { window.map(addr, paddr, len, mode) }.inspect_err(|_| {
         // SAFETY: taken above, and not mapped.
         unsafe { window.give_back(addr, len) };
-        return None;
+    })?;
+    Ok(addr)
+}
+
+/// Returns the errno of what the DMA API did not map, without a word why; says what fails for ever.
+#[cold]
+#[inline(never)]
+fn why(mapper: &Mapper<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Error {
+    say(mapper, facts(mapper, paddr, len, mode).reason())
+}
+
+/// Returns the errno of `reason`, and logs what fails for ever.
+#[cold]
+fn say(mapper: &Mapper<'_>, reason: MapError) -> Error {
+    // SAFETY: always allowed.
+    let may_say = |nr| unsafe { helpers::phyr_helper_may_say(nr) };
+    if reason.is_final().is_some_and(may_say) {
+        dev_err!(mapper.device(), "phyr: not mapped: {}\n", reason);
     }
-    Some(addr)
+    reason.into()
+}
+
+/// Looks up what says why a range was not mapped by the DMA API, or whether it can be.
+#[cold]
+fn facts(mapper: &Mapper<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Facts {
+    let dev = raw::device(mapper.device());
+    let (mask, start) = (mapper.last_addr(), paddr.into_raw());
+    // CAST: a `usize` is at most 64 bits wide.
+    let bytes = len as u64;
+    let max_copy = if mode.is_mmio() {
+        0
+    } else {
+        // CAST: a `usize` is at most 64 bits wide.
+        mapper.max_copy() as u64
+    };
+    // SAFETY: the device is valid.
+    let is_small =
+        unsafe { helpers::phyr_helper_dma_kmalloc_bounces(dev, len, mode.raw_direction()) };
+
+    if let Some(granule) = mapper.granule() {
+        // What of it is no whole granules is bounced.
+        let is_cut = !(granule.aligned(start) && granule.aligned(bytes));
+        let bounces = cfg!(CONFIG_SWIOTLB) && (is_small || !mapper.is_trusted());
+        return Facts {
+            len: bytes,
+            mask,
+            is_translated: true,
+            is_reached: bytes <= mask,
+            is_copied: is_cut && bounces && !mode.is_mmio(),
+            max_copy,
+            has_space: has_space(mapper, paddr, len),
+        };
+    }
+    // SAFETY: the device is valid.
+    let to_dma = |paddr| unsafe { helpers::phyr_helper_phys_to_dma(dev, paddr) };
+    // All ones: there is no such address.
+    let (first, last) = (to_dma(start), to_dma(start.wrapping_add(bytes - 1)));
+    Facts {
+        len: bytes,
+        mask,
+        is_translated: false,
+        is_reached: first != u64::MAX && last != u64::MAX && first <= last && last <= mask,
+        // SAFETY: the device is valid.
+        is_copied: is_small || unsafe { helpers::phyr_helper_dma_bounces(dev) },
+        max_copy,
+        has_space: true,
+    }
+}
+
+/// Returns whether the DMA API has room for a range now: takes it, and gives it back.
+#[cold]
+fn has_space(mapper: &Mapper<'_>, paddr: PhysAddr, len: usize) -> bool {
+    let dev = raw::device(mapper.device());
+    let mut state = bindings::dma_iova_state::default();
+    // SAFETY: the device is bound and `state` may be written; what was allocated is freed once.
+    unsafe {
+        let there = bindings::dma_iova_try_alloc(dev, &mut state, paddr.into_raw(), len);
+        if there {
+            bindings::dma_iova_free(dev, &mut state);
+        }
+        there
+    }
 }
 
 /// `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants to see
@@ -170,7 +312,7 @@ fn mapping_error(dev: &Device<Bound>, addr: u64) -> bool {
     #[cfg(CONFIG_DMA_API_DEBUG)]
     {
         // SAFETY: `dev` is a valid device.
-        unsafe { crate::bindings::phyr_helper_dma_mapping_error(raw::device(dev), addr) != 0 }
+        unsafe { helpers::phyr_helper_dma_mapping_error(raw::device(dev), addr) != 0 }
     }
     #[cfg(not(CONFIG_DMA_API_DEBUG))]
     {
@@ -235,7 +377,7 @@ pub(crate) unsafe fn sync_for_cpu(mapper: &Mapper<'_>, addr: DmaAddr, len: usize
     }
     let (dev, dir) = (raw::device(mapper.device()), mode.raw_direction());
     // SAFETY: by the requirements of this function.
-    unsafe { crate::bindings::phyr_helper_dma_sync_for_cpu(dev, addr.into_raw(), len, dir) };
+    unsafe { helpers::phyr_helper_dma_sync_for_cpu(dev, addr.into_raw(), len, dir) };
 }
 
 /// Lets the device see what the CPU wrote: `dma_sync_single_for_device()`.
@@ -251,7 +393,7 @@ pub(crate) unsafe fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: us
     }
     let (dev, dir) = (raw::device(mapper.device()), mode.raw_direction());
     // SAFETY: by the requirements of this function.
-    unsafe { crate::bindings::phyr_helper_dma_sync_for_device(dev, addr.into_raw(), len, dir) };
+    unsafe { helpers::phyr_helper_dma_sync_for_device(dev, addr.into_raw(), len, dir) };
 }
 
 /// The granule mask of the IOMMU through which the DMA API maps for the device, or zero where it
@@ -282,11 +424,15 @@ pub(crate) struct IovaRange<'a> {
 }
 
 impl<'a> IovaRange<'a> {
+    /// The longest range: the DMA API has a mark in bit 63 of a length, and warns of longer ones; a
+    /// [`Slot`](super::Slot) has another in bit 62.
+    pub(crate) const MAX_LEN: u64 = (1 << 62) - 1;
+
     /// Takes `len` bytes of IOVA that begin as far into a granule as `paddr` does:
     /// `dma_iova_try_alloc()`.
     ///
     /// Returns `None` where the device's DMA does not go through an IOMMU, or there is no room.
-    /// `len` is not zero.
+    /// `len` is not zero, nor more than [`IovaRange::MAX_LEN`].
     #[inline]
     pub(crate) fn try_alloc(
         mapper: &'a Mapper<'a>,
@@ -321,7 +467,11 @@ impl<'a> IovaRange<'a> {
     ///
     /// # Errors
     ///
-    /// What `dma_iova_link()` returns, such as `ENOMEM` for a page table. The range is as before.
+    /// The range is as before.
+    ///
+    /// - `ENOMEM`: no memory, such as for a page table.
+    /// - `EAGAIN`, `ENOBUFS`: those of [`map_phys`], of what is to be bounced.
+    /// - What else `dma_iova_link()` returns.
     ///
     /// # Safety
     ///
@@ -375,13 +525,26 @@ impl<'a> IovaRange<'a> {
                 attrs,
             )
         };
-        // A call that is left out where all is well.
         if ret != 0 {
-            to_result(ret)?;
+            return Err(self.why(Error::from_errno(ret), paddr, len));
         }
         // INVARIANT: the next `len` bytes were just linked.
         self.linked += len;
         Ok(())
+    }
+
+    /// Returns the errno of what was not linked: `ENOMEM` also stands for what was to be bounced.
+    #[cold]
+    #[inline(never)]
+    fn why(&self, error: Error, paddr: PhysAddr, len: usize) -> Error {
+        let Some(granule) = self.mapper.granule().filter(|_| error == ENOMEM) else {
+            return error;
+        };
+        let mut facts = facts(self.mapper, paddr, len, self.mode);
+        // The room is taken, and only what is no whole granule is bounced.
+        facts.has_space = true;
+        facts.len = facts.len.min(granule.size());
+        say(self.mapper, facts.reason())
     }
 
     /// Links all of `source` behind what is linked.

@@ -73,5 +73,9 @@ mod tests {
         for bytes in [0..0, 5..5, 10..10, 16..16, 16..17, usize::MAX..usize::MAX] {
             assert!(is(bytes, &[]));
         }
+        // An end before the beginning.
+        for (start, end) in [(1, 0), (16, 5), (usize::MAX, 0), (1 << 63, 1 << 32)] {
+            assert!(is(start..end, &[]));
+        }
     }
 }

@@ -29,6 +29,7 @@
 use kernel::prelude::*;
 
 mod layout;
+mod map_error;
 #[cfg(CONFIG_KUNIT = "y")]
 mod model;
 mod not_mapped;

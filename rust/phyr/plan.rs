@@ -115,7 +115,8 @@ impl Limits {
     /// Whether `bytes` fit between two boundaries.
     #[inline]
     pub(crate) const fn boundary_allows(&self, bytes: u64) -> bool {
-        self.boundary_mask >= bytes - 1
+        // One less, as the distance itself may be 2^64; no bytes fit anywhere.
+        self.boundary_mask >= bytes.saturating_sub(1)
     }
 
     /// Whether neither limit is in the way of a range of `bytes` bytes, wherever it begins.
@@ -439,6 +440,7 @@ mod tests {
             (G, G - 1, 1)
         );
         assert!(limits.allow(G) && !limits.allow(G + 1));
+        assert!(limits.allow(0) && Limits::NONE.allow(0) && Limits::NONE.allow(u64::MAX));
         assert!(Limits::NONE.with_max_segment(0).is_none());
         assert!(Limits::NONE.with_boundary_mask(G).is_none());
         assert!(Limits::NONE.with_min_align_mask(5).is_none());

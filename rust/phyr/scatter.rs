@@ -86,9 +86,19 @@ impl Mapper<'_> {
     /// - `E2BIG`: more phyrs than slots.
     /// - `EMSGSIZE`: a phyr is over a limit of the device.
     /// - `EOVERFLOW`: the length of all overflows.
-    /// - `ENOMEM`: no page table, no IOVA, no bounce buffer, or memory beyond the device's mask.
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
+    /// - `ENOSPC`: no room among the device's addresses. It passes, as mappings end.
+    /// - `ENOMEM`: no memory, such as for a page table. It passes.
+    /// - `EAGAIN`: all bounce buffers are in use. It passes, as mappings end.
+    /// - `ENOBUFS`: for ever: the device may have a copy of the memory only, and there are no bounce
+    ///   buffers that it can reach; see [`Mapper::dma_alignment`].
+    /// - `EFBIG`: for ever: it may have a copy only, and a phyr is longer than a bounce buffer; see
+    ///   [`Mapper::max_mapping_size`].
+    /// - `ERANGE`: for ever: the memory is beyond the device's DMA mask, and there is nothing to
+    ///   copy to.
     /// - What `source` fails with.
+    ///
+    /// Of what fails for ever a line in the kernel log says why, once in a while.
     ///
     /// # Safety
     ///
@@ -481,7 +491,7 @@ impl Mapper<'_> {
     pub(crate) unsafe fn map_one(&self, phyr: Phyr, mode: Mode) -> Result<State> {
         // SAFETY: by the requirements of this function.
         let addr = unsafe { ops::map_phys(self, phyr.paddr(), phyr.len(), mode) };
-        let range = Slot::range(addr.ok_or(ENOMEM)?, phyr.len());
+        let range = Slot::range(addr?, phyr.len());
         let unmap = self.needs_unmap();
 
         // SAFETY: just that is mapped.

@@ -383,7 +383,7 @@ impl<'a> Singles<'a> {
         let out = self.out.next().ok_or(E2BIG)?;
         // SAFETY: by the requirements of this function.
         let addr = unsafe { ops::map_phys(self.mapper, phyr.paddr(), phyr.len(), self.mode) };
-        out.set(Slot::range(addr.ok_or(ENOMEM)?, phyr.len()));
+        out.set(Slot::range(addr?, phyr.len()));
         // INVARIANT: the slot behind the last was just filled.
         self.nr += 1;
         Ok(())

@@ -39,6 +39,8 @@ mod test_iommu;
 mod test_iommu_attach;
 mod test_linear;
 mod test_linear_large;
+mod test_numbers;
+mod test_refused;
 mod test_scatter;
 mod test_scope;
 #[cfg(phyr_fail_points)]

@@ -122,8 +122,8 @@ mod tests {
             let mut batch = open(mapper, 2, 16, 16 * PAGE_SIZE)?;
             add(&mut batch, page(0, PAGE_SIZE)?)?;
             add(&mut batch, page(0, PAGE_SIZE)?)?;
-            if !refuses(&mut batch, page(0, PAGE_SIZE)?, ENOSPC) {
-                return Err("a third piece: not ENOSPC");
+            if !refuses(&mut batch, page(0, PAGE_SIZE)?, E2BIG) {
+                return Err("a third piece: not E2BIG");
             }
             finish(mapper, batch).map(drop)
         });
@@ -137,13 +137,13 @@ mod tests {
             add(&mut batch, page(512, 512)?)?;
             if mapper.granule().is_none() {
                 // Two segments there: the first fits, the second does not, and both must go.
-                if !refuses(&mut batch, buffer(2).map_err(|_| "no memory")?, ENOSPC) {
-                    return Err("a segment too many: not ENOSPC");
+                if !refuses(&mut batch, buffer(2).map_err(|_| "no memory")?, E2BIG) {
+                    return Err("a segment too many: not E2BIG");
                 }
             }
             add(&mut batch, page(512, 512)?)?;
-            if !refuses(&mut batch, page(512, 512)?, ENOSPC) {
-                return Err("a third segment: not ENOSPC");
+            if !refuses(&mut batch, page(512, 512)?, E2BIG) {
+                return Err("a third segment: not E2BIG");
             }
             if batch.segments() != 2 {
                 return Err("the batch changed");
@@ -163,8 +163,8 @@ mod tests {
             let mut batch = open(mapper, 8, 8, 3 * PAGE_SIZE)?;
             add(&mut batch, buffer(2).map_err(|_| "no memory")?)?;
             // The first page of it fits, the second does not: neither may stay.
-            if !refuses(&mut batch, buffer(2).map_err(|_| "no memory")?, ENOSPC) {
-                return Err("a page too many: not ENOSPC");
+            if !refuses(&mut batch, buffer(2).map_err(|_| "no memory")?, E2BIG) {
+                return Err("a page too many: not E2BIG");
             }
             add(&mut batch, page(0, PAGE_SIZE)?)?;
             finish(mapper, batch).map(drop)

@@ -355,7 +355,7 @@ fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Result<(), &'stat
     // The rest is too short for this, in one range or page by page.
     let refused = match map(33)? {
         Ok(_) => return Err("more than all: mapped"),
-        Err(refused) if refused.reason == ENOMEM => refused.memory,
+        Err(refused) if refused.reason == ENOSPC => refused.memory,
         Err(_) => return Err("more than all: another error"),
     };
     if refused.len() != 33 * PAGE_SIZE {
@@ -363,7 +363,7 @@ fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Result<(), &'stat
     }
     let rest = map(32)?.map_err(|_| "the rest: not mapped")?;
     match map(1)? {
-        Err(refused) if refused.reason == ENOMEM => {}
+        Err(refused) if refused.reason == ENOSPC => {}
         _ => return Err("beyond: mapped, or another error"),
     }
     match mapper.linear(scattered(65)?, dir) {

@@ -16,9 +16,13 @@
 extern crate self as phyr;
 extern crate self as phyr_blk;
 
+#[path = "../../rust/phyr/map_error.rs"]
+mod map_error;
 #[cfg_attr(coverage, coverage(off))]
 #[path = "../../rust/phyr/model.rs"]
 mod model;
+#[path = "../../rust/phyr/part.rs"]
+mod part;
 #[path = "../../rust/phyr/plan.rs"]
 mod plan;
 #[path = "../../rust/phyr/types.rs"]
@@ -32,6 +36,8 @@ mod source;
 
 #[cfg_attr(coverage, coverage(off))]
 mod input;
+#[cfg_attr(coverage, coverage(off))]
+mod numbers;
 #[cfg_attr(coverage, coverage(off))]
 mod planner;
 #[cfg_attr(coverage, coverage(off))]
@@ -95,6 +101,9 @@ oracles! {
     commands nvme::commands::check_plan,
     words nvme::commands::check_words,
     identify nvme::commands::check_identify,
+    limits numbers::check_limits,
+    part numbers::check_part,
+    map_error numbers::check_map_error,
 }
 
 /// What libFuzzer calls. The first byte is the oracle's number.

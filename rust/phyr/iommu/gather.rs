@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     bindings as helpers,
-    memory::Memory, //
+    memory::{
+        list_flags,
+        Memory, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -62,8 +65,8 @@ impl<'bound> Domain<'bound> {
         Ok(Gather {
             domain: self.clone(),
             gather,
-            places: KVVec::with_capacity(capacity, GFP_KERNEL)?,
-            memory: KVVec::with_capacity(capacity, GFP_KERNEL)?,
+            places: KVVec::with_capacity(capacity, list_flags(GFP_KERNEL))?,
+            memory: KVVec::with_capacity(capacity, list_flags(GFP_KERNEL))?,
         })
     }
 }

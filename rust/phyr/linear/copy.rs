@@ -21,7 +21,10 @@ use crate::{
         Point, //
     },
     mapper::Mapper,
-    memory::Memory,
+    memory::{
+        check_pages,
+        Memory, //
+    },
     not_mapped::NotMapped,
     types::{
         DmaAddr,
@@ -66,7 +69,7 @@ impl<'bound> Mapper<'bound> {
     /// The memory comes back.
     ///
     /// - [`NotLinear::Empty`], [`NotLinear::Limit`]: as for [`Mapper::linear`].
-    /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size.
+    /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size, or not as much at all.
     /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
     /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
     ///   the mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for; with
@@ -135,6 +138,7 @@ impl<'bound> Mapper<'bound> {
         if !limits.boundary_allows(asked) {
             return Err(limit(Limit::Boundary, limits.room(0)));
         }
+        check_pages(len.div_ceil(PAGE_SIZE)).map_err(|_| NotLinear::NoMemory)?;
         let page =
             KVec::from_elem(0, PAGE_SIZE.min(len), GFP_KERNEL).map_err(|_| NotLinear::NoMemory)?;
         fail::at(Point::dma_alloc_attrs).map_err(|_| NotLinear::NoMemory)?;

@@ -3,7 +3,10 @@
 //! Chunks of pages, in whatever order: memory for buffers that others map, too.
 
 use super::{
+    check_pages,
     check_range,
+    list_flags,
+    page_flags,
     read_pages,
     unless_killed,
     write_pages,
@@ -59,17 +62,21 @@ impl Chunks {
 
     /// Allocates `len` bytes in chunks of `1 << order` pages.
     ///
+    /// Of `flags` counts what says how to wait, whom to charge, and whether to log a failure.
+    ///
     /// Context: may sleep if `flags` allow it.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: `len` is zero or not in whole pages, or `order` is over [`Chunks::MAX_ORDER`].
-    /// - `ENOMEM`: no memory.
+    /// - `ENOMEM`: no memory; or more than the machine has, which is refused before anything is
+    ///   allocated.
     pub fn zeroed(len: usize, order: u32, flags: kernel::alloc::Flags) -> Result<Self> {
+        let gfp = raw::gfp(page_flags(flags));
         Self::collect(len, order, flags, || {
             fail::at(Point::alloc_pages)?;
             // SAFETY: always allowed; that it may sleep is in the flags.
-            let chunk = unsafe { bindings::phyr_helper_alloc_chunk(raw::gfp(flags), order) };
+            let chunk = unsafe { bindings::phyr_helper_alloc_chunk(gfp, order) };
             NonNull::new(chunk).ok_or(ENOMEM)
         })
     }
@@ -92,7 +99,7 @@ impl Chunks {
         if len / PAGE_SIZE > memory / 2 {
             return Err(ENOMEM);
         }
-        Self::collect(len, order, GFP_KERNEL_ACCOUNT | __GFP_NOWARN, || {
+        Self::collect(len, order, GFP_KERNEL_ACCOUNT, || {
             unless_killed()?;
             fail::at(Point::alloc_pages)?;
             // SAFETY: always allowed where sleeping is.
@@ -111,9 +118,10 @@ impl Chunks {
         if len == 0 || len % PAGE_SIZE != 0 || order > Self::MAX_ORDER {
             return Err(EINVAL);
         }
+        check_pages(len / PAGE_SIZE)?;
         let nr = len.div_ceil(PAGE_SIZE << order);
         let mut this = Self {
-            chunks: KVVec::with_capacity(nr, flags)?,
+            chunks: KVVec::with_capacity(nr, list_flags(flags))?,
             order,
             len,
         };

@@ -6,6 +6,7 @@
 
 use super::{
     check_range,
+    list_flags,
     PageMemory, //
 };
 use crate::{
@@ -120,12 +121,13 @@ impl Drop for Vmap<'_> {
 /// - `ENOMEM`: no memory, or no room in the address space.
 pub(crate) fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
     let nr = memory.len() / PAGE_SIZE;
-    let mut pages = KVVec::with_capacity(nr, GFP_KERNEL)?;
+    let count = u32::try_from(nr)?;
+    let mut pages = KVVec::with_capacity(nr, list_flags(GFP_KERNEL))?;
     for at in 0..nr {
         let page = memory.page(at).ok_or(EINVAL)?;
-        pages.push(page.as_ptr(), GFP_KERNEL)?;
+        // There is room for `nr` of them.
+        let _ = pages.push_within_capacity(page.as_ptr());
     }
-    let count = u32::try_from(nr)?;
     fail::at(Point::vmap)?;
     // SAFETY: these are `nr` pages. Who uses the range keeps them.
     let addr = unsafe { bindings::phyr_helper_vmap(pages.as_mut_ptr(), count) };

@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every number that safe code can give to the library, at the values where such things break.
+//!
+//! A call with any of them ends with an errno of a short list, or does what it says. That nothing
+//! is logged is for whoever runs the guest to see: a WARNING or a panic fails it. What needs no
+//! device is tried in the same way beside the code: `phyr_types`, `phyr_plan`, `phyr_part`.
+
+use crate::{
+    fixture::{
+        buffer,
+        no_memory,
+        with_device,
+        with_dma_api, //
+    },
+    test_linear::contiguous, //
+};
+use core::iter;
+use kernel::{
+    alloc::Flags,
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    ptr::Alignment, //
+};
+use phyr::{
+    batch::Capacity,
+    dma_buf::{
+        Access,
+        DmaBuf, //
+    },
+    event::Event,
+    iommu::{
+        self,
+        translation,
+        Domain,
+        Translation, //
+    },
+    memory::{
+        Chunks,
+        Memory,
+        PageMemory,
+        Pages, //
+    },
+    source::bvec::BioVec,
+    DataDirection,
+    DmaAddr,
+    Limits,
+    Mapper,
+    Slot, //
+};
+
+type Outcome = Result<(), &'static str>;
+
+const DIR: DataDirection = DataDirection::Bidirectional;
+
+/// The longest allocation of a list: `kvmalloc()` has no more.
+const LIST: usize = i32::MAX as usize;
+
+/// The numbers to try where there is something at `limit`.
+fn numbers(limit: usize) -> impl Iterator<Item = usize> + Clone {
+    let around = limit.saturating_sub(2)..=limit.saturating_add(2);
+    let powers = [12, 31, 32, 40, 51, 52, 61, 62, 63].map(|shift| 1 << shift);
+    let powers = powers.into_iter().flat_map(|n: usize| [n - 1, n, n + 1]);
+    let edges = [0, 1, 2, usize::MAX - 1, usize::MAX].into_iter();
+    Iterator::chain(Iterator::chain(edges, around), powers)
+}
+
+/// Whether so many bytes are more than a test may take, and may yet be there. What is longer is more
+/// than the guests have.
+fn is_much(bytes: usize) -> bool {
+    (1 << 25..LIST - 64).contains(&bytes)
+}
+
+/// Checks that a result is a success or one of `errors`.
+fn one_of<T>(what: &str, number: usize, result: Result<T>, errors: &[Error]) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if errors.contains(&e) => Ok(None),
+        Err(e) => {
+            pr_err!("{what}: {number:#x}: {e:?}\n");
+            Err(e)
+        }
+    }
+}
+
+fn wrong(_: Error) -> &'static str {
+    "another error"
+}
+
+/// Flags that no allocation is meant to have, and some that one may.
+fn flags() -> [Flags; 8] {
+    [
+        GFP_KERNEL,
+        GFP_ATOMIC,
+        GFP_KERNEL & GFP_ATOMIC,
+        GFP_KERNEL | __GFP_HIGHMEM,
+        GFP_KERNEL_ACCOUNT | __GFP_ZERO,
+        // All others: zones that exclude each other, compound pages, "must not fail".
+        !GFP_KERNEL,
+        !GFP_ATOMIC,
+        !__GFP_NOWARN,
+    ]
+}
+
+/// Opens a batch for `room`; one that opens takes a page, or says that it is full.
+fn batch(mapper: &Mapper<'_>, room: Capacity, flags: Flags, number: usize) -> Outcome {
+    let errors = [EINVAL, ENOMEM, EOVERFLOW];
+    let batch = mapper.batch(room, DIR, flags);
+    let Some(mut batch) = one_of("batch", number, batch, &errors).map_err(wrong)? else {
+        return Ok(());
+    };
+    let piece = buffer(1).map_err(no_memory)?;
+    match batch.add(piece) {
+        Ok(()) => batch.finalise().map(drop).map_err(|_| "not finalised"),
+        Err(refused) if refused.reason == E2BIG && refused.memory.len() == PAGE_SIZE => Ok(()),
+        Err(_) => Err("a page: another error"),
+    }
+}
+
+fn batches(mapper: &Mapper<'_>) -> Outcome {
+    let one = Capacity {
+        pieces: 1,
+        segments: 1,
+        bytes: PAGE_SIZE,
+    };
+    for pieces in numbers(LIST / size_of::<Pages>()) {
+        if !is_much(pieces.saturating_mul(size_of::<Pages>())) {
+            batch(mapper, Capacity { pieces, ..one }, GFP_KERNEL, pieces)?;
+        }
+    }
+    for segments in numbers(LIST / size_of::<Slot>()) {
+        if !is_much(segments.saturating_mul(size_of::<Slot>())) {
+            batch(mapper, Capacity { segments, ..one }, GFP_KERNEL, segments)?;
+        }
+    }
+    // The longest range, and the most that the device can tell.
+    for limit in [PAGE_SIZE, 1 << 39, 1 << 48, 1 << 62] {
+        for bytes in numbers(limit) {
+            batch(mapper, Capacity { bytes, ..one }, GFP_KERNEL, bytes)?;
+        }
+    }
+    for (nr, flags) in flags().into_iter().enumerate() {
+        batch(mapper, one, flags, nr)?;
+    }
+    Ok(())
+}
+
+fn pages() -> Outcome {
+    for len in numbers(LIST / size_of::<Page>() * PAGE_SIZE) {
+        if is_much(len) {
+            continue;
+        }
+        let pages = Pages::zeroed(len, GFP_KERNEL);
+        if let Some(pages) = one_of("pages", len, pages, &[EINVAL, ENOMEM]).map_err(wrong)? {
+            if pages.len() != len {
+                return Err("pages: another length");
+            }
+        }
+    }
+    for offset in numbers(PAGE_SIZE) {
+        for len in numbers(2 * PAGE_SIZE) {
+            let mut two = KVVec::new();
+            for _ in 0..2 {
+                let page = Page::alloc_page(GFP_KERNEL).map_err(no_memory)?;
+                two.push(page, GFP_KERNEL).map_err(no_memory)?;
+            }
+            let fits = offset < PAGE_SIZE
+                && len != 0
+                && offset
+                    .checked_add(len)
+                    .is_some_and(|end| end > PAGE_SIZE && end <= 2 * PAGE_SIZE);
+            match Pages::new(two, offset, len) {
+                Ok(pages) if fits => touch(pages)?,
+                Err(EINVAL) if !fits => {}
+                _ => return Err("a part of pages: not as it should be"),
+            }
+        }
+    }
+    for (nr, flags) in flags().into_iter().enumerate() {
+        let pages = Pages::zeroed(3 * PAGE_SIZE, flags);
+        one_of("pages, flags", nr, pages, &[ENOMEM]).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Reads and writes at every number.
+fn touch<M: Memory>(mut memory: M) -> Outcome {
+    let all = memory.len();
+    for offset in numbers(all) {
+        for len in [0, 1, 2, 16] {
+            let mut bytes = [1; 16];
+            let bytes = &mut bytes[..len];
+            let fits = offset.checked_add(len).is_some_and(|end| end <= all);
+            let read = memory.read(offset, bytes);
+            let written = memory.write(offset, bytes);
+            let expected = if fits { Ok(()) } else { Err(EINVAL) };
+            if (read, written) != (expected, expected) {
+                pr_err!("{len} at {offset:#x} of {all}\n");
+                return Err("read or written: not as it should be");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn chunks() -> Outcome {
+    let all = [0, 1, 31, 32, 33, 63, 64, 1 << 31, u32::MAX];
+    let around = Chunks::MAX_ORDER - 1..=Chunks::MAX_ORDER + 2;
+    for order in Iterator::chain(all.into_iter(), around) {
+        let page = PAGE_SIZE;
+        for len in Iterator::chain(numbers(LIST / size_of::<usize>() * page), [page, 3 * page]) {
+            if is_much(len) {
+                continue;
+            }
+            let right = len != 0 && len % PAGE_SIZE == 0 && order <= Chunks::MAX_ORDER;
+            let errors: &[Error] = if right { &[ENOMEM] } else { &[EINVAL, ENOMEM] };
+            for chunks in [
+                Chunks::zeroed(len, order, GFP_KERNEL | __GFP_NOWARN),
+                Chunks::for_user(len, order),
+            ] {
+                let chunks = one_of("chunks", len, chunks, errors).map_err(wrong)?;
+                match chunks {
+                    Some(_) if !right => return Err("chunks of no length or order"),
+                    Some(chunks) if len == 3 * page && order == 1 => parts(chunks)?,
+                    _ => {}
+                }
+            }
+        }
+    }
+    for (nr, flags) in flags().into_iter().enumerate() {
+        let chunks = Chunks::zeroed(3 * PAGE_SIZE, 1, flags);
+        one_of("chunks, flags", nr, chunks, &[ENOMEM]).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Asks two chunks for every number of a chunk and of a page.
+fn parts(mut chunks: Chunks) -> Outcome {
+    for a in numbers(chunks.count()) {
+        if chunks.paddr(a).is_some() != (a < 2) || chunks.page(a).is_some() != (a < 3) {
+            return Err("a chunk or a page too many or too few");
+        }
+        for b in numbers(chunks.count()) {
+            chunks.swap(a, b);
+        }
+    }
+    touch(chunks)
+}
+
+/// Memory that is in itself so often that its length overflows.
+fn repeated(mapper: &Mapper<'_>) -> Outcome {
+    struct Huge;
+
+    // SAFETY: there is no memory, and so nothing that is anywhere.
+    unsafe impl Memory for Huge {
+        type Phyrs<'a> = iter::Empty<Result<phyr::Phyr>>;
+
+        fn phyrs(&self) -> Self::Phyrs<'_> {
+            iter::empty()
+        }
+
+        fn len(&self) -> usize {
+            usize::MAX / 2
+        }
+
+        fn read(&self, _: usize, _: &mut [u8]) -> Result {
+            Err(EINVAL)
+        }
+
+        fn write(&mut self, _: usize, _: &[u8]) -> Result {
+            Err(EINVAL)
+        }
+    }
+
+    let mut list = KVVec::new();
+    for _ in 0..5 {
+        list.push(Huge, GFP_KERNEL).map_err(no_memory)?;
+    }
+    if Memory::len(&list) != usize::MAX {
+        return Err("the sum of lengths overflowed");
+    }
+    match mapper.map(list, DIR, GFP_KERNEL) {
+        Err(refused) if refused.reason == EINVAL => {}
+        _ => return Err("nothing of a length: mapped, or another error"),
+    }
+    let mut list = KVVec::new();
+    list.push(Huge, GFP_KERNEL).map_err(no_memory)?;
+    match mapper.linear_copy(list, DIR) {
+        Err(_) => Ok(()),
+        Ok(_) => Err("copied more than there is memory"),
+    }
+}
+
+/// A linear mapping at a multiple of each power of two.
+fn alignments(mapper: &Mapper<'_>) -> Outcome {
+    let memory = || contiguous(1).map_err(no_memory);
+    macro_rules! at {
+        ($($shift:literal)*) => {$({
+            let align = Alignment::new::<{ 1 << $shift }>();
+            match mapper.linear_aligned(memory()?, DIR, align) {
+                // CAST: a `usize` is at most 64 bits wide.
+                Ok(linear) if linear.dma_vec().addr().into_raw() % (1u64 << $shift) != 0 => {
+                    return Err("not aligned");
+                }
+                _ => {}
+            }
+        })*};
+    }
+    at!(0 1 11 12 13 20 30 31 32 33 38 39 40 47 48 49 51 52 61 62 63);
+    Ok(())
+}
+
+fn limits(mapper: &Mapper<'_>) -> Outcome {
+    let dev = mapper.device();
+    let smallest = mapper.granule().map_or(1, |granule| granule.size());
+    // CAST: a `usize` is at most 64 bits wide.
+    let smallest = smallest.max(PAGE_SIZE as u64);
+    for number in numbers(smallest as usize) {
+        let number = number as u64;
+        let all = [
+            Limits::NONE.with_max_segment(number),
+            Limits::NONE.with_boundary_mask(number),
+        ];
+        for (nr, limits) in all.into_iter().enumerate() {
+            let Some(limits) = limits else {
+                continue;
+            };
+            let enough = number >= smallest - (nr as u64);
+            match Mapper::new(dev, limits) {
+                Ok(_) if enough => {}
+                Err(EINVAL) if !enough => {}
+                _ => return Err("limits: not as they should be"),
+            }
+        }
+    }
+    // What bounce buffers keep of an address is no more than the IOMMU, or a page, has.
+    let granule = mapper
+        .granule()
+        .map_or(PAGE_SIZE as u64, |granule| granule.size());
+    for shift in 0..=32 {
+        // CAST: up to 32 ones.
+        let mask = ((1u64 << shift) - 1) as u32;
+        let limits = Limits::NONE.with_min_align_mask(mask).ok_or("no mask")?;
+        match Mapper::new(dev, limits) {
+            Ok(mapper) if u64::from(mask) < granule => {
+                let memory = buffer(1).map_err(no_memory)?;
+                drop(mapper.map(memory, DIR, GFP_KERNEL).map_err(wrong_reason)?);
+            }
+            Err(EINVAL) if u64::from(mask) >= granule => {}
+            _ => return Err("an alignment: not as it should be"),
+        }
+    }
+    Ok(())
+}
+
+fn wrong_reason<M>(_: phyr::NotMapped<M>) -> &'static str {
+    "not mapped"
+}
+
+fn domain(mapper: &Mapper<'_>) -> Outcome {
+    let dev = mapper.device();
+    if translation(dev) == Translation::None {
+        return Ok(());
+    }
+    let domain = Domain::attach(dev, None).map_err(|_| "no domain")?;
+    // CAST: the size of a granule is that of a page of the IOMMU.
+    let granule = domain.granule().size() as usize;
+    for room in Iterator::chain(numbers(granule), numbers(1 << 39)) {
+        let errors = [EINVAL, EOVERFLOW, ENOSPC, ENOMEM];
+        let mapper = Mapper::in_domain(&domain, Limits::NONE, room);
+        if let Some(mapper) = one_of("room", room, mapper, &errors).map_err(wrong)? {
+            let dir = DataDirection::ToDevice;
+            match mapper.map(buffer(2).map_err(no_memory)?, dir, GFP_KERNEL) {
+                Ok(_) if room > PAGE_SIZE => {}
+                Err(e) if room <= PAGE_SIZE && (e.reason == ENOSPC || e.reason == EFBIG) => {}
+                _ => return Err("in a room: mapped, or another error"),
+            }
+        }
+    }
+    let access = iommu::Access::READ;
+    for iova in Iterator::chain(numbers(granule), numbers(1 << 39)) {
+        // CAST: a `usize` is at most 64 bits wide.
+        let at = DmaAddr::from_raw(iova as u64);
+        let memory = buffer(2).map_err(no_memory)?;
+        let mapped = domain.map_at(memory, at, access);
+        if mapped.is_ok() && domain.lookup(at).is_none() {
+            return Err("mapped elsewhere");
+        }
+        drop(mapped);
+        if domain.lookup(at).is_some() {
+            return Err("still mapped");
+        }
+    }
+    for capacity in numbers(LIST / size_of::<Pages>()) {
+        if !is_much(capacity.saturating_mul(size_of::<Pages>())) {
+            let gather = domain.gather::<Pages>(capacity);
+            one_of("gather", capacity, gather, &[ENOMEM]).map_err(wrong)?;
+        }
+    }
+    macro_rules! at {
+        ($($shift:literal)*) => {$({
+            let align = Alignment::new::<{ 1 << $shift }>();
+            let mapped = domain.map_aligned(buffer(2).map_err(no_memory)?, align, access);
+            // CAST: a `usize` is at most 64 bits wide.
+            if mapped.is_ok_and(|mapped| mapped.iova().into_raw() % (1u64 << $shift) != 0) {
+                return Err("not aligned");
+            }
+        })*};
+    }
+    at!(0 1 11 12 13 20 30 31 32 33 38 39 40 47 48 49 51 52 61 62 63);
+    Ok(())
+}
+
+#[kunit_tests(phyr_device_numbers)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_batches() {
+        assert_eq!(with_device(|_, mapper| batches(mapper)), Ok(()));
+    }
+
+    #[test]
+    fn of_pages() {
+        assert_eq!(with_device(|_, _| pages()), Ok(()));
+    }
+
+    #[test]
+    fn of_chunks() {
+        assert_eq!(with_device(|_, _| chunks()), Ok(()));
+    }
+
+    #[test]
+    fn of_memory_that_is_repeated() {
+        assert_eq!(with_device(|_, mapper| repeated(mapper)), Ok(()));
+    }
+
+    #[test]
+    fn of_linear_mappings() {
+        assert_eq!(with_device(|_, mapper| alignments(mapper)), Ok(()));
+    }
+
+    #[test]
+    fn of_limits() {
+        assert_eq!(with_dma_api(|_, mapper| limits(mapper)), Ok(()));
+    }
+
+    #[test]
+    fn of_domains() {
+        assert_eq!(with_dma_api(|_, mapper| domain(mapper)), Ok(()));
+    }
+
+    #[test]
+    fn of_mappings() {
+        let result = with_device(|_, mapper| {
+            for flags in flags() {
+                let memory = buffer(5).map_err(no_memory)?;
+                drop(mapper.map(memory, DIR, flags).map_err(wrong_reason)?);
+            }
+            let memory = contiguous(1).map_err(no_memory)?;
+            let mut mapping = mapper.map(memory, DIR, GFP_KERNEL).map_err(wrong_reason)?;
+            let (all, mut access) = (mapping.len(), mapping.cpu());
+            let mut vmap = access.vmap().map_err(no_memory)?;
+            for offset in numbers(all) {
+                let mut bytes = [0; 16];
+                let expected = if offset.checked_add(16).is_some_and(|end| end <= all) {
+                    Ok(())
+                } else {
+                    Err(EINVAL)
+                };
+                if vmap.read(offset, &mut bytes) != expected
+                    || vmap.write(offset, &bytes) != expected
+                {
+                    return Err("by one range of addresses: not as it should be");
+                }
+            }
+            Ok(())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn of_bio_vecs() -> Result {
+        let page = Page::alloc_page(GFP_KERNEL)?;
+        for offset in numbers(PAGE_SIZE) {
+            for len in numbers(PAGE_SIZE) {
+                let fits = len != 0 && offset.checked_add(len).is_some_and(|end| end <= PAGE_SIZE);
+                assert_eq!(BioVec::new(&page, offset, len).is_ok(), fits);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn of_events() -> Result {
+        let event = KBox::pin_init(Event::new(), GFP_KERNEL)?;
+        for timeout in [0, 1, i32::MAX as u32, 1 << 31, u32::MAX] {
+            event.signal();
+            assert_eq!(event.wait(timeout), Ok(()));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn of_files() {
+        for fd in [-1, i32::MIN, i32::MAX] {
+            assert!(matches!(DmaBuf::get(fd), Err(EBADF)));
+        }
+        for flags in numbers(3) {
+            // CAST: the low bits are what is wanted.
+            let flags = flags as u32;
+            assert_eq!(Access::from_flags(flags).is_some(), flags & 3 != 3);
+        }
+    }
+}

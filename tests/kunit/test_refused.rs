@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why memory is not mapped: what passes is told from what fails for ever, each by its errno.
+//!
+//! The device is made one that is not trusted, or that reaches little, and the machine one without
+//! bounce buffers, for as long as a case runs. What fails for ever never gets to a warning of the
+//! DMA API's, which whoever runs the guest sees.
+
+use crate::{
+    fixture::{
+        buffer,
+        mapper_like,
+        no_memory,
+        piece,
+        with_dma_api,
+        with_mask, //
+    },
+    test_linear::contiguous, //
+};
+use core::ptr;
+use kernel::{
+    device::Bound,
+    page::PAGE_SIZE,
+    pci,
+    prelude::*, //
+};
+use phyr::{
+    batch::Capacity,
+    linear::NotLinear,
+    memory::{
+        Chunks,
+        Memory,
+        Pages, //
+    },
+    raw,
+    DataDirection,
+    Limits,
+    Mapper, //
+};
+
+type Outcome = Result<(), &'static str>;
+
+const DIR: DataDirection = DataDirection::Bidirectional;
+
+/// Whether no bounce buffers are there, or the device is not trusted, while a case runs.
+#[derive(Clone, Copy)]
+struct Machine {
+    bounces: bool,
+    trusted: bool,
+}
+
+/// Runs `test` with a mapper of the device on such a machine.
+fn with_machine(
+    pdev: &pci::Device<Bound>,
+    machine: Machine,
+    test: impl FnOnce(&Mapper<'_>) -> Outcome,
+) -> Outcome {
+    let dev = raw::device(pdev.as_ref());
+    // `struct device` is a part of `struct pci_dev`; the test looks where a driver must not.
+    let raw = ptr::from_ref(pdev)
+        .cast_mut()
+        .cast::<kernel::bindings::pci_dev>();
+    // SAFETY: the device is bound, and nothing is mapped for it: the suites run one test at a time,
+    // and a test unmaps what it maps.
+    let pool = unsafe {
+        let pool = (*dev).dma_io_tlb_mem;
+        if !machine.bounces {
+            (*dev).dma_io_tlb_mem = ptr::null_mut();
+        }
+        (*raw).set_untrusted((!machine.trusted).into());
+        pool
+    };
+    let result = Mapper::new(pdev.as_ref(), Limits::NONE)
+        .map_err(|_| "no mapper")
+        .and_then(|mapper| test(&mapper));
+    // SAFETY: nothing is mapped any more.
+    unsafe {
+        (*dev).dma_io_tlb_mem = pool;
+        (*raw).set_untrusted(0);
+    }
+    result
+}
+
+/// Checks that nothing that maps `memory` does so, and that it all says `error`.
+fn refuses<M: Memory>(
+    mapper: &Mapper<'_>,
+    memory: impl Fn() -> Result<M>,
+    error: Error,
+) -> Outcome {
+    let is = |what: &str, result: Error| {
+        if result == error {
+            return Ok(());
+        }
+        pr_err!("{what}: {result:?}\n");
+        Err("another error")
+    };
+    match mapper.map(memory().map_err(no_memory)?, DIR, GFP_KERNEL) {
+        Ok(_) => return Err("mapped"),
+        Err(refused) => is("map", refused.reason)?,
+    }
+    let room = Capacity {
+        pieces: 2,
+        segments: 64,
+        bytes: 64 * PAGE_SIZE,
+    };
+    let mut batch = mapper.batch(room, DIR, GFP_KERNEL).map_err(no_memory)?;
+    match batch.add(memory().map_err(no_memory)?) {
+        Ok(()) => return Err("in a batch"),
+        Err(refused) => is("batch", refused.reason)?,
+    }
+    // The batch goes on.
+    if batch.segments() != 0 {
+        return Err("something of it is in the batch");
+    }
+    Ok(())
+}
+
+/// Checks that `memory` is mapped.
+fn maps<M: Memory>(mapper: &Mapper<'_>, memory: Result<M>) -> Outcome {
+    let memory = memory.map_err(no_memory)?;
+    match mapper.map(memory, DIR, GFP_KERNEL) {
+        Ok(_) => Ok(()),
+        Err(refused) => {
+            pr_err!("{:?}\n", refused.reason);
+            Err("not mapped")
+        }
+    }
+}
+
+/// Two pages, and a part of a third one.
+fn cut() -> Result<KVVec<Pages>> {
+    let mut all = KVVec::new();
+    for (offset, len) in [(0, PAGE_SIZE), (0, PAGE_SIZE), (0, 512)] {
+        all.push(piece(offset, len)?, GFP_KERNEL)?;
+    }
+    Ok(all)
+}
+
+/// A mapper of a device that is not trusted, without bounce buffers.
+fn untrusted(mapper: &Mapper<'_>) -> Outcome {
+    let Some(granule) = mapper.granule() else {
+        return Ok(());
+    };
+    // CAST: the size of a granule is that of a page of the IOMMU.
+    if mapper.can_bounce() || mapper.dma_alignment() != granule.size() as usize {
+        return Err("a granule is not what the mapper says");
+    }
+    // One phyr, its end, and both its ends; and runs of several.
+    for (offset, len) in [(0, 512), (PAGE_SIZE - 512, 512), (512, 1024)] {
+        refuses(mapper, || piece(offset, len), ENOBUFS)?;
+    }
+    refuses(mapper, cut, ENOBUFS)?;
+    match mapper.linear(cut().map_err(no_memory)?, DIR) {
+        Err(refused) if refused.reason == NotLinear::Bounced => {}
+        _ => return Err("linear: mapped, or another reason"),
+    }
+    // Whole granules need no copy.
+    maps(mapper, piece(0, PAGE_SIZE))?;
+    maps(mapper, buffer(5))
+}
+
+/// A mapper of a device that reaches the lowest 16 MiB, without bounce buffers.
+fn out_of_reach(mapper: &Mapper<'_>) -> Outcome {
+    if mapper.granule().is_some() {
+        return Ok(());
+    }
+    if mapper.can_bounce() {
+        return Err("bounce buffers within reach");
+    }
+    let one = || piece(0, PAGE_SIZE);
+    let start = one().map_err(no_memory)?.phyrs().flatten().next();
+    if start.is_none_or(|phyr| phyr.paddr().into_raw() < 1 << 24) {
+        return Err("memory that the mask reaches");
+    }
+    // Where all is copied, but there is nothing to copy to, it is the same.
+    refuses(mapper, one, ERANGE)?;
+    refuses(mapper, || buffer(5), ERANGE)
+}
+
+/// Bounce buffers come to an end, and come back.
+fn full(mapper: &Mapper<'_>) -> Outcome {
+    const MIB: usize = 1 << 20;
+    let dir = DataDirection::ToDevice;
+    // CAST: a `usize` is at most 64 bits wide.
+    let max = mapper.max_mapping_size() as u64;
+    let limits = Limits::NONE.with_max_segment(max).ok_or("no limits")?;
+    let mapper = mapper_like(mapper, limits).map_err(|_| "no mapper")?;
+    let mut all = KVVec::new();
+    // 64 MiB or less are there.
+    let refused = loop {
+        let pages = Pages::zeroed(MIB, GFP_KERNEL).map_err(no_memory)?;
+        match mapper.map(pages, dir, GFP_KERNEL) {
+            Ok(mapping) => all.push(mapping, GFP_KERNEL).map_err(no_memory)?,
+            Err(refused) => break refused,
+        }
+        if all.len() > 256 {
+            return Err("no end of bounce buffers");
+        }
+    };
+    if refused.reason != EAGAIN {
+        pr_err!("{:?}\n", refused.reason);
+        return Err("full: another error");
+    }
+    drop(all);
+    match mapper.map(refused.memory, dir, GFP_KERNEL) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("bounce buffers did not come back"),
+    }
+}
+
+#[kunit_tests(phyr_device_refused)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_granules_without_bounce_buffers() {
+        let machine = Machine {
+            bounces: false,
+            trusted: false,
+        };
+        let result = with_dma_api(|pdev, _| with_machine(pdev, machine, untrusted));
+        assert_eq!(result, Ok(()));
+    }
+
+    /// With bounce buffers the same device gets all of it.
+    #[test]
+    fn parts_of_granules_are_bounced() {
+        let machine = Machine {
+            bounces: true,
+            trusted: false,
+        };
+        let result = with_dma_api(|pdev, _| {
+            with_machine(pdev, machine, |mapper| {
+                if mapper.granule().is_none() || !mapper.can_bounce() {
+                    return Ok(());
+                }
+                if mapper.dma_alignment() != 1 {
+                    return Err("an alignment that nobody needs");
+                }
+                maps(mapper, piece(512, 1024))?;
+                maps(mapper, cut())
+            })
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn a_trusted_device_needs_none() {
+        let machine = Machine {
+            bounces: false,
+            trusted: true,
+        };
+        let result = with_dma_api(|pdev, _| {
+            with_machine(pdev, machine, |mapper| {
+                if mapper.dma_alignment() != 1 || mapper.can_bounce() {
+                    return Err("an alignment that nobody needs, or bounce buffers");
+                }
+                maps(mapper, piece(512, 1024))?;
+                maps(mapper, cut())
+            })
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn memory_beyond_the_mask() {
+        let machine = Machine {
+            bounces: false,
+            trusted: true,
+        };
+        let result = with_dma_api(|pdev, _| {
+            with_mask::<24>(pdev, || with_machine(pdev, machine, out_of_reach))
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    /// Bounce buffers that the device does not reach are none.
+    #[test]
+    fn bounce_buffers_beyond_the_mask() {
+        let machine = Machine {
+            bounces: true,
+            trusted: true,
+        };
+        let result = with_dma_api(|pdev, _| {
+            with_mask::<24>(pdev, || with_machine(pdev, machine, out_of_reach))
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn more_than_can_be_bounced() {
+        let result = with_dma_api(|_, mapper| {
+            if !crate::is_bounced() {
+                return Ok(());
+            }
+            // A phyr of 512 KiB; the mapper has no limits that would cut it.
+            let long = || Chunks::zeroed(PAGE_SIZE << 7, 7, GFP_KERNEL);
+            if mapper.max_mapping_size() > PAGE_SIZE << 6 {
+                return Err("a bounce buffer is longer than it can be");
+            }
+            refuses(mapper, long, EFBIG)?;
+            // CAST: a `usize` is at most 64 bits wide.
+            let max = mapper.max_mapping_size() as u64;
+            let limits = Limits::NONE.with_max_segment(max).ok_or("no limits")?;
+            let mapper = mapper_like(mapper, limits).map_err(|_| "no mapper")?;
+            maps(&mapper, long())
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn bounce_buffers_come_to_an_end() {
+        let result = with_dma_api(|_, mapper| {
+            if !crate::is_bounced() {
+                return Ok(());
+            }
+            full(mapper)
+        });
+        assert_eq!(result, Ok(()));
+    }
+
+    #[test]
+    fn where_the_other_end_of_memory_is_out_of_reach() {
+        // A page within the reach of the device is mapped, whatever else is not.
+        let machine = Machine {
+            bounces: false,
+            trusted: true,
+        };
+        let result = with_dma_api(|pdev, _| {
+            with_mask::<32>(pdev, || {
+                with_machine(pdev, machine, |mapper| {
+                    if crate::is_bounced() {
+                        return Ok(());
+                    }
+                    let memory = contiguous(0).map_err(no_memory)?;
+                    let end = memory.phyrs().flatten().next().map(|phyr| phyr.end());
+                    let reached = end.is_some_and(|end| end <= 1 << 32);
+                    if mapper.granule().is_some() || reached {
+                        return maps(mapper, Ok(memory));
+                    }
+                    Ok(())
+                })
+            })
+        });
+        assert_eq!(result, Ok(()));
+    }
+}
