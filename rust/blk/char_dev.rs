@@ -14,6 +14,7 @@
 use super::{
     bindings as own,
     uring::{
+        refuse,
         Answer,
         Issued, //
     },
@@ -101,9 +102,6 @@ pub struct Mode {
 ///     }
 ///
 ///     fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a> {
-///         if cmd.flags() != 0 {
-///             return cmd.done(Err(EINVAL));
-///         }
 ///         // All that can fail comes first.
 ///         match self.0.alloc(DataDirection::ToDevice, cmd.may_wait()) {
 ///             Ok(request) => {
@@ -142,7 +140,7 @@ pub trait CharFile: Send + Sync + Sized + 'static {
     /// They fail the `ioctl`. One for a number that is not known is `ENOTTY`.
     fn ioctl(&self, op: u32, arg: UserPtr) -> Result;
 
-    /// A command of io_uring.
+    /// A command of io_uring, which asks for nothing that [`uring`](super::uring) has not.
     ///
     /// Context: process context; sleeps only if it [may](Issued::may_wait).
     fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a>;
@@ -233,6 +231,11 @@ impl<F: CharFile> Fops<F> {
             // Not issued: it is to be cancelled. None is marked as one that can be; it ends by
             // itself. Nobody looks at what is returned.
             return 0;
+        }
+        // SAFETY: io_uring issues the command by this call.
+        let asks = unsafe { own::phyr_blk_helper_uring_cmd_flags(cmd) };
+        if let Err(e) = refuse(asks, flags) {
+            return e.to_errno();
         }
         // SAFETY: by the safety requirements. The command holds the file.
         let content = unsafe { Self::content(own::phyr_blk_helper_uring_cmd_file(cmd)) };

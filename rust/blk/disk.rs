@@ -34,7 +34,10 @@ use kernel::{
     prelude::*,
     static_lock_class,
     str::NullTerminatedFormatter,
-    sync::Arc, //
+    sync::{
+        Arc,
+        LockClassKey, //
+    }, //
 };
 use phyr::{
     bound::Guarded,
@@ -151,6 +154,13 @@ pub struct Disk<'bound, T: Operations> {
     live: Arc<Live<'bound, T>>,
 }
 
+/// What lockdep calls the wait for the I/O of any of these disks: its class, by the block layer's
+/// name for it. Not generic, as all that drivers have in common: see [`TagSet`].
+#[inline(never)]
+fn lock_class() -> Pin<&'static LockClassKey> {
+    static_lock_class!()
+}
+
 impl<'bound, T: Operations> Disk<'bound, T> {
     pub(crate) fn new(
         name: fmt::Arguments<'_>,
@@ -185,7 +195,7 @@ impl<'bound, T: Operations> Disk<'bound, T> {
                 tag_set.as_raw(),
                 &mut limits,
                 queuedata.cast(),
-                static_lock_class!().as_ptr(),
+                lock_class().as_ptr(),
             )
         })?;
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;

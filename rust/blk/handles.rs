@@ -209,22 +209,36 @@ impl<T: Send + Sync> Handles<T> {
         true
     }
 
-    /// Shuts the gates of those values that `which` says: they cannot be looked up any more, soon.
-    /// Who wants to close many gates does this first, so that they have a grace period in common.
+    /// Shuts the gates of those values for which `which` returns true: they cannot be looked up
+    /// any more, soon. Who wants to close many gates does this first, so that they have a grace
+    /// period in common.
     ///
-    /// Context: any; `which` must not sleep.
+    /// Passes over values whose gate is shut already. Those that are inserted meanwhile may be
+    /// among those that `which` sees, or not.
+    ///
+    /// Context: as `which`. No lock is held while that runs, but a [`Pass`] of the value is: it
+    /// must not wait for the end of that, as [`Handles::remove`] does.
     pub fn shut(&self, mut which: impl FnMut(&T) -> bool) {
-        let _rcu = rcu::read_lock();
         let mut number = 0;
-        while let Some((found, entry)) = self.first_from(number) {
-            // SAFETY: by the type invariants the entry is freed no sooner than a grace period after
-            // it was taken out of the array; this one began before.
-            let entry = unsafe { entry.as_ref() };
-            if which(&entry.value) {
-                entry.gate.shut();
+        while let Some((found, pass)) = self.enter_from(number) {
+            match pass {
+                Some(pass) if which(&pass) => pass.shut(),
+                _ => {}
             }
             number = found + 1;
         }
+    }
+
+    /// Looks up the value with the lowest number from `number` on. Returns its number, and a pass
+    /// if its gate is open.
+    fn enter_from(&self, number: usize) -> Option<(usize, Option<Pass<T>>)> {
+        let _rcu = rcu::read_lock();
+        let (found, entry) = self.first_from(number)?;
+        // SAFETY: by the type invariants the entry is freed no sooner than a grace period after it
+        // was taken out of the array; this one began before.
+        let is_open = unsafe { entry.as_ref() }.gate.enter();
+        // INVARIANT: the gate was entered.
+        Some((found, is_open.then(|| Pass(entry))))
     }
 
     /// Removes all values. Waits until nobody uses them any more; the number of grace periods that
@@ -297,6 +311,14 @@ unsafe impl<T: Send + Sync> Send for Pass<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Pass<T> {}
 
+impl<T> Pass<T> {
+    /// Lets nobody look the value up any more, soon.
+    fn shut(&self) {
+        // SAFETY: by the type invariants the gate is not empty, so that the entry is there.
+        unsafe { self.0.as_ref() }.gate.shut();
+    }
+}
+
 impl<T> Deref for Pass<T> {
     type Target = T;
 
@@ -320,6 +342,7 @@ impl<T> Drop for Pass<T> {
 #[kunit_tests(phyr_blk_handles)]
 mod tests {
     use super::*;
+    use kernel::new_mutex;
 
     fn gate() -> Result<Arc<Gate>> {
         Arc::pin_init(Gate::new(), GFP_KERNEL)
@@ -394,6 +417,29 @@ mod tests {
             assert!(!table.remove(i));
         }
         assert_eq!(table.insert(gate()?, 7), Ok(1));
+        Ok(())
+    }
+
+    #[test]
+    fn who_is_asked_what_to_shut_may_sleep() -> Result {
+        let table = KBox::pin_init(Handles::<u32>::new(), GFP_KERNEL)?;
+        for i in 1..=3 {
+            assert_eq!(table.insert(gate()?, i), Ok(i));
+        }
+        let lock = KBox::pin_init(new_mutex!(0), GFP_KERNEL)?;
+        table.shut(|value| {
+            // The debug kernel tells where this is not allowed.
+            *lock.lock() += value;
+            rcu::synchronize_rcu();
+            // The table is not locked either.
+            assert_eq!(table.get(*value).map(|other| *other), Ok(*value));
+            assert!(table.remove(3) == (*value == 1));
+            *value == 2
+        });
+        assert_eq!(*lock.lock(), 1 + 2);
+        assert_eq!(table.get(1).map(|value| *value), Ok(1));
+        assert!(table.get(2).is_err_and(|e| e == Missing::Closed));
+        assert!(table.get(3).is_err_and(|e| e == Missing::Unknown));
         Ok(())
     }
 

@@ -6,6 +6,11 @@
 
 use super::{
     disk::Disk,
+    fit::{
+        fit,
+        Misfit,
+        MIN_SEGMENT_SIZE, //
+    },
     operations::Operations,
     tag_set::TagSet, //
 };
@@ -22,9 +27,6 @@ const FEAT_WRITE_CACHE: u32 = 1 << 0;
 const FEAT_FUA: u32 = 1 << 1;
 /// `BLK_SAFE_MAX_SECTORS`: what the block layer takes if `max_hw_sectors` is not set.
 const SAFE_MAX_SECTORS: u32 = 255;
-/// `BLK_MIN_SEGMENT_SIZE`, which is private to the block layer: what a segment must be able to
-/// hold, whatever the size of a page.
-const MIN_SEGMENT_SIZE: u32 = 4096;
 
 /// Describes a [`Disk`] and makes it.
 ///
@@ -114,21 +116,25 @@ impl DiskBuilder {
         self
     }
 
-    /// The longest segment; at least 4 KiB.
+    /// The longest segment; at least 4 KiB. What the tag set's mapper allows holds anyway, and is
+    /// the limit where none is said. Rounded down to what [`Self::dma_alignment`] says, and to
+    /// whole sectors.
     pub fn max_segment_size(mut self, size: u32) -> Self {
         self.limits.max_segment_size = size;
         self
     }
 
-    /// A segment does not cross a multiple of `mask + 1`, a power of two; at least 4 KiB. If that
-    /// is not said, what the tag set's mapper has of it holds.
+    /// A segment does not cross a multiple of `mask + 1`, a power of two; at least 4 KiB. What the
+    /// tag set's mapper has of it holds anyway.
     pub fn seg_boundary_mask(mut self, mask: usize) -> Self {
         self.limits.seg_boundary_mask = mask;
         self
     }
 
     /// Between two segments both ends are multiples of `mask + 1`, a power of two: for devices that
-    /// take a list of pages.
+    /// take a list of pages. Segments are not cut then, so that one may be as long as a request
+    /// is, and bounced memory keeps its place in a page, which the mapper has to
+    /// [ask for](phyr::Limits::with_min_align_mask).
     pub fn virt_boundary_mask(mut self, mask: usize) -> Self {
         self.limits.virt_boundary_mask = mask;
         self
@@ -187,8 +193,8 @@ impl DiskBuilder {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: the limits make no sense, and the kernel log says which; or the name is longer
-    ///   than 31 bytes, or is empty.
+    /// - `EINVAL`: the limits make no sense, or do not go with those of the tag set's mapper: the
+    ///   kernel log says which, with both numbers. Or the name is longer than 31 bytes, or empty.
     /// - `EEXIST`: there is a disk of that name.
     /// - `ENOMEM`: no memory.
     pub fn build<'bound, T: Operations>(
@@ -198,14 +204,10 @@ impl DiskBuilder {
         data: T::DiskData<'bound>,
     ) -> Result<Disk<'bound, T>> {
         let mapper = tag_set.mapper();
-        // Rather than the block layer's default of 4 GiB, which is for devices of old.
-        if self.limits.seg_boundary_mask == 0 {
-            // CAST: a `usize` has 64 bits, where this is built.
-            self.limits.seg_boundary_mask = mapper.limits().boundary_mask() as usize;
-        }
         self.check(tag_set.max_segments(), mapper.max_mapping_size())
-            .map_err(|limit| {
-                dev_err!(mapper.device(), "disk: {} makes no sense\n", limit);
+            .and_then(|()| fit(&mut self.limits, mapper.limits()))
+            .map_err(|misfit| {
+                dev_err!(mapper.device(), "disk: {}\n", misfit);
                 EINVAL
             })?;
         Disk::new(name, tag_set.clone(), data, self)
@@ -217,7 +219,7 @@ impl DiskBuilder {
     /// # Errors
     ///
     /// What is wrong.
-    fn check(&mut self, max_segments: u16, max_mapping: usize) -> Result<(), &'static str> {
+    fn check(&mut self, max_segments: u16, max_mapping: usize) -> Result<(), Misfit> {
         self.refuse()?;
         let limits = &mut self.limits;
         limits.max_segments = match limits.max_segments {
@@ -231,8 +233,14 @@ impl DiskBuilder {
             sectors => sectors,
         }
         .min(mappable);
-        if limits.max_hw_sectors < self.least_sectors() {
-            return Err("max_hw_sectors, or what can be mapped for the device,");
+        let (sectors, least) = (limits.max_hw_sectors, self.least_sectors());
+        if sectors < least {
+            return Err(Misfit::less(
+                "max_hw_sectors",
+                sectors.into(),
+                least.into(),
+                "with what can be mapped for the device: a page, or a block",
+            ));
         }
         Ok(())
     }
@@ -246,39 +254,45 @@ impl DiskBuilder {
 
     /// # Errors
     ///
-    /// The name of a limit that makes no sense by itself.
-    fn refuse(&self) -> Result<(), &'static str> {
+    /// A limit that makes no sense by itself.
+    fn refuse(&self) -> Result<(), Misfit> {
         let limits = &self.limits;
-        // All ones is one too; zero, which is the default, is `2^0 - 1`.
-        let is_mask = |mask: usize| mask & mask.wrapping_add(1) == 0;
-        let boundary = limits.seg_boundary_mask;
-        // CAST: both are 32 bits wide, or a small constant; a `usize` has at least as many.
-        let (alignment, segment) = (limits.dma_alignment as usize, MIN_SEGMENT_SIZE as usize);
+        // CAST: here and below, a `usize` is at most 64 bits wide.
+        let boundary = limits.seg_boundary_mask as u64;
+        let (segment, least) = (limits.max_segment_size, MIN_SEGMENT_SIZE);
+        let alignment = u64::from(limits.dma_alignment);
+        let page = bindings::PAGE_SIZE as u64;
+        // CAST: a positive number.
+        let most = i64::MAX as u64 >> bindings::SECTOR_SHIFT;
 
-        let table = [
-            (
-                limits.max_segment_size != 0 && limits.max_segment_size < MIN_SEGMENT_SIZE,
+        if segment != 0 && segment < least {
+            let (segment, least) = (segment.into(), least.into());
+            return Err(Misfit::less(
                 "max_segment_size",
-            ),
-            (
-                !is_mask(boundary) || boundary != 0 && boundary < segment - 1,
-                "seg_boundary_mask",
-            ),
-            (!is_mask(limits.virt_boundary_mask), "virt_boundary_mask"),
-            (
-                !is_mask(alignment) || alignment >= bindings::PAGE_SIZE,
-                "dma_alignment",
-            ),
-            (
-                // CAST: a positive number.
-                self.capacity > i64::MAX as u64 >> bindings::SECTOR_SHIFT,
-                "capacity",
-            ),
-        ];
-        match table.into_iter().find(|&(wrong, _)| wrong) {
-            Some((_, limit)) => Err(limit),
-            None => Ok(()),
+                segment,
+                least,
+                "a segment",
+            ));
         }
+        mask("seg_boundary_mask", boundary)?;
+        if boundary != 0 && boundary < u64::from(least) - 1 {
+            let least = u64::from(least) - 1;
+            return Err(Misfit::less(
+                "seg_boundary_mask",
+                boundary,
+                least,
+                "a segment",
+            ));
+        }
+        mask("virt_boundary_mask", limits.virt_boundary_mask as u64)?;
+        mask("dma_alignment", alignment)?;
+        if alignment >= page {
+            return Err(Misfit::more("dma_alignment", alignment, page - 1, "a page"));
+        }
+        if self.capacity > most {
+            return Err(Misfit::more("capacity", self.capacity, most, "in sectors"));
+        }
+        Ok(())
     }
 
     pub(crate) fn limits(&self) -> bindings::queue_limits {
@@ -294,12 +308,23 @@ impl DiskBuilder {
     }
 }
 
+/// Checks that `value` is one less than a power of two. All ones is one, too; zero, which is the
+/// default, is `2^0 - 1`.
+fn mask(limit: &'static str, value: u64) -> Result<(), Misfit> {
+    if value & value.wrapping_add(1) != 0 {
+        return Err(Misfit::no_mask(limit, value));
+    }
+    Ok(())
+}
+
 #[kunit_tests(phyr_blk_limits)]
 mod tests {
     use super::*;
 
     fn checked(mut builder: DiskBuilder) -> Result<u16, &'static str> {
-        builder.check(64, usize::MAX)?;
+        builder
+            .check(64, usize::MAX)
+            .map_err(|misfit| misfit.limit)?;
         Ok(builder.limits.max_segments)
     }
 
@@ -361,7 +386,7 @@ mod tests {
             (new().dma_alignment(2 * small - 1), "dma_alignment"),
             (new().capacity_sectors(u64::MAX), "capacity"),
         ] {
-            assert!(checked(builder).is_err_and(|said| said.starts_with(limit)));
+            assert_eq!(checked(builder), Err(limit));
         }
         for builder in [
             new().max_hw_sectors(sectors),

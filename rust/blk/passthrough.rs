@@ -11,6 +11,10 @@
 //! [`block/blk-mq.c`](srctree/block/blk-mq.c).
 
 use super::{
+    callback::{
+        self,
+        RqEndIoRet, //
+    },
     operations::Operations,
     pdu::Pdu,
     status::Status, //
@@ -165,7 +169,7 @@ impl<T: Operations> Unsent<T> {
         unsafe { (*Pdu::<T>::of(rq).as_ptr()).passthrough = Some(payload) };
         let rq = rq.as_ptr();
         // SAFETY: as above.
-        unsafe { (*rq).end_io = Some(end_io::<T>) };
+        unsafe { (*rq).end_io = Some(callback::end_io(end_io::<T>)) };
         // SAFETY: as above; it is given up here.
         unsafe { bindings::blk_execute_rq_nowait(rq, false) };
     }
@@ -185,7 +189,7 @@ unsafe extern "C" fn end_io<T: Operations>(
     rq: *mut bindings::request,
     status: bindings::blk_status_t,
     _batch: *const bindings::io_comp_batch,
-) -> bindings::rq_end_io_ret {
+) -> RqEndIoRet {
     // SAFETY: the block layer never passes null.
     let pdu = unsafe { Pdu::<T>::of(NonNull::new_unchecked(rq)) };
     // SAFETY: the request's last owner gave it up to end it, and with it the private part.
@@ -193,5 +197,5 @@ unsafe extern "C" fn end_io<T: Operations>(
     if let Some(payload) = payload {
         payload.end(Status::from_raw(status));
     }
-    bindings::rq_end_io_ret_RQ_END_IO_FREE
+    RqEndIoRet(bindings::rq_end_io_ret_RQ_END_IO_FREE)
 }

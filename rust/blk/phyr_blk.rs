@@ -116,8 +116,10 @@
 //! ```
 
 mod batch;
+mod callback;
 mod char_dev;
 mod disk;
+mod fit;
 mod handles;
 mod hw;
 mod inflight;

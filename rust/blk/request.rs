@@ -31,9 +31,9 @@ use core::{
 };
 use kernel::{
     bindings,
-    device::Device,
     prelude::*, //
 };
+use phyr::Mapper;
 
 /// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
 const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
@@ -42,8 +42,6 @@ const NOUNMAP: u32 = 1 << bindings::req_flag_bits___REQ_NOUNMAP;
 const FAILFAST: u32 = 1 << bindings::req_flag_bits___REQ_FAILFAST_DEV
     | 1 << bindings::req_flag_bits___REQ_FAILFAST_TRANSPORT
     | 1 << bindings::req_flag_bits___REQ_FAILFAST_DRIVER;
-/// `RQF_DONTPREP`
-const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
 
 /// How the driver came to own a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,15 +231,28 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
     }
 }
 
-/// Says that a mapping failed as none can whose disk has the limits of its tag set and its mapper.
+/// Says that a mapping failed as none can whose disk has the limits of its tag set and its mapper:
+/// of a request of `bytes` bytes, for which there are `slots` slots.
 #[cold]
-fn report(device: &Device, error: Error) {
-    if error == E2BIG || error == EMSGSIZE {
+fn report(mapper: &Mapper<'_>, error: Error, bytes: u32, slots: u16) {
+    let (device, limits) = (mapper.device(), mapper.limits());
+    if error == E2BIG {
         kernel::do_once_lite! {
             dev_warn!(
                 device,
-                "a request does not fit the device: the disk's limits are wrong ({:?})\n",
-                error
+                "E2BIG: a request of {} bytes has more segments than the {} of its tag set\n",
+                bytes,
+                slots
+            )
+        }
+    } else if error == EMSGSIZE {
+        kernel::do_once_lite! {
+            dev_warn!(
+                device,
+                "EMSGSIZE: a request of {} bytes has a segment over {} bytes or boundary {:#x}\n",
+                bytes,
+                limits.max_segment(),
+                limits.boundary_mask()
             )
         }
     }
@@ -272,19 +283,6 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, so that the value moves out of it.
         unsafe { ptr::read(&this.0) }
-    }
-
-    /// Prepares a request that has just come, before the driver sees it.
-    #[inline]
-    pub(crate) fn prepare(&mut self) {
-        let rq = self.0.rq.as_ptr();
-        // SAFETY: by the type invariants the request is valid, and its owner may change it; no
-        // timeout looks at its flags while `queue_rq` runs.
-        let flags = unsafe { &mut (*rq).rq_flags };
-        if *flags & DONTPREP == 0 {
-            *flags |= DONTPREP;
-            self.0.pdu_mut().data = T::RequestData::default();
-        }
     }
 
     /// What the driver keeps in the request.
@@ -334,7 +332,8 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
         match unsafe { hw.mapper().map_request(rq, direction, slots, state) } {
             Ok(()) => Ok(Mapped::from_info(info)),
             Err(e) => {
-                report(hw.mapper().device(), e);
+                let slots = hw.tag_set().max_segments();
+                report(hw.mapper(), e, info.bytes(), slots);
                 // SAFETY: nothing was mapped.
                 Err(MapError::new(e, unsafe { Self::from_info(info) }))
             }

@@ -116,6 +116,16 @@ unsafe impl<T: Operations> Send for TagSet<'_, T> {}
 // locks in the block layer.
 unsafe impl<T: Operations> Sync for TagSet<'_, T> {}
 
+/// The lock of a tag set.
+///
+/// lockdep wants one name for a class, and compares where it is. What is generic is compiled into
+/// each driver, with a copy of the name, and refers to the class here: a second driver then has
+/// another name for it, and the first leaves a name behind that goes with its module.
+#[inline(never)]
+fn quiesced_lock() -> Result<Pin<KBox<Mutex<u32>>>> {
+    KBox::pin_init(new_mutex!(0, "phyr_blk: quiesced"), GFP_KERNEL)
+}
+
 impl<'bound, T: Operations> TagSet<'bound, T> {
     /// Makes a tag set with one hardware queue for each of `queues`.
     ///
@@ -160,7 +170,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
                 mapper,
                 scope,
                 max_segments: config.max_segments,
-                quiesced: KBox::pin_init(new_mutex!(0), GFP_KERNEL)?,
+                quiesced: quiesced_lock()?,
             },
             GFP_KERNEL,
         )?;

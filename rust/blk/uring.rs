@@ -12,6 +12,12 @@
 //! Each command ends exactly once: the types allow no other, and a [`Pending`] that is dropped ends
 //! with an error. One that is leaked never ends, and the ring waits for it.
 //!
+//! What a command may ask of io_uring itself, besides (`uring_cmd_flags` of the submission queue
+//! entry), is a buffer that was registered with the ring, or many completions. There is neither
+//! here: such a command ends with `EINVAL`, before a driver sees it. A ring that polls
+//! (`IORING_SETUP_IOPOLL`) may have these commands, which complete as on any other; so may one
+//! whose completions have 32 bytes, of which the last 16 are zero.
+//!
 //! C header: [`include/linux/io_uring/cmd.h`](srctree/include/linux/io_uring/cmd.h)
 
 use super::bindings as own;
@@ -57,6 +63,30 @@ const WORDS: usize = 80 / size_of::<u64>();
 /// And of one of 64 bytes.
 const SHORT_WORDS: usize = 16 / size_of::<u64>();
 
+/// Flags of a call that this has no way for: it never polls, and completes once. io_uring does not
+/// set them for files that cannot be polled.
+const UNKNOWN: i32 =
+    own::io_uring_cmd_flags_IO_URING_F_IOPOLL | own::io_uring_cmd_flags_IO_URING_F_MULTISHOT;
+
+/// What io_uring is told of a command that no driver is to see, if it is one.
+///
+/// `asks` is its `uring_cmd_flags`, and `flags` are those of the call.
+///
+/// # Errors
+///
+/// - `EINVAL`: it asks for a registered buffer, many completions, or what is not known here.
+/// - `EOPNOTSUPP`: it would have to be polled for, or be issued as one of many.
+#[inline]
+pub(crate) fn refuse(asks: u32, flags: i32) -> Result {
+    if asks != 0 {
+        return Err(EINVAL);
+    }
+    if flags & UNKNOWN != 0 {
+        return Err(EOPNOTSUPP);
+    }
+    Ok(())
+}
+
 impl<'a> Issued<'a> {
     /// # Safety
     ///
@@ -75,15 +105,6 @@ impl<'a> Issued<'a> {
     pub fn op(&self) -> u32 {
         // SAFETY: by the type invariants.
         unsafe { own::phyr_blk_helper_uring_cmd_op(self.cmd.as_ptr()) }
-    }
-
-    /// What user space asks of io_uring (`uring_cmd_flags` of the submission queue entry, those of
-    /// `IORING_URING_CMD_MASK`): a registered buffer, or many completions. A driver that does
-    /// neither refuses what is not zero, by `EINVAL`.
-    #[inline]
-    pub fn flags(&self) -> u32 {
-        // SAFETY: by the type invariants.
-        unsafe { own::phyr_blk_helper_uring_cmd_flags(self.cmd.as_ptr()) }
     }
 
     /// Whether it may wait. If it may not and would have to, it is [done](Self::done) with
@@ -187,6 +208,33 @@ fn to_raw(result: Result<u32>) -> c_int {
 #[kunit_tests(phyr_blk_uring)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_io_uring_could_do_is_refused() {
+        let known = [
+            0,
+            own::io_uring_cmd_flags_IO_URING_F_NONBLOCK,
+            own::io_uring_cmd_flags_IO_URING_F_COMPLETE_DEFER,
+            own::io_uring_cmd_flags_IO_URING_F_UNLOCKED
+                | own::io_uring_cmd_flags_IO_URING_F_IOWQ
+                | own::io_uring_cmd_flags_IO_URING_F_SQE128
+                | own::io_uring_cmd_flags_IO_URING_F_CQE32
+                | own::io_uring_cmd_flags_IO_URING_F_COMPAT,
+        ];
+        for flags in known {
+            assert_eq!(refuse(0, flags), Ok(()));
+            // `IORING_URING_CMD_FIXED`, `IORING_URING_CMD_MULTISHOT`, and what there may be once.
+            for asks in [1 << 0, 1 << 1, 1 << 2, u32::MAX] {
+                assert_eq!(refuse(asks, flags), Err(EINVAL));
+            }
+            for unknown in [
+                own::io_uring_cmd_flags_IO_URING_F_IOPOLL,
+                own::io_uring_cmd_flags_IO_URING_F_MULTISHOT,
+            ] {
+                assert_eq!(refuse(0, flags | unknown), Err(EOPNOTSUPP));
+            }
+        }
+    }
 
     #[test]
     fn results_say_nothing_else() {

@@ -6,6 +6,10 @@
 //! A driver's functions are the same for all of them, and can tell neither apart from the true one.
 
 use super::{
+    callback::{
+        self,
+        EhTimerReturn, //
+    },
     hw::HwCtx,
     operations::{
         Expired,
@@ -35,6 +39,9 @@ use kernel::{
     prelude::*, //
 };
 
+/// `RQF_DONTPREP`
+const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
+
 /// The `struct blk_mq_ops` of a driver.
 pub(crate) struct VTable<T>(PhantomData<T>);
 
@@ -43,7 +50,7 @@ impl<T: Operations> VTable<T> {
         queue_rq: Some(Self::queue_rq),
         commit_rqs: Some(Self::commit_rqs),
         complete: Some(Self::complete),
-        timeout: Some(Self::timeout),
+        timeout: Some(callback::timeout(Self::timeout)),
         init_hctx: Some(Self::init_hctx),
         init_request: Some(Self::init_request),
         exit_request: Some(Self::exit_request),
@@ -132,10 +139,15 @@ impl<T: Operations> VTable<T> {
         let hw = unsafe { Self::hw(hctx) };
         // SAFETY: the context and its queue are valid; `Disk` set the queue's data.
         let disk = unsafe { &*(*(*hctx).queue).queuedata.cast::<T::DiskData<'_>>() };
-        // SAFETY: blk-mq gives the request to us, and it was not started yet.
-        unsafe { bindings::blk_mq_start_request(rq) };
         // SAFETY: blk-mq never passes null.
         let rq = unsafe { NonNull::new_unchecked(rq) };
+        // SAFETY: blk-mq gives the request to us, with the private part that `init_request` made,
+        // and it is not started yet.
+        unsafe { Self::prepare(rq) };
+        // From here on its timer runs.
+        //
+        // SAFETY: the request is valid, and still ours alone.
+        unsafe { bindings::blk_mq_start_request(rq.as_ptr()) };
         // SAFETY:
         // - The request is a started one on `hw`'s context, and its private part was made by
         //   `init_request`.
@@ -147,12 +159,31 @@ impl<T: Operations> VTable<T> {
         // - It has no mapping: a request ends and is given back unmapped only.
         // - It came with this call, or in a list.
         let info = unsafe { Info::new(rq, hw, origin) };
-        // SAFETY: see above.
-        let mut request = unsafe { Request::from_info(info) };
-        request.prepare();
+        // SAFETY: it has no mapping, as was just said.
+        let request = unsafe { Request::from_info(info) };
         match T::queue_rq(hw, disk, request, last) {
             Ok(()) => Status::Ok.into_raw(),
             Err(refused) => Self::refuse(hw, refused, last),
+        }
+    }
+
+    /// Prepares a request that has just come, and is yet to be started.
+    ///
+    /// Not later: a request that is started has a timer, and when that runs out blk-mq sets
+    /// `RQF_TIMED_OUT` on another CPU, in the word of flags that this changes. Neither is atomic.
+    ///
+    /// # Safety
+    ///
+    /// `rq` is a valid request of the tag set that is not started, and the caller owns it.
+    #[inline]
+    unsafe fn prepare(rq: NonNull<bindings::request>) {
+        // SAFETY: the request is valid. Nobody else writes these flags: it is the caller's, and it
+        // has no timer.
+        let flags = unsafe { &mut (*rq.as_ptr()).rq_flags };
+        if *flags & DONTPREP == 0 {
+            *flags |= DONTPREP;
+            // SAFETY: the private part was made with the request, and is its owner's.
+            unsafe { (*Pdu::<T>::of(rq).as_ptr()).data = T::RequestData::default() };
         }
     }
 
@@ -210,7 +241,7 @@ impl<T: Operations> VTable<T> {
     /// # Safety
     ///
     /// blk-mq calls this with a reference to a request of the tag set.
-    unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_timer_return {
+    unsafe extern "C" fn timeout(rq: *mut bindings::request) -> EhTimerReturn {
         // The request is not ours: it can complete at any moment, or be given back and lose its
         // tag. But blk-mq's reference keeps it, its context and its queue. Only a request that is
         // found in flight under its tag is shown to the driver, who has to win it from the others.
@@ -235,10 +266,10 @@ impl<T: Operations> VTable<T> {
             // SAFETY: as above.
             None => unsafe { Self::not_in_flight(rq) },
         };
-        match action {
+        EhTimerReturn(match action {
             TimeoutAction::Done => bindings::blk_eh_timer_return_BLK_EH_DONE,
             TimeoutAction::ResetTimer => bindings::blk_eh_timer_return_BLK_EH_RESET_TIMER,
-        }
+        })
     }
 
     /// What becomes of the timer of a request that is not in flight: it has completed, or a driver
@@ -322,5 +353,75 @@ impl<T: Operations> VTable<T> {
                 unsafe { bindings::blk_mq_map_hw_queues(map, device, first) };
             }
         }
+    }
+}
+
+#[kunit_tests(phyr_blk_vtable)]
+mod tests {
+    use super::*;
+    use core::{
+        convert::Infallible,
+        mem::MaybeUninit, //
+    };
+
+    /// A driver without a device.
+    struct Driver;
+
+    impl Operations for Driver {
+        type Module = crate::PhyrBlk;
+        type HwQueue<'bound> = ();
+        type DiskData<'bound> = ();
+        type RequestData = u32;
+        type Passthrough = Infallible;
+
+        fn queue_rq<'a, 'bound>(
+            _hw: &'a HwCtx<'bound, Self>,
+            _disk: &(),
+            rq: Request<'a, 'bound, Self>,
+            _last: bool,
+        ) -> super::super::Queued<'a, 'bound, Self> {
+            rq.end(Status::Ok);
+            Ok(())
+        }
+    }
+
+    /// A request and its private part, as blk-mq allocates them.
+    #[repr(C)]
+    struct Allocated {
+        rq: bindings::request,
+        pdu: MaybeUninit<Pdu<Driver>>,
+    }
+
+    #[test]
+    fn a_request_is_prepared_once_and_before_it_is_started() -> Result {
+        let mut memory = KBox::new(
+            Allocated {
+                rq: pin_init::zeroed(),
+                pdu: MaybeUninit::uninit(),
+            },
+            GFP_KERNEL,
+        )?;
+        memory.pdu.write(Pdu::new());
+        let rq = NonNull::from(&mut *memory).cast::<bindings::request>();
+        // SAFETY: the request and its private part are there, and nobody else has them.
+        let data = || unsafe { &mut (*Pdu::<Driver>::of(rq).as_ptr()).data };
+        // SAFETY: as above.
+        let flags = || unsafe { &mut (*rq.as_ptr()).rq_flags };
+        // SAFETY: as above; it is not started.
+        let prepare = || unsafe { VTable::<Driver>::prepare(rq) };
+
+        *data() = 1;
+        prepare();
+        assert!(*data() == 0 && *flags() == DONTPREP);
+        // It comes again after it was given back: `RQF_DONTPREP` stays.
+        *data() = 2;
+        *flags() |= 1;
+        prepare();
+        assert!(*data() == 2 && *flags() == DONTPREP | 1);
+        // Another one in the same place.
+        *flags() = 0;
+        prepare();
+        assert!(*data() == 0 && *flags() == DONTPREP);
+        Ok(())
     }
 }

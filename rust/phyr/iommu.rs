@@ -399,8 +399,7 @@ impl<'bound> Domain<'bound> {
     ///
     /// What is mapped or unmapped meanwhile may be among it or not.
     ///
-    /// Context: process context. `f` is called under a spinlock: it must neither sleep nor use the
-    /// domain.
+    /// Context: process context; as `f`, which no lock is held for.
     pub fn for_each(&self, f: impl FnMut(DmaAddr, u64)) {
         self.0.space.for_each(f);
     }

@@ -38,12 +38,13 @@ use kernel::{
         Bound,
         Device, //
     },
-    new_mutex,
     prelude::*,
+    static_lock_class,
     sync::{
         Arc,
         Completion,
         CondVar,
+        LockClassKey,
         Mutex, //
     }, //
 };
@@ -172,15 +173,37 @@ struct Inner {
     closed: bool,
 }
 
+/// Name and class of a lock. lockdep wants one name for a class: both are in this module, and not
+/// where a list is made, which is compiled into each driver. So no function that has one may be
+/// inlined; modpost finds a class undefined that is.
+type LockClass = (&'static CStr, Pin<&'static LockClassKey>);
+
+#[inline(never)]
+fn inner_class() -> LockClass {
+    (c"phyr: scope", static_lock_class!())
+}
+
+#[inline(never)]
+fn idle_class() -> LockClass {
+    (c"phyr: end of a scope", static_lock_class!())
+}
+
 impl List {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            inner <- new_mutex!(Inner {
-                entries: KVec::new(),
-                dropping: 0,
-                closed: false,
-            }),
-            idle <- kernel::new_condvar!(),
+            inner <- {
+                let (name, class) = inner_class();
+                let inner = Inner {
+                    entries: KVec::new(),
+                    dropping: 0,
+                    closed: false,
+                };
+                Mutex::new(inner, name, class)
+            },
+            idle <- {
+                let (name, class) = idle_class();
+                CondVar::new(name, class)
+            },
         })
     }
 

@@ -190,9 +190,6 @@ impl OpenFile {
         if !Plan::is_command(op) {
             return Err(ENOTTY);
         }
-        if issued.flags() != 0 {
-            return Err(EINVAL);
-        }
         let generic = &self.generic;
         let cmd = issued.command()?;
         Plan::new(op, &cmd, self.mode, &generic.namespace, &generic.layout)

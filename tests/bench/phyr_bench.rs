@@ -78,7 +78,14 @@ struct Range {
     len: usize,
 }
 
-type InC = unsafe extern "C" fn(*mut c_void, *const Phyr, usize, *mut Range) -> isize;
+/// The functions of `tests/bench/phyr_bench.h`. They are called by name: by pointer, kCFI would want
+/// the types of C.
+enum InC {
+    Sgtable,
+    Phys,
+    TwoStep,
+    TwoStepGaps,
+}
 
 extern "C" {
     fn phyr_bench_sgtable(_: *mut c_void, _: *const Phyr, _: usize, _: *mut Range) -> isize;
@@ -159,13 +166,13 @@ const ROADS: [Road; 7] = [
         name: "sgtable",
         gaps: true,
         own: false,
-        run: |host, input| c(phyr_bench_sgtable, host, input),
+        run: |host, input| c(InC::Sgtable, host, input),
     },
     Road {
         name: "phys",
         gaps: true,
         own: false,
-        run: |host, input| c(phyr_bench_phys, host, input),
+        run: |host, input| c(InC::Phys, host, input),
     },
     Road {
         name: "two-step",
@@ -204,7 +211,15 @@ fn c(f: InC, host: &mut Host<'_>, input: &Input) -> Result<usize> {
     let dev = raw::device(host.mapper.device()).cast();
     // SAFETY: the device is bound, the phyrs are of memory that stays where it is, and there is
     // room for a range of each.
-    let ranges = unsafe { f(dev, phyrs, nr, host.ranges.as_mut_ptr()) };
+    let ranges = unsafe {
+        let ranges = host.ranges.as_mut_ptr();
+        match f {
+            InC::Sgtable => phyr_bench_sgtable(dev, phyrs, nr, ranges),
+            InC::Phys => phyr_bench_phys(dev, phyrs, nr, ranges),
+            InC::TwoStep => phyr_bench_two_step(dev, phyrs, nr, ranges),
+            InC::TwoStepGaps => phyr_bench_two_step_gaps(dev, phyrs, nr, ranges),
+        }
+    };
     // CAST: an errno, or a few ranges.
     kernel::error::to_result(ranges.min(0) as c_int)?;
     Ok(ranges.unsigned_abs())
@@ -212,9 +227,9 @@ fn c(f: InC, host: &mut Host<'_>, input: &Input) -> Result<usize> {
 
 fn two_step(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     let f = if input.gaps {
-        phyr_bench_two_step_gaps
+        InC::TwoStepGaps
     } else {
-        phyr_bench_two_step
+        InC::TwoStep
     };
     c(f, host, input)
 }

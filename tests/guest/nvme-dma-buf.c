@@ -20,6 +20,10 @@
 
 #include "nvme-buf.h"
 
+#ifndef IORING_URING_CMD_MULTISHOT
+#define IORING_URING_CMD_MULTISHOT	2U
+#endif
+
 static const char *ng_path, *disk_path, *kind;
 static int ng;
 static struct rnvme_info info;
@@ -358,6 +362,12 @@ static void test_errors(void)
 	/* A buffer of the ring's own means nothing here. */
 	sqe = ring_prep(&ring, ng, RNVME_CMD_WRITE, &cmd, 0);
 	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+	check(io_uring_submit(&ring) == 1);
+	check(ring_reap(&ring, NULL) == -EINVAL);
+	/* Nor are there many completions of one command. */
+	sqe = ring_prep(&ring, ng, RNVME_CMD_WRITE, &cmd, 0);
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->uring_cmd_flags = IORING_URING_CMD_MULTISHOT;
 	check(io_uring_submit(&ring) == 1);
 	check(ring_reap(&ring, NULL) == -EINVAL);
 	old = handle;

@@ -29,6 +29,7 @@ mod peer;
 mod table;
 
 mod test_batch;
+mod test_blk;
 mod test_dma_buf;
 mod test_dma_buf_life;
 mod test_dma_buf_peer;

@@ -258,17 +258,20 @@ impl Space {
         self.end(iova, || true);
     }
 
-    /// Calls `f` with each range that is mapped.
+    /// Calls `f` with each range that is mapped. No lock is held meanwhile.
     pub(super) fn for_each(&self, mut f: impl FnMut(DmaAddr, u64)) {
-        let mut guard = self.tree.lock();
-        let mut state = guard.ma_state(0, usize::MAX);
-        while let Some(taken) = state.find(usize::MAX) {
+        let mut first = 0;
+        while let Some(taken) = self.find(first, usize::MAX) {
             if taken.kind == Kind::Mapped {
                 // CAST: a `usize` is at most 64 bits wide.
                 f(
                     DmaAddr::from_raw(self.address(taken.first)),
                     taken.len as u64 * self.granule.size(),
                 );
+            }
+            match taken.first.checked_add(taken.len) {
+                Some(behind) => first = behind,
+                None => break,
             }
         }
     }

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What C takes each callback of the project for, for tests/host/kcfi: a declaration of it with the
+ * type by which it is called. The address of each is taken, so that a compiler with kCFI leaves its
+ * hash behind, as __kcfi_typeid_NAME. This is compiled, and never linked.
+ *
+ * A name is crate, modules and function, with __ between them, as the source's path has them.
+ */
+
+#include <linux/blk-mq.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-fence.h>
+#include <linux/fs.h>
+#include <linux/iommu.h>
+#include <linux/notifier.h>
+#include <linux/percpu-refcount.h>
+
+/* What C calls by a pointer of this type. */
+#define POINTER(type, name) typeof(*((type)NULL)) name, *const phyr_taken_##name = name
+/* What C calls by a member of a structure. */
+#define MEMBER(type, member, name) POINTER(typeof(((struct type *)NULL)->member), name)
+
+MEMBER(blk_mq_ops, queue_rq, phyr_blk__vtable__queue_rq);
+MEMBER(blk_mq_ops, queue_rqs, phyr_blk__vtable__queue_rqs);
+MEMBER(blk_mq_ops, commit_rqs, phyr_blk__vtable__commit_rqs);
+MEMBER(blk_mq_ops, complete, phyr_blk__vtable__complete);
+MEMBER(blk_mq_ops, timeout, phyr_blk__vtable__timeout);
+MEMBER(blk_mq_ops, init_hctx, phyr_blk__vtable__init_hctx);
+MEMBER(blk_mq_ops, init_request, phyr_blk__vtable__init_request);
+MEMBER(blk_mq_ops, exit_request, phyr_blk__vtable__exit_request);
+MEMBER(blk_mq_ops, map_queues, phyr_blk__vtable__map_queues);
+MEMBER(request, end_io, phyr_blk__passthrough__end_io);
+
+MEMBER(file_operations, open, phyr_blk__char_dev__open);
+MEMBER(file_operations, release, phyr_blk__char_dev__release);
+MEMBER(file_operations, unlocked_ioctl, phyr_blk__char_dev__ioctl);
+MEMBER(file_operations, uring_cmd, phyr_blk__char_dev__uring_cmd);
+
+POINTER(percpu_ref_func_t *, phyr__gate__release);
+POINTER(notifier_fn_t, phyr__binding__notified);
+POINTER(iommu_fault_handler_t, phyr__iommu__fault__report);
+/* iommu_group_for_each_dev() */
+POINTER(int (*)(struct device *, void *), phyr__iommu__attach__one_more);
+
+MEMBER(dma_buf_attach_ops, invalidate_mappings, phyr__dma_buf__importer__invalidate_mappings);
+MEMBER(dma_buf_ops, attach, phyr__dma_buf__ops__attach);
+MEMBER(dma_buf_ops, detach, phyr__dma_buf__ops__detach);
+MEMBER(dma_buf_ops, pin, phyr__dma_buf__ops__pin);
+MEMBER(dma_buf_ops, unpin, phyr__dma_buf__ops__unpin);
+MEMBER(dma_buf_ops, map_dma_buf, phyr__dma_buf__ops__map);
+MEMBER(dma_buf_ops, unmap_dma_buf, phyr__dma_buf__ops__unmap);
+MEMBER(dma_buf_ops, begin_cpu_access, phyr__dma_buf__ops__begin_cpu_access);
+MEMBER(dma_buf_ops, end_cpu_access, phyr__dma_buf__ops__end_cpu_access);
+MEMBER(dma_buf_ops, mmap, phyr__dma_buf__ops__mmap);
+MEMBER(dma_buf_ops, vmap, phyr__dma_buf__ops__vmap);
+MEMBER(dma_buf_ops, vunmap, phyr__dma_buf__ops__vunmap);
+MEMBER(dma_buf_ops, release, phyr__dma_buf__ops__release);
+
+MEMBER(dma_buf_attach_ops, invalidate_mappings, phyr_test__foreign__told);
+MEMBER(dma_fence_ops, get_driver_name, phyr_test__foreign__fence_name);
+MEMBER(dma_buf_ops, map_dma_buf, phyr_test__foreign__map);
+MEMBER(dma_buf_ops, unmap_dma_buf, phyr_test__foreign__unmap);
+MEMBER(dma_buf_ops, release, phyr_test__foreign__release);
