@@ -53,7 +53,8 @@ impl<T: Operations> Batch<T> {
         &mut self,
         mut info: Info<'a, 'bound, T>,
     ) -> Result<(), Info<'a, 'bound, T>> {
-        if info.op() == Op::Passthrough {
+        // The end of a batch does not restart a context that waits for room.
+        if T::WAITS_FOR_ROOM || info.op() == Op::Passthrough {
             return Err(info);
         }
         // SAFETY: both are valid, and by the invariants of `Info` nobody else uses the request.

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What phyr_blk needs of C and the kernel's own bindings do not carry: the functions of helpers.c
- * and inline.c, which wrap static inline functions and macros, and the flags of io_uring commands.
+ * and inline.c, which wrap static inline functions and macros, the flags of io_uring commands, and
+ * types that they only have by name.
  */
 #ifndef _PHYR_BLK_BINDINGS_H
 #define _PHYR_BLK_BINDINGS_H
 
 #include <linux/blk-mq.h>
+#include <linux/hdreg.h>
 #include <linux/io_uring/cmd.h>
 
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);

@@ -42,7 +42,7 @@ type RawEndIo = unsafe extern "C" fn(
     *const bindings::io_comp_batch,
 ) -> bindings::rq_end_io_ret;
 
-/// What the conversions below rely on, besides `repr(transparent)`.
+/// Sizes and alignments that the conversions below rely on, besides `repr(transparent)`.
 const _: () = {
     assert!(size_of::<EhTimerReturn>() == size_of::<c_uint>());
     assert!(align_of::<EhTimerReturn>() == align_of::<c_uint>());

@@ -305,6 +305,10 @@ impl<F: CharFile> PinnedDrop for Registered<F> {
     }
 }
 
+/// The longest name of a device. The driver core has room for more, but not in each of its messages
+/// to user space, and warns then.
+const MAX_NAME: usize = 63;
+
 /// A character device `/dev/<name>` that only root can open at first.
 ///
 /// It is removed when this is dropped, and before the scope ends also if this is leaked. Files that
@@ -318,6 +322,7 @@ impl<'bound, F: CharFile> CharDevice<'bound, F> {
     ///
     /// # Errors
     ///
+    /// - `EINVAL`: the name is empty, or longer than 63 bytes.
     /// - `EEXIST`: there is one of that name.
     /// - `EBUSY`: there are too many.
     /// - `ENOMEM`: no memory.
@@ -327,6 +332,9 @@ impl<'bound, F: CharFile> CharDevice<'bound, F> {
         device: Arc<F::Device>,
     ) -> Result<Self> {
         let name = CString::try_from_fmt(name)?;
+        if !(1..=MAX_NAME).contains(&name.to_bytes().len()) {
+            return Err(EINVAL);
+        }
         let raw = phyr::raw::device(scope.device());
         let registered = KBox::pin_init(Registered::<F>::new(raw, name, device), GFP_KERNEL)?;
         Ok(Self {

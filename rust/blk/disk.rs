@@ -5,7 +5,10 @@
 //! C: `struct gendisk` ([`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)).
 
 use super::{
+    attribute::Groups,
+    geometry::Geometry,
     limits::DiskBuilder,
+    number::DiskNumber,
     operations::Operations,
     passthrough::Queue,
     tag_set::{
@@ -52,17 +55,20 @@ use phyr::{
 /// # Invariants
 ///
 /// - `gendisk`'s queue belongs to `tag_set`, and its `queuedata` points to the content of `data`.
+/// - `groups` are attributes of `T`.
 struct Live<'bound, T: Operations> {
     gendisk: Gendisk,
+    groups: KBox<Groups>,
     data: KBox<T::DiskData<'bound>>,
     tag_set: Arc<TagSet<'bound, T>>,
 }
 
-// SAFETY: a gendisk belongs to no thread; the data is `Send`, and the tag set `Send` and `Sync`.
+// SAFETY: a gendisk belongs to no thread, nor do its attributes; the data is `Send`, and the tag
+// set `Send` and `Sync`.
 unsafe impl<T: Operations> Send for Live<'_, T> {}
 
-// SAFETY: the methods on a shared gendisk have locks in the block layer; the data is `Sync`, and so
-// is the tag set.
+// SAFETY: the methods on a shared gendisk have locks in the block layer; nobody changes its
+// attributes; the data is `Sync`, and so is the tag set.
 unsafe impl<T: Operations> Sync for Live<'_, T> {}
 
 /// The reference to a `struct gendisk` that its allocation gave.
@@ -82,34 +88,43 @@ impl Drop for Gendisk {
 
 /// A disk that is there for the world.
 ///
-/// This is what has to end before the scope does. When it has, no callback of the driver runs
-/// any more: `del_gendisk` waits until each request has ended, then stops timers and work for good
-/// and leaves the queue frozen; a grace period waits for callbacks that have yet to return. The
-/// memory stays with who else holds `Live`: a [`Disk`] that was
-/// leaked can still be referred to.
+/// This has to end before the scope does. Afterwards no callback of the driver runs any more:
+/// `del_gendisk` waits until each request has ended, then stops timers and work for good and leaves
+/// the queue frozen; a grace period waits for callbacks that have yet to return. The memory stays
+/// with the other owners of `Live`: a [`Disk`] that was leaked can still be referred to.
 ///
 /// # Invariants
 ///
 /// `device_add_disk` succeeded on the disk, and nobody else deletes it.
-struct Added<'bound, T: Operations>(Arc<Live<'bound, T>>);
+struct Added<'bound, T: Operations> {
+    live: Arc<Live<'bound, T>>,
+    /// Free again when the disk is deleted.
+    _number: Option<DiskNumber>,
+}
 
 impl<T: Operations> Drop for Added<'_, T> {
     fn drop(&mut self) {
         // SAFETY: by the type invariants.
-        unsafe { bindings::del_gendisk(self.0.raw()) };
+        unsafe { bindings::del_gendisk(self.live.raw()) };
         // A task that submits I/O can call `queue_rq` and `commit_rqs` by itself, and then has
         // nothing of the queue but the request. When that has ended, on some other CPU,
         // `del_gendisk` goes on, though the callback is yet to return. blk-mq dispatches in a
         // read-side critical section of RCU, or of the tag set's SRCU if it may sleep; this waits
-        // for the one that applies. A `complete` that has ended its request and is yet to return
-        // runs in an interrupt or a soft interrupt, which is such a section too.
+        // for the one that applies.
         //
         // SAFETY: the tag set is allocated: `Live` holds it.
-        unsafe { bindings::blk_mq_wait_quiesce_done(self.0.tag_set.as_raw()) };
+        unsafe { bindings::blk_mq_wait_quiesce_done(self.live.tag_set.as_raw()) };
+        // A `complete` that has ended its request and is yet to return runs in an interrupt or a
+        // soft interrupt, which is a section of RCU, too, whatever the tag set has.
+        if T::BLOCKING {
+            // SAFETY: a disk is dropped where `del_gendisk()` may sleep, so this may sleep, too.
+            unsafe { bindings::synchronize_rcu() };
+        }
     }
 }
 
-/// The operations on the block device itself: there are none, but for the module that they pin.
+/// The operations on the block device itself: there are none but its geometry, and the module that
+/// they pin.
 struct Fops<T>(PhantomData<T>);
 
 impl<T: Operations> Fops<T> {
@@ -117,6 +132,13 @@ impl<T: Operations> Fops<T> {
         owner: this_module::<T::Module>().as_ptr(),
         ..NO_OPERATIONS
     };
+
+    /// For a disk whose `private_data` is a geometry's.
+    const TABLE_WITH_GEOMETRY: bindings::block_device_operations =
+        bindings::block_device_operations {
+            getgeo: Some(Geometry::getgeo),
+            ..Self::TABLE
+        };
 }
 
 /// Spelled out, as constants cannot be zeroed.
@@ -154,8 +176,8 @@ pub struct Disk<'bound, T: Operations> {
     live: Arc<Live<'bound, T>>,
 }
 
-/// What lockdep calls the wait for the I/O of any of these disks: its class, by the block layer's
-/// name for it. Not generic, as all that drivers have in common: see [`TagSet`].
+/// Returns the lock class of the wait for a disk's I/O, which has the block layer's name for it.
+/// Not generic, so that the class and its name are in this module: see [`TagSet`].
 #[inline(never)]
 fn lock_class() -> Pin<&'static LockClassKey> {
     static_lock_class!()
@@ -167,12 +189,13 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         tag_set: Arc<TagSet<'bound, T>>,
         data: T::DiskData<'bound>,
         builder: DiskBuilder,
+        number: Option<DiskNumber>,
     ) -> Result<Self> {
         let data = KBox::new(data, GFP_KERNEL)?;
         let mut live = Self::alloc(tag_set, data, &builder)?;
         live.name(name)?;
         let live = Arc::new(live, GFP_KERNEL)?;
-        let added = Live::add(live.clone(), &builder)?;
+        let added = Live::add(live.clone(), &builder, number)?;
         Ok(Self {
             _added: Guarded::new(live.tag_set.scope(), added)?,
             live,
@@ -186,6 +209,7 @@ impl<'bound, T: Operations> Disk<'bound, T> {
     ) -> Result<Live<'bound, T>> {
         let mut limits = builder.limits();
         limits.features |= FEAT_SKIP_TAGSET_QUIESCE;
+        let groups = Groups::new::<T>(&data)?;
         let queuedata: *mut T::DiskData<'bound> = &mut *data;
         fail::at(Point::__blk_mq_alloc_disk)?;
         // SAFETY: by the invariants of `TagSet` this is an allocated tag set; the limits are valid
@@ -200,13 +224,19 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         })?;
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: the disk was allocated just now, and nobody else knows of it.
-        unsafe { (*raw.as_ptr()).fops = &Fops::<T>::TABLE };
+        let disk = unsafe { &mut *raw.as_ptr() };
+        disk.fops = &Fops::<T>::TABLE;
+        if let Some(geometry) = builder.geometry_of() {
+            disk.private_data = geometry.into_private_data();
+            disk.fops = &Fops::<T>::TABLE_WITH_GEOMETRY;
+        }
         // SAFETY: as above; its queue was made for this tag set, with the feature.
         unsafe { tag_set.admit((*raw.as_ptr()).queue) };
         // INVARIANT: it was allocated just now; the queue's data was set to the content of `data`,
         // which does not move.
         Ok(Live {
             gendisk: Gendisk(raw),
+            groups,
             data,
             tag_set,
         })
@@ -266,18 +296,26 @@ impl<'bound, T: Operations> Live<'bound, T> {
     }
 
     /// Shows the disk to the world. It must not have been added before.
-    fn add(live: Arc<Self>, builder: &DiskBuilder) -> Result<Added<'bound, T>> {
+    fn add(
+        live: Arc<Self>,
+        builder: &DiskBuilder,
+        number: Option<DiskNumber>,
+    ) -> Result<Added<'bound, T>> {
         let raw = live.raw();
         let parent = phyr::raw::device(live.tag_set.mapper().device());
         // SAFETY: by the invariants of `Gendisk` it is valid.
         unsafe { bindings::set_capacity(raw, builder.capacity()) };
-        // SAFETY: as above.
+        // SAFETY: by the invariants of `Gendisk` `raw` is valid.
         unsafe { bindings::set_disk_ro(raw, builder.is_read_only()) };
         fail::at(Point::device_add_disk)?;
-        // SAFETY: as above; it has a name, a size and operations, and was not added before. The
-        // parent is a bound device.
-        to_result(unsafe { bindings::device_add_disk(parent, raw, ptr::null_mut()) })?;
+        // SAFETY: by the invariants of `Gendisk` `raw` is valid; it has a name, a size and
+        // operations, and was not added before. The parent is a bound device. The groups are in
+        // `live`, which is dropped after the disk was deleted.
+        to_result(unsafe { bindings::device_add_disk(parent, raw, live.groups.as_ptr()) })?;
         // INVARIANT: it was added just now.
-        Ok(Added(live))
+        Ok(Added {
+            live,
+            _number: number,
+        })
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Misfit {
     wanted: Wanted,
 }
 
-/// What a limit would have to be.
+/// The condition that a limit would have to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     /// The number, or what the words name, or more.
@@ -40,6 +40,10 @@ enum Wanted {
     Most(u64, &'static str),
     /// One less than a power of two.
     Mask,
+    /// A power of two.
+    PowerOfTwo,
+    /// A value that goes with the other limits.
+    Likeness,
 }
 
 impl Misfit {
@@ -79,6 +83,24 @@ impl Misfit {
             wanted: Wanted::Mask,
         }
     }
+
+    /// Says that `limit` is `value`, which is no power of two.
+    pub(crate) const fn no_power(limit: &'static str, value: u64) -> Self {
+        Self {
+            limit,
+            value,
+            wanted: Wanted::PowerOfTwo,
+        }
+    }
+
+    /// Says that `limit` is `value`, which does not go with the other limits.
+    pub(crate) const fn unlike(limit: &'static str, value: u64) -> Self {
+        Self {
+            limit,
+            value,
+            wanted: Wanted::Likeness,
+        }
+    }
 }
 
 impl fmt::Display for Misfit {
@@ -95,6 +117,11 @@ impl fmt::Display for Misfit {
                 f,
                 "{limit} is {value:#x}, which is no power of two less one"
             ),
+            Wanted::PowerOfTwo => write!(f, "{limit} is {value}, which is no power of two"),
+            Wanted::Likeness => write!(
+                f,
+                "{limit} is {value}, which does not go with blocks, chunks and the boundary"
+            ),
         }
     }
 }
@@ -106,7 +133,7 @@ impl fmt::Display for Misfit {
 ///
 /// # Errors
 ///
-/// Which of `limits` cannot be kept for the device.
+/// The one of `limits` that cannot be kept for the device.
 pub(crate) fn fit(limits: &mut bindings::queue_limits, mapper: &Limits) -> Result<(), Misfit> {
     // CAST: a `usize` has 64 bits, where this is built.
     let boundary = mapper.boundary_mask() as usize;

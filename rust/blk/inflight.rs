@@ -7,6 +7,7 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::{
+    alloc::flags::__GFP_NOWARN,
     prelude::*,
     sync::atomic::{
         ordering,
@@ -94,7 +95,7 @@ impl<P> Table<P> {
     ///
     /// - `ENOMEM`: no memory.
     pub(crate) fn new(depth: u16) -> Result<Self> {
-        let mut places = KVVec::with_capacity(depth.into(), GFP_KERNEL)?;
+        let mut places = KVVec::with_capacity(depth.into(), GFP_KERNEL | __GFP_NOWARN)?;
         for _ in 0..depth {
             // INVARIANT: zero is even.
             let place = Place {

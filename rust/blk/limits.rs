@@ -11,6 +11,8 @@ use super::{
         Misfit,
         MIN_SEGMENT_SIZE, //
     },
+    geometry::Geometry,
+    number::DiskNumber,
     operations::Operations,
     tag_set::TagSet, //
 };
@@ -25,6 +27,8 @@ use kernel::{
 const FEAT_WRITE_CACHE: u32 = 1 << 0;
 /// `BLK_FEAT_FUA`
 const FEAT_FUA: u32 = 1 << 1;
+/// `BLK_FEAT_ATOMIC_WRITES`
+const FEAT_ATOMIC_WRITES: u32 = 1 << 14;
 /// `BLK_SAFE_MAX_SECTORS`: what the block layer takes if `max_hw_sectors` is not set.
 const SAFE_MAX_SECTORS: u32 = 255;
 
@@ -54,6 +58,8 @@ const SAFE_MAX_SECTORS: u32 = 255;
 pub struct DiskBuilder {
     capacity: u64,
     read_only: bool,
+    geometry: Option<Geometry>,
+    unmaps: bool,
     limits: bindings::queue_limits,
 }
 
@@ -69,6 +75,8 @@ impl DiskBuilder {
         Self {
             capacity: 0,
             read_only: false,
+            geometry: None,
+            unmaps: false,
             limits: pin_init::zeroed(),
         }
     }
@@ -85,6 +93,14 @@ impl DiskBuilder {
         self
     }
 
+    /// Has the disk tell a geometry (`HDIO_GETGEO`), [`Geometry::STANDARD`] if it has none of its
+    /// own. The cylinders follow from the size, as that is when somebody asks. Without this there
+    /// is no geometry: few want one, such as partitioning tools of old.
+    pub fn geometry(mut self, geometry: Geometry) -> Self {
+        self.geometry = Some(geometry);
+        self
+    }
+
     /// The smallest unit that can be read or written: a power of two, 512 to 64 KiB.
     pub fn logical_block_size(mut self, size: u32) -> Self {
         self.limits.logical_block_size = size;
@@ -94,6 +110,20 @@ impl DiskBuilder {
     /// The smallest unit that can be written without reading: a power of two.
     pub fn physical_block_size(mut self, size: u32) -> Self {
         self.limits.physical_block_size = size;
+        self
+    }
+
+    /// Sets the smallest request that costs the device no more than a larger one, in bytes: at
+    /// least a physical block, which it is if this is not said.
+    pub fn io_min(mut self, size: u32) -> Self {
+        self.limits.io_min = size;
+        self
+    }
+
+    /// Sets the request that the device likes best, in bytes: whole physical blocks, to which the
+    /// block layer cuts it. 0 is none.
+    pub fn io_opt(mut self, size: u32) -> Self {
+        self.limits.io_opt = size;
         self
     }
 
@@ -185,6 +215,24 @@ impl DiskBuilder {
         self
     }
 
+    /// Says that [`Op::WriteZeroes`](super::Op::WriteZeroes) may deallocate what reads as zeroes
+    /// then, unless the request [forbids](super::Info::is_nounmap) it.
+    pub fn write_zeroes_unmaps(mut self, unmaps: bool) -> Self {
+        self.unmaps = unmaps;
+        self
+    }
+
+    /// Says that writes of up to `max` bytes, whole logical blocks, happen all or not at all, even
+    /// if power fails, unless they cross a multiple of `boundary`, a power of two that is not less
+    /// than `max`; 0 is no such boundary. Each such request is one command of the device; the block
+    /// layer sees to that, and to both limits.
+    pub fn atomic_writes(mut self, max: u32, boundary: u32) -> Self {
+        self.limits.features |= FEAT_ATOMIC_WRITES;
+        self.limits.atomic_write_hw_max = max;
+        self.limits.atomic_write_hw_boundary = boundary;
+        self
+    }
+
     /// Makes the disk and shows it to the world: it is read before this returns.
     ///
     /// The disk's parent is the device of `tag_set`'s mapper.
@@ -194,12 +242,40 @@ impl DiskBuilder {
     /// # Errors
     ///
     /// - `EINVAL`: the limits make no sense, or do not go with those of the tag set's mapper: the
-    ///   kernel log says which, with both numbers. Or the name is longer than 31 bytes, or empty.
-    /// - `EEXIST`: there is a disk of that name.
+    ///   kernel log says which, with both numbers. Or the name is longer than 31 bytes, or is
+    ///   empty; or that of an [`Attribute`](super::Attribute) is none.
+    /// - `EEXIST`: there is a disk of that name, or a file of an attribute's.
     /// - `ENOMEM`: no memory.
     pub fn build<'bound, T: Operations>(
+        self,
+        name: fmt::Arguments<'_>,
+        tag_set: &Arc<TagSet<'bound, T>>,
+        data: T::DiskData<'bound>,
+    ) -> Result<Disk<'bound, T>> {
+        self.build_with(name, None, tag_set, data)
+    }
+
+    /// As [`DiskBuilder::build`], of a disk whose name is `prefix` and `number`, which the disk
+    /// keeps until it is removed; see [`DiskNumbers`](super::DiskNumbers).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DiskBuilder::build`].
+    pub fn build_numbered<'bound, T: Operations>(
+        self,
+        prefix: &str,
+        number: DiskNumber,
+        tag_set: &Arc<TagSet<'bound, T>>,
+        data: T::DiskData<'bound>,
+    ) -> Result<Disk<'bound, T>> {
+        let nr = number.get();
+        self.build_with(fmt!("{prefix}{nr}"), Some(number), tag_set, data)
+    }
+
+    fn build_with<'bound, T: Operations>(
         mut self,
         name: fmt::Arguments<'_>,
+        number: Option<DiskNumber>,
         tag_set: &Arc<TagSet<'bound, T>>,
         data: T::DiskData<'bound>,
     ) -> Result<Disk<'bound, T>> {
@@ -210,7 +286,7 @@ impl DiskBuilder {
                 dev_err!(mapper.device(), "disk: {}\n", misfit);
                 EINVAL
             })?;
-        Disk::new(name, tag_set.clone(), data, self)
+        Disk::new(name, tag_set.clone(), data, self, number)
     }
 
     /// Checks what the block layer would warn of, and what it would take wrongly. Limits the
@@ -222,6 +298,14 @@ impl DiskBuilder {
     fn check(&mut self, max_segments: u16, max_mapping: usize) -> Result<(), Misfit> {
         self.refuse()?;
         let limits = &mut self.limits;
+        if self.unmaps {
+            limits.max_hw_wzeroes_unmap_sectors = limits.max_write_zeroes_sectors;
+        }
+        if limits.features & FEAT_ATOMIC_WRITES != 0 {
+            let block = limits.logical_block_size.max(1 << bindings::SECTOR_SHIFT);
+            limits.atomic_write_hw_unit_min = block;
+            limits.atomic_write_hw_unit_max = 1 << limits.atomic_write_hw_max.ilog2();
+        }
         limits.max_segments = match limits.max_segments {
             0 => max_segments,
             segments => segments.min(max_segments),
@@ -289,10 +373,35 @@ impl DiskBuilder {
         if alignment >= page {
             return Err(Misfit::more("dma_alignment", alignment, page - 1, "a page"));
         }
+        let (physical, logical) = (limits.physical_block_size, limits.logical_block_size);
+        if physical > logical && !physical.is_power_of_two() {
+            return Err(Misfit::no_power("physical_block_size", physical.into()));
+        }
+        if limits.features & FEAT_ATOMIC_WRITES != 0 && !self.is_atomic() {
+            let max = limits.atomic_write_hw_max.into();
+            return Err(Misfit::unlike("atomic_writes", max));
+        }
         if self.capacity > most {
             return Err(Misfit::more("capacity", self.capacity, most, "in sectors"));
         }
         Ok(())
+    }
+
+    /// Returns whether the block layer can do with the limits of atomic writes. It warns of some
+    /// others, and of the rest it makes none at all, without a word.
+    fn is_atomic(&self) -> bool {
+        let limits = &self.limits;
+        let (max, boundary) = (limits.atomic_write_hw_max, limits.atomic_write_hw_boundary);
+        let block = limits.logical_block_size.max(1 << bindings::SECTOR_SHIFT);
+        let (chunk, sectors) = (limits.chunk_sectors, boundary >> bindings::SECTOR_SHIFT);
+
+        // `u32::MAX` stands for "not known yet".
+        max >= block
+            && max != u32::MAX
+            && block.is_power_of_two()
+            && (chunk == 0 || max >> bindings::SECTOR_SHIFT <= chunk)
+            && (boundary == 0 || boundary.is_power_of_two() && max <= boundary)
+            && (chunk == 0 || sectors == 0 || chunk % sectors == 0 || sectors % chunk == 0)
     }
 
     pub(crate) fn limits(&self) -> bindings::queue_limits {
@@ -301,6 +410,10 @@ impl DiskBuilder {
 
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    pub(crate) fn geometry_of(&self) -> Option<Geometry> {
+        self.geometry
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -385,6 +498,24 @@ mod tests {
             (new().dma_alignment(small), "dma_alignment"),
             (new().dma_alignment(2 * small - 1), "dma_alignment"),
             (new().capacity_sectors(u64::MAX), "capacity"),
+            (new().physical_block_size(1536), "physical_block_size"),
+            (new().atomic_writes(0, 0), "atomic_writes"),
+            (new().atomic_writes(511, 0), "atomic_writes"),
+            (new().atomic_writes(u32::MAX, 0), "atomic_writes"),
+            (new().atomic_writes(4096, 2048), "atomic_writes"),
+            (new().atomic_writes(4096, 12288), "atomic_writes"),
+            (
+                new().logical_block_size(4096).atomic_writes(2048, 0),
+                "atomic_writes",
+            ),
+            (
+                new().chunk_sectors(7).atomic_writes(4096, 0),
+                "atomic_writes",
+            ),
+            (
+                new().chunk_sectors(12).atomic_writes(4096, 4096),
+                "atomic_writes",
+            ),
         ] {
             assert_eq!(checked(builder), Err(limit));
         }
@@ -399,8 +530,38 @@ mod tests {
             new().dma_alignment(3),
             new().dma_alignment(small - 1),
             new().capacity_sectors(1 << 40),
+            new().physical_block_size(1 << 31),
+            new().atomic_writes(512, 0),
+            new().atomic_writes(u32::MAX - 1, 0),
+            new().atomic_writes(4096, 4096),
+            new().atomic_writes(3 << 10, 1 << 31),
+            new().chunk_sectors(8).atomic_writes(4096, 4096),
+            new().chunk_sectors(24).atomic_writes(4096, 4096),
         ] {
             assert!(checked(builder).is_ok());
+        }
+    }
+
+    #[test]
+    fn units_of_atomic_writes_are_powers_of_two() {
+        for (block, max, unit) in [(0, 512, 512), (512, 1536, 1024), (4096, 12288, 8192)] {
+            let mut builder = DiskBuilder::new()
+                .logical_block_size(block)
+                .atomic_writes(max, 0);
+            assert!(builder.check(1, usize::MAX).is_ok());
+            assert_eq!(builder.limits.atomic_write_hw_unit_min, block.max(512));
+            assert_eq!(builder.limits.atomic_write_hw_unit_max, unit);
+        }
+    }
+
+    #[test]
+    fn write_zeroes_unmap_all_or_nothing() {
+        for (unmaps, sectors) in [(false, 0), (true, 8)] {
+            let mut builder = DiskBuilder::new()
+                .write_zeroes_unmaps(unmaps)
+                .max_write_zeroes_sectors(8);
+            assert!(builder.check(1, usize::MAX).is_ok());
+            assert_eq!(builder.limits.max_hw_wzeroes_unmap_sectors, sectors);
         }
     }
 

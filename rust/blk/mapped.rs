@@ -4,6 +4,7 @@
 
 use super::{
     batch::Batch,
+    completion::Generation,
     operations::Operations,
     pdu::Pdu,
     request::{
@@ -71,6 +72,22 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         &mut self.0.pdu_mut().data
     }
 
+    /// Returns the driver's data of the request's tag, to write; see [`Operations::PerTag`].
+    #[inline]
+    pub fn per_tag_mut(&mut self) -> &mut T::PerTag<'bound> {
+        self.0.per_tag_mut()
+    }
+
+    /// Returns the driver's data of the request's tag, and the ranges that the device sees, to
+    /// write the ranges into the data.
+    #[inline]
+    pub fn per_tag_and_dma_vecs(&mut self) -> (&mut T::PerTag<'bound>, DmaVecs<'_>) {
+        // SAFETY: by the invariants of `Info` what is kept for the tag belongs to `self`, which is
+        // borrowed mutably for as long as both references are used; the ranges lie elsewhere.
+        let per_tag = unsafe { &mut *self.0.hw.per_tag(self.0.tag()) };
+        (per_tag, self.dma_vecs())
+    }
+
     /// The generation that the request has when it is parked next: 0 to 15, and another one the
     /// next time that its tag is in flight.
     ///
@@ -78,14 +95,17 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// generation << 12`, cannot name a request that it has completed before; see
     /// [`HwCtx::take_generation`](super::HwCtx::take_generation).
     #[inline]
-    pub fn generation(&self) -> u8 {
+    pub fn generation(&self) -> u8
+    where
+        T: Operations<Completion = Generation>,
+    {
         self.0.hw.table().generation(self.0.tag())
     }
 
     /// Puts the request in flight and returns its tag.
     ///
-    /// From here on [`HwCtx::take`](super::HwCtx::take) finds it. Park before the device can know
-    /// of the request, that is before the doorbell: it can complete at once.
+    /// From here on [`HwCtx::take`](super::HwCtx::take) or its like finds it. Park before the
+    /// device can know of the request, that is before the doorbell: it can complete at once.
     #[inline]
     pub fn park(self) -> u16 {
         let tag = self.0.tag();

@@ -5,6 +5,8 @@
 //! C: `struct blk_mq_ops` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
 
 use super::{
+    attribute::Attribute,
+    completion::Completion,
     hw::HwCtx,
     inflight::Count,
     mapped::{
@@ -31,19 +33,50 @@ pub trait Operations: Sized + 'static {
     /// while one of its disks is open.
     type Module: ModuleMetadata;
 
-    /// What the driver keeps for each hardware queue, such as a ring.
+    /// The driver's data of each hardware queue, such as a ring.
     type HwQueue<'bound>: Send + Sync + 'bound;
 
-    /// What the driver keeps for each disk, such as a namespace's number.
+    /// The driver's data of each disk, such as a namespace's number.
     type DiskData<'bound>: Send + Sync + 'bound;
 
-    /// What the driver keeps in each request. It is new when a request comes for the first time,
+    /// The driver's data in each request. It is new when a request comes for the first time,
     /// and survives [`Request::requeue`]. Keep it small and simple: no allocation.
     type RequestData: Default + Send + 'static;
 
-    /// What a request carries that the driver makes itself, by a [`Queue`](super::Queue); for one
-    /// that makes none, [`Infallible`](core::convert::Infallible).
+    /// The driver's data of each tag of each hardware queue, such as the command table that a
+    /// device has for each of its slots, in DMA memory; `()` for a driver that keeps none.
+    ///
+    /// It is made with the [tag set](super::TagSet::with_per_tag) and stays with the tag, unlike
+    /// [`Operations::RequestData`]. The owner of the request that has the tag has it, too, and
+    /// nobody else: [`Mapped::per_tag`](super::Info::per_tag), [`Mapped::per_tag_mut`],
+    /// [`Request::per_tag_mut`].
+    type PerTag<'bound>: Send + 'bound;
+
+    /// The way in which the device tells which request has completed:
+    /// [`Generation`](super::Generation) in its identifier, or [`TagOnly`](super::TagOnly), which
+    /// has a rule for the driver.
+    type Completion: Completion;
+
+    /// The content of a request that the driver makes itself, by a [`Queue`](super::Queue); for a
+    /// driver that makes none, [`Infallible`](core::convert::Infallible).
     type Passthrough: Passthrough;
+
+    /// Says whether [`Operations::queue_rq`] and [`Operations::commit_rqs`] sleep, such as for a
+    /// mutex or a bus that is slow to talk to.
+    ///
+    /// Requests are then handed over by a worker or by a task that may sleep, which costs time.
+    /// [`Request::map`] and all else work as always.
+    ///
+    /// C: `BLK_MQ_F_BLOCKING`.
+    const BLOCKING: bool = false;
+
+    /// Says whether [`Refused::DevBusy`] waits for a request to complete; otherwise it is the same
+    /// as [`Refused::Busy`]. If so, requests end one by one: [batches](HwCtx::batch) do not look
+    /// for requests that wait.
+    const WAITS_FOR_ROOM: bool = false;
+
+    /// The driver's files in the folder of each disk in sysfs.
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[];
 
     /// Starts a request. `last` tells that no other follows at once: ring the doorbell.
     ///
@@ -52,7 +85,8 @@ pub trait Operations: Sized + 'static {
     /// `last` it has to submit by the `last` one, or in [`Operations::commit_rqs`], which follows
     /// when a request is refused.
     ///
-    /// Context: atomic, on any CPU. Calls of one hardware queue can run at the same time.
+    /// Context: atomic, on any CPU; process context if [`Operations::BLOCKING`]. Calls of one
+    /// hardware queue can run at the same time.
     ///
     /// # Errors
     ///
@@ -66,7 +100,7 @@ pub trait Operations: Sized + 'static {
 
     /// Submits what [`Operations::queue_rq`] held back for a `last` request that did not come.
     ///
-    /// Context: atomic.
+    /// Context: as [`Operations::queue_rq`].
     fn commit_rqs<'a, 'bound>(_hw: &'a HwCtx<'bound, Self>) {}
 
     /// Finishes a request that [`Mapped::complete`] brought to the CPU that wants its result. What
@@ -92,7 +126,7 @@ pub trait Operations: Sized + 'static {
     }
 }
 
-/// What [`Operations::timeout`] has done about a request.
+/// The result of [`Operations::timeout`] for a request.
 ///
 /// C: `enum blk_eh_timer_return`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +142,20 @@ pub enum TimeoutAction {
 pub enum Refused<'a, 'bound, T: Operations> {
     /// There is no room for it now. blk-mq tries it again in a moment.
     Busy(Request<'a, 'bound, T>),
+    /// There is no room for it until another request of this hardware queue completes, and then
+    /// there is. blk-mq tries it again when one of them ends, rather than in a moment (3 ms).
+    ///
+    /// If nothing is [in flight](Mapped::park) on the queue that would end, this is
+    /// [`Refused::Busy`]: no request is forgotten, whatever the driver counts. It also is where
+    ///
+    /// - the driver did not say [`Operations::WAITS_FOR_ROOM`];
+    /// - the tag set has more disks than one: what is in flight may be another disk's, whose end
+    ///   this one does not notice.
+    ///
+    /// A request that has no room for another reason, such as memory, is [`Refused::Busy`].
+    ///
+    /// C: `BLK_STS_DEV_RESOURCE`.
+    DevBusy(Request<'a, 'bound, T>),
     /// It fails with this status. With one that [`is_busy`](Status::is_busy) it is as
     /// [`Refused::Busy`].
     Failed(Request<'a, 'bound, T>, Status),

@@ -24,8 +24,8 @@
 //! owner. Who gets a request out of the in-flight table is decided by one atomic operation: a
 //! completion, a second completion of the same tag, a timeout and a reset cannot all have it, and a
 //! tag that is not in flight finds nothing. A driver whose device can tell the
-//! [generation](Mapped::generation) besides the tag is safe also from a completion that comes again
-//! when the tag is in use for another request.
+//! [generation](Generation) besides the tag is safe also from a completion that comes again when
+//! the tag is in use for another request; one whose device [cannot](TagOnly) has a rule to keep.
 //!
 //! A [`Request`] or [`Mapped`] that is dropped ends with an I/O error, after it was unmapped. One
 //! that is leaked never ends: whoever waits for it hangs, and its pages stay where they are.
@@ -46,8 +46,9 @@
 //!   no lifetime of the binding, and get at the device by what checks whether it is there:
 //!   [`Queue`], [`Binding`](phyr::binding::Binding).
 //!
-//! That holds for all of it, whatever is leaked: `'bound` is the lifetime of the scope, which nobody
-//! can choose, and which ends before the first of the device's managed resources is released.
+//! That holds for all of it, whatever is leaked: `'bound` is the lifetime of the scope, which
+//! nobody can choose, and which ends before the first of the device's managed resources is
+//! released.
 //!
 //! What the types cannot know is whether the device is done. A driver takes a request out of flight
 //! because the device reported it, or because the device was stopped; see [`HwCtx::take`].
@@ -61,7 +62,7 @@
 //! use core::{convert::Infallible, marker::PhantomData};
 //! use kernel::{module::ModuleMetadata, prelude::*};
 //! use phyr::DmaVecs;
-//! use phyr_blk::{HwCtx, Operations, Queued, Request, Status};
+//! use phyr_blk::{Generation, HwCtx, Operations, Queued, Request, Status};
 //!
 //! const TAG_BITS: u32 = 12;
 //!
@@ -81,6 +82,8 @@
 //!     type DiskData<'bound> = ();
 //!     type RequestData = ();
 //!     type Passthrough = Infallible;
+//!     type Completion = Generation;
+//!     type PerTag<'bound> = ();
 //!
 //!     fn queue_rq<'a, 'bound>(
 //!         hw: &'a HwCtx<'bound, Self>,
@@ -115,16 +118,20 @@
 //! }
 //! ```
 
+mod attribute;
 mod batch;
 mod callback;
 mod char_dev;
+mod completion;
 mod disk;
 mod fit;
+mod geometry;
 mod handles;
 mod hw;
 mod inflight;
 mod limits;
 mod mapped;
+mod number;
 mod op;
 mod operations;
 mod passthrough;
@@ -159,13 +166,25 @@ mod bindings {
 }
 
 pub use self::{
+    attribute::{
+        Attribute,
+        IsVisible,
+        Show,
+        Text, //
+    },
     batch::Batch,
     char_dev::{
         CharDevice,
         CharFile,
         Mode, //
     },
+    completion::{
+        Completion,
+        Generation,
+        TagOnly, //
+    },
     disk::Disk,
+    geometry::Geometry,
     handles::{
         Handles,
         Missing,
@@ -176,6 +195,10 @@ pub use self::{
     mapped::{
         MapError,
         Mapped, //
+    },
+    number::{
+        DiskNumber,
+        DiskNumbers, //
     },
     op::{
         Op,

@@ -42,6 +42,8 @@ const NOUNMAP: u32 = 1 << bindings::req_flag_bits___REQ_NOUNMAP;
 const FAILFAST: u32 = 1 << bindings::req_flag_bits___REQ_FAILFAST_DEV
     | 1 << bindings::req_flag_bits___REQ_FAILFAST_TRANSPORT
     | 1 << bindings::req_flag_bits___REQ_FAILFAST_DRIVER;
+/// `RQF_QUIET`
+const QUIET: u32 = 1 << bindings::rqf_flags___RQF_QUIET;
 
 /// How the driver came to own a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub(crate) enum Origin {
 ///
 /// - `rq` is a started request of a queue of `hw`'s tag set, on `hw`, that has not ended.
 /// - The `Info` is in the only value that owns the request, and with it the request's `Pdu`,
-///   which is initialised, and the slots of its tag in `hw`.
+///   which is initialised, and the slots and the `PerTag` of its tag in `hw`.
 /// - If the `Pdu` has a mapping, `hw`'s mapper made it of the request's own pages with those
 ///   slots.
 /// - If `origin` is `Origin::Call`, that call is running with `'a`.
@@ -198,6 +200,14 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         self.flags() & FAILFAST != 0
     }
 
+    /// Returns whether nothing is to be said in the log if it fails.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        // SAFETY: by the type invariants the request is valid; once it was started nobody changes
+        // this flag.
+        unsafe { (*self.raw()).rq_flags & QUIET != 0 }
+    }
+
     /// What a discard is to discard: at most `max_discard_segments` of the disk.
     #[inline]
     pub fn ranges(&self) -> Ranges<'_> {
@@ -222,6 +232,21 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
     #[inline]
     pub fn passthrough(&self) -> Option<&T::Passthrough> {
         self.pdu().passthrough.as_ref()
+    }
+
+    /// Returns the driver's data of the request's tag; see [`Operations::PerTag`].
+    #[inline]
+    pub fn per_tag(&self) -> &T::PerTag<'bound> {
+        // SAFETY: by the type invariants `self` owns the request; others get at what is kept for
+        // the tag by a mutable reference to the owner only, which is borrowed.
+        unsafe { &*self.hw.per_tag(self.tag()) }
+    }
+
+    /// The same, for an owner that is borrowed mutably.
+    #[inline]
+    pub(crate) fn per_tag_mut(&mut self) -> &mut T::PerTag<'bound> {
+        // SAFETY: by the type invariants `self` owns the request, and is borrowed mutably.
+        unsafe { &mut *self.hw.per_tag(self.tag()) }
     }
 
     /// What the driver keeps in the request.
@@ -289,6 +314,12 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
     #[inline]
     pub fn data_mut(&mut self) -> &mut T::RequestData {
         &mut self.0.pdu_mut().data
+    }
+
+    /// Returns the driver's data of the request's tag, to write; see [`Operations::PerTag`].
+    #[inline]
+    pub fn per_tag_mut(&mut self) -> &mut T::PerTag<'bound> {
+        self.0.per_tag_mut()
     }
 
     /// Maps the request's data for the device, in the direction that its operation says.

@@ -109,13 +109,13 @@ impl Status {
     }
 }
 
-/// What it means for a request that preparing it failed with an error.
+/// Converts the error with which preparing a request failed.
 ///
-/// What passes by itself is [`Status::Resource`]: `ENOMEM`, `EAGAIN`, `EBUSY`, and `ENOSPC`, which
-/// is no room among the device's addresses, not on its medium. `EOPNOTSUPP` and `EINVAL` keep their
-/// meaning. All else is [`Status::IoErr`]: `ENOBUFS`, `EFBIG` and `ERANGE`, of memory that the
-/// device is never given, and also `E2BIG` and `EMSGSIZE`, which say that the driver's limits are
-/// wrong, of which [`Request::map`](super::Request::map) warns.
+/// An error that passes by itself is [`Status::Resource`]: `ENOMEM`, `EAGAIN`, `EBUSY`, and
+/// `ENOSPC`, which is no room among the device's addresses, not on its medium. `EOPNOTSUPP` and
+/// `EINVAL` keep their meaning. All else is [`Status::IoErr`]: `ENOBUFS`, `EFBIG` and `ERANGE`, of
+/// memory that the device is never given, and also `E2BIG` and `EMSGSIZE`, which say that the
+/// driver's limits are wrong, of which [`Request::map`](super::Request::map) warns.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let passes = [code::ENOMEM, code::EAGAIN, code::EBUSY, code::ENOSPC];

@@ -12,6 +12,7 @@ use super::{
     vtable::VTable, //
 };
 use kernel::{
+    alloc::flags::__GFP_NOWARN,
     bindings,
     error::to_result,
     new_mutex,
@@ -41,7 +42,8 @@ use phyr::{
 pub enum Affinity {
     /// The CPUs are spread over the queues, neighbours together.
     Spread,
-    /// As the affinity of the device's interrupts says: queue `n` goes with vector `first + n`.
+    /// As the affinity of the device's interrupts says: queue `n` goes with vector `first + n`. As
+    /// [`Affinity::Spread`] where the device has not all of these vectors.
     Interrupts {
         /// The vector of the first queue.
         first: u32,
@@ -95,7 +97,7 @@ impl Config {
 pub struct TagSet<'bound, T: Operations> {
     raw: Opaque<bindings::blk_mq_tag_set>,
     live: bool,
-    hw: KVec<HwCtx<'bound, T>>,
+    hw: KVVec<HwCtx<'bound, T>>,
     mapper: Arc<Mapper<'bound>>,
     scope: Scope<'bound>,
     max_segments: u16,
@@ -144,20 +146,81 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         mapper: Arc<Mapper<'bound>>,
         queues: KVec<T::HwQueue<'bound>>,
         config: Config,
+    ) -> Result<Arc<Self>>
+    where
+        T::PerTag<'bound>: Default,
+    {
+        Self::with_per_tag(scope, mapper, queues, config, |_, _| Ok(Default::default()))
+    }
+
+    /// Makes a tag set as [`TagSet::new`] does, with a function that makes the driver's data
+    /// [of each tag](Operations::PerTag): it is called for each tag of each queue, and may
+    /// allocate.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TagSet::new`] and of `per_tag`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{dma::Coherent, io::io_write, prelude::*, sync::Arc};
+    /// use phyr::{scope::Scope, DmaVec, Mapper};
+    /// use phyr_blk::{Config, Mapped, Operations, TagSet};
+    ///
+    /// /// The command table of one slot: address and length of each segment.
+    /// type Table = Coherent<[u64]>;
+    ///
+    /// fn tag_set<'bound, T>(
+    ///     scope: Scope<'bound>,
+    ///     mapper: Arc<Mapper<'bound>>,
+    ///     queues: KVec<T::HwQueue<'bound>>,
+    /// ) -> Result<Arc<TagSet<'bound, T>>>
+    /// where
+    ///     T: Operations<PerTag<'bound> = Table>,
+    /// {
+    ///     TagSet::with_per_tag(scope, mapper, queues, Config::new(32, 16), |_queue, _tag| {
+    ///         Coherent::zeroed_slice(scope.device(), 2 * 16, GFP_KERNEL)
+    ///     })
+    /// }
+    ///
+    /// /// Fills the table of the request's slot, which nobody else uses, and names it.
+    /// fn fill<'bound, T>(io: &Mapped<'_, 'bound, T>) -> Result<DmaVec>
+    /// where
+    ///     T: Operations<PerTag<'bound> = Table>,
+    /// {
+    ///     let table = io.per_tag();
+    ///     for (n, vec) in io.dma_vecs().enumerate() {
+    ///         io_write!(table, [try: 2 * n], vec.addr().into_raw());
+    ///         io_write!(table, [try: 2 * n + 1], vec.len() as u64);
+    ///     }
+    ///     Ok(table.into())
+    /// }
+    /// ```
+    pub fn with_per_tag(
+        scope: Scope<'bound>,
+        mapper: Arc<Mapper<'bound>>,
+        queues: KVec<T::HwQueue<'bound>>,
+        config: Config,
+        mut per_tag: impl FnMut(&T::HwQueue<'bound>, u16) -> Result<T::PerTag<'bound>>,
     ) -> Result<Arc<Self>> {
         if config.depth == 0 || config.max_segments == 0 {
             return Err(EINVAL);
         }
         let nr = u16::try_from(queues.len()).map_err(|_| EINVAL)?;
-        let mut hw = KVec::with_capacity(queues.len(), GFP_KERNEL)?;
+        // The block layer's own limit, which it cuts the depth to.
+        // CAST: a small constant.
+        let depth = config.depth.min(bindings::BLK_MQ_MAX_DEPTH as u16);
+        let mut hw = KVVec::with_capacity(queues.len(), GFP_KERNEL | __GFP_NOWARN)?;
         for (index, queue) in (0..nr).zip(queues) {
             let queue = HwCtx::new(
                 queue,
                 index,
-                config.depth,
+                depth,
                 config.max_segments,
                 config.affinity,
                 mapper.clone(),
+                &mut per_tag,
             )?;
             hw.push(queue, GFP_KERNEL)?;
         }
@@ -184,6 +247,11 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
             nr_hw_queues: nr_hw_queues.into(),
             queue_depth: config.depth.into(),
             cmd_size: Pdu::<T>::SIZE,
+            flags: if T::BLOCKING {
+                bindings::BLK_MQ_F_BLOCKING
+            } else {
+                0
+            },
             numa_node: bindings::NUMA_NO_NODE,
             timeout: u32::try_from(msecs_to_jiffies(config.timeout)).unwrap_or(u32::MAX),
             ..pin_init::zeroed()

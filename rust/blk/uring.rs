@@ -12,9 +12,9 @@
 //! Each command ends exactly once: the types allow no other, and a [`Pending`] that is dropped ends
 //! with an error. One that is leaked never ends, and the ring waits for it.
 //!
-//! What a command may ask of io_uring itself, besides (`uring_cmd_flags` of the submission queue
-//! entry), is a buffer that was registered with the ring, or many completions. There is neither
-//! here: such a command ends with `EINVAL`, before a driver sees it. A ring that polls
+//! By `uring_cmd_flags` of the submission queue entry a command may ask io_uring itself for a
+//! buffer that was registered with the ring, or for many completions. There is neither here: such
+//! a command ends with `EINVAL`, before a driver sees it. A ring that polls
 //! (`IORING_SETUP_IOPOLL`) may have these commands, which complete as on any other; so may one
 //! whose completions have 32 bytes, of which the last 16 are zero.
 //!
@@ -68,7 +68,7 @@ const SHORT_WORDS: usize = 16 / size_of::<u64>();
 const UNKNOWN: i32 =
     own::io_uring_cmd_flags_IO_URING_F_IOPOLL | own::io_uring_cmd_flags_IO_URING_F_MULTISHOT;
 
-/// What io_uring is told of a command that no driver is to see, if it is one.
+/// Refuses a command that no driver is to see.
 ///
 /// `asks` is its `uring_cmd_flags`, and `flags` are those of the call.
 ///

@@ -36,8 +36,13 @@ use core::{
 };
 use kernel::{
     bindings,
-    prelude::*, //
+    prelude::*,
+    sync::barrier::{
+        smp_mb,
+        Full, //
+    }, //
 };
+use phyr::irq::has_vectors;
 
 /// `RQF_DONTPREP`
 const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
@@ -192,8 +197,13 @@ impl<T: Operations> VTable<T> {
     fn refuse(hw: &HwCtx<'_, T>, refused: Refused<'_, '_, T>, last: bool) -> u8 {
         let (request, status) = match refused {
             Refused::Failed(request, status) if !status.is_busy() => (request, status),
+            Refused::DevBusy(request) if Self::will_make_room(&request) => {
+                (request, Status::DevResource)
+            }
             // `DevResource` would promise that something in flight makes room.
-            Refused::Busy(request) | Refused::Failed(request, _) => (request, Status::Resource),
+            Refused::Busy(request) | Refused::DevBusy(request) | Refused::Failed(request, _) => {
+                (request, Status::Resource)
+            }
         };
         if request.origin == Origin::Call && !status.is_ok() {
             // The request is the one of this call: there is one of this origin in a call, and its
@@ -213,6 +223,32 @@ impl<T: Operations> VTable<T> {
             T::commit_rqs(hw);
         }
         Status::Ok.into_raw()
+    }
+
+    /// Tells whether blk-mq is sure to notice the end of a request that is in flight on the same
+    /// context as `refused`, and then to try again what was refused with [`Status::DevResource`].
+    ///
+    /// blk-mq marks a context for a restart before it dispatches what was refused. It looks for the
+    /// mark when a request of the context is freed, and once more itself when it has put away what
+    /// was refused now. So there must be a request that is not freed yet, and that was in flight
+    /// rather than on its way to `queue_rq`, from where it could come back, too. The one that was
+    /// refused is not in flight.
+    fn will_make_room(refused: &Request<'_, '_, T>) -> bool {
+        // SAFETY: by the invariants of `Info` the request is valid and owned, so that it has a
+        // context. While it is with us the flag does not change (`blk_mq_update_tag_set_shared`
+        // freezes the queue), and without it there are no requests of other queues in flight.
+        let flags = unsafe { (*(*refused.raw()).mq_hctx).flags };
+        // CAST: a `usize` has at least as many bits.
+        let shared = flags & bindings::BLK_MQ_F_TAG_QUEUE_SHARED as usize != 0;
+        if !T::WAITS_FOR_ROOM || shared {
+            return false;
+        }
+        // blk-mq's mark before what we look at. On the other side taking a request from the table
+        // comes before its mark is looked for: its reference count is between them
+        // (`req_ref_put_and_test`), which is a full barrier.
+        smp_mb(Full);
+        let hw = refused.hw();
+        (0..hw.depth()).any(|tag| hw.is_in_flight(tag))
     }
 
     /// # Safety
@@ -344,13 +380,16 @@ impl<T: Operations> VTable<T> {
         //
         // SAFETY: the set has one map, that is being filled in.
         let map = unsafe { &raw mut (*set).map[0] };
+        // SAFETY: the map is valid.
+        let (device, nr) = (hw.mapper().device(), unsafe { (*map).nr_queues });
         match hw.affinity() {
-            // SAFETY: see above.
-            Affinity::Spread => unsafe { bindings::blk_mq_map_queues(map) },
-            Affinity::Interrupts { first } => {
-                let device = phyr::raw::device(hw.mapper().device());
-                // SAFETY: see above; the device is bound.
-                unsafe { bindings::blk_mq_map_hw_queues(map, device, first) };
+            Affinity::Interrupts { first } if has_vectors(device, first, nr) => {
+                // SAFETY: the map is that of the set; the device is bound, and has these vectors.
+                unsafe { bindings::blk_mq_map_hw_queues(map, phyr::raw::device(device), first) };
+            }
+            Affinity::Spread | Affinity::Interrupts { .. } => {
+                // SAFETY: the map is that of the set, which is being filled in.
+                unsafe { bindings::blk_mq_map_queues(map) };
             }
         }
     }
@@ -372,6 +411,8 @@ mod tests {
         type HwQueue<'bound> = ();
         type DiskData<'bound> = ();
         type RequestData = u32;
+        type PerTag<'bound> = ();
+        type Completion = crate::TagOnly;
         type Passthrough = Infallible;
 
         fn queue_rq<'a, 'bound>(
@@ -405,9 +446,9 @@ mod tests {
         let rq = NonNull::from(&mut *memory).cast::<bindings::request>();
         // SAFETY: the request and its private part are there, and nobody else has them.
         let data = || unsafe { &mut (*Pdu::<Driver>::of(rq).as_ptr()).data };
-        // SAFETY: as above.
+        // SAFETY: `rq` points to a request, and nothing but these closures gets at it.
         let flags = || unsafe { &mut (*rq.as_ptr()).rq_flags };
-        // SAFETY: as above; it is not started.
+        // SAFETY: `rq` is a request with its private part, which nobody else has, and not started.
         let prepare = || unsafe { VTable::<Driver>::prepare(rq) };
 
         *data() = 1;

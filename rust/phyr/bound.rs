@@ -6,7 +6,7 @@
 //! does not see to it that the value is dropped: `mem::forget` is safe. Where something outside
 //! keeps calling into a value until it is dropped (an interrupt handler, a disk), that is not
 //! enough. [`Guarded`] drops its value when it is dropped itself, or else when its
-//! [`Scope`](crate::scope::Scope) ends.
+//! [`Scope`] ends.
 
 use super::scope::{
     Registered,
@@ -19,7 +19,7 @@ use kernel::prelude::*;
 ///
 /// The value cannot be got at. A reference to it could be taken out of a leaked `Guarded` and live
 /// until the scope ends, in something that is torn down after the value is. What others need of the
-/// value belongs in an [`Arc`](kernel::sync::Arc) of which the value holds a share.
+/// value belongs in a [`kernel::sync::Arc`] of which the value holds a share.
 pub struct Guarded<'b, T> {
     _registered: Registered<'b>,
     /// The value may hold what lives for `'b`: it must neither be sent to a longer nor taken for a

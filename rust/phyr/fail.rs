@@ -155,10 +155,12 @@ mod armed {
 
     const NR: usize = Point::ALL.len();
 
-    /// How many more passages there are to the one that fails, which is counted; or zero.
+    /// Passages up to the one that fails, which is counted; or zero.
     static LEFT: AtomicU32 = AtomicU32::new(0);
     /// The point of which passages are counted, and one more; or zero for all.
     static ONLY: AtomicU32 = AtomicU32::new(0);
+    /// Not zero if all passages after that one fail, too.
+    static ON: AtomicU32 = AtomicU32::new(0);
     /// The point that failed last, and one more; or zero.
     static FAILED: AtomicU32 = AtomicU32::new(0);
 
@@ -175,7 +177,11 @@ mod armed {
         if only != 0 && only != nr as u32 + 1 {
             return Ok(());
         }
-        if LEFT.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) != Ok(1) {
+        let next = |left: u32| match left {
+            1 if ON.load(Relaxed) != 0 => Some(1),
+            _ => left.checked_sub(1),
+        };
+        if LEFT.fetch_update(Relaxed, Relaxed, next) != Ok(1) {
             return Ok(());
         }
         FAILURES[nr].fetch_add(1, Relaxed);
@@ -188,6 +194,7 @@ mod armed {
     /// Has the `nth` passage from now on fail: of `point`, or of any.
     pub fn arm(point: Option<Point>, nth: u32) {
         LEFT.store(0, Relaxed);
+        ON.store(0, Relaxed);
         FAILED.store(0, Relaxed);
         // CAST: as above.
         ONLY.store(point.map_or(0, |point| point as u32 + 1), Relaxed);
@@ -222,7 +229,8 @@ mod armed {
     pub type Knobs = Pin<KBox<debugfs::Scope<()>>>;
 
     /// Makes them: `fail` takes "NAME N" or "any N" and tells what has failed, with its errno,
-    /// or "none"; `points` has a line for each point, with its passages and failures.
+    /// or "none"; with "N+" all passages from the n-th on fail. `points` has a line for each point,
+    /// with its passages and failures.
     pub fn knobs() -> Result<Knobs> {
         KBox::pin_init(
             debugfs::Scope::dir((), c"phyr", |data, dir| {
@@ -260,7 +268,12 @@ mod armed {
             "any" => None,
             name => Some(points.find(|point| point.name() == name).ok_or(EINVAL)?),
         };
+        let (nth, on) = match nth.strip_suffix('+') {
+            Some(nth) => (nth, 1),
+            None => (nth, 0),
+        };
         arm(point, nth.parse().map_err(|_| EINVAL)?);
+        ON.store(on, Relaxed);
         Ok(())
     }
 }

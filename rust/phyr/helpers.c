@@ -49,7 +49,7 @@ bool phyr_helper_dma_bounces(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_bounces);
 
-/* Whether what could be a small object of kmalloc()'s is bounced, for the sake of its neighbours. */
+/* Whether what could be a small object of kmalloc()'s is bounced, for its neighbours' sake. */
 bool phyr_helper_dma_kmalloc_bounces(struct device *dev, size_t size, enum dma_data_direction dir)
 {
 	return dma_kmalloc_needs_bounce(dev, size, dir);
@@ -65,14 +65,11 @@ size_t phyr_helper_swiotlb_max_mapping_size(struct device *dev, u64 mask)
 {
 #ifdef CONFIG_SWIOTLB
 	struct io_tlb_mem *mem = dev->dma_io_tlb_mem;
-	bool can_grow = false;
 
 	if (!mem || !mem->nslabs)
 		return 0;
-#ifdef CONFIG_SWIOTLB_DYNAMIC
-	can_grow = mem->can_grow;
-#endif
-	if (!can_grow && mask != U64_MAX && phys_to_dma(dev, mem->defpool.end - 1) > mask)
+	/* Also where there can be more: those that come lie anywhere. */
+	if (mask != U64_MAX && phys_to_dma(dev, mem->defpool.end - 1) > mask)
 		return 0;
 	return (size_t)IO_TLB_SIZE * IO_TLB_SEGSIZE -
 	       roundup(dma_get_min_align_mask(dev), IO_TLB_SIZE);

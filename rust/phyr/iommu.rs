@@ -20,11 +20,12 @@
 //! While a domain is attached, what the DMA API has mapped for the device is out of its reach, and
 //! is so until the device is back; a [`Mapper`](crate::Mapper) by the DMA API makes no more such
 //! mappings (`EBUSY`), nor does an [`Attachment`](crate::dma_buf::Attachment) to a dma-buf. When
-//! the domain and all that is mapped in it are dropped, or at the latest when the driver is unbound,
-//! the device is back in the domain of the DMA API.
+//! the domain and all that is mapped in it are dropped, or at the latest when the driver is
+//! unbound, the device is back in the domain of the DMA API.
 //!
-//! What the platform wants the device to reach all the time it does also in such a domain, one to
-//! one (`direct` in `/sys/kernel/iommu_groups/*/reserved_regions`), and where its interrupts go.
+//! In such a domain, too, the device reaches the regions that the platform wants it to reach all
+//! the time, one to one (`direct` in `/sys/kernel/iommu_groups/*/reserved_regions`), and the pages
+//! that its interrupts go to.
 //!
 //! Code that is written for a [`Mapper`](crate::Mapper), for scattered or linear memory, does as
 //! well in such a domain: [`Mapper::in_domain`](crate::Mapper::in_domain).
@@ -246,7 +247,8 @@ impl<'bound> Domain<'bound> {
         unsafe { Self::attach_to(dev, on_fault, &[]) }
     }
 
-    /// For tests: as [`Domain::attach`], where the platform has regions that it does not have.
+    /// Attaches as [`Domain::attach`] does, with `regions` besides those of the platform; for
+    /// tests.
     ///
     /// # Errors
     ///
@@ -261,7 +263,7 @@ impl<'bound> Domain<'bound> {
         dev: &'bound Device<Bound>,
         regions: &[Region],
     ) -> Result<Self, NotAttached> {
-        // SAFETY: the caller says so.
+        // SAFETY: the device may access `regions` until the domain is gone: the caller's promise.
         unsafe { Self::attach_to(dev, None, regions) }
     }
 
@@ -279,7 +281,8 @@ impl<'bound> Domain<'bound> {
         let raw = Raw::new(dev, on_fault)?;
         let raw = Arc::new(raw, GFP_KERNEL).map_err(|e| NotAttached::Failed(e.into()))?;
         // Before the device is attached, as it may be at it. Dropped after the device has left.
-        // SAFETY: the caller says so of `more`.
+        // SAFETY: the device may access the regions of `more` until the domain is gone: the
+        // caller's promise. Nothing is attached to the domain yet.
         let mut fixed = unsafe { direct::map(dev, &raw, more) }?;
         let (attached, before) = Attached::new(dev, raw.clone())?;
         let granule = raw.granule().ok_or(NotAttached::Unsupported)?;

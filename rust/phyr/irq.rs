@@ -22,6 +22,7 @@ use super::{
         self,
         Point, //
     },
+    pci::with_command_locked,
     raw,
     scope::Scope, //
 };
@@ -30,7 +31,8 @@ use kernel::{
     bindings,
     device::{
         Bound,
-        Core, //
+        Core,
+        Device, //
     },
     error::to_result,
     irq::{
@@ -72,7 +74,36 @@ impl Types {
 pub struct Vectors<'b> {
     scope: Scope<'b>,
     pdev: &'b pci::Device<Bound>,
+    kind: IrqType,
     len: u16,
+}
+
+/// Returns the kind of the vectors that a device has.
+///
+/// Only to be asked in its core context, or as vectors are allocated: nobody changes it then.
+fn kind(pdev: *const bindings::pci_dev) -> IrqType {
+    // SAFETY: the callers' device is valid, and they have its core context.
+    let (msix, msi) = unsafe { ((*pdev).msix_enabled() != 0, (*pdev).msi_enabled() != 0) };
+    match (msix, msi) {
+        (true, _) => IrqType::MsiX,
+        (false, true) => IrqType::Msi,
+        (false, false) => IrqType::Intx,
+    }
+}
+
+/// Returns whether a device has the `nr` vectors from `first` on.
+///
+/// Context: any, while the device is bound.
+pub fn has_vectors(dev: &Device<Bound>, first: u32, nr: u32) -> bool {
+    let Ok(pdev) = <&pci::Device<Bound>>::try_from(dev) else {
+        return false;
+    };
+    first.checked_add(nr).is_some_and(|end| {
+        (first..end).all(|vector| {
+            // SAFETY: the device is bound.
+            unsafe { bindings::pci_irq_vector(raw::pci_device(pdev), vector) > 0 }
+        })
+    })
 }
 
 /// Frees the vectors of a device.
@@ -84,10 +115,13 @@ struct Allocated<'b>(&'b pci::Device<Bound>);
 
 impl Drop for Allocated<'_> {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants. All handlers were registered in the scope after this, and
-        // are gone. A scope in which vectors were allocated, for which the caller had the device's
-        // core context, ends in that context: nobody else changes the device's state.
-        unsafe { bindings::pci_free_irq_vectors(raw::pci_device(self.0)) };
+        // SAFETY: by the type invariants, if nobody has freed them by the kernel crate's
+        // `alloc_irq_vectors()`, which is safe and does not see ours. All handlers were registered
+        // in the scope after this, and are gone. A scope in which vectors were allocated, for
+        // which the caller had the device's core context, ends in that context.
+        with_command_locked(|| unsafe {
+            bindings::pci_free_irq_vectors(raw::pci_device(self.0));
+        });
     }
 }
 
@@ -158,8 +192,7 @@ impl<'b> Vectors<'b> {
             return Err(EINVAL);
         }
         let raw = raw::pci_device(pdev);
-        // SAFETY: the device is valid, and its core context is the caller's: nobody changes this.
-        if unsafe { (*raw).msi_enabled() != 0 || (*raw).msix_enabled() != 0 } {
+        if !matches!(kind(raw), IrqType::Intx) {
             return Err(EBUSY);
         }
         fail::at(Point::pci_alloc_irq_vectors)?;
@@ -167,14 +200,17 @@ impl<'b> Vectors<'b> {
             .as_mut()
             .map_or(core::ptr::null_mut(), core::ptr::from_mut);
         // SAFETY: the device is bound; the affinity is null or valid, and only used in the call.
-        let len =
-            unsafe { bindings::pci_alloc_irq_vectors_affinity(raw, min, max, flags, affinity) };
-        to_result(len)?;
+        let len = with_command_locked(|| unsafe {
+            bindings::pci_alloc_irq_vectors_affinity(raw, min, max, flags, affinity)
+        });
+        // The numbers are such as there can be: it has no vectors of the last kind that was tried.
+        to_result(len).map_err(|e| if e == EINVAL { ENOSPC } else { e })?;
         // INVARIANT: they were allocated just now.
         scope.keep(Allocated(pdev))?;
         Ok(Self {
             scope,
             pdev,
+            kind: kind(raw),
             // CAST: `max` at most.
             len: len as u16,
         })
@@ -189,29 +225,21 @@ impl<'b> Vectors<'b> {
 
     /// Returns the kind of the vectors.
     pub fn kind(&self) -> IrqType {
-        // SAFETY: the device is valid; the kind changes with the allocation only.
-        let (msix, msi) = unsafe {
-            let raw = raw::pci_device(self.pdev);
-            ((*raw).msix_enabled() != 0, (*raw).msi_enabled() != 0)
-        };
-        match (msix, msi) {
-            (true, _) => IrqType::MsiX,
-            (false, true) => IrqType::Msi,
-            (false, false) => IrqType::Intx,
-        }
+        self.kind
     }
 
     /// Registers `handler` for the vector `index`; it is called in hard interrupt context from now
     /// on until the returned value is dropped, or the scope ends.
     ///
-    /// A line ([`IrqType::Intx`]) may be shared with other devices: the handler is called for theirs
-    /// as well, and returns [`IrqReturn::None`] where its own device has nothing to say.
+    /// A line ([`IrqType::Intx`]) may be shared with other devices: the handler is called for
+    /// theirs as well, and returns [`IrqReturn::None`] where its own device has nothing to say.
     ///
     /// Context: process context, may sleep.
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: there is no such vector.
+    /// - `EINVAL`: there is no such vector; or the name is empty, has a slash, or is that of a
+    ///   folder.
     /// - `EBUSY`: it has a handler, and is no shared line.
     /// - `ENOMEM`: no memory.
     pub fn request<H>(&self, index: usize, name: &'static CStr, handler: H) -> Result<Irq<'b, H>>
@@ -290,13 +318,17 @@ impl<'b> Vectors<'b> {
         hard: bindings::irq_handler_t,
         thread: bindings::irq_handler_t,
     ) -> Result<Irq<'b, H>> {
+        // They become names of folders in /proc.
+        if matches!(name.to_bytes(), b"" | b"." | b"..") || name.to_bytes().contains(&b'/') {
+            return Err(EINVAL);
+        }
         let index = u16::try_from(index).ok().filter(|&index| index < self.len);
         let index = index.ok_or(EINVAL)?;
-        // SAFETY: the device is bound, and has the vectors: the scope has not ended.
+        // SAFETY: the device is bound.
         let irq = unsafe { bindings::pci_irq_vector(raw::pci_device(self.pdev), index.into()) };
         // CAST: not negative.
         let irq = to_result(irq).map(|()| irq as u32)?;
-        let flags = match self.kind() {
+        let flags = match self.kind {
             // CAST: a flag.
             IrqType::Intx => bindings::IRQF_SHARED as usize,
             IrqType::Msi | IrqType::MsiX => 0,
@@ -310,8 +342,9 @@ impl<'b> Vectors<'b> {
                     fail::at(Point::request_irq)?;
                     // INVARIANT: it is registered if this succeeds, with this as its cookie.
                     //
-                    // SAFETY: `hard` and `thread` take such a cookie, see the callers; all fields
-                    // are there, and stay where they are until the interrupt is freed.
+                    // SAFETY: `hard` and `thread` are `handle`, `handle_hard` or `handle_threaded`
+                    // for `H`, which take a `Registered<H>` for a cookie; all fields of `this` are
+                    // there, and stay where they are until the interrupt is freed.
                     to_result(unsafe {
                         bindings::request_threaded_irq(
                             *irq,
@@ -327,7 +360,6 @@ impl<'b> Vectors<'b> {
             GFP_KERNEL,
         )?;
         Ok(Irq {
-            irq,
             _registered: Guarded::new(self.scope, registered)?,
         })
     }
@@ -403,16 +435,5 @@ fn returned(value: IrqReturn) -> bindings::irqreturn_t {
 ///
 /// Dropping it waits for a running handler to end.
 pub struct Irq<'b, H> {
-    irq: u32,
     _registered: Guarded<'b, Pin<KBox<Registered<H>>>>,
-}
-
-impl<H> Irq<'_, H> {
-    /// Waits for a handler that runs, and for its thread.
-    ///
-    /// Context: process context, may sleep. Not from the handler.
-    pub fn synchronize(&self) {
-        // SAFETY: the interrupt is registered for as long as this is there.
-        unsafe { bindings::synchronize_irq(self.irq) };
-    }
 }

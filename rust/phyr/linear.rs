@@ -15,6 +15,9 @@
 //! A copy never passes for the memory: what would be bounced is refused. Who wants a copy asks for
 //! it: [`Mapper::linear_copy`].
 //!
+//! CPU and device access the memory in turns. For a ring, which both access at any time, use
+//! [`kernel::dma::Coherent`].
+//!
 //! A mapping keeps a few words, however many pages there are, and its length is a `usize`.
 
 mod copy;
@@ -109,14 +112,14 @@ impl<'bound> Mapper<'bound> {
     /// use kernel::{prelude::*, ptr::Alignment};
     /// use phyr::{linear::Linear, memory::Pages, DataDirection, Mapper};
     ///
-    /// /// A ring that the device wants in one piece, at a multiple of 64 KiB.
-    /// fn ring<'bound>(mapper: &Mapper<'bound>) -> Result<Linear<'bound, Pages>> {
+    /// /// A frame that the device wants in one piece, at a multiple of 64 KiB.
+    /// fn frame<'bound>(mapper: &Mapper<'bound>) -> Result<Linear<'bound, Pages>> {
     ///     let pages = Pages::zeroed(1 << 20, GFP_KERNEL)?;
     ///     let align = Alignment::new::<65536>();
-    ///     match mapper.linear_aligned(pages, DataDirection::Bidirectional, align) {
-    ///         Ok(ring) => Ok(ring),
+    ///     match mapper.linear_aligned(pages, DataDirection::FromDevice, align) {
+    ///         Ok(frame) => Ok(frame),
     ///         Err(refused) => {
-    ///             dev_err!(mapper.device(), "no ring: {}\n", refused.reason);
+    ///             dev_err!(mapper.device(), "no frame: {}\n", refused.reason);
     ///             Err(refused.into())
     ///         }
     ///     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why the DMA API did not map memory, which it does not tell.
+//! The reason why the DMA API did not map memory, which it does not tell.
 //!
 //! It returns `DMA_MAPPING_ERROR`, or `-ENOMEM`, for all that there is. The reason is worked out
 //! afterwards, from [`Facts`] about the device and the machine: what passes is told from what fails
@@ -62,7 +62,7 @@ impl Facts {
     }
 }
 
-/// Why memory was not mapped.
+/// The reason why memory was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MapError {
     /// No room among the device's addresses. Passes when other mappings end.

@@ -59,9 +59,9 @@ pub struct Mapper<'bound> {
     /// Whether the caches of the processors and the device's accesses keep in step by themselves.
     coherent: bool,
     max_len: usize,
-    /// Whether a range is not just given to `dma_map_phys()`: there is a `window`; or nothing
-    /// translates, not all of the machine's memory is within the device's reach, and nothing is
-    /// copied to where it is.
+    /// True if a range is not just given to `dma_map_phys()`: there is a `window`; or nothing
+    /// translates, not all of the machine's memory is within the device's reach, and there are no
+    /// bounce buffers that are.
     special: bool,
     /// Where it maps in a domain of the driver's own; `None`: where the DMA API does.
     window: Option<Arc<Window<'bound>>>,
@@ -72,9 +72,9 @@ pub struct Mapper<'bound> {
 impl<'bound> Mapper<'bound> {
     /// Makes the mapper of `dev`.
     ///
-    /// What `limits` ask of bounce buffers ([`Limits::with_min_align_mask`]) is a state of the
-    /// device, which its driver's [`dma()`](crate::pci::Driver::dma) has named before anything could
-    /// be mapped: it is read again as a mapping ends.
+    /// The bits of an address that bounce buffers keep ([`Limits::with_min_align_mask`]) are a
+    /// state of the device, which its driver's [`dma()`](crate::pci::Driver::dma) has named before
+    /// anything could be mapped: it is read again as a mapping ends.
     ///
     /// It maps with the DMA API. While the device is in a [`Domain`] of its own, which a device may
     /// be given that has a mapper, each mapping fails with `EBUSY`.
@@ -85,8 +85,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// - `EBUSY`: the device is in a domain of its own: use [`Mapper::in_domain`].
     /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment; they
-    ///   ask for bits of an address that the device's bounce buffers do not keep; or those keep more
-    ///   of an address than a granule, or a page, has; or the device does no DMA.
+    ///   ask for bits of an address that the device's bounce buffers do not keep; or those keep
+    ///   more of an address than a granule, or a page, has; or the device does no DMA.
     pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
         // SAFETY: `dev` is a valid device.
         if unsafe { (*raw::device(dev)).dma_mask.is_null() } {
@@ -114,7 +114,7 @@ impl<'bound> Mapper<'bound> {
         if limits.min_align_mask() & !kept != 0 {
             dev_err!(
                 dev,
-                "phyr: limits that keep the bits {:#x} of an address, for a device that keeps {:#x}\n",
+                "phyr: limits keep the bits {:#x} of an address, the device {:#x}\n",
                 limits.min_align_mask(),
                 kept
             );
@@ -285,7 +285,8 @@ impl<'bound> Mapper<'bound> {
         unsafe { bindings::phyr_helper_swiotlb_max_mapping_size(raw::device(self.dev), mask) }
     }
 
-    /// Whether there is memory that the device can have a copy of only, where nothing translates.
+    /// Returns whether there is memory of which the device can have a copy only, where nothing
+    /// translates.
     fn needs_bouncing(&self) -> bool {
         let dev = raw::device(self.dev);
         // SAFETY: the device is valid.
@@ -294,7 +295,7 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Whether a range is not just given to `dma_map_phys()`.
+    /// Returns whether a range is not just given to `dma_map_phys()`.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
         self.special

@@ -95,6 +95,17 @@ pub fn unless_killed() -> Result {
     Ok(())
 }
 
+/// Returns how many bytes could be allocated without swapping, by the kernel's estimate: for a
+/// driver that can do with less when there is little.
+///
+/// C: `si_mem_available`.
+pub fn available() -> usize {
+    // SAFETY: Always allowed.
+    let pages = unsafe { kernel::bindings::si_mem_available() };
+    // CAST: It is not negative.
+    (pages.max(0) as usize).saturating_mul(PAGE_SIZE)
+}
+
 /// What memory is, which the DMA API has to know when a mapping is made and when it ends.
 ///
 /// A mapping is of one kind: a [`Memory`] has one.

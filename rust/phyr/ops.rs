@@ -213,9 +213,8 @@ pub(crate) fn check_reach(mapper: &Mapper<'_>, paddr: PhysAddr, len: usize, mode
 ///
 /// Those of [`map_phys`].
 unsafe fn map_in(window: &Window<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Result<DmaAddr> {
-    let addr = window.take(paddr, len).ok_or(ENOSPC);
-    // CAST: a `usize` is at most 64 bits wide.
-    let addr = addr.map_err(|e| if len as u64 > window.len() { EFBIG } else { e })?;
+    let addr = window.take(paddr, len);
+    let addr = addr.ok_or_else(|| why_not_in(window, paddr, len))?;
     // SAFETY: the room was just taken for this; the memory is the caller's promise, and the
     // granules around it come with it as `Mapper::packs` explains.
     unsafe { window.map(addr, paddr, len, mode) }.inspect_err(|_| {
@@ -223,6 +222,25 @@ unsafe fn map_in(window: &Window<'_>, paddr: PhysAddr, len: usize, mode: Mode) -
         unsafe { window.give_back(addr, len) };
     })?;
     Ok(addr)
+}
+
+/// Returns the errno of what `window` had no room for: taken once more, it tells want of memory
+/// from want of addresses.
+#[cold]
+#[inline(never)]
+fn why_not_in(window: &Window<'_>, paddr: PhysAddr, len: usize) -> Error {
+    // CAST: a `usize` is at most 64 bits wide.
+    if len as u64 > window.len() {
+        return EFBIG;
+    }
+    match window.take(paddr, len) {
+        Some(addr) => {
+            // SAFETY: just taken for that, and nothing is mapped there.
+            unsafe { window.give_back(addr, len) };
+            ENOMEM
+        }
+        None => ENOSPC,
+    }
 }
 
 /// Returns the errno of what the DMA API did not map, without a word why; says what fails for ever.

@@ -11,7 +11,7 @@
 //!     v
 //!   reset_prepare(), reset_done(), error_detected(), ..   events from outside; shutdown()
 //!     v
-//!   unbind()   the driver's data is dropped, the scope ends, devres is released: in this order
+//!   unbind()   then the data is dropped, the scope ends, devres is released, in this order
 //! ```
 //!
 //! A driver registers itself with [`module_pci_driver!`](crate::module_pci_driver).
@@ -32,6 +32,7 @@ use super::{
     }, //
 };
 use core::{
+    cell::UnsafeCell,
     marker::PhantomData,
     ptr::NonNull, //
 };
@@ -54,6 +55,7 @@ use kernel::{
         to_result,
         VTABLE_DEFAULT_ERROR, //
     },
+    page::PAGE_SIZE,
     pci::{
         self,
         IdTable, //
@@ -184,7 +186,8 @@ pub trait Driver {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called after the link was reset, where [`Driver::error_detected`] wanted that.
+    /// Called after the link was reset, where [`Driver::error_detected`] wanted that. The device's
+    /// configuration is as it was after the probe.
     ///
     /// Context: process context, may sleep; the device's lock is held.
     fn slot_reset<'b>(_pdev: &pci::Device<Core<'_>>, _data: Pin<&Self::Data<'b>>) -> Recovery {
@@ -209,7 +212,7 @@ pub trait Driver {
     }
 }
 
-/// What is left of the way to a device after an error.
+/// State of the connection to a device after an error.
 ///
 /// C: `pci_channel_state_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +225,7 @@ pub enum ChannelState {
     Failed,
 }
 
-/// What a driver wants, or has reached, after an error.
+/// Result of a driver's error callback: the recovery that it asks for, or has reached.
 ///
 /// C: `pci_ers_result_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +254,7 @@ impl Recovery {
     }
 }
 
-/// What the DMA of a device is like; see [`Driver::dma`].
+/// DMA mask and segment limits of a device; see [`Driver::dma`].
 ///
 /// The kernel reads all of this again while memory is mapped: bounce buffers, for instance, are
 /// copied back by the alignment that holds then. So it is set once, before anything can be mapped.
@@ -262,13 +265,13 @@ pub struct DmaParameters {
 }
 
 impl DmaParameters {
-    /// The device reaches the addresses of `mask`.
+    /// Says that the device reaches the addresses of `mask`.
     pub const fn new(mask: DmaMask) -> Self {
         Self { mask, limits: None }
     }
 
-    /// A segment has these limits. Who maps for the device without asking its driver, such as the
-    /// exporters of dma-bufs, keeps to them; [`Limits::of_device`] returns them.
+    /// Sets the limits of a segment. Exporters of dma-bufs, which map for the device without asking
+    /// its driver, keep to them, too; [`Limits::of_device`] returns them.
     #[must_use]
     pub const fn limits(self, limits: Limits) -> Self {
         Self {
@@ -287,13 +290,25 @@ impl DmaParameters {
         let Some(limits) = self.limits else {
             return Ok(());
         };
+        // The DMA API warns of more, and has no bounce buffer for it.
+        // CAST: a page size fits in 64 bits.
+        if u64::from(limits.min_align_mask()) >= PAGE_SIZE as u64 {
+            dev_err!(
+                pdev,
+                "bits {:#x} of an address are to be kept, of a page of {} bytes\n",
+                limits.min_align_mask(),
+                PAGE_SIZE
+            );
+            return Err(EINVAL);
+        }
         let max = u32::try_from(limits.max_segment()).unwrap_or(u32::MAX);
         // CAST: an `unsigned long` is 64 bits wide, where this is built.
         let boundary = limits.boundary_mask() as usize;
         let align = limits.min_align_mask();
         let dev: &kernel::device::Device<Core<'_>> = pdev.as_ref();
         fail::at(Point::dma_set_max_seg_size)?;
-        // SAFETY: the device is valid, and nothing is mapped for it, see above.
+        // SAFETY: `dev` is valid. It is about to be probed, and its driver has not seen it yet:
+        // nothing is mapped for it.
         if !unsafe { helpers::phyr_helper_dma_set_parms(raw::device(dev), max, boundary, align) } {
             dev_err!(pdev, "the bus keeps no limits of DMA for its devices\n");
             return Err(EINVAL);
@@ -302,24 +317,37 @@ impl DmaParameters {
     }
 }
 
-/// The driver's data of a bound device, and what is registered in its scope. The order of the
-/// fields is that of the teardown.
+/// The driver's data of a bound device, and what is registered in its scope, until the driver is
+/// unbound.
+///
+/// The driver core drops this when the device's IOMMU group may have been given to somebody else
+/// already (`bus->dma_cleanup`). So all that is in it ends before, in `remove()`.
+///
+/// # Invariants
+///
+/// It is written to by `remove()` only, which has the device's lock, and read by callbacks that
+/// have it as well.
+pub struct Held<T: Driver>(UnsafeCell<Option<Parts<T>>>);
+
+// SAFETY: the data may be sent, and so may the list.
+unsafe impl<T: Driver> Send for Held<T> {}
+
+/// What a bound device has. The order of the fields is that of the teardown.
 ///
 /// # Invariants
 ///
 /// `data` was made with a scope of `list`.
-pub struct Held<T: Driver> {
+struct Parts<T: Driver> {
     data: Pin<KBox<T::Data<'static>>>,
     /// Its drop ends the scope.
-    #[expect(dead_code)]
-    list: Pin<KBox<List>>,
+    _list: Pin<KBox<List>>,
 }
 
 /// Registers a [`Driver`] with the PCI core; see [`module_pci_driver!`](crate::module_pci_driver).
 pub struct Adapter<T>(PhantomData<T>);
 
-// SAFETY: `pci_driver` is a `repr(C)` type that has a `device_driver` at this offset; `probe` stores
-// a `Held<T>` as the device's data.
+// SAFETY: `pci_driver` is a `repr(C)` type that has a `device_driver` at this offset; `probe`
+// stores a `Held<T>` as the device's data.
 unsafe impl<T: Driver + 'static> driver::DriverLayout for Adapter<T> {
     type DriverType = bindings::pci_driver;
     type DriverData<'bound> = Held<T>;
@@ -396,13 +424,18 @@ impl<T: Driver + 'static> Adapter<T> {
     ) -> c_int {
         // SAFETY: the device is valid, and the core's, during the call.
         let pdev = unsafe { &*pdev.cast::<pci::Device<CoreInternal<'_>>>() };
-        // SAFETY: an entry is one of `T::ID_TABLE`, whose data is a reference to `T::IdInfo`, or has
-        // none; the type is a transparent wrapper.
+        // SAFETY: an entry is one of `T::ID_TABLE`, whose data is a reference to `T::IdInfo`, or
+        // has none; the type is a transparent wrapper.
         let info = unsafe { (*id.cast::<pci::DeviceId>()).info_unchecked_opt::<T::IdInfo>() };
         from_result(|| {
-            let held = Self::bind(pdev, info)?;
+            // INVARIANT: nobody else has it yet.
+            let held = Held::<T>(UnsafeCell::new(Some(Self::bind(pdev, info)?)));
             // If there is no memory the data is dropped, and the scope ends.
             pdev.as_ref().set_drvdata(Ok::<_, Error>(held))?;
+            if T::HAS_SLOT_RESET {
+                // SAFETY: the device is valid, and its core context is ours.
+                unsafe { bindings::pci_save_state(raw::pci_device(pdev)) };
+            }
             Ok(0)
         })
     }
@@ -410,15 +443,14 @@ impl<T: Driver + 'static> Adapter<T> {
     fn bind(
         pdev: &pci::Device<CoreInternal<'_>>,
         info: Option<&'static T::IdInfo>,
-    ) -> Result<Held<T>> {
+    ) -> Result<Parts<T>> {
         T::dma(pdev, info)?.apply(pdev)?;
 
-        let list = KBox::pin_init(List::new(), GFP_KERNEL)?;
+        let list = List::new()?;
         let bound: &pci::Device<Bound> = pdev;
-        // SAFETY: the list is closed by the drop of its box: below, if the probe fails, or else as
-        // `Held` is dropped, which the driver core does after `remove()`, before it releases managed
-        // resources. The device is bound until then. `T::probe` takes any lifetime, and so knows
-        // none that is longer.
+        // SAFETY: the list is closed by the drop of its box: below, if the probe fails, or else in
+        // `remove()`, before managed resources are released. The device is bound until then.
+        // `T::probe` takes any lifetime, and so knows none that is longer.
         let scope: Scope<'static> = unsafe { Scope::new(NonNull::from(&*list), bound.as_ref()) };
         // SAFETY: the device is valid, and bound, until the scope ends. That its core context ends
         // with the call is not seen in a lifetime, here as with the kernel's own drivers: such a
@@ -427,7 +459,7 @@ impl<T: Driver + 'static> Adapter<T> {
             unsafe { NonNull::from(pdev).cast().as_ref() };
         let data = KBox::pin_init(T::probe(scope, core, info), GFP_KERNEL)?;
         // INVARIANT: just made.
-        Ok(Held { data, list })
+        Ok(Parts { data, _list: list })
     }
 
     /// Calls `f` with the driver's data, if there is any.
@@ -449,7 +481,9 @@ impl<T: Driver + 'static> Adapter<T> {
         // SAFETY: what `probe` has stored is there until the device is unbound, for which the lock
         // would be held. Any callback takes the data with any lifetime.
         let held = unsafe { dev.drvdata_borrow::<Held<T>>() };
-        Some(f(pdev, held.get_ref().data.as_ref()))
+        // SAFETY: nobody writes to it meanwhile, as the device's lock is held.
+        let parts = unsafe { &*held.get_ref().0.get() };
+        parts.as_ref().map(|parts| f(pdev, parts.data.as_ref()))
     }
 
     /// # Safety
@@ -460,6 +494,15 @@ impl<T: Driver + 'static> Adapter<T> {
             // SAFETY: the core calls with its device, and holds the lock.
             unsafe { Self::with(pdev, |pdev, data| T::unbind(pdev, data)) };
         }
+        // SAFETY: the device is valid, and the core's, during the call.
+        let pdev = unsafe { &*pdev.cast::<pci::Device<CoreInternal<'_>>>() };
+        let dev: &kernel::device::Device<CoreInternal<'_>> = pdev.as_ref();
+        // SAFETY: `probe` has succeeded, and stored it.
+        let held = unsafe { dev.drvdata_borrow::<Held<T>>() };
+        // SAFETY: the device's lock is held: no callback reads it, and this is the one that writes.
+        let parts = unsafe { (*held.get_ref().0.get()).take() };
+        // The data, and then the scope.
+        drop(parts);
     }
 
     /// # Safety
@@ -516,6 +559,8 @@ impl<T: Driver + 'static> Adapter<T> {
     ///
     /// The PCI core calls this with a device of the driver.
     unsafe extern "C" fn slot_reset(pdev: *mut bindings::pci_dev) -> bindings::pci_ers_result_t {
+        // SAFETY: the device is valid, and the core holds its lock. `probe` has saved the state.
+        unsafe { bindings::pci_restore_state(pdev) };
         // SAFETY: the core calls with its device, and holds the lock.
         unsafe { Self::with(pdev, |pdev, data| T::slot_reset(pdev, data)) }
             .unwrap_or(Recovery::Disconnect)
@@ -550,7 +595,7 @@ pub fn stop_dma(pdev: &pci::Device<Bound>) {
 }
 
 kernel::sync::global_lock! {
-    /// Held while the command register of a device is changed.
+    /// Held while the command register of a device is changed, or may be by the PCI core.
     // SAFETY: `init` is called as this module is loaded, before anybody uses it.
     unsafe(uninit) static COMMAND: Mutex<()> = ();
 }
@@ -563,6 +608,15 @@ kernel::sync::global_lock! {
 pub(crate) unsafe fn init() {
     // SAFETY: the caller calls this once, before the lock is used.
     unsafe { COMMAND.init() };
+}
+
+/// Calls `f`, which has the PCI core change the state of a device, and with it maybe the command
+/// register: enabling and disabling the device, and its messages.
+///
+/// Without the lock a change of that register by [`stop_dma`] could get lost.
+pub(crate) fn with_command_locked<R>(f: impl FnOnce() -> R) -> R {
+    let _lock = COMMAND.lock();
+    f()
 }
 
 /// Changes one bit of the command register.
@@ -583,8 +637,10 @@ fn set_master(pdev: &pci::Device<Bound>, on: bool) {
     );
     let mut command = 0;
     let _lock = COMMAND.lock();
-    // SAFETY: the device is bound, and so is valid. While it is, only the driver changes the
-    // register, by this function with the lock held, and resets, see above.
+    // SAFETY: `pdev` is bound, and so is valid; the register is one of 16 bits, and `command` may
+    // be written. While the device is bound its driver changes the register here, and by what the
+    // PCI core does for it, with `COMMAND` locked. A reset may put the old value back, but has
+    // ended all DMA.
     unsafe {
         // All ones are no command: the device is gone. No DMA comes from one that cannot be read.
         if bindings::pci_read_config_word(pdev, at, &mut command) == 0 && command != u16::MAX {
@@ -617,7 +673,7 @@ impl Drop for Disable<'_> {
         // SAFETY: the device is valid, and by the type invariants this balances one enabling. A
         // scope in which a device was enabled, for which the caller had its core context, ends in
         // that context: nobody else changes the device's state.
-        unsafe { bindings::pci_disable_device(raw::pci_device(self.0)) };
+        with_command_locked(|| unsafe { bindings::pci_disable_device(raw::pci_device(self.0)) });
     }
 }
 
@@ -632,7 +688,7 @@ impl<'b> Enabled<'b> {
     /// - What `pci_enable_device_mem()` returns.
     pub fn new(scope: Scope<'b>, pdev: &'b pci::Device<Core<'_>>) -> Result<Self> {
         fail::at(Point::pci_enable_device_mem)?;
-        pdev.enable_device_mem()?;
+        with_command_locked(|| pdev.enable_device_mem())?;
         // INVARIANT: it was just enabled.
         scope.keep(Disable(pdev))?;
         Ok(Self { pdev })

@@ -28,6 +28,7 @@
 
 use kernel::prelude::*;
 
+mod coherent;
 mod layout;
 mod map_error;
 #[cfg(CONFIG_KUNIT = "y")]

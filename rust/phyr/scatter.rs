@@ -90,8 +90,8 @@ impl Mapper<'_> {
     /// - `ENOSPC`: no room among the device's addresses. It passes, as mappings end.
     /// - `ENOMEM`: no memory, such as for a page table. It passes.
     /// - `EAGAIN`: all bounce buffers are in use. It passes, as mappings end.
-    /// - `ENOBUFS`: for ever: the device may have a copy of the memory only, and there are no bounce
-    ///   buffers that it can reach; see [`Mapper::dma_alignment`].
+    /// - `ENOBUFS`: for ever: the device may have a copy of the memory only, and there are no
+    ///   bounce buffers that it can reach; see [`Mapper::dma_alignment`].
     /// - `EFBIG`: for ever: it may have a copy only, and a phyr is longer than a bounce buffer; see
     ///   [`Mapper::max_mapping_size`].
     /// - `ERANGE`: for ever: the memory is beyond the device's DMA mask, and there is nothing to

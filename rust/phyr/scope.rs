@@ -34,17 +34,17 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    alloc::flags::__GFP_NOWARN,
     device::{
         Bound,
         Device, //
     },
+    new_condvar,
+    new_mutex,
     prelude::*,
-    static_lock_class,
     sync::{
-        Arc,
         Completion,
         CondVar,
-        LockClassKey,
         Mutex, //
     }, //
 };
@@ -101,17 +101,12 @@ impl<'b> Scope<'b> {
     ///
     /// - `ENOMEM`: no memory; the value has been dropped.
     pub fn keep<T: Send + 'b>(self, value: T) -> Result {
-        self.list.add(Entry::new(value)?)
+        self.list.add(Entry::new(value)?).map(|_| ())
     }
 
     /// Registers `value`; see [`Guarded`](crate::bound::Guarded).
     pub(crate) fn register<T: Send + 'b>(self, value: T) -> Result<Registered<'b>> {
-        let entry = Entry::new(value)?;
-        self.list.add(entry.clone())?;
-        Ok(Registered {
-            entry,
-            list: self.list,
-        })
+        self.list.register(value)
     }
 
     /// Makes the scope of a list.
@@ -137,18 +132,19 @@ impl<'b> Scope<'b> {
 
 /// Calls `f` with a scope that ends when `f` has returned.
 ///
-/// What `f` returns cannot refer to the scope. What was registered in it and is not dropped by then
-/// is dropped now, the newest first, also where `f` has leaked its owner.
+/// The result of `f` cannot refer to the scope. Values that were registered in it and are not
+/// dropped by then are dropped now, the newest first, also where `f` has leaked the owner.
 ///
 /// Context: process context, may sleep.
 ///
 /// # Errors
 ///
-/// Those of `f`.
+/// - `ENOMEM`: no memory; `f` was not called.
+/// - Those of `f`.
 pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result<R>) -> Result<R> {
-    pin_init::stack_pin_init!(let list = List::new());
-    // SAFETY: the list is on this function's stack and the caller's borrow keeps the device bound,
-    // both until the list was closed below. `f` takes any lifetime, and so knows none that is
+    let list = List::new()?;
+    // SAFETY: `list` is this function's, and the borrow of `dev` keeps it bound, both until the
+    // list was closed by the next statement. `f` takes any lifetime, and so knows none that is
     // longer; its result is of no such lifetime.
     let result = f(unsafe { Scope::new(NonNull::from(&*list), dev) });
     list.close();
@@ -156,111 +152,138 @@ pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result
 }
 
 /// The registrations of a scope, in the order in which they came.
+///
+/// An entry is the list's, not its owner's: it is freed when the scope ends, also where the owner
+/// was leaked.
 #[pin_data(PinnedDrop)]
 pub(crate) struct List {
     #[pin]
     inner: Mutex<Inner>,
-    /// Signalled when nobody drops an entry any more.
+    /// Signalled when nobody uses an entry any more.
     #[pin]
     idle: CondVar,
 }
 
+/// # Invariants
+///
+/// The values of the first `live` entries are there; those of the others were dropped, or are being
+/// dropped, by [`List::close`].
 struct Inner {
-    entries: KVec<Arc<Entry>>,
-    /// The number of entries that were taken out and are being dropped.
-    dropping: usize,
-    /// Whether the scope has ended.
-    closed: bool,
-}
-
-/// Name and class of a lock. lockdep wants one name for a class: both are in this module, and not
-/// where a list is made, which is compiled into each driver. So no function that has one may be
-/// inlined; modpost finds a class undefined that is.
-type LockClass = (&'static CStr, Pin<&'static LockClassKey>);
-
-#[inline(never)]
-fn inner_class() -> LockClass {
-    (c"phyr: scope", static_lock_class!())
-}
-
-#[inline(never)]
-fn idle_class() -> LockClass {
-    (c"phyr: end of a scope", static_lock_class!())
+    entries: KVVec<KBox<Entry>>,
+    live: usize,
+    /// The number of owners that are dropping an entry's value, or wait until it was.
+    busy: usize,
+    /// True once the scope is ending.
+    closing: bool,
 }
 
 impl List {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            inner <- {
-                let (name, class) = inner_class();
-                let inner = Inner {
-                    entries: KVec::new(),
-                    dropping: 0,
-                    closed: false,
-                };
-                Mutex::new(inner, name, class)
-            },
-            idle <- {
-                let (name, class) = idle_class();
-                CondVar::new(name, class)
-            },
-        })
+    /// Makes an empty list.
+    ///
+    /// Not inlined: lockdep wants one name for a class of locks, and both are in this module then.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory.
+    #[inline(never)]
+    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                // INVARIANT: there are no entries.
+                inner <- new_mutex!(Inner {
+                    entries: KVVec::new(),
+                    live: 0,
+                    busy: 0,
+                    closing: false,
+                }),
+                idle <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )
     }
 
     /// Adds an entry; drops its value where it cannot.
-    fn add(&self, entry: Arc<Entry>) -> Result {
+    fn add(&self, entry: KBox<Entry>) -> Result<NonNull<Entry>> {
+        let at = NonNull::from(&*entry);
         let mut inner = self.inner.lock();
-        let result = if inner.closed {
+        let room = if inner.closing {
             Err(ENODEV)
         } else {
             inner
                 .entries
-                .push(entry.clone(), GFP_KERNEL)
+                .reserve(1, GFP_KERNEL | __GFP_NOWARN)
                 .map_err(Error::from)
         };
+        if let Err(e) = room {
+            drop(inner);
+            // SAFETY: the entry is new, and is in no list.
+            unsafe { entry.release() };
+            return Err(e);
+        }
+        // INVARIANT: the new entry is the last one, and its value is there.
+        inner.live += 1;
+        let _ = inner.entries.push_within_capacity(entry);
+        Ok(at)
+    }
+
+    fn register<'b, T: Send + 'b>(&'b self, value: T) -> Result<Registered<'b>> {
+        // INVARIANT: it is in the list.
+        Ok(Registered {
+            entry: self.add(Entry::new(value)?)?,
+            list: self,
+        })
+    }
+
+    /// Drops the value of `entry`, or waits until [`List::close`] has dropped it.
+    ///
+    /// # Safety
+    ///
+    /// The entry was added to this list, and its one owner calls this once, before the scope ends.
+    unsafe fn end(&self, entry: NonNull<Entry>) {
+        let mut inner = self.inner.lock();
+        inner.busy += 1;
+        let is_it = |other: &KBox<Entry>| NonNull::from(&**other) == entry;
+        let live = inner.live;
+        let at = inner.entries[..live].iter().rposition(is_it);
+        let taken = at.and_then(|at| inner.entries.remove(at).ok());
+        // INVARIANT: it was one of these.
+        inner.live -= usize::from(taken.is_some());
         drop(inner);
-        // SAFETY: the entry is new, and is in no list if it could not be added.
-        result.inspect_err(|_| unsafe { entry.release() })
-    }
-
-    /// Takes `entry` out of the list, and says whether it was there: then the caller drops its
-    /// value and calls [`List::dropped`].
-    fn take(&self, entry: &Arc<Entry>) -> bool {
+        match taken {
+            // SAFETY: it was taken out of the list just now, with its value.
+            Some(entry) => unsafe { entry.release() },
+            // SAFETY: the scope is ending, which drops the value and then waits for us before it
+            // frees the entry.
+            None => unsafe { entry.as_ref() }.done.wait_for_completion(),
+        }
         let mut inner = self.inner.lock();
-        let at = inner.entries.iter().rposition(|e| Arc::ptr_eq(e, entry));
-        // The reference of the list goes; the caller has another.
-        let taken = at.is_some_and(|at| inner.entries.remove(at).is_ok());
-        inner.dropping += usize::from(taken);
-        taken
-    }
-
-    fn dropped(&self) {
-        let mut inner = self.inner.lock();
-        inner.dropping -= 1;
-        if inner.dropping == 0 {
+        inner.busy -= 1;
+        if inner.busy == 0 {
             self.idle.notify_all();
         }
     }
 
-    /// Drops what is in the list, the newest first, and waits for those who are dropping something
-    /// that they took out. Nothing can be registered after that.
+    /// Drops what is in the list, the newest first, and waits for owners that are dropping theirs.
+    /// Nothing can be registered any more.
     ///
     /// Context: process context, may sleep. Not from what an entry's drop waits for.
     pub(crate) fn close(&self) {
-        loop {
-            let mut inner = self.inner.lock();
-            if let Some(entry) = inner.entries.pop() {
-                drop(inner);
-                // SAFETY: the entry was taken out of the list just now.
-                unsafe { entry.release() };
-                continue;
-            }
-            if inner.dropping == 0 {
-                inner.closed = true;
-                return;
-            }
+        let mut inner = self.inner.lock();
+        inner.closing = true;
+        while inner.live > 0 {
+            // INVARIANT: the value is dropped below.
+            inner.live -= 1;
+            let entry = NonNull::from(&*inner.entries[inner.live]);
+            drop(inner);
+            // SAFETY: the list has the entry until the end of this function, and nobody else drops
+            // the value of one that is not among the first `live`.
+            unsafe { entry.as_ref().release() };
+            inner = self.inner.lock();
+        }
+        while inner.busy > 0 {
             self.idle.wait(&mut inner);
         }
+        inner.entries = KVVec::new();
     }
 }
 
@@ -275,11 +298,12 @@ impl PinnedDrop for List {
 ///
 /// # Invariants
 ///
-/// `value` was leaked from a box of the type that `drop` is for. Whoever takes the entry out of its
-/// list, or fails to add it, drops it; nobody else does.
+/// `value` was leaked from a box of the type that `drop` is for. It is dropped once, by
+/// [`List::add`], [`List::end`] or [`List::close`].
 struct Entry {
     value: NonNull<c_void>,
     drop: unsafe fn(NonNull<c_void>),
+    /// Completed when the value was dropped.
     done: Pin<KBox<Completion>>,
 }
 
@@ -292,29 +316,31 @@ unsafe impl Sync for Entry {}
 impl Entry {
     /// Makes an entry of `value`, in no list.
     ///
-    /// What the value refers to is there until the scope ends, and it is dropped before: the bound
-    /// `'b` of those who call this is that of the scope.
-    fn new<T: Send>(value: T) -> Result<Arc<Self>> {
+    /// All that the value refers to is there until the scope ends, and the value is dropped before:
+    /// the bound `'b` of the callers is that of the scope.
+    fn new<T: Send>(value: T) -> Result<KBox<Self>> {
         let done = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
         let value = KBox::new(value, GFP_KERNEL)?;
-        let entry = kernel::sync::UniqueArc::new_uninit(GFP_KERNEL)?;
+        let entry = KBox::<Self>::new_uninit(GFP_KERNEL)?;
         // INVARIANT: the box is leaked here, and is of the type that `drop_box` is told.
-        Ok(entry
-            .write(Self {
+        Ok(KBox::write(
+            entry,
+            Self {
                 value: NonNull::from(KBox::leak(value)).cast(),
                 drop: drop_box::<T>,
                 done,
-            })
-            .into())
+            },
+        ))
     }
 
     /// Drops the value.
     ///
     /// # Safety
     ///
-    /// The caller took the entry out of its list, or could not add it.
+    /// The value is there, and nobody else drops it.
     unsafe fn release(&self) {
-        // SAFETY: by the type invariants the value is there, and the caller is the one to drop it.
+        // SAFETY: by the type invariant it came from a box of this type; the caller is the one to
+        // drop it.
         unsafe { (self.drop)(self.value) };
         self.done.complete_all();
     }
@@ -330,22 +356,24 @@ unsafe fn drop_box<T>(value: NonNull<c_void>) {
     drop(unsafe { KBox::<T>::from_raw(value.cast().as_ptr()) });
 }
 
-/// A value in the list of a scope. Dropping this drops the value, or waits for who does.
+/// The owner of a value in the list of a scope. Dropping this drops the value, or waits for who
+/// does.
+///
+/// # Invariants
+///
+/// `entry` was added to `list`, and has no other owner.
 pub(crate) struct Registered<'b> {
-    entry: Arc<Entry>,
+    entry: NonNull<Entry>,
     list: &'b List,
 }
 
+// SAFETY: the value may be sent, and the list has a lock.
+unsafe impl Send for Registered<'_> {}
+
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        if self.list.take(&self.entry) {
-            // SAFETY: it was taken out of the list just now.
-            unsafe { self.entry.release() };
-            self.list.dropped();
-        } else {
-            // The scope is ending.
-            self.entry.done.wait_for_completion();
-        }
+        // SAFETY: by the type invariants; `'b` has not ended, and so the scope has not.
+        unsafe { self.list.end(self.entry) };
     }
 }
 
@@ -368,16 +396,10 @@ mod tests {
 
     /// Runs `f` with a list and its lifetime, and closes it.
     fn with_list(f: impl for<'b> FnOnce(&'b List) -> Result) -> Result {
-        let list = KBox::pin_init(List::new(), GFP_KERNEL)?;
+        let list = List::new()?;
         let result = f(&list);
         list.close();
         result
-    }
-
-    fn register<'b, T: Send + 'b>(list: &'b List, value: T) -> Result<Registered<'b>> {
-        let entry = Entry::new(value)?;
-        list.add(entry.clone())?;
-        Ok(Registered { entry, list })
     }
 
     static COUNT: Atomic<i32> = Atomic::new(0);
@@ -392,12 +414,12 @@ mod tests {
         COUNT.store(0, Relaxed);
         DROPPED.iter().for_each(|d| d.store(0, Relaxed));
         with_list(|list| {
-            core::mem::forget(register(list, Note(&COUNT, &DROPPED[0]))?);
-            let early = register(list, Note(&COUNT, &DROPPED[1]))?;
-            core::mem::forget(register(list, Note(&COUNT, &DROPPED[2]))?);
+            core::mem::forget(list.register(Note(&COUNT, &DROPPED[0]))?);
+            let early = list.register(Note(&COUNT, &DROPPED[1]))?;
+            core::mem::forget(list.register(Note(&COUNT, &DROPPED[2]))?);
             // An entry of which another is a part.
-            let part = register(list, Note(&COUNT, &DROPPED[3]))?;
-            core::mem::forget(register(list, part)?);
+            let part = list.register(Note(&COUNT, &DROPPED[3]))?;
+            core::mem::forget(list.register(part)?);
             assert_eq!(dropped(), [0, 0, 0, 0]);
             drop(early);
             assert_eq!(dropped(), [0, 1, 0, 0]);
@@ -410,12 +432,10 @@ mod tests {
     #[test]
     fn nothing_is_registered_after_the_end() -> Result {
         COUNT.store(0, Relaxed);
-        let list = KBox::pin_init(List::new(), GFP_KERNEL)?;
+        let list = List::new()?;
         list.close();
-        assert_eq!(
-            register(&list, Note(&COUNT, &DROPPED[0])).err(),
-            Some(ENODEV)
-        );
+        let late = list.register(Note(&COUNT, &DROPPED[0]));
+        assert_eq!(late.err(), Some(ENODEV));
         assert_eq!(COUNT.load(Relaxed), 1);
         Ok(())
     }

@@ -406,6 +406,8 @@ impl Operations for Nvme {
     type HwQueue<'bound> = Arc<IoQueue<'bound>>;
     type DiskData<'bound> = Namespace;
     type RequestData = Retries;
+    type PerTag<'bound> = ();
+    type Completion = phyr_blk::Generation;
     type Passthrough = Transfer;
 
     // Into the one function of `phyr_blk` that calls it.

@@ -18,10 +18,7 @@ use kernel::{
         Bound,
         Core, //
     },
-    dma::{
-        Device,
-        DmaMask, //
-    },
+    dma::DmaMask,
     page::PAGE_SIZE,
     pci,
     prelude::*,
@@ -37,7 +34,9 @@ use phyr::{
         Kind,
         Memory, //
     },
+    pci::DmaParameters,
     raw,
+    scope::Scope,
     DataDirection,
     Limits,
     Mapper,
@@ -78,8 +77,8 @@ struct Range {
     len: usize,
 }
 
-/// The functions of `tests/bench/phyr_bench.h`. They are called by name: by pointer, kCFI would want
-/// the types of C.
+/// The functions of `tests/bench/phyr_bench.h`. They are called by name: by pointer, kCFI would
+/// want the types of C.
 enum InC {
     Sgtable,
     Phys,
@@ -387,31 +386,35 @@ const DEVICE: u16 = 0x11e8;
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <Bench as pci::Driver>::IdInfo,
+    <Bench as phyr::pci::Driver>::IdInfo,
     [(pci::DeviceId::from_class(CLASS, CLASS_MASK), ())]
 );
 
-impl pci::Driver for Bench {
+#[vtable]
+impl phyr::pci::Driver for Bench {
     type IdInfo = ();
     type Data<'bound> = Self;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
-    fn probe<'bound>(
-        pdev: &'bound pci::Device<Core<'_>>,
-        _info: Option<&'bound Self::IdInfo>,
-    ) -> impl PinInit<Self, Error> + 'bound {
+    fn dma(pdev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<DmaParameters> {
         if pdev.device_id() != DEVICE {
             return Err(ENODEV);
         }
-        // SAFETY: nothing is mapped for the device yet.
-        unsafe { pdev.dma_set_mask_and_coherent(DmaMask::new::<64>())? };
+        Ok(DmaParameters::new(DmaMask::new::<64>()))
+    }
+
+    fn probe<'bound>(
+        _scope: Scope<'bound>,
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self, Error> + 'bound {
         run(pdev.as_ref())?;
         Ok(Self)
     }
 }
 
-kernel::module_pci_driver! {
+phyr::module_pci_driver! {
     type: Bench,
     name: "phyr_bench",
     authors: ["phyr developers"],

@@ -180,7 +180,7 @@ impl Fixture {
         let calls = self.calls.clone();
         drop(self);
         // Who closes files late may have taken this one just now.
-        for _ in 0..100 {
+        for _ in 0..3000 {
             settle();
             if calls.released.load(Relaxed) != 0 {
                 break;

@@ -30,6 +30,7 @@ mod table;
 
 mod test_batch;
 mod test_blk;
+mod test_blk_callbacks;
 mod test_dma_buf;
 mod test_dma_buf_life;
 mod test_dma_buf_peer;

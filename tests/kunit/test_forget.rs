@@ -514,7 +514,7 @@ fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
     forget(irq.map_err(|_| "no handler")?, KVec::new())?;
     let before = INTERRUPTS.load(Relaxed);
     engine.interrupt().map_err(|_| "no interrupt")?;
-    for _ in 0..100 {
+    for _ in 0..3000 {
         if INTERRUPTS.load(Relaxed) != before {
             return Ok(());
         }

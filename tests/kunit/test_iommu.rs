@@ -475,7 +475,7 @@ fn gathered(domain: &Domain<'_>) -> Result<(), &'static str> {
     let mut left = None;
     for mapping in mappings {
         if let Err(refused) = gather.unmap(mapping) {
-            if refused.reason != ENOSPC || left.is_some() {
+            if refused.reason != E2BIG || left.is_some() {
                 return Err("refused for another reason");
             }
             left = Some(refused.mapping);

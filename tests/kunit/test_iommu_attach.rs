@@ -489,6 +489,9 @@ mod tests {
                         break;
                     }
                 }
+                if mapped == 0 || busy == 0 {
+                    return Err("always mapped, or never");
+                }
                 Ok(())
             };
             let result = run();

@@ -44,6 +44,7 @@ use phyr::{
         PageMemory,
         Pages, //
     },
+    raw,
     source::bvec::BioVec,
     DataDirection,
     DmaAddr,
@@ -68,8 +69,8 @@ fn numbers(limit: usize) -> impl Iterator<Item = usize> + Clone {
     Iterator::chain(Iterator::chain(edges, around), powers)
 }
 
-/// Whether so many bytes are more than a test may take, and may yet be there. What is longer is more
-/// than the guests have.
+/// Whether so many bytes are more than a test may take, and may yet be there. What is longer is
+/// more than the guests have.
 fn is_much(bytes: usize) -> bool {
     (1 << 25..LIST - 64).contains(&bytes)
 }
@@ -294,6 +295,11 @@ fn repeated(mapper: &Mapper<'_>) -> Outcome {
     }
 }
 
+/// Returns whether `addr` is a multiple of that power of two.
+fn is_aligned(addr: DmaAddr, shift: u32) -> bool {
+    addr.into_raw().trailing_zeros() >= shift
+}
+
 /// A linear mapping at a multiple of each power of two.
 fn alignments(mapper: &Mapper<'_>) -> Outcome {
     let memory = || contiguous(1).map_err(no_memory);
@@ -302,7 +308,7 @@ fn alignments(mapper: &Mapper<'_>) -> Outcome {
             let align = Alignment::new::<{ 1 << $shift }>();
             match mapper.linear_aligned(memory()?, DIR, align) {
                 // CAST: a `usize` is at most 64 bits wide.
-                Ok(linear) if linear.dma_vec().addr().into_raw() % (1u64 << $shift) != 0 => {
+                Ok(linear) if !is_aligned(linear.dma_vec().addr(), $shift) => {
                     return Err("not aligned");
                 }
                 _ => {}
@@ -336,24 +342,46 @@ fn limits(mapper: &Mapper<'_>) -> Outcome {
             }
         }
     }
-    // What bounce buffers keep of an address is no more than the IOMMU, or a page, has.
-    let granule = mapper
+    Ok(())
+}
+
+/// What bounce buffers keep of an address, by the device's state, is no more than the IOMMU, or a
+/// page, has.
+fn kept(mapper: &Mapper<'_>) -> Outcome {
+    let dev = raw::device(mapper.device());
+    let most = mapper
         .granule()
         .map_or(PAGE_SIZE as u64, |granule| granule.size());
+    // SAFETY: the device is bound, and nothing is mapped for it: the suites run one test at a time.
+    let state = unsafe { &raw mut (*(*dev).dma_parms).min_align_mask };
+    // SAFETY: it is the device's, and nobody else changes it.
+    let before = unsafe { *state };
+    let mut result = Ok(());
     for shift in 0..=32 {
         // CAST: up to 32 ones.
         let mask = ((1u64 << shift) - 1) as u32;
+        // SAFETY: nothing is mapped.
+        unsafe { *state = mask };
         let limits = Limits::NONE.with_min_align_mask(mask).ok_or("no mask")?;
-        match Mapper::new(dev, limits) {
-            Ok(mapper) if u64::from(mask) < granule => {
-                let memory = buffer(1).map_err(no_memory)?;
-                drop(mapper.map(memory, DIR, GFP_KERNEL).map_err(wrong_reason)?);
+        result = match Mapper::new(mapper.device(), limits) {
+            Ok(mapper) if u64::from(mask) < most => {
+                buffer(1).map_err(no_memory).and_then(|memory| {
+                    mapper
+                        .map(memory, DIR, GFP_KERNEL)
+                        .map(drop)
+                        .map_err(wrong_reason)
+                })
             }
-            Err(EINVAL) if u64::from(mask) >= granule => {}
-            _ => return Err("an alignment: not as it should be"),
+            Err(EINVAL) if u64::from(mask) >= most => Ok(()),
+            _ => Err("an alignment: not as it should be"),
+        };
+        if result.is_err() {
+            break;
         }
     }
-    Ok(())
+    // SAFETY: nothing is mapped any more.
+    unsafe { *state = before };
+    result
 }
 
 fn wrong_reason<M>(_: phyr::NotMapped<M>) -> &'static str {
@@ -405,7 +433,7 @@ fn domain(mapper: &Mapper<'_>) -> Outcome {
             let align = Alignment::new::<{ 1 << $shift }>();
             let mapped = domain.map_aligned(buffer(2).map_err(no_memory)?, align, access);
             // CAST: a `usize` is at most 64 bits wide.
-            if mapped.is_ok_and(|mapped| mapped.iova().into_raw() % (1u64 << $shift) != 0) {
+            if mapped.is_ok_and(|mapped| !is_aligned(mapped.iova(), $shift)) {
                 return Err("not aligned");
             }
         })*};
@@ -446,6 +474,7 @@ mod tests {
     #[test]
     fn of_limits() {
         assert_eq!(with_dma_api(|_, mapper| limits(mapper)), Ok(()));
+        assert_eq!(with_dma_api(|_, mapper| kept(mapper)), Ok(()));
     }
 
     #[test]

@@ -202,7 +202,6 @@ mod tests {
                 let irq = vectors.request_threaded(0, c"phyr_test", line(&bar, &THREAD))?;
                 bar.write32(1, RAISE);
                 Calls::wait(&THREAD.thread)?;
-                irq.synchronize();
                 core::mem::forget(irq);
                 Ok(())
             })?;
@@ -246,6 +245,10 @@ mod tests {
             assert_eq!(again.err(), Some(EBUSY));
             static CALLS: Calls = Calls::new();
             let bar = bar(scope)?;
+            for name in [c"", c".", c"..", c"a/b"] {
+                let irq = vectors.request(0, name, line(&bar, &CALLS));
+                assert_eq!(irq.err(), Some(EINVAL));
+            }
             for index in [vectors.len(), 1 << 16, 1 << 32, usize::MAX] {
                 let irq = vectors.request(index, c"phyr_test", line(&bar, &CALLS));
                 assert_eq!(irq.err(), Some(EINVAL));
@@ -327,12 +330,20 @@ mod tests {
             unsafe { bindings::pci_read_config_word(raw, at, &mut command) };
             command
         };
+        // `struct pci_dev` is the driver core's: its bit fields are not written to.
+        let noted = || {
+            let raw = raw::device(generic(pdev));
+            // SAFETY: the device is a field of a PCI device, which is bound.
+            unsafe { (*kernel::container_of!(raw, bindings::pci_dev, dev)).is_busmaster() }
+        };
+        let noted_before = noted();
         // CAST: a bit.
         let master = bindings::PCI_COMMAND_MASTER as u16;
         let before = command();
         assert_eq!(before & master, master);
         stop_dma(pdev);
         assert_eq!(command(), before & !master);
+        assert_eq!(noted(), noted_before);
         stop_dma(pdev);
         assert_eq!(command(), before & !master);
         start_dma(pdev);

@@ -399,7 +399,7 @@ fn paths(mapper: &Mapper<'_>) -> Result<(), &'static str> {
     // A range that is not to be had is got around, but where each phyr has one by itself.
     let around: Exceptions<'_> = &[
         (Point::dma_iova_try_alloc, Then::Succeeds),
-        (Point::alloc_iova_fast, Then::Either(ENOSPC)),
+        (Point::alloc_iova_fast, Then::Either(ENOMEM)),
     ];
     let place = Place::new(mapper)?;
 
@@ -547,7 +547,7 @@ mod tests {
             // What is left in a domain is not seen once it is gone, but for the memory, which the
             // debug kernel watches: here, that the device is back where it was.
             let place = Place::new(mapper)?;
-            let around: Exceptions<'_> = &[(Point::alloc_iova_fast, Then::Either(ENOSPC))];
+            let around: Exceptions<'_> = &[(Point::alloc_iova_fast, Then::Either(ENOMEM))];
             sweep("domain", &place, around, || {
                 let result = domain_life(dev)?;
                 if translation(dev) != before {

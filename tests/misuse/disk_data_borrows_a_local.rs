@@ -11,7 +11,7 @@ use kernel::{
         Arc,
     },
 };
-use phyr_blk::{DiskBuilder, HwCtx, Operations, Queued, Refused, Request, TagSet};
+use phyr_blk::{DiskBuilder, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
 
 struct Driver<M>(PhantomData<M>);
 
@@ -21,6 +21,8 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
     type DiskData<'bound> = &'bound Atomic<i32>;
     type RequestData = ();
     type Passthrough = Infallible;
+    type PerTag<'bound> = ();
+    type Completion = TagOnly;
 
     fn queue_rq<'a, 'bound>(
         _hw: &'a HwCtx<'bound, Self>,

@@ -13,7 +13,7 @@ use kernel::{
     },
 };
 use phyr::{scope::scope, Limits, Mapper};
-use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagSet};
+use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
 
 struct Driver<M>(PhantomData<M>);
 
@@ -23,6 +23,8 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
     type DiskData<'bound> = ();
     type RequestData = ();
     type Passthrough = Infallible;
+    type PerTag<'bound> = ();
+    type Completion = TagOnly;
 
     fn queue_rq<'a, 'bound>(
         _hw: &'a HwCtx<'bound, Self>,

@@ -12,7 +12,7 @@ use kernel::{
     },
 };
 use phyr::{scope::Scope, Mapper};
-use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagSet};
+use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
 
 struct Driver<M>(PhantomData<M>);
 
@@ -22,6 +22,8 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
     type DiskData<'bound> = ();
     type RequestData = ();
     type Passthrough = Infallible;
+    type PerTag<'bound> = ();
+    type Completion = TagOnly;
 
     fn queue_rq<'a, 'bound>(
         _hw: &'a HwCtx<'bound, Self>,

@@ -2,9 +2,9 @@
 
 //! A request that the device reported completes twice.
 
-use phyr_blk::{HwCtx, Operations, Status};
+use phyr_blk::{HwCtx, Operations, Status, TagOnly};
 
-pub fn twice<T: Operations>(hw: &HwCtx<'_, T>, tag: u16) {
+pub fn twice<T: Operations<Completion = TagOnly>>(hw: &HwCtx<'_, T>, tag: u16) {
     let Some(io) = hw.take(tag) else { return };
     io.complete(Status::Ok);
     #[cfg(misuse)]

@@ -268,6 +268,20 @@ static int rcu_unlocked(struct device *dev)
 	return *rcu_dereference(pointer);
 }
 
+static noinline int of_a_byte(u8 byte)
+{
+	return 0;
+}
+
+/* Called as what it is not; the compiler is not to see it. */
+static int wrong_type(struct device *dev)
+{
+	int (*call)(struct device *dev) = (void *)of_a_byte;
+
+	OPTIMIZER_HIDE_VAR(call);
+	return call(dev);
+}
+
 /* The last of lockdep: from its first report on it is off. */
 static int lock_order(struct device *dev)
 {
@@ -318,6 +332,7 @@ static const struct {
 	{ "put-twice", put_twice },
 	{ "leak-memory", leak_memory },
 	{ "rcu-unlocked", rcu_unlocked },
+	{ "wrong-type", wrong_type },
 	{ "lock-order", lock_order },
 	{ "use-freed", use_freed },
 	{ "blind-lockdep", blind_lockdep },

@@ -8,11 +8,14 @@
  */
 
 #include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/device.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-fence.h>
 #include <linux/fs.h>
+#include <linux/interrupt.h>
 #include <linux/iommu.h>
-#include <linux/notifier.h>
+#include <linux/pci.h>
 #include <linux/percpu-refcount.h>
 
 /* What C calls by a pointer of this type. */
@@ -31,13 +34,29 @@ MEMBER(blk_mq_ops, exit_request, phyr_blk__vtable__exit_request);
 MEMBER(blk_mq_ops, map_queues, phyr_blk__vtable__map_queues);
 MEMBER(request, end_io, phyr_blk__passthrough__end_io);
 
+MEMBER(block_device_operations, getgeo, phyr_blk__geometry__getgeo);
+MEMBER(device_attribute, show, phyr_blk__attribute__show);
+POINTER(busy_tag_iter_fn *, phyr_blk__hw__call);
+
 MEMBER(file_operations, open, phyr_blk__char_dev__open);
 MEMBER(file_operations, release, phyr_blk__char_dev__release);
 MEMBER(file_operations, unlocked_ioctl, phyr_blk__char_dev__ioctl);
 MEMBER(file_operations, uring_cmd, phyr_blk__char_dev__uring_cmd);
 
 POINTER(percpu_ref_func_t *, phyr__gate__release);
-POINTER(notifier_fn_t, phyr__binding__notified);
+POINTER(irq_handler_t, phyr__irq__handle);
+POINTER(irq_handler_t, phyr__irq__handle_hard);
+POINTER(irq_handler_t, phyr__irq__handle_threaded);
+
+MEMBER(pci_driver, probe, phyr__pci__probe);
+MEMBER(pci_driver, remove, phyr__pci__remove);
+MEMBER(pci_driver, shutdown, phyr__pci__shutdown);
+MEMBER(pci_error_handlers, error_detected, phyr__pci__error_detected);
+MEMBER(pci_error_handlers, slot_reset, phyr__pci__slot_reset);
+MEMBER(pci_error_handlers, reset_prepare, phyr__pci__reset_prepare);
+MEMBER(pci_error_handlers, reset_done, phyr__pci__reset_done);
+MEMBER(pci_error_handlers, resume, phyr__pci__resume);
+
 POINTER(iommu_fault_handler_t, phyr__iommu__fault__report);
 /* iommu_group_for_each_dev() */
 POINTER(int (*)(struct device *, void *), phyr__iommu__attach__one_more);

@@ -3,13 +3,13 @@
 //! Regions that the platform wants a device to reach all the time, one to one: Intel's RMRR, AMD's
 //! IVMD, RMR of ARM's IORT. The firmware, or the device for itself, does DMA there.
 //!
-//! The kernel has them in the domain of the DMA API from the beginning. A domain of the driver's own
-//! gets them before the device is attached to it, with the rights that the platform asks for, and
-//! has them to its end; their addresses are nobody else's. Also those that are called relaxable,
-//! which VFIO leaves out: what is given to a user is not for the firmware any more, a device with a
-//! driver in the kernel is.
+//! The kernel has them in the domain of the DMA API from the beginning. A domain of the driver's
+//! own gets them before the device is attached to it, with the rights that the platform asks for,
+//! and has them to its end; their addresses are nobody else's. Also those that are called
+//! relaxable, which VFIO leaves out: what is given to a user is not for the firmware any more, a
+//! device with a driver in the kernel is.
 //!
-//! Where that cannot be, the device is not attached.
+//! If one of them cannot be mapped, the device is not attached.
 //!
 //! C: `iommu_create_device_direct_mappings()` in
 //! [`drivers/iommu/iommu.c`](srctree/drivers/iommu/iommu.c).
@@ -65,7 +65,7 @@ impl Region {
 ///
 /// # Errors
 ///
-/// What `f` fails with.
+/// Those of `f`.
 pub(super) fn regions(dev: &Device<Bound>, mut f: impl FnMut(Region) -> Result) -> Result {
     let mut list = bindings::list_head::default();
     let head = &raw mut list;
@@ -91,7 +91,7 @@ pub(super) fn regions(dev: &Device<Bound>, mut f: impl FnMut(Region) -> Result) 
         });
         at = next;
     }
-    // SAFETY: the list is that of the call above.
+    // SAFETY: `head` is the list that `iommu_get_resv_regions()` has filled for this device.
     unsafe { bindings::iommu_put_resv_regions(raw::device(dev), head) };
     result
 }
@@ -106,7 +106,7 @@ pub(super) fn regions(dev: &Device<Bound>, mut f: impl FnMut(Region) -> Result) 
 ///
 /// # Safety
 ///
-/// What `more` has is such as the device may access as long as there is the domain.
+/// The device may access the regions of `more` until the domain is gone.
 pub(super) unsafe fn map(
     dev: &Device<Bound>,
     domain: &Arc<Raw>,
@@ -128,8 +128,9 @@ pub(super) unsafe fn map(
         let mut from = Some(first);
         // Of what several regions have the first one's rights count.
         while let Some((start, end)) = from.and_then(|from| gap(fixed.ranges(), from, last)) {
-            // SAFETY: the platform asks for it, or the caller says that it may be, in whole
-            // granules; nothing else is mapped yet, and the room will be reserved.
+            // SAFETY: `region` is one that the platform asks for, or one of `more`, which the
+            // device may access; the gap is whole granules, as both ends of each region are.
+            // Nothing else is mapped yet, and the room will be reserved.
             unsafe { fixed.map(start, start, end - start + 1, region.prot) }.map_err(refused)?;
             from = end.checked_add(1);
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a driver wants to know of accesses that the IOMMU stopped.
+//! Reports of accesses that the IOMMU stopped, to the driver of the device.
 //!
 //! A report can be late. AMD's driver looks for the device's domain in the thread of its interrupt,
 //! without a lock that would keep the domain in place, and reports to that:
@@ -14,8 +14,9 @@
 //! ```
 //!
 //! So the domain and its token are kept until each report is over that may have begun before (see
-//! [`life`](super::life)), and the token leads to the handler as long as the device is in the domain
-//! only: who takes the device out waits for the handlers that run, after which none is called.
+//! [`life`](super::life)), and the token leads to the handler as long as the device is in the
+//! domain only: who takes the device out waits for the handlers that run, after which none is
+//! called.
 
 use crate::types::DmaAddr;
 use core::{
@@ -47,32 +48,32 @@ use kernel::{
 pub struct Fault {
     /// The address that it used.
     pub iova: DmaAddr,
-    /// Whether it wanted to write.
+    /// True if it wanted to write.
     pub write: bool,
 }
 
-/// Is told of faults in a domain.
+/// Handles the faults in a domain.
 ///
 /// Not every IOMMU tells: those whose drivers call `report_iommu_fault()` do. Intel's and virtio's
 /// write to the kernel log only.
 pub trait FaultHandler: Send + Sync + 'static {
-    /// An access has faulted.
+    /// Handles an access that has faulted.
     ///
     /// Not called any more when the device has left the domain: when the last of
     /// [`Domain`](super::Domain) and what is in it was dropped, or the driver is unbound.
     ///
-    /// Context: atomic, in that of the IOMMU's interrupt or its thread. It may be called at any time
-    /// while the domain is attached, by several CPUs at once.
+    /// Context: atomic, in that of the IOMMU's interrupt or its thread. It may be called at any
+    /// time while the domain is attached, by several CPUs at once.
     fn fault(&self, dev: &Device, fault: Fault);
 }
 
-/// Who is told.
+/// The handler of a domain's faults, and the device that it is told.
 struct Target {
     dev: ARef<Device>,
     handler: Arc<dyn FaultHandler>,
 }
 
-/// What the domain's token points to.
+/// The object that the domain's token points to.
 ///
 /// # Invariants
 ///
@@ -156,7 +157,8 @@ unsafe extern "C" fn report(
         write: flags as u32 & bindings::IOMMU_FAULT_WRITE != 0,
     };
     let _guard = rcu::read_lock();
-    // SAFETY: by the invariant of `Token` what was found in this critical section is freed after it.
+    // SAFETY: by the invariant of `Token` a target that was found in this critical section is
+    // freed after it has ended.
     if let Some(target) = unsafe { token.target.load(Ordering::Acquire).as_ref() } {
         target.handler.fault(&target.dev, fault);
     }

@@ -80,13 +80,13 @@ impl<'bound, M: Memory> Gather<'bound, M> {
     ///
     /// The mapping comes back, as it was.
     ///
-    /// - `ENOSPC`: there is no room for more.
+    /// - `E2BIG`: there is no room for more.
     /// - `EXDEV`: it is of another domain.
     pub fn unmap(&mut self, mapping: Mapping<'bound, M>) -> Result<(), NotUnmapped<'bound, M>> {
         let reason = if !self.domain.is_same(mapping.domain()) {
             EXDEV
         } else if self.places.len() == self.places.capacity() {
-            ENOSPC
+            E2BIG
         } else {
             let (_, iova, len, memory) = mapping.into_parts();
             let (domain, gather) = (self.domain.0.raw.as_ptr(), self.gather.get());

@@ -3,12 +3,12 @@
 //! The life of an `iommu_domain`: made, filled, shared, and freed when nobody can be at it.
 //!
 //! A driver of an IOMMU may be about to report a fault of a domain that the device has left (see
-//! [`fault`](super::fault)). It does so in an interrupt, or in the thread of one, and does not sleep
-//! from when it looks for the domain to when it is done. So a domain that nobody has a share of any
-//! more is put aside, and freed by a work item after such a time that each CPU and each thread has
-//! been elsewhere: a grace period of RCU, for interrupts, and one of RCU's for tasks, for threads,
-//! which are preempted but do not sleep. Many domains share one; where they come faster, who drops
-//! one waits.
+//! [`fault`](super::fault)). It does so in an interrupt, or in the thread of one, and does not
+//! sleep from when it looks for the domain to when it is done. So a domain that nobody has a share
+//! of any more is put aside, and freed by a work item after such a time that each CPU and each
+//! thread has been elsewhere: a grace period of RCU, for interrupts, and one of RCU's for tasks,
+//! for threads, which are preempted but do not sleep. Many domains share one; where they come
+//! faster, dropping one waits.
 
 use super::{
     fault::{
@@ -59,16 +59,16 @@ use kernel::{
 /// It was leaked from a box, and is freed by [`reap`], to which it is given as this is dropped.
 pub(super) struct Raw(NonNull<Body>);
 
-/// What has to stay until no report is under way.
+/// The part of a domain that has to stay until no report is under way.
 ///
 /// # Invariants
 ///
 /// `domain` is a paging domain that nobody else frees.
 struct Body {
     domain: NonNull<bindings::iommu_domain>,
-    /// What the domain's token points to.
+    /// The object that the domain's token points to.
     token: fault::Token,
-    /// Where the device is found that is in it.
+    /// The entry by which the device is found while it is in the domain.
     entry: Entry,
     /// The next of those that are to be freed.
     next: Option<NonNull<Body>>,
@@ -125,8 +125,8 @@ impl Raw {
         self.body().domain.as_ptr()
     }
 
-    /// Where the device is found that is in the domain. It is there for a grace period of RCU after
-    /// this was dropped.
+    /// Returns the entry by which the device is found while it is in the domain. It is there for a
+    /// grace period of RCU after this was dropped.
     pub(super) fn entry(&self) -> &Entry {
         &self.body().entry
     }
@@ -153,8 +153,8 @@ impl Drop for Raw {
     }
 }
 
-/// What is mapped in a domain from its beginning to its end, without being the owner's: what the
-/// platform asks for. Dropping it unmaps that; the device has left the domain by then.
+/// Ranges that are mapped in a domain from its beginning to its end, as the platform asks for them;
+/// not the owner's. Dropping this unmaps them; the device has left the domain by then.
 ///
 /// # Invariants
 ///
@@ -174,7 +174,7 @@ impl Fixed {
         }
     }
 
-    /// What is mapped: the first and the last address of each.
+    /// Returns the first and the last address of each range that is mapped.
     pub(super) fn ranges(&self) -> &[(u64, u64)] {
         &self.ranges
     }
@@ -196,7 +196,8 @@ impl Fixed {
         let last = last.ok_or(EINVAL)?;
         self.ranges.reserve(1, GFP_KERNEL)?;
         fail::at(Point::iommu_map)?;
-        // SAFETY: the domain is valid; the rest is what the caller guarantees.
+        // SAFETY: `raw` keeps the domain valid. The caller's IOVA is free, in whole granules as
+        // the memory is, and the device may access `len` bytes at `paddr` with `prot`.
         // CAST: addresses and lengths have 64 bits, as `phyr` asks of the kernel.
         to_result(unsafe {
             bindings::iommu_map(

@@ -33,33 +33,33 @@ use kernel::{
 pub(super) struct Default(*mut bindings::iommu_domain);
 
 impl Default {
-    /// That of `dev`, if it is in no other now: with [`ATTACHED`](super::owned::ATTACHED) held from
-    /// this to where `dev` is attached to another.
+    /// Returns that of `dev`, if it is in no other now: with [`ATTACHED`](super::owned::ATTACHED)
+    /// held from this to where `dev` is attached to another.
     pub(super) fn of(dev: &Device<Bound>) -> Self {
         // SAFETY: the device is bound, and so keeps its group.
         Self(unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) })
     }
 
-    /// Where the controller's page is that `dev` reaches at `iova`.
+    /// Returns the address of the controller's page that the device reaches at `iova`.
     ///
     /// # Safety
     ///
     /// It is the default domain of a device that is bound.
     unsafe fn lookup(&self, iova: u64) -> Option<u64> {
-        // SAFETY: the caller says that it is a default domain, which the kernel changes only while
-        // no driver is bound.
+        // SAFETY: `self` is the default domain of a device that is bound: the kernel neither frees
+        // nor changes it before the driver is unbound.
         let paddr = unsafe { bindings::iommu_iova_to_phys(self.0, iova) };
         (paddr != 0).then_some(paddr)
     }
 
-    /// Whether the device's addresses are physical ones in it.
+    /// Returns whether the device's addresses are physical ones in it.
     ///
     /// # Safety
     ///
     /// As for [`Default::lookup`].
     unsafe fn is_identity(&self) -> bool {
-        // SAFETY: the caller says that it is a default domain, which is there while a driver is
-        // bound.
+        // SAFETY: `self` is the default domain of a device that is bound: it is valid until the
+        // driver is unbound.
         unsafe { (*self.0).type_ == bindings::IOMMU_DOMAIN_IDENTITY }
     }
 }
@@ -83,7 +83,7 @@ pub(super) unsafe fn map(
     granule: Granule,
     space: &Space,
 ) -> Result {
-    // SAFETY: the caller says that it is the default domain of a bound device.
+    // SAFETY: `before` is the default domain of `dev`, which is bound.
     let is_identity = unsafe { before.is_identity() };
     let (mut addr, mut len) = (0, 0);
     for nr in 0.. {
@@ -106,7 +106,7 @@ pub(super) unsafe fn map(
         let paddr = if is_identity {
             iova
         } else {
-            // SAFETY: the caller says that it is the default domain of a bound device.
+            // SAFETY: `before` is the default domain of `dev`, which is bound.
             let paddr = unsafe { before.lookup(addr) }.ok_or(EIO)?;
             paddr.checked_sub(addr - iova).ok_or(EIO)?
         };

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which devices are in a domain of their own, for those who map with the DMA API.
+//! The devices that are in a domain of their own, for those who map with the DMA API.
 //!
-//! What the DMA API maps meanwhile is not in that domain: at its address the device gets nowhere, or
-//! at what the driver has mapped there. So a device is either in a domain of its own or mapped for:
+//! A mapping that the DMA API makes meanwhile is not in that domain: at its address the device gets
+//! nowhere, or at what the driver has mapped there. So a device is either in a domain of its own or
+//! mapped for:
 //!
 //! - A [`Mapper`](crate::Mapper) is refused with `EBUSY`, as it is made and at each mapping. On the
 //!   I/O path that costs a load and a branch: a mapper has its device's [`Slot`], which is null as
@@ -11,9 +12,9 @@
 //! - An attachment to a dma-buf is refused with `EBUSY` as it is mapped, and keeps its device from
 //!   being given a domain as long as it is ([`MappedFor`]).
 //!
-//! What a mapper has mapped before stays as it is: it does not know how much that is, which would
-//! cost each mapping a counter that all share. A mapping that is being made while the device is
-//! given its domain counts as made before.
+//! Mappings that a mapper has made before stay as they are. They are not counted: each would have
+//! to write to a counter that all share. A mapping that is being made while the device is given its
+//! domain counts as made before.
 
 use crate::raw;
 use core::{
@@ -55,8 +56,8 @@ pub(super) unsafe fn init() {
 ///
 /// # Invariants
 ///
-/// What can be reached from it are entries that are valid until a grace period of RCU after they
-/// were [removed](Slot::remove).
+/// The entries that can be reached from it are valid until a grace period of RCU after they were
+/// [removed](Slot::remove).
 pub(crate) struct Slot(AtomicPtr<Entry>);
 
 /// A device in a domain of its own.
@@ -72,7 +73,7 @@ unsafe impl Send for Entry {}
 // SAFETY: the device is never looked at, and the rest is atomic.
 unsafe impl Sync for Entry {}
 
-/// So many that two devices in domains of their own hardly ever share one.
+/// Count of slots: two devices in domains of their own hardly ever share one of so many.
 const SLOTS: usize = 64;
 
 static ALL: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
@@ -95,24 +96,24 @@ impl Slot {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The slot of `dev`.
+    /// Returns the slot of `dev`.
     pub(crate) fn of<Ctx: DeviceContext>(dev: &Device<Ctx>) -> &'static Self {
         // Devices are aligned to a cache line at the least.
         &ALL[(raw::device(dev).addr() >> 6) % SLOTS]
     }
 
-    /// A slot in which there is never a device.
+    /// Returns a slot in which there is never a device.
     pub(crate) fn none() -> &'static Self {
         &NONE
     }
 
-    /// Whether no device is in it.
+    /// Returns whether no device is in it.
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed).is_null()
     }
 
-    /// Whether `dev` is in it: in a domain of its own.
+    /// Returns whether `dev` is in it: in a domain of its own.
     ///
     /// Context: any.
     #[cold]
@@ -183,11 +184,11 @@ pub(crate) fn check_not_owned<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Result {
     Ok(())
 }
 
-/// How many [`MappedFor`] there are of each device that has one.
+/// The count of [`MappedFor`] for each device that has one.
 pub(super) struct Counts(KVec<(usize, usize)>);
 
 impl Counts {
-    /// That of `dev`.
+    /// Returns the count of `dev`.
     pub(super) fn of(&self, dev: &Device<Bound>) -> usize {
         let mut all = self.0.iter();
         let dev = raw::device(dev).addr();
@@ -196,7 +197,7 @@ impl Counts {
     }
 }
 
-/// Something is mapped for a device with the DMA API: it is given no domain of its own meanwhile.
+/// A mapping for a device by the DMA API: the device is given no domain of its own meanwhile.
 ///
 /// # Invariants
 ///
@@ -204,7 +205,7 @@ impl Counts {
 pub(crate) struct MappedFor(usize);
 
 impl MappedFor {
-    /// For what is about to be mapped for `dev`.
+    /// Counts a mapping that is about to be made for `dev`.
     ///
     /// Context: process context, may sleep.
     ///

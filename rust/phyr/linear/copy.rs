@@ -69,7 +69,7 @@ impl<'bound> Mapper<'bound> {
     /// The memory comes back.
     ///
     /// - [`NotLinear::Empty`], [`NotLinear::Limit`]: as for [`Mapper::linear`].
-    /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size, or not as much at all.
+    /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size, or no more memory.
     /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
     /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
     ///   the mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for; with

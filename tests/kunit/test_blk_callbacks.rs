@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A block driver of this module's own, whose device does nothing: what blk-mq calls back.
+//!
+//! On the debug kernel kCFI looks at each of these calls, and lockdep at a second driver on
+//! `phyr_blk` beside `rust_nvme`, of which both tell in the kernel log.
+
+use crate::fixture::{
+    no_memory,
+    with_dma_api, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{
+            ordering::Relaxed,
+            Atomic, //
+        },
+        Arc, //
+    },
+    time::Msecs, //
+};
+use phyr::{
+    event::Event,
+    scope::{
+        scope,
+        Scope, //
+    },
+    DataDirection,
+    Limits,
+    Mapper, //
+};
+use phyr_blk::{
+    Affinity,
+    Config,
+    Disk,
+    DiskBuilder,
+    Expired,
+    HwCtx,
+    Operations,
+    Passthrough,
+    Queued,
+    Refused,
+    Request,
+    Status,
+    TagOnly,
+    TagSet,
+    TimeoutAction, //
+};
+
+/// How long a request may be in flight.
+const TIMEOUT: Msecs = 100;
+/// How long a test waits for what must happen.
+const PATIENCE: Msecs = 30_000;
+
+/// What the device does with a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// It completes it.
+    Completes,
+    /// It never does.
+    IsLost,
+    /// It has no room for it the first time; then it completes it.
+    ComesAgain,
+}
+
+/// What has become of a request.
+#[pin_data]
+struct Seen {
+    #[pin]
+    ended: Event,
+    status: Atomic<u32>,
+    queued: Atomic<u32>,
+    timeouts: Atomic<u32>,
+}
+
+/// A request of the driver's own.
+struct Ask {
+    fate: Fate,
+    seen: Arc<Seen>,
+}
+
+impl Passthrough for Ask {
+    fn end(self, status: Status) {
+        self.seen.status.store(status.into_raw().into(), Relaxed);
+        self.seen.ended.signal();
+    }
+}
+
+struct Null;
+
+impl Operations for Null {
+    type Module = crate::LocalModule;
+    type HwQueue<'bound> = ();
+    type DiskData<'bound> = ();
+    /// How often the request has come to [`Operations::queue_rq`].
+    type RequestData = u32;
+    type PerTag<'bound> = ();
+    type Completion = TagOnly;
+    type Passthrough = Ask;
+
+    fn queue_rq<'a, 'bound>(
+        hw: &'a HwCtx<'bound, Self>,
+        _disk: &(),
+        mut rq: Request<'a, 'bound, Self>,
+        _last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        *rq.data_mut() += 1;
+        let turn = *rq.data();
+        let Some((fate, seen)) = rq.passthrough().map(|ask| (ask.fate, ask.seen.clone())) else {
+            rq.end(Status::Ok);
+            return Ok(());
+        };
+        seen.queued.fetch_add(1, Relaxed);
+        if fate == Fate::ComesAgain && turn == 1 {
+            return Err(Refused::Busy(rq));
+        }
+        let tag = rq.map()?.park();
+        if fate != Fate::IsLost {
+            if let Some(io) = hw.take(tag) {
+                io.complete(Status::Ok);
+            }
+        }
+        Ok(())
+    }
+
+    fn timeout<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        expired: Expired<'a, 'bound, Self>,
+    ) -> TimeoutAction {
+        let Some(io) = expired.take() else {
+            return TimeoutAction::Done;
+        };
+        if let Some(ask) = io.passthrough() {
+            ask.seen.timeouts.fetch_add(1, Relaxed);
+        }
+        io.complete(Status::Timeout);
+        TimeoutAction::Done
+    }
+}
+
+/// Runs `test` in a scope of its own.
+fn with_scope(
+    test: impl for<'b> FnOnce(Scope<'b>) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
+    with_dma_api(|pdev, _| scope(pdev.as_ref(), |scope| Ok(test(scope))).unwrap_or(Err("no scope")))
+}
+
+/// Runs `test` with an empty disk on a device that does nothing.
+fn with_disk(
+    test: impl FnOnce(&Disk<'_, Null>) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
+    with_scope(|scope| {
+        let disk = disk(scope, Limits::NONE, DiskBuilder::new()).map_err(|_| "no disk")?;
+        test(&disk)
+    })
+}
+
+/// A disk whose requests are mapped within `limits`.
+fn disk<'b>(scope: Scope<'b>, limits: Limits, disk: DiskBuilder) -> Result<Disk<'b, Null>> {
+    let mapper = Arc::new(Mapper::new(scope.device(), limits)?, GFP_KERNEL)?;
+    let mut queues = KVec::new();
+    queues.push((), GFP_KERNEL)?;
+    let config = Config::new(8, 8).timeout(TIMEOUT);
+    let tags = TagSet::new(scope, mapper, queues, config)?;
+    disk.build(fmt!("phyr_test"), &tags, ())
+}
+
+/// Sends a request with this fate, and waits for its end.
+fn ask(disk: &Disk<'_, Null>, fate: Fate) -> Result<Arc<Seen>, &'static str> {
+    let seen = Arc::pin_init(
+        pin_init!(Seen {
+            ended <- Event::new(),
+            status: Atomic::new(u32::MAX),
+            queued: Atomic::new(0),
+            timeouts: Atomic::new(0),
+        }),
+        GFP_KERNEL,
+    )
+    .map_err(no_memory)?;
+    let queue = disk.queue().map_err(|_| "no queue")?;
+    let request = queue
+        .alloc(DataDirection::ToDevice, true)
+        .map_err(|_| "no request")?;
+    request.execute(Ask {
+        fate,
+        seen: seen.clone(),
+    });
+    seen.ended.wait(PATIENCE).map_err(|_| "it does not end")?;
+    Ok(seen)
+}
+
+/// The status, how often it was queued, and how often it timed out.
+fn became(seen: &Seen) -> (u32, u32, u32) {
+    (
+        seen.status.load(Relaxed),
+        seen.queued.load(Relaxed),
+        seen.timeouts.load(Relaxed),
+    )
+}
+
+#[kunit_tests(phyr_device_blk_callbacks)]
+mod tests {
+    use super::*;
+
+    fn raw(status: Status) -> u32 {
+        status.into_raw().into()
+    }
+
+    #[test]
+    fn a_request_of_the_drivers_own_ends() -> Result<(), &'static str> {
+        with_disk(|disk| {
+            for _ in 0..20 {
+                let seen = ask(disk, Fate::Completes)?;
+                assert_eq!(became(&seen), (raw(Status::Ok), 1, 0));
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_request_that_is_lost_times_out() -> Result<(), &'static str> {
+        with_disk(|disk| {
+            for _ in 0..3 {
+                let seen = ask(disk, Fate::IsLost)?;
+                assert_eq!(became(&seen), (raw(Status::Timeout), 1, 1));
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_the_driver_keeps_survives_a_second_try() -> Result<(), &'static str> {
+        with_disk(|disk| {
+            for _ in 0..20 {
+                let seen = ask(disk, Fate::ComesAgain)?;
+                assert_eq!(became(&seen), (raw(Status::Ok), 2, 0));
+            }
+            Ok(())
+        })
+    }
+
+    /// None of these numbers makes the kernel warn.
+    #[test]
+    fn a_tag_set_has_numbers_that_there_can_be() -> Result<(), &'static str> {
+        with_scope(|scope| {
+            let mapper = Mapper::new(scope.device(), Limits::NONE).map_err(|_| "no mapper")?;
+            let mapper = Arc::new(mapper, GFP_KERNEL).map_err(no_memory)?;
+            let made = |config, nr| {
+                let mut queues = KVec::new();
+                for _ in 0..nr {
+                    queues.push((), GFP_KERNEL)?;
+                }
+                TagSet::<Null>::new(scope, mapper.clone(), queues, config).map(drop)
+            };
+            for (depth, segments, nr, errors) in [
+                (0, 1, 1, [Some(EINVAL), None]),
+                (1, 0, 1, [Some(EINVAL), None]),
+                (1, 1, 0, [Some(EINVAL), None]),
+                (1, 1, 1 << 16, [Some(EINVAL), None]),
+                (1, u16::MAX, 1, [None, Some(ENOMEM)]),
+                (u16::MAX, 1, 1, [None, Some(ENOMEM)]),
+                (u16::MAX, u16::MAX, 1, [Some(ENOMEM), None]),
+            ] {
+                let result = made(Config::new(depth, segments), nr).err();
+                assert!(errors.contains(&result));
+            }
+            // Vectors that there are not: the processors are spread.
+            for first in [0, 1, 4000, u32::MAX] {
+                let affinity = Affinity::Interrupts { first };
+                assert_eq!(made(Config::new(1, 1).affinity(affinity), 2), Ok(()));
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_disk_that_does_not_go_with_its_mapper_is_refused() -> Result<(), &'static str> {
+        with_scope(|scope| {
+            let build = |limits, builder| disk(scope, limits, builder).map(drop);
+            let short = Limits::NONE.with_max_segment(65536).ok_or("limits")?;
+            let kept = short.with_min_align_mask(4095).ok_or("limits")?;
+            let new = || DiskBuilder::new().max_hw_sectors(2048);
+            assert_eq!(build(short, new()), Ok(()));
+            assert_eq!(build(short, new().max_segment_size(u32::MAX)), Ok(()));
+            // A list of pages: no segment is cut, and bounced memory stays in its place.
+            let pages = || new().virt_boundary_mask(4095);
+            assert_eq!(build(short, pages()), Err(EINVAL));
+            assert_eq!(build(kept, pages()), Err(EINVAL));
+            assert_eq!(build(kept, pages().max_hw_sectors(128)), Ok(()));
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the files of a character device share borrows what a closure has
+//! captured.
+
+use core::marker::PhantomData;
+use kernel::{
+    device::{Bound, Device},
+    module::ModuleMetadata,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+    uaccess::UserPtr,
+};
+use phyr::scope::scope;
+use phyr_blk::{
+    uring::{Answer, Issued},
+    CharDevice, CharFile, Mode,
+};
+
+struct File<M>(PhantomData<M>);
+
+// SAFETY: there is nothing in it.
+unsafe impl<M> Send for File<M> {}
+
+// SAFETY: there is nothing in it.
+unsafe impl<M> Sync for File<M> {}
+
+impl<M: ModuleMetadata + 'static> CharFile for File<M> {
+    type Module = M;
+    type Device = &'static Atomic<i32>;
+
+    fn open(_device: &Arc<Self::Device>, _mode: Mode) -> Result<Self> {
+        Ok(Self(PhantomData))
+    }
+
+    fn ioctl(&self, _op: u32, _arg: UserPtr) -> Result {
+        Err(ENOTTY)
+    }
+
+    fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a> {
+        cmd.done(Err(EINVAL))
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn made<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(misuse))]
+        let count = &COUNT;
+        #[cfg(misuse)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let device = Arc::new(count, GFP_KERNEL)?;
+        core::mem::forget(CharDevice::<File<M>>::new(scope, fmt!("misuse"), device)?);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
+    Ok(())
+}

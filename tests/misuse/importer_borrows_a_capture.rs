@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An importer of a dma-buf borrows what a closure has captured.
+
+use kernel::{
+    device::{Bound, Device},
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr::{
+    dma_buf::{Attachment, DmaBuf, Invalidate},
+    scope::scope,
+};
+
+struct Count<'a>(&'a Atomic<i32>);
+
+impl Invalidate for Count<'static> {
+    fn invalidate(&self) {
+        self.0.store(1, ordering::Relaxed);
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn attached(dev: &Device<Bound>, buf: ARef<DmaBuf>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(misuse))]
+        let count = &COUNT;
+        #[cfg(misuse)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let importer = Arc::new(Count(count), GFP_KERNEL)?;
+        core::mem::forget(Attachment::dynamic(scope.device(), buf, false, importer)?);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
+    Ok(())
+}

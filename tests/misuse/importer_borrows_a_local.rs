@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An importer of a dma-buf borrows a local variable of the function that attaches it.
+
+use kernel::{
+    device::{Bound, Device},
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr::dma_buf::{Attachment, DmaBuf, Invalidate};
+
+struct Count<'a>(&'a Atomic<i32>);
+
+impl Invalidate for Count<'static> {
+    fn invalidate(&self) {
+        self.0.store(1, ordering::Relaxed);
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn attached(dev: &Device<Bound>, buf: ARef<DmaBuf>) -> Result {
+    let local = Atomic::new(0);
+    #[cfg(not(misuse))]
+    let count = &COUNT;
+    #[cfg(misuse)]
+    let count = &local;
+    //~^ error[E0597]: `local` does not live long enough
+    let importer = Arc::new(Count(count), GFP_KERNEL)?;
+    core::mem::forget(Attachment::dynamic(dev, buf, false, importer)?);
+    local.store(1, ordering::Relaxed);
+    Ok(())
+}

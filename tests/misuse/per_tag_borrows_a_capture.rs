@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is kept for a tag borrows what a closure has captured.
+
+use core::{convert::Infallible, marker::PhantomData};
+use kernel::{
+    device::{Bound, Device},
+    module::ModuleMetadata,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr::{scope::scope, Limits, Mapper};
+use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+
+struct Driver<M>(PhantomData<M>);
+
+impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
+    type Module = M;
+    type HwQueue<'bound> = ();
+    type DiskData<'bound> = ();
+    type RequestData = ();
+    type Passthrough = Infallible;
+    type PerTag<'bound> = &'bound Atomic<i32>;
+    type Completion = TagOnly;
+
+    fn queue_rq<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        _disk: &Self::DiskData<'bound>,
+        rq: Request<'a, 'bound, Self>,
+        _last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        Err(Refused::Busy(rq))
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn made<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(misuse))]
+        let count = &COUNT;
+        #[cfg(misuse)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let mapper = Arc::new(Mapper::new(scope.device(), Limits::NONE)?, GFP_KERNEL)?;
+        let mut queues = KVec::new();
+        queues.push((), GFP_KERNEL)?;
+        let config = Config::new(1, 1);
+        let tags =
+            TagSet::<Driver<M>>::with_per_tag(scope, mapper, queues, config, |_, _| Ok(count))?;
+        core::mem::forget(tags);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is kept for a tag borrows a local variable of the function that makes it.
+
+use core::{convert::Infallible, marker::PhantomData};
+use kernel::{
+    module::ModuleMetadata,
+    prelude::*,
+    sync::{
+        atomic::{ordering, Atomic},
+        Arc,
+    },
+};
+use phyr::{scope::Scope, Mapper};
+use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+
+struct Driver<M>(PhantomData<M>);
+
+impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
+    type Module = M;
+    type HwQueue<'bound> = ();
+    type DiskData<'bound> = ();
+    type RequestData = ();
+    type Passthrough = Infallible;
+    type PerTag<'bound> = &'bound Atomic<i32>;
+    type Completion = TagOnly;
+
+    fn queue_rq<'a, 'bound>(
+        _hw: &'a HwCtx<'bound, Self>,
+        _disk: &Self::DiskData<'bound>,
+        rq: Request<'a, 'bound, Self>,
+        _last: bool,
+    ) -> Queued<'a, 'bound, Self> {
+        Err(Refused::Busy(rq))
+    }
+}
+
+static COUNT: Atomic<i32> = Atomic::new(0);
+
+pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>, mapper: Arc<Mapper<'b>>) -> Result {
+    let local = Atomic::new(0);
+    #[cfg(not(misuse))]
+    let count = &COUNT;
+    #[cfg(misuse)]
+    let count = &local;
+    //~^ error[E0597]: `local` does not live long enough
+    let mut queues = KVec::new();
+    queues.push((), GFP_KERNEL)?;
+    let config = Config::new(1, 1);
+    let tags = TagSet::<Driver<M>>::with_per_tag(scope, mapper, queues, config, |_, _| Ok(count))?;
+    core::mem::forget(tags);
+    local.store(1, ordering::Relaxed);
+    Ok(())
+}

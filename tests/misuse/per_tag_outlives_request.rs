@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is kept for a tag is used when the request with that tag was given away.
+
+use phyr_blk::{Mapped, Operations};
+
+pub fn late<'bound, T: Operations>(
+    mut io: Mapped<'_, 'bound, T>,
+    use_it: impl Fn(&mut T::PerTag<'bound>),
+) {
+    let slot = io.per_tag_mut();
+    #[cfg(misuse)]
+    io.park();
+    //~^ error[E0505]: cannot move out of `io` because it is borrowed
+    use_it(slot);
+}

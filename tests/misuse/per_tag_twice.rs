@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is kept for a tag is written in two places at once.
+
+use phyr_blk::{Mapped, Operations};
+
+pub fn twice<'bound, T: Operations>(
+    mut io: Mapped<'_, 'bound, T>,
+    use_it: impl Fn(&mut T::PerTag<'bound>),
+) {
+    let (slot, vecs) = io.per_tag_and_dma_vecs();
+    #[cfg(misuse)]
+    use_it(io.per_tag_mut());
+    //~^ error[E0499]: cannot borrow `io` as mutable more than once at a time
+    use_it(slot);
+    drop(vecs);
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A request is taken by a generation that the device has no room for.
+
+use phyr_blk::{HwCtx, Operations, TagOnly};
+
+pub fn completed<T: Operations<Completion = TagOnly>>(hw: &HwCtx<'_, T>) {
+    drop(hw.take(1));
+    #[cfg(misuse)]
+    drop(hw.take_generation(1, 2));
+    //~^ error[E0271]: type mismatch resolving `<T as Operations>::Completion == Generation`
+}
