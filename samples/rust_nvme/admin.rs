@@ -14,7 +14,10 @@ use super::{
         Command,
         Identify, //
     },
-    completion::Completion,
+    completion::{
+        Completion,
+        Status, //
+    },
     queue::{
         Cq,
         Sq, //
@@ -113,14 +116,15 @@ impl<'bound> Admin<'bound> {
         self.warned = false;
     }
 
-    /// Runs a command and returns word 0 of its completion. Sleeps.
+    /// Runs a command and returns its completion, also if it failed. Sleeps, until `interrupted`
+    /// says so.
     ///
     /// # Errors
     ///
-    /// - [`EIO`]: the command failed.
     /// - [`ENODEV`]: the controller is gone or not ready, or did not answer before.
     /// - [`ETIMEDOUT`]: no answer.
-    pub(crate) fn run(&mut self, command: Command) -> Result<u32> {
+    /// - [`EINTR`]: no answer yet, and `interrupted`.
+    fn execute(&mut self, command: Command, interrupted: impl Fn() -> bool) -> Result<Completion> {
         if self.stuck {
             return Err(ENODEV);
         }
@@ -128,20 +132,29 @@ impl<'bound> Admin<'bound> {
         self.sq.push(&command.with_cid(self.cid));
         self.sq.commit();
 
-        let completion = self.wait().inspect_err(|_| {
+        self.wait(interrupted).inspect_err(|_| {
             self.stuck = true;
             dev_err!(
                 self.dev,
-                "admin command {:#04x} was not answered; the controller is dead\n",
+                "admin command {:#04x} was not answered\n",
                 command.opcode()
             );
-        })?;
+        })
+    }
+
+    /// Runs a command and returns word 0 of its completion. Sleeps, until `interrupted` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`]: the command failed. And those of [`Self::execute`].
+    pub(crate) fn run(&mut self, command: Command, interrupted: impl Fn() -> bool) -> Result<u32> {
+        let completion = self.execute(command, interrupted)?;
         if !completion.status.is_ok() {
             dev_err!(
                 self.dev,
-                "admin command {:#04x} failed with status {:#05x}\n",
+                "admin command {:#04x} failed: {}\n",
                 command.opcode(),
-                completion.status.code()
+                completion.status
             );
             return Err(EIO);
         }
@@ -149,15 +162,15 @@ impl<'bound> Admin<'bound> {
     }
 
     /// Waits for the completion of the command `self.cid`.
-    fn wait(&mut self) -> Result<Completion> {
+    fn wait(&mut self, interrupted: impl Fn() -> bool) -> Result<Completion> {
         fail::at(Point::read_poll_timeout)?;
         let completion = read_poll_timeout(
             || self.poll(),
-            Option::is_some,
+            |completion| completion.is_some() || interrupted(),
             Delta::from_micros(50),
             TIMEOUT,
         )?;
-        completion.ok_or(ETIMEDOUT)
+        completion.ok_or(EINTR)
     }
 
     fn poll(&mut self) -> Result<Option<Completion>> {
@@ -187,12 +200,42 @@ impl<'bound> Admin<'bound> {
     /// # Errors
     ///
     /// Those of [`Admin::run`], and [`ENOMEM`].
-    pub(crate) fn identify(&mut self, what: Identify) -> Result<KVec<u8>> {
+    pub(crate) fn identify(
+        &mut self,
+        what: Identify,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<KVec<u8>> {
         let mut out = KVec::from_elem(0, IDENTIFY_BYTES, GFP_KERNEL)?;
 
-        self.run(Command::identify(what, self.data.dma_address()))?;
+        self.run(
+            Command::identify(what, self.data.dma_address()),
+            interrupted,
+        )?;
         // PANIC: Both are of `IDENTIFY_BYTES`.
         (&self.data).copy_to_slice(&mut out);
         Ok(out)
+    }
+
+    /// Runs an Identify that the controller may refuse, which is not worth a message. Returns the
+    /// structure, or the status.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::execute`], and [`ENOMEM`].
+    pub(crate) fn try_identify(
+        &mut self,
+        what: Identify,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<Result<KVec<u8>, Status>> {
+        let mut out = KVec::from_elem(0, IDENTIFY_BYTES, GFP_KERNEL)?;
+
+        let command = Command::identify(what, self.data.dma_address());
+        let completion = self.execute(command, interrupted)?;
+        if !completion.status.is_ok() {
+            return Ok(Err(completion.status));
+        }
+        // PANIC: Both are of `IDENTIFY_BYTES`.
+        (&self.data).copy_to_slice(&mut out);
+        Ok(Ok(out))
     }
 }

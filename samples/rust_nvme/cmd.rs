@@ -59,8 +59,14 @@ pub(crate) enum Identify {
     Controller,
     /// Ids of the active namespaces above this one.
     ActiveNamespaces(u32),
+    /// Identifiers of this namespace.
+    Descriptors(u32),
+    /// The part of this namespace's data that only the NVM command set has.
+    NvmNamespace(u32),
     /// Limits of the controller's NVM command set.
     NvmLimits,
+    /// The part of this namespace's data that all command sets have.
+    AnyNamespace(u32),
 }
 
 /// A command: the words that any of them has, the others are zero. That is what is passed around,
@@ -137,8 +143,11 @@ impl Command {
             Identify::Namespace(nsid) => (nsid, 0),
             Identify::Controller => (0, 1),
             Identify::ActiveNamespaces(above) => (above, 2),
+            Identify::Descriptors(nsid) => (nsid, 3),
             // Word 11 says which command set: NVM is 0.
+            Identify::NvmNamespace(nsid) => (nsid, 5),
             Identify::NvmLimits => (0, 6),
+            Identify::AnyNamespace(nsid) => (nsid, 8),
         };
         Self::new(admin_op::IDENTIFY, nsid)
             .with_page(addr)
@@ -199,11 +208,11 @@ impl Command {
         Self::new(io_op::WRITE_ZEROES, nsid).with_blocks(blocks, fua | deallocate)
     }
 
-    /// Deallocates the one range, [`dsm_range`], that lies at `addr`.
-    pub(crate) fn discard(nsid: u32, addr: u64) -> Self {
+    /// Deallocates the ranges, each a [`dsm_range`], that lie at `addr`: one more than `last`.
+    pub(crate) fn discard(nsid: u32, addr: u64, last: u8) -> Self {
         Self::new(io_op::DATASET_MANAGEMENT, nsid)
             .with_page(addr)
-            .with(0, DSM_DEALLOCATE)
+            .with(last.into(), DSM_DEALLOCATE)
     }
 
     #[inline]
@@ -271,10 +280,17 @@ impl Blocks {
     }
 }
 
-/// The two words of a dataset management range: `sector` and `bytes` of a request, on a disk of
-/// blocks of `1 << shift` bytes.
-pub(crate) fn dsm_range(sector: u64, bytes: u32, shift: u32) -> [u64; 2] {
-    [u64::from(bytes >> shift) << 32, sector >> (shift - 9)]
+/// The most ranges of a dataset management command.
+pub(crate) const MAX_DSM_RANGES: u16 = 256;
+
+/// Words of a dataset management range.
+pub(crate) const DSM_RANGE_WORDS: usize = 2;
+
+/// The words of a dataset management range: `sectors` from `sector` on, on a disk of blocks of
+/// `1 << shift` bytes.
+pub(crate) fn dsm_range(sector: u64, sectors: u32, shift: u32) -> [u64; DSM_RANGE_WORDS] {
+    let shift = shift - 9;
+    [u64::from(sectors >> shift) << 32, sector >> shift]
 }
 
 /// The layouts word by word, and the edges of what is converted.
@@ -345,8 +361,12 @@ mod tests {
         let zeroes = words(Command::write_zeroes(1, blocks, true, false));
         assert_eq!(zeroes[12], 7 | 1 << 30);
         assert_eq!(
-            words(Command::discard(1, 0x5_0000_1000)),
+            words(Command::discard(1, 0x5_0000_1000, 0)),
             expected(&[(0, 9), (1, 1), (6, 0x1000), (7, 5), (11, 4)])
+        );
+        assert_eq!(
+            words(Command::discard(1, 0x1000, 255)),
+            expected(&[(0, 9), (1, 1), (6, 0x1000), (10, 255), (11, 4)])
         );
     }
 
@@ -371,7 +391,10 @@ mod tests {
         for (what, nsid, cns) in [
             (Identify::Namespace(3), 3, 0),
             (Identify::Controller, 0, 1),
+            (Identify::Descriptors(3), 3, 3),
+            (Identify::NvmNamespace(3), 3, 5),
             (Identify::NvmLimits, 0, 6),
+            (Identify::AnyNamespace(3), 3, 8),
         ] {
             assert_eq!(
                 words(Command::identify(what, 0x1000)),
@@ -402,7 +425,11 @@ mod tests {
             let got = Blocks::new(sector, bytes, shift);
             assert_eq!(got.map(|b| (b.first, b.count_less_one)), want);
         }
-        assert_eq!(dsm_range(80, 3 << 12, 12), [3 << 32, 10]);
+        assert_eq!(dsm_range(80, 24, 12), [3 << 32, 10]);
+        assert_eq!(
+            dsm_range(u64::MAX, u32::MAX, 9),
+            [0xffff_ffff << 32, u64::MAX]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/nvme.h`](srctree/include/linux/nvme.h), `struct nvme_completion`,
 //! `NVME_SC_*`
 
+use kernel::fmt;
 use phyr_blk::Status as BlkStatus;
 
 /// Bytes of a completion queue entry, as a power of two (`CC.IOCQES`).
@@ -47,6 +48,8 @@ pub(crate) struct Status(u16);
 
 impl Status {
     const TYPE_AND_CODE: u16 = 0x7ff;
+    const RETRY_DELAY: u16 = 0x1800;
+    const MORE: u16 = 0x2000;
     const DO_NOT_RETRY: u16 = 0x4000;
 
     pub(crate) fn is_ok(self) -> bool {
@@ -81,14 +84,40 @@ impl Status {
             0x083 => BlkStatus::ReservationConflict,
             // Host path error.
             0x370 => BlkStatus::Transport,
+            // Too many active zones; too many open ones.
+            0x1bd => BlkStatus::ZoneActiveResource,
+            0x1be => BlkStatus::ZoneOpenResource,
             _ => BlkStatus::IoErr,
         }
     }
 }
 
+/// As the C driver writes it.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.code();
+        write!(f, "sct {:#x} / sc {:#x}", code >> 8, code & 0xff)?;
+        let delay = (self.0 & Self::RETRY_DELAY) >> 11;
+        if delay != 0 {
+            write!(f, ", CRD {delay}")?;
+        }
+        if self.0 & Self::MORE != 0 {
+            f.write_str(", MORE")?;
+        }
+        if self.0 & Self::DO_NOT_RETRY != 0 {
+            f.write_str(", DNR")?;
+        }
+        Ok(())
+    }
+}
+
 #[kernel::prelude::kunit_tests(rust_nvme_completion)]
 mod tests {
-    use super::*;
+    use super::{
+        super::tests::is_written,
+        *, //
+    };
+    use kernel::prelude::*;
 
     #[test]
     fn completions_are_read_with_their_status() {
@@ -125,6 +154,55 @@ mod tests {
         for (raw, status, may_retry) in table {
             assert!(Status(raw).to_blk() == status);
             assert_eq!(Status(raw).may_retry(), may_retry);
+        }
+    }
+
+    /// The whole table of `nvme_error_status()`, and nothing else.
+    #[test]
+    fn statuses_become_what_they_become_in_c() {
+        let table = [
+            (0x000, BlkStatus::Ok),
+            (0x001, BlkStatus::NotSupported),
+            (0x002, BlkStatus::NotSupported),
+            (0x00b, BlkStatus::NotSupported),
+            (0x021, BlkStatus::Target),
+            (0x080, BlkStatus::Target),
+            (0x081, BlkStatus::NoSpace),
+            (0x082, BlkStatus::Target),
+            (0x083, BlkStatus::ReservationConflict),
+            (0x180, BlkStatus::NotSupported),
+            (0x181, BlkStatus::Protection),
+            (0x182, BlkStatus::Medium),
+            (0x1bd, BlkStatus::ZoneActiveResource),
+            (0x1be, BlkStatus::ZoneOpenResource),
+            (0x280, BlkStatus::Medium),
+            (0x281, BlkStatus::Medium),
+            (0x282, BlkStatus::Protection),
+            (0x283, BlkStatus::Protection),
+            (0x284, BlkStatus::Protection),
+            (0x285, BlkStatus::Medium),
+            (0x286, BlkStatus::Medium),
+            (0x287, BlkStatus::Medium),
+            (0x370, BlkStatus::Transport),
+        ];
+
+        for raw in 0..0x8000 {
+            let code = raw & Status::TYPE_AND_CODE;
+            let known = table.iter().find(|&&(of, _)| of == code);
+            let expected = known.map_or(BlkStatus::IoErr, |&(_, status)| status);
+            assert!(Status(raw).to_blk() == expected);
+        }
+    }
+
+    #[test]
+    fn statuses_are_written_as_c_writes_them() {
+        for (raw, expected) in [
+            (0x281, "sct 0x2 / sc 0x81"),
+            (0x006, "sct 0x0 / sc 0x6"),
+            (0x4002, "sct 0x0 / sc 0x2, DNR"),
+            (0x7a82, "sct 0x2 / sc 0x82, CRD 3, MORE, DNR"),
+        ] {
+            assert!(is_written(fmt!("{}", Status(raw)), expected));
         }
     }
 }

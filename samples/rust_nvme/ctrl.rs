@@ -8,9 +8,14 @@
 //! ```text
 //!            enable()               shut_down(), disable()
 //! disabled ------------> enabled ---------------------------> disabled
-//!                           |  no answer, fatal status, unplugged
-//!                           v
-//!                          dead    (stays; all I/O fails)
+//!                         |   ^
+//!              no answer, |   |  reset ...
+//!          fatal status,  |   |    (again and again)
+//!        reset by others  v   |
+//!                       resetting ------> dead    (all I/O fails)
+//!                             ^             |
+//!                             '-------------'
+//!                              reset by others
 //! ```
 //!
 //! While it is enabled the controller may access all memory it was told of. So [`Enabled`], whose
@@ -26,7 +31,10 @@ use super::{
         Identify,
         SQE_SHIFT, //
     },
-    completion::CQE_SHIFT,
+    completion::{
+        Status,
+        CQE_SHIFT, //
+    },
     identify::Identity,
     layout::PAGE_SHIFT,
     regs::{
@@ -72,35 +80,60 @@ use phyr::fail::{
 /// Whether commands can be submitted.
 mod state {
     pub(super) const LIVE: u32 = 0;
-    /// Later.
+    /// Later. If nobody holds the lock of the reset, it waits for the one who is to finish it.
     pub(super) const RESETTING: u32 = 1;
-    /// Never again.
+    /// Not before somebody else has reset the controller.
     pub(super) const DEAD: u32 = 2;
+    /// Never again: the machine shuts down.
+    pub(super) const OFF: u32 = 3;
+}
+
+/// The state of a controller after a reset.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It takes commands.
+    Live,
+    /// It is stopped, and its commands wait: somebody else goes on from here.
+    Unfinished,
+    /// It was given up, which is said once.
+    Dead,
+    /// It was shut down, for good.
+    Off,
 }
 
 /// A reset that is going on.
 pub(crate) struct Resetting<'a, 'bound> {
     ctrl: &'a Ctrl<'bound>,
-    was_dead: bool,
+    /// The state before.
+    was: u32,
     _guard: MutexGuard<'a, ()>,
 }
 
 impl Resetting<'_, '_> {
-    /// Whether the controller had been given up before.
-    pub(crate) fn was_dead(&self) -> bool {
-        self.was_dead
+    /// Returns whether commands could be submitted before.
+    pub(crate) fn was_live(&self) -> bool {
+        self.was == state::LIVE
+    }
+
+    /// Returns whether it was shut down before.
+    pub(crate) fn was_off(&self) -> bool {
+        self.was == state::OFF
     }
 
     /// Nothing was reset, as it need not be, and nothing taken from the controller: it goes on.
     pub(crate) fn cancel(self) {
-        self.ctrl.state.store(state::LIVE, Relaxed);
+        self.ctrl.state.store(self.was, Relaxed);
     }
 
-    /// Ends the reset, after which no command from before is in flight: the controller is `alive`,
-    /// or is given up, which is said once.
-    pub(crate) fn end(self, alive: bool) {
-        let state = if alive { state::LIVE } else { state::DEAD };
-        if !alive && !self.was_dead {
+    /// Ends the reset, after which no command from before is in flight.
+    pub(crate) fn end(self, end: End) {
+        let state = match end {
+            End::Live => state::LIVE,
+            End::Unfinished => state::RESETTING,
+            End::Dead => state::DEAD,
+            End::Off => state::OFF,
+        };
+        if end == End::Dead && self.was < state::DEAD {
             dev_err!(
                 self.ctrl.dev,
                 "the controller is dead; all I/O fails from now on\n"
@@ -120,17 +153,19 @@ pub(crate) struct Ctrl<'bound> {
     bar: Arc<Bar<'bound>>,
     power: phyr::pci::Enabled<'bound>,
     caps: Capabilities,
-    /// A [`State`], as a number.
+    /// One of [`state`].
     state: Atomic<u32>,
-    /// How many resets there were.
+    /// Count of resets.
     generation: Atomic<u32>,
-    /// How long a shutdown may take, in seconds.
+    /// The time that a shutdown may take, in seconds.
     shutdown_secs: Atomic<u32>,
     #[pin]
     admin: Mutex<Admin<'bound>>,
     /// Held during a reset.
     #[pin]
     resetting: Mutex<()>,
+    /// Count of those who wait for it, other than for the sake of a command.
+    waiting: Atomic<u32>,
 }
 
 impl<'bound> Ctrl<'bound> {
@@ -163,6 +198,7 @@ impl<'bound> Ctrl<'bound> {
                 shutdown_secs: Atomic::new(Identity::MIN_SHUTDOWN_SECS),
                 admin <- new_mutex!(admin),
                 resetting <- new_mutex!(()),
+                waiting: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
@@ -180,15 +216,15 @@ impl<'bound> Ctrl<'bound> {
         &self.caps
     }
 
-    /// Whether commands can be submitted.
+    /// Returns whether commands can be submitted.
     #[inline]
     pub(crate) fn is_live(&self) -> bool {
         self.state.load(Relaxed) == state::LIVE
     }
 
-    /// Whether the driver gave the controller up.
+    /// Returns whether the driver gave the controller up, or has shut it down.
     pub(crate) fn is_dead(&self) -> bool {
-        self.state.load(Relaxed) == state::DEAD
+        self.state.load(Relaxed) >= state::DEAD
     }
 
     /// Changes whenever a reset has emptied the queues.
@@ -196,35 +232,70 @@ impl<'bound> Ctrl<'bound> {
         self.generation.load(Relaxed)
     }
 
-    /// Waits for a reset that is going on. Then begins one, unless one ended after `generation`,
-    /// if that is given.
-    pub(crate) fn begin_reset(&self, generation: Option<u32>) -> Option<Resetting<'_, 'bound>> {
+    /// Waits for a reset that is going on, which does not wait for the controller any more. Then
+    /// begins one.
+    pub(crate) fn begin_reset(&self) -> Resetting<'_, 'bound> {
+        self.waiting.fetch_add(1, Relaxed);
         let guard = self.resetting.lock();
-        if generation.is_some_and(|generation| generation != self.generation()) {
-            return None;
-        }
-        let was = self.state.xchg(state::RESETTING, Relaxed);
-        Some(Resetting {
-            ctrl: self,
-            was_dead: was == state::DEAD,
-            _guard: guard,
-        })
+        self.waiting.fetch_sub(1, Relaxed);
+        self.begin(guard)
     }
 
-    /// The version of NVMe that it follows, major and minor.
-    fn version(&self) -> (u32, u32) {
+    /// Waits for a reset that is going on. Then begins one for a command that the controller does
+    /// not complete, unless one ended after `generation`, or is not finished.
+    pub(crate) fn begin_recovery(&self, generation: u32) -> Option<Resetting<'_, 'bound>> {
+        let guard = self.resetting.lock();
+        if generation != self.generation() || !self.is_live() {
+            return None;
+        }
+        Some(self.begin(guard))
+    }
+
+    fn begin<'a>(&'a self, guard: MutexGuard<'a, ()>) -> Resetting<'a, 'bound> {
+        Resetting {
+            ctrl: self,
+            was: self.state.xchg(state::RESETTING, Relaxed),
+            _guard: guard,
+        }
+    }
+
+    /// Returns whether somebody waits in [`Ctrl::begin_reset`] before `timeout` is over.
+    pub(crate) fn is_awaited_within(&self, timeout: Delta) -> bool {
+        read_poll_timeout(
+            || Ok(self.is_awaited()),
+            |awaited| *awaited,
+            Delta::from_millis(10),
+            timeout,
+        )
+        .is_ok()
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.waiting.load(Relaxed) != 0
+    }
+
+    /// Waits for a reset that is going on. Returns whether one ended after `generation`, and well.
+    fn was_reset(&self, generation: u32) -> bool {
+        let _guard = self.resetting.lock();
+        self.is_live() && self.generation() != generation
+    }
+
+    /// Returns the version of NVMe that it follows, major and minor.
+    pub(crate) fn version(&self) -> (u32, u32) {
         let version = self.bar.read(VS);
         (version.major().into(), version.minor().into())
     }
 
-    /// Whether Identify has a list of the active namespaces: version 1.1 and later.
+    /// Returns whether Identify has a list of the active namespaces: version 1.1 and later.
     pub(crate) fn has_namespace_list(&self) -> bool {
         self.version() >= (1, 1)
     }
 
-    /// Whether Identify has limits of the NVM command set: version 2.0 and later.
+    /// Returns whether Identify has limits of the NVM command set, or can say that it has not:
+    /// since version 1.2 a byte of the command says what is asked for. Controllers that claim an
+    /// older version than that of the limits have them, too.
     fn has_nvm_limits(&self) -> bool {
-        self.version() >= (2, 0)
+        self.version() >= (1, 2)
     }
 
     /// Whether the hardware itself says that it executes no commands: unplugged, fatal status, or
@@ -233,22 +304,39 @@ impl<'bound> Ctrl<'bound> {
         !self.bar.read(CSTS).is_working()
     }
 
-    /// Whether the hardware is off the bus, so that not even a reset helps.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.bar.read(CSTS).is_gone()
+    /// Reads the status.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`]: the registers are out of reach. That reads as all ones or, where nobody answers
+    /// on the bus, as zeroes, which would be the status of a controller that was disabled; but
+    /// there is no version 0.
+    fn status(&self) -> Result<CSTS> {
+        let status = self.bar.read(CSTS);
+
+        if status.is_gone() || (status.into_raw() == 0 && self.bar.read(VS).into_raw() == 0) {
+            return Err(ENODEV);
+        }
+        Ok(status)
     }
 
-    /// Waits until the status is as `done` wants it, the controller is gone or time is up.
+    /// Waits until the status is as `done` wants it.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: the controller is gone.
+    /// - [`ETIMEDOUT`]: time is up.
+    /// - [`EINTR`]: somebody waits in [`Ctrl::begin_reset`].
     fn wait(&self, timeout: Delta, done: impl Fn(CSTS) -> bool) -> Result {
         fail::at(Point::read_poll_timeout)?;
         let status = read_poll_timeout(
-            || Ok(self.bar.read(CSTS)),
-            |status| status.is_gone() || done(*status),
+            || self.status(),
+            |status| done(*status) || self.is_awaited(),
             Delta::from_millis(1),
             timeout,
         )?;
-        if status.is_gone() {
-            return Err(ENODEV);
+        if !done(status) {
+            return Err(EINTR);
         }
         Ok(())
     }
@@ -263,6 +351,7 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// - [`ENODEV`]: it is gone.
     /// - [`ETIMEDOUT`]: it does not stop; only turning bus mastering off does now.
+    /// - [`EINTR`]: it has not stopped, and somebody waits in [`Ctrl::begin_reset`].
     pub(crate) fn disable(&self) -> Result {
         let config = self.bar.read(CC);
 
@@ -271,21 +360,37 @@ impl<'bound> Ctrl<'bound> {
         self.wait(self.change_timeout(), |status| !status.rdy())
     }
 
-    /// Ends all DMA of the controller, whatever it thinks. It can only be enabled again by a new
-    /// probe.
+    /// Ends all DMA of the controller, whatever it thinks, until [`Ctrl::restart`].
     pub(crate) fn stop_dma(&self) {
         self.power.stop_dma();
     }
 
     /// Tells the controller that power may go, and waits until it has everything on the medium.
-    fn shut_down(&self) -> Result {
+    pub(crate) fn shut_down(&self) {
         let config = self.bar.read(CC);
         let timeout = Delta::from_secs(self.shutdown_secs.load(Relaxed).into());
 
         self.bar.write_reg(config.with_const_shn::<1>());
-        self.wait(timeout, |status| {
+        let done = self.wait(timeout, |status| {
             u32::from(status.shst()) == CSTS::SHST_COMPLETE
-        })
+        });
+        if done.is_err() {
+            dev_warn!(self.dev, "the controller does not shut down\n");
+        }
+    }
+
+    /// Enables the controller, whatever state it was left in, with an empty admin queue.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ctrl::disable`] and [`Ctrl::enable`].
+    pub(crate) fn restart(&self) -> Result {
+        self.disable()
+            .inspect_err(|_| dev_err!(self.dev, "the controller does not reset\n"))?;
+        // Not before it has forgotten all rings and commands that it was told of.
+        self.power.start_dma();
+        self.enable()
+            .inspect_err(|_| dev_err!(self.dev, "the controller does not get ready\n"))
     }
 
     /// Enables a disabled controller, with an empty admin queue.
@@ -294,7 +399,8 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// - [`ENODEV`]: it is gone.
     /// - [`ETIMEDOUT`]: it does not get ready.
-    pub(crate) fn enable(&self) -> Result {
+    /// - [`EINTR`]: it is not ready, and somebody waits in [`Ctrl::begin_reset`].
+    fn enable(&self) -> Result {
         let bar = &*self.bar;
         let mut admin = self.admin.lock();
 
@@ -316,6 +422,12 @@ impl<'bound> Ctrl<'bound> {
         let config = CC::zeroed()
             .with_const_iosqes::<SQE_SHIFT>()
             .with_const_iocqes::<CQE_SHIFT>();
+        // Or namespaces of another one are not listed, and nobody learns why they are no disks.
+        let config = if self.caps.other_command_sets {
+            config.with_const_css::<{ CC::CSS_CSI }>()
+        } else {
+            config
+        };
         bar.write_reg(config);
         bar.write_reg(config.with_en(true));
         self.wait(self.change_timeout(), |status| status.rdy() || status.cfs())?;
@@ -334,12 +446,32 @@ impl<'bound> Ctrl<'bound> {
         if self.is_dead() {
             return Err(ENODEV);
         }
-        self.admin.lock().run(command)
+        self.admin.lock().run(command, || self.is_awaited())
     }
 
-    /// Runs Identify; see [`Admin::identify`]. Sleeps.
+    /// Runs Identify; see [`Admin::identify`]. Again, if a reset has come in between. Sleeps.
+    ///
+    /// Not during a reset of the caller's.
     pub(crate) fn identify(&self, what: Identify) -> Result<KVec<u8>> {
-        self.admin.lock().identify(what)
+        self.again(|admin| admin.identify(what, || self.is_awaited()))
+    }
+
+    /// Runs an Identify that the controller may refuse; see [`Admin::try_identify`]. Again, as
+    /// [`Self::identify`].
+    pub(crate) fn try_identify(&self, what: Identify) -> Result<Result<KVec<u8>, Status>> {
+        self.again(|admin| admin.try_identify(what, || self.is_awaited()))
+    }
+
+    /// Calls `f`, and again where it fails because a reset has come in between.
+    fn again<R>(&self, f: impl Fn(&mut Admin<'bound>) -> Result<R>) -> Result<R> {
+        loop {
+            let generation = self.generation();
+            let result = f(&mut self.admin.lock());
+            match result {
+                Err(ENODEV | ETIMEDOUT) if self.was_reset(generation) => {}
+                _ => return result,
+            }
+        }
     }
 
     /// Asks the controller what it can do.
@@ -352,14 +484,9 @@ impl<'bound> Ctrl<'bound> {
         let mut identity = Identity::parse(&data, self.caps.min_page_shift)?;
 
         if self.has_nvm_limits() {
-            match self.identify(Identify::NvmLimits) {
-                Ok(data) => identity.add_nvm_limits(&data, self.caps.min_page_shift)?,
-                // It answers, but not this.
-                Err(EIO) => dev_warn!(
-                    self.dev,
-                    "limits of discard and write zeroes are not known\n"
-                ),
-                Err(e) => return Err(e),
+            // Many have no limits but those of all commands.
+            if let Ok(data) = self.try_identify(Identify::NvmLimits)? {
+                identity.add_nvm_limits(&data, self.caps.min_page_shift)?;
             }
         }
         self.shutdown_secs.store(identity.shutdown_secs, Relaxed);
@@ -386,17 +513,10 @@ impl<'bound> Enabled<'bound> {
     ///
     /// # Errors
     ///
-    /// Those of [`Ctrl::disable`] and [`Ctrl::enable`].
+    /// Those of [`Ctrl::restart`].
     pub(crate) fn new(ctrl: Arc<Ctrl<'bound>>) -> Result<Self> {
-        ctrl.disable()
-            .inspect_err(|_| dev_err!(ctrl.dev, "the controller does not reset\n"))?;
-        // Not before it has forgotten the rings of whoever drove it last.
-        ctrl.power.start_dma();
         let enabled = Self { ctrl };
-        enabled
-            .ctrl
-            .enable()
-            .inspect_err(|_| dev_err!(enabled.ctrl.dev, "the controller does not get ready\n"))?;
+        enabled.ctrl.restart()?;
         Ok(enabled)
     }
 }
@@ -405,8 +525,8 @@ impl Drop for Enabled<'_> {
     fn drop(&mut self) {
         let ctrl = &self.ctrl;
 
-        if !ctrl.is_dead() && !ctrl.has_failed() && ctrl.shut_down().is_err() {
-            dev_warn!(ctrl.dev, "the controller does not shut down\n");
+        if !ctrl.is_dead() && !ctrl.has_failed() {
+            ctrl.shut_down();
         }
         match ctrl.disable() {
             // A controller that is gone does no DMA.

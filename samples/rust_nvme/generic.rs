@@ -276,6 +276,21 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
+    /// Returns the first block of the namespace.
+    pub(crate) fn first_block(&self) -> u64 {
+        self.draft.plan.blocks.first
+    }
+
+    /// Returns the number of bytes.
+    pub(crate) fn len(&self) -> u32 {
+        self.draft.plan.len
+    }
+
+    /// Returns whether it goes from the buffer to the namespace.
+    pub(crate) fn is_write(&self) -> bool {
+        self.draft.plan.way != Way::Read
+    }
+
     /// Has `describe` describe its data, by the buffer's ranges, and returns the command.
     ///
     /// # Errors

@@ -19,12 +19,14 @@
 //! sleeps but `timeout`.
 
 use super::{
+    attributes,
     cmd::{
         self,
         Blocks,
         Cid,
         Command, //
     },
+    completion,
     ctrl::Ctrl,
     desc::{
         Kind,
@@ -44,6 +46,7 @@ use super::{
         Cq,
         Sq, //
     },
+    ratelimit::RateLimit,
     regs::{
         cq_doorbell,
         sq_doorbell, //
@@ -59,7 +62,8 @@ use kernel::{
         Handler,
         IrqReturn, //
     },
-    new_spinlock, new_spinlock_irq,
+    new_spinlock,
+    new_spinlock_irq,
     prelude::*,
     sync::{
         atomic::{
@@ -70,19 +74,26 @@ use kernel::{
         SpinLock,
         SpinLockIrq, //
     },
+    time::{
+        ClockSource,
+        Monotonic, //
+    }, //
 };
 use phyr::{
     trace,
     DmaVecs, //
 };
 use phyr_blk::{
+    Attribute,
     Batch,
     Expired,
+    Generation,
     HwCtx,
     Mapped,
     Op,
     Operations,
     Queued,
+    Ranges,
     Refused,
     Request,
     Status,
@@ -96,6 +107,9 @@ const MAX_RETRIES: u8 = 5;
 /// How many completions are taken before who waits for the lock gets it, and interrupts are on
 /// again where they were: a timeout or a reset has them off meanwhile.
 const AT_ONCE: u16 = 64;
+
+/// Messages of commands that have failed.
+static FAILED: RateLimit = RateLimit::new();
 
 /// A pair of rings, and its commands' descriptor memory.
 #[pin_data]
@@ -244,16 +258,54 @@ impl<'bound> IoQueue<'bound> {
             let cid = Cid::from_raw(completion.cid);
             match hw.take_generation(cid.tag, cid.generation) {
                 Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
-                Some(io) => settle(
-                    io,
-                    completion.status.may_retry(),
-                    completion.status.to_blk(),
-                ),
+                Some(io) => self.fail(io, completion.status),
                 None => self.warn_of(completion.cid),
             }
         }
         cq.commit();
         taken
+    }
+
+    /// Tries a request again that the controller says has failed, or ends it, with a message.
+    #[cold]
+    fn fail(&self, io: Mapped<'_, 'bound, Nvme>, status: completion::Status) {
+        let may_retry = status.may_retry();
+        if !io.is_quiet() && !will_retry(&io, may_retry) {
+            self.say_failed(&io, status);
+        }
+        settle(io, may_retry, status.to_blk());
+    }
+
+    /// Says what the controller did not do, and why: as `nvme_log_error()`, with the namespace.
+    fn say_failed(&self, io: &Mapped<'_, 'bound, Nvme>, status: completion::Status) {
+        let Some(missed) = FAILED.next(Monotonic::ktime_get()) else {
+            return;
+        };
+        if missed != 0 {
+            dev_err!(self.ctrl.device(), "{missed} more commands have failed\n");
+        }
+        let ns = io.disk();
+        let transfer = io.passthrough();
+        let first = transfer.map_or(io.sector() >> (ns.shift - 9), Transfer::first_block);
+        let blocks = transfer.map_or(io.bytes(), Transfer::len) >> ns.shift;
+        let command = match (io.op(), transfer) {
+            (Op::Flush, _) => "Flush(0x0)",
+            (Op::Write, _) => "Write(0x1)",
+            (Op::Read, _) => "Read(0x2)",
+            (Op::WriteZeroes, _) => "Write Zeroes(0x8)",
+            (Op::Discard, _) => "Dataset Management(0x9)",
+            (_, Some(transfer)) if transfer.is_write() => "Write(0x1) of a dma-buf",
+            _ => "Read(0x2) of a dma-buf",
+        };
+        dev_err!(
+            self.ctrl.device(),
+            "namespace {}: {} @ LBA {}, {} blocks, {}\n",
+            ns.id,
+            command,
+            first,
+            blocks,
+            status
+        );
     }
 
     /// Once for each queue: the controller could give cause without end.
@@ -348,10 +400,8 @@ impl<'bound> IoQueue<'bound> {
                 Command::write_zeroes(ns.id, blocks?, io.is_fua(), deallocate)
             }
             Op::Discard => {
-                let [count, first] = cmd::dsm_range(io.sector(), io.bytes(), ns.shift);
-                slot.put(0, count);
-                slot.put(1, first);
-                Command::discard(ns.id, slot.addr())
+                let last = put_ranges(io.ranges(), ns.shift, &mut slot).ok_or(Status::Invalid)?;
+                Command::discard(ns.id, slot.addr(), last)
             }
             Op::Passthrough => {
                 let transfer = io.passthrough().ok_or(Status::NotSupported)?;
@@ -366,6 +416,23 @@ impl<'bound> IoQueue<'bound> {
             _ => return Err(Status::NotSupported),
         })
     }
+}
+
+/// Writes what a discard names to `slot`. Returns the number of ranges, less one. [`None`]: the
+/// disk's limits exclude it.
+fn put_ranges(ranges: Ranges<'_>, shift: u32, slot: &mut Slot<'_>) -> Option<u8> {
+    let mut count = 0usize;
+    for range in ranges {
+        let at = count * cmd::DSM_RANGE_WORDS;
+        if at + cmd::DSM_RANGE_WORDS > slot.words() {
+            return None;
+        }
+        let [length, first] = cmd::dsm_range(range.sector, range.sectors, shift);
+        slot.put(at, length);
+        slot.put(at + 1, first);
+        count += 1;
+    }
+    u8::try_from(count.checked_sub(1)?).ok()
 }
 
 /// What neither reads nor writes, apart from the short way of what does.
@@ -383,10 +450,15 @@ fn queue_other<'a, 'bound>(
     Ok(())
 }
 
+/// Returns whether [`settle`] tries a request again.
+fn will_retry(io: &Mapped<'_, '_, Nvme>, may_retry: bool) -> bool {
+    may_retry && !io.is_noretry() && io.data().0 < MAX_RETRIES
+}
+
 /// Tries a request again, if that makes sense, or ends it with `status`. The controller is done
 /// with it.
 pub(crate) fn settle(mut io: Mapped<'_, '_, Nvme>, may_retry: bool, status: Status) {
-    if may_retry && !io.is_noretry() && io.data().0 < MAX_RETRIES {
+    if will_retry(&io, may_retry) {
         io.data_mut().0 += 1;
         io.unmap().requeue();
     } else {
@@ -406,9 +478,11 @@ impl Operations for Nvme {
     type HwQueue<'bound> = Arc<IoQueue<'bound>>;
     type DiskData<'bound> = Namespace;
     type RequestData = Retries;
-    type PerTag<'bound> = ();
-    type Completion = phyr_blk::Generation;
     type Passthrough = Transfer;
+    type PerTag<'bound> = ();
+    type Completion = Generation;
+
+    const ATTRIBUTES: &'static [Attribute<Self>] = attributes::ATTRIBUTES;
 
     // Into the one function of `phyr_blk` that calls it.
     #[inline(always)]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Namespaces: which there are. What they say of themselves is read in `identify.rs`.
+//! Namespaces: the active ones, and what each says of itself, which `identify.rs` reads.
 //!
-//! C: `nvme_scan_ns()`, `nvme_update_disk_info()` in
+//! C: `nvme_scan_ns()`, `nvme_identify_ns_descs()` in
 //! [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c)
 
 use super::{
@@ -11,36 +11,101 @@ use super::{
     identify::{
         le32,
         Identity,
-        Namespace, //
+        Namespace,
+        Refusal, //
     },
+    names::{
+        self,
+        Ids, //
+    }, //
 };
-use kernel::prelude::*;
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*, //
+};
 
 /// The most namespaces that get a disk; more would be a controller that makes them up.
 const MAX_NAMESPACES: usize = 1024;
 
 impl Namespace {
-    /// Asks for namespace `id`. [`None`]: there is nothing to make a disk of.
+    /// Asks for namespace `id`. [`None`]: there is nothing to make a disk of, which is said.
     ///
     /// # Errors
     ///
-    /// Those of [`Admin::identify`](super::admin::Admin::identify).
-    pub(crate) fn read(ctrl: &Ctrl<'_>, id: u32) -> Result<Option<Self>> {
-        let data = ctrl.identify(Identify::Namespace(id))?;
-
-        match Self::parse(id, &data) {
-            // Not active.
-            Ok(namespace) if namespace.blocks == 0 => Ok(None),
-            Ok(namespace) => Ok(Some(namespace)),
-            Err(e) => {
-                dev_warn!(
-                    ctrl.device(),
-                    "namespace {id} has metadata, or blocks of an odd size: no disk ({e:?})\n"
-                );
+    /// Those of [`Admin::try_identify`](super::admin::Admin::try_identify).
+    pub(crate) fn read(ctrl: &Ctrl<'_>, identity: &Identity, id: u32) -> Result<Option<Self>> {
+        match Self::ask(ctrl, id)? {
+            Ok(namespace) => Ok(Some(Self {
+                has_unique_ids: has_unique_ids(ctrl),
+                names: identity.names,
+                ..namespace
+            })),
+            // Without a list of those that are there all are asked.
+            Err(Refusal::Empty) if !ctrl.has_namespace_list() => Ok(None),
+            Err(reason) => {
+                dev_warn!(ctrl.device(), "namespace {id} gets no disk: {reason}\n");
                 Ok(None)
             }
         }
     }
+
+    fn ask(ctrl: &Ctrl<'_>, id: u32) -> Result<Result<Self, Refusal>> {
+        let version = ctrl.version();
+        let ids = match version {
+            version if version >= (1, 3) => ids(ctrl, id)?,
+            _ => Ids::NONE,
+        };
+        if ids.command_set != 0 {
+            // Identify Namespace is the NVM command set's.
+            return Ok(Err(Refusal::CommandSet(ids.command_set)));
+        }
+        let data = match ctrl.try_identify(Identify::Namespace(id))? {
+            Ok(data) => data,
+            Err(status) => return Ok(Err(Refusal::Unidentified(status.code()))),
+        };
+        let mut namespace = match Self::parse(id, version, ids, &data) {
+            Ok(namespace) => namespace,
+            Err(reason) => return Ok(Err(reason)),
+        };
+
+        if version >= (2, 0) || ctrl.caps().ready_later {
+            if let Ok(data) = ctrl.try_identify(Identify::AnyNamespace(id))? {
+                if let Err(reason) = namespace.add_any(&data) {
+                    return Ok(Err(reason));
+                }
+            }
+        }
+        if namespace.has_large_hints {
+            if let Ok(data) = ctrl.try_identify(Identify::NvmNamespace(id))? {
+                namespace.add_nvm(&data)?;
+            }
+        }
+        Ok(Ok(namespace))
+    }
+}
+
+/// Asks for the identifiers of namespace `id`. If the controller has none, they are all zeroes.
+fn ids(ctrl: &Ctrl<'_>, id: u32) -> Result<Ids> {
+    Ok(match ctrl.try_identify(Identify::Descriptors(id))? {
+        Ok(data) => Ids::parse(&data),
+        Err(status) => {
+            dev_warn!(
+                ctrl.device(),
+                "namespace {id} has no identifiers, and is taken for one of NVM: {status}\n"
+            );
+            Ids::NONE
+        }
+    })
+}
+
+/// Returns whether the identifiers of the controller's namespaces can be relied on.
+fn has_unique_ids(ctrl: &Ctrl<'_>) -> bool {
+    // It is on PCI: there is no other way to it.
+    <&pci::Device<Bound>>::try_from(ctrl.device()).is_ok_and(|pdev| {
+        let vendor = pdev.vendor_id().as_raw();
+        names::are_unique(vendor, pdev.device_id())
+    })
 }
 
 /// Ids of the active namespaces, in ascending order.
@@ -55,6 +120,9 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> 
         for id in (1..=identity.namespaces).take(MAX_NAMESPACES) {
             ids.push(id, GFP_KERNEL)?;
         }
+        if identity.namespaces as usize > MAX_NAMESPACES {
+            warn_of_more(ctrl, MAX_NAMESPACES as u32);
+        }
         return Ok(ids);
     }
 
@@ -64,7 +132,17 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> 
         for at in (0..list.len()).step_by(4) {
             let id = le32(&list, at)?;
             // The list ends with 0. One that does not ascend makes no sense.
-            if id <= above || ids.len() == MAX_NAMESPACES {
+            if id <= above {
+                if id != 0 {
+                    dev_warn!(
+                        ctrl.device(),
+                        "namespace {id} is listed behind {above}: the rest of the list is ignored\n"
+                    );
+                }
+                break 'lists;
+            }
+            if ids.len() == MAX_NAMESPACES {
+                warn_of_more(ctrl, above);
                 break 'lists;
             }
             ids.push(id, GFP_KERNEL)?;
@@ -72,4 +150,12 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> 
         }
     }
     Ok(ids)
+}
+
+/// Says that namespaces are left out.
+fn warn_of_more(ctrl: &Ctrl<'_>, last: u32) {
+    dev_warn!(
+        ctrl.device(),
+        "namespaces above {last} get no disk: there are more than {MAX_NAMESPACES}\n"
+    );
 }

@@ -115,13 +115,7 @@ mod tests {
         read: true,
         write: true,
     };
-    const NAMESPACE: Namespace = Namespace {
-        id: 1,
-        blocks: 1000,
-        shift: 12,
-        zeroes_when_deallocated: false,
-        read_only: false,
-    };
+    const NAMESPACE: Namespace = Namespace::plain(12, 1000);
     const LAYOUT: Layout = Layout {
         entries: 2,
         max_transfer: 1 << 20,

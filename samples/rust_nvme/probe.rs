@@ -31,12 +31,15 @@ use super::{
         Layout,
         PAGE_SIZE, //
     },
-    module_parameters, ns,
+    limits, module_parameters, ns,
     regs::{
         Bar,
         Capabilities, //
     },
-    reset,
+    reset::{
+        self,
+        Pause, //
+    },
 };
 use kernel::{
     cpu::nr_cpu_ids,
@@ -44,7 +47,8 @@ use kernel::{
     page,
     pci,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::Delta, //
 };
 use phyr::{
     binding::{
@@ -60,11 +64,17 @@ use phyr::{
         Types,
         Vectors, //
     },
+    memory,
+    pci::{
+        ChannelState,
+        Recovery, //
+    },
     scope::Scope,
     Limits,
     Mapper, //
 };
 use phyr_blk::{
+    Affinity,
     CharDevice,
     Config,
     Disk,
@@ -77,6 +87,9 @@ use phyr_blk::{
 /// list of 4 MiB, at 12 KiB for each command of each queue, is about what is decent to reserve.
 const MAX_TRANSFER: usize = 4 << 20;
 
+/// The share of the memory that is available which the queues of a controller may take: an eighth.
+const MEMORY_SHARE: usize = 8;
+
 /// The most segments of a request that may go by SGL: a list of one page, as in the C driver. To
 /// PRPs it does not matter how many segments there are.
 const MAX_SGL_SEGMENTS: usize = PAGE_SIZE / 16;
@@ -84,8 +97,6 @@ const MAX_SGL_SEGMENTS: usize = PAGE_SIZE / 16;
 /// The longest DMA range: what an SGL descriptor can say, in whole pages.
 // CAST: Both get wider, or stay as wide.
 const MAX_RANGE: u64 = (u32::MAX as u64 + 1) - PAGE_SIZE as u64;
-
-const SECTOR_SIZE: usize = 512;
 
 /// A controller with its disks.
 pub(crate) struct Controller<'bound> {
@@ -101,6 +112,8 @@ pub(crate) struct Controller<'bound> {
     _irqs: KVec<Irq<'bound, Interrupt<'bound>>>,
     /// The controller is shut down and disabled, and may not master the bus any more.
     _enabled: Enabled<'bound>,
+    /// For resets from outside.
+    pause: Pin<KBox<Pause<'bound>>>,
     /// With the last references the memory goes that the controller could access.
     tags: Arc<TagSet<'bound, Nvme>>,
     ctrl: Arc<Ctrl<'bound>>,
@@ -135,11 +148,16 @@ impl<'bound> Controller<'bound> {
                 "memory may be bounced: dma-bufs are copies then, which not all exporters sync\n"
             );
         }
-        let (vectors, count) = vectors(scope, pdev, &ctrl)?;
-        let tags = tags(scope, &ctrl, mapper, layout, &vectors, count)?;
+        let Queues {
+            vectors,
+            tags,
+            layout,
+            count,
+        } = Queues::new(scope, pdev, &ctrl, Arc::new(mapper, GFP_KERNEL)?, layout)?;
         // Moved behind the rings: should anything below fail, the controller is off before they are
         // freed.
         let enabled = enabled;
+        let pause = Pause::new()?;
         let irqs = request(&vectors, &tags)?;
         let created = Created::new(tags.clone())?;
         let disks = disks(&ctrl, &identity, &tags, layout, &instance)?;
@@ -164,15 +182,62 @@ impl<'bound> Controller<'bound> {
             _created: created,
             _irqs: irqs,
             _enabled: enabled,
+            pause,
             tags,
             ctrl,
             _instance: instance,
         })
     }
 
+    /// Called before the function is reset from outside.
+    pub(crate) fn reset_prepare(&self) {
+        self.pause.prepare(&self.ctrl, self.tags.clone());
+    }
+
+    /// Called when the function was reset from outside.
+    pub(crate) fn reset_done(&self) {
+        self.pause.done(&self.ctrl, self.tags.clone());
+    }
+
+    /// Called when the PCI core has seen an error.
+    pub(crate) fn error_detected(&self, state: ChannelState) -> Recovery {
+        match state {
+            // What the controller itself makes of it shows in its commands.
+            ChannelState::Normal => Recovery::CanRecover,
+            ChannelState::Frozen => {
+                dev_warn!(
+                    self.ctrl.device(),
+                    "the link has failed; it is to be reset\n"
+                );
+                self.reset_prepare();
+                Recovery::NeedReset
+            }
+            ChannelState::Failed => {
+                dev_warn!(self.ctrl.device(), "the link has failed for good\n");
+                reset::abandon(&self.ctrl, self.tags.clone(), &self.pause);
+                Recovery::Disconnect
+            }
+        }
+    }
+
+    /// Called when the link was reset.
+    pub(crate) fn slot_reset(&self) -> Recovery {
+        if self.pause.done(&self.ctrl, self.tags.clone()) {
+            Recovery::Recovered
+        } else {
+            Recovery::Disconnect
+        }
+    }
+
+    /// Called as the machine shuts down.
+    pub(crate) fn shut_down(&self) {
+        let patience = Delta::from_secs(io_timeout_secs().into());
+        reset::shut_down(&self.ctrl, self.tags.clone(), &self.pause, patience);
+    }
+
     /// Called before the drop. If the controller was pulled out nobody shall wait for it.
     pub(crate) fn prepare_removal(&self) {
-        if reset::abandon_failed(&self.ctrl, self.tags.clone()) {
+        if reset::abandon_failed(&self.ctrl, self.tags.clone(), &self.pause) {
             self.disks.iter().for_each(Disk::mark_dead);
         }
     }
@@ -235,24 +300,87 @@ fn layout(identity: &Identity, caps: &Capabilities, mapper: &Mapper<'_>) -> Resu
     })
 }
 
-/// Allocates interrupt vectors. Returns them and the number of I/O queues that can be made.
+/// The I/O queues, not yet known to the controller, and their interrupt vectors.
+struct Queues<'bound> {
+    vectors: Vectors<'bound>,
+    tags: Arc<TagSet<'bound, Nvme>>,
+    layout: Layout,
+    count: u16,
+}
+
+impl<'bound> Queues<'bound> {
+    /// Allocates as many queues as there are processors, vectors, and the controller allows;
+    /// shallower ones and then fewer if memory is short.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENOSPC`]: there are no vectors.
+    /// - [`ENOMEM`]: there is no memory for the smallest queue.
+    fn new(
+        scope: Scope<'bound>,
+        pdev: &'bound pci::Device<Core<'_>>,
+        ctrl: &Arc<Ctrl<'bound>>,
+        mapper: Arc<Mapper<'bound>>,
+        wanted: Layout,
+    ) -> Result<Self> {
+        let cpus = u16::try_from(nr_cpu_ids()).unwrap_or(u16::MAX);
+        let most = match module_parameters::max_io_queues.value() {
+            0 => cpus,
+            max => max.min(cpus),
+        };
+        let granted = ctrl.set_queue_count(most)?;
+        let (mut layout, count) = wanted.fit(granted, memory::available() / MEMORY_SHARE);
+        // Not more vectors than queues: all of them are spread over the processors.
+        let mut short = layout.entries < wanted.entries || count < granted;
+        let (vectors, mut count) = vectors(scope, pdev, count)?;
+
+        let tags = loop {
+            match tags(scope, ctrl, mapper.clone(), layout, &vectors, count) {
+                Err(ENOMEM) => {
+                    (layout, count) = layout.smaller(count).ok_or(ENOMEM)?;
+                    short = true;
+                }
+                result => break result?,
+            }
+        };
+        if short {
+            dev_warn!(
+                pdev,
+                "memory is short: {} queues of {}, not {} of {}\n",
+                count,
+                layout.depth(),
+                granted,
+                wanted.depth()
+            );
+        }
+        Ok(Self {
+            vectors,
+            tags,
+            layout,
+            count,
+        })
+    }
+}
+
+/// Allocates the interrupt vectors of up to `most` queues. Returns them and the number of queues
+/// that have one.
+///
+/// The admin queue has vector 0 and no handler: it is polled. The others are spread over the
+/// processors. All share the vector of a controller that has but one.
 fn vectors<'bound>(
     scope: Scope<'bound>,
     pdev: &'bound pci::Device<Core<'_>>,
-    ctrl: &Ctrl<'bound>,
+    most: u16,
 ) -> Result<(Vectors<'bound>, u16)> {
-    let cpus = u16::try_from(nr_cpu_ids()).unwrap_or(u16::MAX);
-    let wanted = match module_parameters::max_io_queues.value() {
-        0 => cpus,
-        max => max.min(cpus),
-    };
-    let granted = ctrl.set_queue_count(wanted)?;
-
-    // One more for the admin queue, which has vector 0 and no handler: it is polled.
-    let vectors = Vectors::alloc(scope, pdev, 1, u32::from(granted) + 1, Types::MESSAGES)
-        .inspect_err(|_| dev_err!(pdev, "no message signalled interrupts\n"))?;
+    let types = Types::MESSAGES;
+    let vectors = match Vectors::alloc_affinity(scope, pdev, 1, 2, u32::from(most) + 1, types) {
+        Err(ENOSPC) => Vectors::alloc(scope, pdev, 1, 1, types),
+        result => result,
+    }
+    .inspect_err(|_| dev_err!(pdev, "no message signalled interrupts\n"))?;
     let usable = u16::try_from(vectors.len() - 1).unwrap_or(u16::MAX);
-    Ok((vectors, granted.min(usable.max(1))))
+
+    Ok((vectors, most.min(usable.max(1))))
 }
 
 /// The vector of queue `qid`: its own, unless there is but one.
@@ -268,7 +396,7 @@ fn vector(vectors: &Vectors<'_>, qid: u16) -> u16 {
 fn tags<'bound>(
     scope: Scope<'bound>,
     ctrl: &Arc<Ctrl<'bound>>,
-    mapper: Mapper<'bound>,
+    mapper: Arc<Mapper<'bound>>,
     layout: Layout,
     vectors: &Vectors<'bound>,
     count: u16,
@@ -279,9 +407,21 @@ fn tags<'bound>(
         queues.push(queue, GFP_KERNEL)?;
     }
 
-    let seconds = module_parameters::io_timeout.value().clamp(1, 3600);
-    let config = Config::new(layout.depth(), layout.max_segments).timeout(seconds * 1000);
-    TagSet::new(scope, Arc::new(mapper, GFP_KERNEL)?, queues, config)
+    // A processor submits to the queue whose interrupt it gets, if each vector has a queue.
+    let affinity = if vectors.len() == usize::from(count) + 1 {
+        Affinity::Interrupts { first: 1 }
+    } else {
+        Affinity::Spread
+    };
+    let config = Config::new(layout.depth(), layout.max_segments)
+        .timeout(io_timeout_secs() * 1000)
+        .affinity(affinity);
+    TagSet::new(scope, mapper, queues, config)
+}
+
+/// Returns the seconds that a request may take.
+fn io_timeout_secs() -> u32 {
+    module_parameters::io_timeout.value().clamp(1, 3600)
 }
 
 /// Registers the interrupt handlers of all queues.
@@ -336,15 +476,30 @@ fn disks<'bound>(
 ) -> Result<KVec<Disk<'bound, Nvme>>> {
     let mut disks = KVec::new();
     for id in ns::active(ctrl, identity)? {
-        let Some(namespace) = Namespace::read(ctrl, id)? else {
+        let Some(namespace) = Namespace::read(ctrl, identity, id)? else {
             continue;
         };
-        let disk = describe(&namespace, identity, layout).build(
+        let alignment = tags.mapper().dma_alignment();
+        if alignment > 1 << namespace.shift {
+            dev_warn!(
+                ctrl.device(),
+                "namespace {id}: only whole {alignment} bytes can be mapped; less fails\n"
+            );
+        }
+        let built = describe(&namespace, identity, layout, alignment).build(
             fmt!("rnvme{}n{}", instance.number(), id),
             tags,
             namespace,
-        )?;
-        disks.push(disk, GFP_KERNEL)?;
+        );
+        match built {
+            Ok(disk) => disks.push(disk, GFP_KERNEL)?,
+            // The others may do.
+            Err(e) if e == EINVAL => dev_err!(
+                ctrl.device(),
+                "namespace {id} gets no disk: the block layer takes its limits for wrong\n"
+            ),
+            Err(e) => return Err(e),
+        }
     }
     Ok(disks)
 }
@@ -380,44 +535,47 @@ fn generics<'bound>(
     Ok(generics)
 }
 
-/// What the block layer is told of a namespace.
-fn describe(namespace: &Namespace, identity: &Identity, layout: Layout) -> DiskBuilder {
-    let block = 1u32 << namespace.shift;
-    // CAST: `MAX_TRANSFER` fits by far.
-    let sectors = (layout.max_transfer / SECTOR_SIZE) as u32;
+/// Describes a namespace to the block layer. Memory is mapped in whole `alignment` bytes, a power
+/// of two and at most a page, or not at all.
+fn describe(
+    namespace: &Namespace,
+    identity: &Identity,
+    layout: Layout,
+    alignment: usize,
+) -> DiskBuilder {
+    let limits = limits::Limits::new(namespace, identity, &layout);
+    let has_cache = identity.has_write_cache && !namespace.no_write_cache;
     let mut disk = DiskBuilder::new()
         .capacity_sectors(namespace.sectors())
-        .logical_block_size(block)
-        .physical_block_size(block)
+        .logical_block_size(limits.logical_block)
+        .physical_block_size(limits.physical_block)
+        .io_min(limits.io_min)
+        .io_opt(limits.io_opt)
+        .chunk_sectors(limits.chunk_sectors)
         .read_only(namespace.read_only)
-        .max_hw_sectors(sectors)
+        .rotational(namespace.rotational)
+        .max_hw_sectors(limits.max_sectors)
         .max_segments(layout.max_segments)
         .max_segment_size(u32::MAX)
         // Both kinds of descriptors can say multiples of 4 bytes.
-        .dma_alignment(3)
-        .write_cache(identity.has_write_cache, identity.has_write_cache);
+        // CAST: At most a page.
+        .dma_alignment(alignment.max(4) as u32 - 1)
+        .write_cache(has_cache, has_cache)
+        .max_write_zeroes_sectors(limits.max_zeroes_sectors)
+        .write_zeroes_unmaps(namespace.zeroes_when_deallocated);
 
-    if layout.format == Format::Prp {
-        disk = disk.virt_boundary_mask(PAGE_SIZE - 1);
+    let boundary = match layout.format {
+        Format::Prp => alignment.max(PAGE_SIZE),
+        _ => alignment,
+    };
+    if boundary > 1 {
+        disk = disk.virt_boundary_mask(boundary - 1);
     }
-    if identity.has_discard {
-        // One range per command, and a request of less than 4 GiB.
-        let max = match u64::from(identity.max_discard_blocks) << (namespace.shift - 9) {
-            0 => u32::MAX >> 9,
-            // CAST: No more than the other.
-            max => max.min(u64::from(u32::MAX >> 9)) as u32,
-        };
-        disk = disk.discard(max, 1, block);
+    if let Some(discard) = limits.discard {
+        disk = disk.discard(discard.max_sectors, discard.max_ranges, discard.granularity);
     }
-    if identity.has_write_zeroes {
-        // 16 bits of blocks, and no longer than a write: it may take as long.
-        let max = sectors.min(1 << (16 + namespace.shift - 9));
-        let max = match identity.max_zeroes {
-            0 => max,
-            // CAST: 32 bits fit in a `usize`; the minimum is no more than they are.
-            bytes => (bytes / SECTOR_SIZE).min(max as usize) as u32,
-        };
-        disk = disk.max_write_zeroes_sectors(max);
+    if let Some(atomic) = limits.atomic {
+        disk = disk.atomic_writes(atomic.max, atomic.boundary);
     }
     disk
 }

@@ -40,8 +40,12 @@ register! {
 
     /// Controller capabilities, high half.
     pub(crate) CAP_HI(u32) @ 0x04 {
+        /// A namespace can become ready later than the controller.
+        28:28 crims => bool;
         /// Smallest memory page, as a power of two above 4 KiB.
         19:16 mpsmin;
+        /// Namespaces may have other command sets than NVM.
+        11:11 css_csi => bool;
         /// The NVM command set is supported.
         5:5 css_nvm => bool;
         /// Distance of two doorbells, as a power of two above 4 bytes.
@@ -64,6 +68,8 @@ register! {
         15:14 shn;
         /// Memory page size, as a power of two above 4 KiB.
         10:7 mps;
+        /// Command set.
+        6:4 css;
         /// Enable.
         0:0 en => bool;
     }
@@ -91,6 +97,11 @@ register! {
     /// Admin completion queue address.
     pub(crate) ACQ_LO(u32) @ 0x30 {}
     pub(crate) ACQ_HI(u32) @ 0x34 {}
+}
+
+impl CC {
+    /// `CC.CSS`: that of each namespace.
+    pub(crate) const CSS_CSI: u32 = 6;
 }
 
 impl CSTS {
@@ -121,6 +132,10 @@ pub(crate) struct Capabilities {
     pub(crate) min_page_shift: u32,
     /// The NVM command set is there.
     pub(crate) nvm: bool,
+    /// Namespaces may have other command sets.
+    pub(crate) other_command_sets: bool,
+    /// Namespaces say whether they are ready.
+    pub(crate) ready_later: bool,
 }
 
 impl Capabilities {
@@ -143,6 +158,8 @@ impl Capabilities {
             doorbell_stride: size_of::<u32>() << u32::from(hi.dstrd()),
             min_page_shift: 12 + u32::from(hi.mpsmin()),
             nvm: hi.css_nvm(),
+            other_command_sets: hi.css_csi(),
+            ready_later: hi.crims(),
         })
     }
 }

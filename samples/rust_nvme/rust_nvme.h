@@ -42,8 +42,8 @@
  * EIO			the DMA API cannot map it, such as large pieces where memory is bounced
  * ENOSPC		the file has 1024 handles already, or there is no IOVA space
  * EAGAIN		all bounce buffers are in use
- * ENOBUFS		its memory is never mapped for the controller: it has to be bounced, and there
- *			are no bounce buffers
+ * ENOBUFS		its memory is never mapped for the controller: it has to be bounced, and
+ *			there are no bounce buffers
  * EFBIG		likewise: a piece is longer than a bounce buffer
  * ERANGE		likewise: the controller cannot tell the address
  * ENODEV		the controller was unbound, or the exporter has revoked the buffer

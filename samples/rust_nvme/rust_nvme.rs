@@ -5,8 +5,7 @@
 //! Every namespace becomes a disk `/dev/rnvme<controller>n<namespace>` that reads, writes,
 //! flushes, discards and writes zeroes; and a character device, by which user space reads and
 //! writes straight into and out of dma-bufs (`rust_nvme.h`). It is a sample: there is no
-//! multipath, no metadata, no power management, no passthrough of other commands, no shutdown at
-//! reboot, no INTx.
+//! multipath, no metadata, no power management, no passthrough of other commands, no INTx.
 //!
 //! C: [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
@@ -32,6 +31,8 @@
 //! ctrl        the controller: on and off                     regs    its registers
 //! admin       admin queue                                    queue   rings and doorbells
 //! identify    what the controller can do                     ns      namespaces
+//! limits      what the block layer is told of these          names   their identifiers
+//! attributes  these, in sysfs
 //! cmd         commands                                       completion    status codes
 //! io          the I/O path                                   reset   when it does not answer
 //! prp, sgl    DMA ranges to descriptors                      slots   memory for these
@@ -39,6 +40,7 @@
 //! generic     I/O straight into and out of dma-bufs          buffer  these, registered
 //! map         where their bytes are
 //! uapi        what user space sees of it                     plan    what it asks for
+//! ratelimit   messages that a controller could give cause for without end
 //! ```
 //!
 //! # Memory
@@ -52,11 +54,16 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    pci::DmaParameters,
+    pci::{
+        ChannelState,
+        DmaParameters,
+        Recovery, //
+    },
     scope::Scope, //
 };
 
 mod admin;
+mod attributes;
 mod buffer;
 mod cmd;
 mod completion;
@@ -67,12 +74,15 @@ mod identify;
 mod instance;
 mod io;
 mod layout;
+mod limits;
 mod map;
+mod names;
 mod ns;
 mod plan;
 mod probe;
 mod prp;
 mod queue;
+mod ratelimit;
 mod regs;
 mod reset;
 mod sgl;
@@ -116,6 +126,33 @@ impl phyr::pci::Driver for NvmeDriver {
 
     fn unbind<'bound>(_pdev: &pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
         this.prepare_removal();
+    }
+
+    fn reset_prepare<'bound>(_pdev: &pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        this.reset_prepare();
+    }
+
+    fn reset_done<'bound>(_pdev: &pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        this.reset_done();
+    }
+
+    fn error_detected<'bound>(
+        _pdev: &pci::Device<Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+        state: ChannelState,
+    ) -> Recovery {
+        this.error_detected(state)
+    }
+
+    fn slot_reset<'bound>(
+        _pdev: &pci::Device<Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+    ) -> Recovery {
+        this.slot_reset()
+    }
+
+    fn shutdown<'bound>(_pdev: &pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        this.shut_down();
     }
 }
 

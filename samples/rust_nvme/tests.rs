@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fixtures of the descriptor builders' tests.
+//! Fixtures of tests.
 
 // PANIC: An `unwrap` or an index that fails is a failed test.
 
@@ -8,7 +8,10 @@ use super::desc::{
     List,
     Range, //
 };
-use kernel::prelude::*;
+use kernel::{
+    fmt,
+    prelude::*, //
+};
 
 /// Descriptor memory that knows what was written.
 pub(crate) struct Memory {
@@ -73,4 +76,33 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 >> 8) % limit
     }
+}
+
+/// Text of a few lines at most, and of `room` bytes more.
+struct Text {
+    bytes: KVec<u8>,
+    room: usize,
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.room = self.room.checked_sub(text.len()).ok_or(fmt::Error)?;
+        for &byte in text.as_bytes() {
+            self.bytes.push(byte, GFP_KERNEL).map_err(|_| fmt::Error)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether `args` is written as `expected`, and fails wherever there is room for less.
+pub(crate) fn is_written(args: fmt::Arguments<'_>, expected: &str) -> bool {
+    let write = |room| {
+        let mut text = Text {
+            bytes: KVec::new(),
+            room,
+        };
+        fmt::Write::write_fmt(&mut text, args).map(|()| text.bytes)
+    };
+    (0..expected.len()).all(|room| write(room).is_err())
+        && write(expected.len()).is_ok_and(|bytes| bytes[..] == *expected.as_bytes())
 }

@@ -10,8 +10,12 @@ mod desc;
 mod identify;
 #[path = "../../samples/rust_nvme/layout.rs"]
 mod layout;
+#[path = "../../samples/rust_nvme/limits.rs"]
+mod limits;
 #[path = "../../samples/rust_nvme/map.rs"]
 mod map;
+#[path = "../../samples/rust_nvme/names.rs"]
+mod names;
 #[path = "../../samples/rust_nvme/plan.rs"]
 mod plan;
 #[path = "../../samples/rust_nvme/prp.rs"]

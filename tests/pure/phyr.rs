@@ -104,6 +104,8 @@ oracles! {
     limits numbers::check_limits,
     part numbers::check_part,
     map_error numbers::check_map_error,
+    descriptors nvme::commands::check_descriptors,
+    disk_limits nvme::commands::check_disk_limits,
 }
 
 /// What libFuzzer calls. The first byte is the oracle's number.

@@ -14,13 +14,17 @@ use super::{
         Pointer, //
     },
     identify::{
+        Hints,
         Identity,
-        Namespace, //
+        Namespace,
+        Refusal, //
     },
     layout::{
         Format,
         Layout, //
     },
+    limits::Limits,
+    names::Ids,
     plan::{
         Plan,
         Way, //
@@ -34,12 +38,10 @@ use crate::{
 use kernel::prelude::*;
 
 pub fn check_plan(input: &mut Input<'_>) {
+    let blocks = input.number();
     let namespace = Namespace {
-        id: 1,
-        blocks: input.number(),
-        shift: 9 + input.below(4) as u32,
-        zeroes_when_deallocated: false,
         read_only: input.once_in(4),
+        ..Namespace::plain(9 + input.below(4) as u32, blocks)
     };
     let layout = Layout {
         entries: 2,
@@ -121,6 +123,7 @@ pub fn check_words(input: &mut Input<'_>) {
 
     let shift = 9 + input.below(4) as u32;
     let (sector, bytes) = (input.number(), input.number() as u32);
+    let sectors = input.number() as u32;
     let (first, count) = (sector / (1 << (shift - 9)), bytes >> shift);
     match Blocks::new(sector, bytes, shift) {
         None => assert!(count == 0 || count > 65536),
@@ -155,19 +158,26 @@ pub fn check_words(input: &mut Input<'_>) {
         }
     }
     assert_eq!(
-        dsm_range(sector, bytes, shift),
-        [u64::from(count) << 32, first]
+        dsm_range(sector, sectors, shift),
+        [u64::from(sectors >> (shift - 9)) << 32, first]
     );
 }
 
 /// A controller can say anything.
 pub fn check_identify(input: &mut Input<'_>) {
     let shift = 12 + input.below(16) as u32;
+    let version = input.pick(&[(1, 0), (1, 1), (1, 2), (1, 4), (2, 0), (2, 1), (3, 0)]);
+    let listed = Ids {
+        nguid: [input.below(2) as u8; 16],
+        eui64: [input.below(2) as u8; 8],
+        ..Ids::NONE
+    };
     let mut data = vec![0; input.pick(&[4096, 4096, 4096, 600, 100])];
     // Rarely all of it: what is not said is zero.
     for _ in 0..input.below(40) {
         let at = input.pick(&[
-            0, 1, 2, 4, 5, 25, 26, 33, 77, 88, 99, 128, 130, 516, 520, 525, 536,
+            0, 1, 2, 3, 4, 5, 8, 14, 24, 25, 26, 29, 33, 36, 42, 44, 46, 64, 68, 70, 72, 77, 88,
+            99, 104, 120, 128, 130, 268, 284, 516, 520, 525, 536,
         ]);
         if let Some(byte) = data.get_mut(at + input.below(2) as usize) {
             *byte = input.below(256) as u8;
@@ -210,7 +220,13 @@ pub fn check_identify(input: &mut Input<'_>) {
                 .add_nvm_limits(&data, shift)
                 .expect("it is long enough");
             assert_eq!(identity.max_zeroes, pages(le(1, 1).expect("WZSL")));
+            assert_eq!(Some(u64::from(identity.max_discard_ranges)), le(3, 1));
             assert_eq!(Some(u64::from(identity.max_discard_blocks)), le(4, 4));
+            assert_eq!(Some(identity.max_discard_total), le(8, 8));
+            assert_eq!(Some(u64::from(identity.names.vendor)), le(0, 2));
+            assert_eq!(Some(&identity.names.serial[..]), data.get(4..24));
+            assert_eq!(Some(&identity.names.model[..]), data.get(24..64));
+            assert_eq!(Some(&identity.names.firmware[..]), data.get(64..72));
         }
     }
 
@@ -221,16 +237,25 @@ pub fn check_identify(input: &mut Input<'_>) {
     };
     let format = 128 + 4 * index as usize;
     let (blocks, metadata, bits) = (le(0, 8), le(format, 2), le(format + 2, 1));
-    match Namespace::parse(9, &data) {
-        Err(e) if e == EIO => assert!(data.len() < 128 + 4 * 64),
-        Err(e) => {
-            let odd = metadata != Some(0) || !(9..=12).contains(&bits.expect("LBADS"));
-            assert_ne!(blocks, Some(0));
-            assert_eq!(e, if odd { EOPNOTSUPP } else { EOVERFLOW });
-            let bytes = blocks.map(|blocks| u128::from(blocks) << bits.unwrap_or(0).min(12));
-            assert!(odd || bytes.is_some_and(|bytes| bytes > i64::MAX as u128));
+    match Namespace::parse(9, version, listed, &data) {
+        Err(Refusal::Short) => assert!(data.len() < 128 + 4 * 64),
+        Err(Refusal::Empty) => assert!(blocks == Some(0) || le(8, 8) == Some(0)),
+        Err(Refusal::Metadata { bytes, protection }) => {
+            assert!(bytes != 0 && metadata == Some(bytes.into()));
+            assert_eq!(le(29, 1), Some(protection.into()));
         }
-        Ok(namespace) => {
+        Err(Refusal::BlockSize(shift)) => {
+            assert!(bits == Some(shift.into()) && !(9..=12).contains(&shift));
+        }
+        Err(Refusal::TooLarge {
+            blocks: said,
+            shift,
+        }) => {
+            assert_eq!((blocks, bits), (Some(said), Some(shift.into())));
+            assert!(u128::from(said) << shift > i64::MAX as u128);
+        }
+        Err(other) => panic!("{other:?}"),
+        Ok(mut namespace) => {
             assert_eq!((namespace.id, Some(namespace.blocks)), (9, blocks));
             assert_eq!(Some(u64::from(namespace.shift)), bits);
             let dlfeat = le(33, 1).expect("DLFEAT");
@@ -239,13 +264,192 @@ pub fn check_identify(input: &mut Input<'_>) {
                 Some(u64::from(namespace.read_only)),
                 le(99, 1).map(|v| v & 1)
             );
-            // What has no blocks is no disk.
-            if namespace.blocks != 0 {
-                assert_eq!(metadata, Some(0));
-                let bytes = u128::from(namespace.sectors()) * 512;
-                assert_eq!(bytes, u128::from(namespace.blocks) << namespace.shift);
-                assert!(bytes <= i64::MAX as u128);
+            assert_eq!(metadata, Some(0));
+            let bytes = u128::from(namespace.sectors()) * 512;
+            assert_eq!(bytes, u128::from(namespace.blocks) << namespace.shift);
+            assert!(bytes <= i64::MAX as u128);
+            check_hints(&namespace, version, &le);
+
+            let nguid = match listed.nguid {
+                ids if ids != [0; 16] => ids,
+                _ if version < (1, 2) => [0; 16],
+                _ => data[104..120].try_into().expect("NGUID"),
+            };
+            let eui64 = match listed.eui64 {
+                ids if ids != [0; 8] => ids,
+                _ if version < (1, 1) => [0; 8],
+                _ => data[120..128].try_into().expect("EUI64"),
+            };
+            assert_eq!((namespace.ids.nguid, namespace.ids.eui64), (nguid, eui64));
+
+            let before = namespace.hints;
+            assert_eq!(namespace.add_nvm(&data).is_ok(), data.len() >= 288);
+            if let (Some(granularity), Some(alignment)) = (le(268, 4), le(284, 4)) {
+                let either = |said: u64, before: u32| if said == 0 { before.into() } else { said };
+                let hints = namespace.hints;
+                assert_eq!(
+                    u64::from(hints.discard_granularity),
+                    either(granularity, before.discard_granularity)
+                );
+                assert_eq!(
+                    u64::from(hints.discard_alignment),
+                    either(alignment, before.discard_alignment)
+                );
+            }
+            match (namespace.add_any(&data), le(14, 1), le(0, 1)) {
+                (Err(Refusal::NotReady(status)), said, _) => {
+                    assert!(said == Some(status.into()) && status & 1 == 0);
+                }
+                (Ok(()), Some(status), Some(features)) => {
+                    assert_eq!(status & 1, 1);
+                    assert_eq!(namespace.rotational, features >> 4 & 1 == 1);
+                    assert_eq!(namespace.no_write_cache, features >> 5 & 1 == 1);
+                    assert_eq!(
+                        Some(u64::from(namespace.read_only)),
+                        le(8, 1).map(|v| v & 1)
+                    );
+                }
+                other => panic!("{other:?}"),
             }
         }
     }
+}
+
+fn check_hints(
+    namespace: &Namespace,
+    version: (u32, u32),
+    le: &dyn Fn(usize, usize) -> Option<u64>,
+) {
+    let field = |at| le(at, 2).expect("all of it was read");
+    let features = le(24, 1).expect("NSFEAT");
+    let known = if version >= (2, 1) { 3 } else { 1 };
+    let optperf = features >> 4 & known;
+    let more = |value: u64| if value == 0 { 0 } else { value + 1 };
+    let given = |on: bool, value: u64| if on { value } else { 0 };
+    let hints = &namespace.hints;
+
+    assert_eq!(
+        [
+            u64::from(hints.write_granularity),
+            hints.write_size.into(),
+            hints.discard_granularity.into(),
+            hints.discard_alignment.into(),
+            hints.boundary.into(),
+        ],
+        [
+            given(optperf != 0, field(64) + 1),
+            given(optperf != 0, more(field(72))),
+            given(optperf & 1 != 0, field(68) + 1),
+            given(optperf != 0, field(70) + 1),
+            field(46),
+        ]
+    );
+    let atomic = given(features & 2 != 0, more(field(36)));
+    assert_eq!(u64::from(hints.atomic), atomic);
+    let boundary = given(atomic != 0, more(field(44)));
+    assert_eq!(u64::from(hints.atomic_boundary), boundary);
+    assert_eq!(hints.has_atomic_offset, field(42) != 0);
+    assert_eq!(namespace.has_large_hints, optperf & 2 != 0);
+}
+
+/// The block layer refuses none of the limits, and warns of none, whatever a controller says.
+pub fn check_disk_limits(input: &mut Input<'_>) {
+    let mut some = |most: u64| match input.below(3) {
+        0 => 0,
+        1 => 1 << input.below(u64::from(most.ilog2()) + 1),
+        _ => input.number() % most + 1,
+    };
+    let write_granularity = some(1 << 16) as u32;
+    let hints = Hints {
+        write_granularity,
+        write_size: some(1 << 16) as u32,
+        discard_granularity: some(u32::MAX.into()) as u32,
+        discard_alignment: some(u32::MAX.into()) as u32,
+        boundary: some(u16::MAX.into()) as u16,
+        atomic: some(1 << 16) as u32,
+        atomic_boundary: some(1 << 16) as u32,
+        has_atomic_offset: some(4) == 1,
+    };
+    let namespace = &Namespace {
+        hints,
+        ..Namespace::plain(9 + input.below(4) as u32, 1)
+    };
+    let layout = Layout {
+        entries: 2,
+        max_transfer: input.pick(&[4096, 8192, 512 << 10, 4 << 20]),
+        max_segments: 1 + input.below(256) as u16,
+        format: input.pick(&[Format::Prp, Format::Sgl, Format::Either]),
+        chain: input.once_in(4),
+    };
+    let mut identity = Identity::parse(&[0; 4096], 12).expect("it is long enough");
+    identity.has_discard = !input.once_in(4);
+    identity.has_write_zeroes = !input.once_in(4);
+    identity.max_zeroes = input.number() as usize >> input.below(64);
+    identity.max_discard_ranges = input.below(256) as u8;
+    identity.max_discard_blocks = input.number() as u32;
+    identity.max_discard_total = input.number();
+    let limits = Limits::new(namespace, &identity, &layout);
+    let block = 1u64 << namespace.shift;
+
+    assert_eq!(u64::from(limits.logical_block), block);
+    assert!(limits.physical_block.is_power_of_two());
+    assert!(limits.physical_block >= limits.logical_block);
+    assert!(limits.physical_block <= limits.io_min);
+    assert!(limits.chunk_sectors == 0 || limits.chunk_sectors.is_power_of_two());
+    let zeroes = u64::from(limits.max_zeroes_sectors) * 512;
+    assert!(zeroes / block <= 65536);
+    assert!(identity.has_write_zeroes || zeroes == 0);
+    if identity.max_zeroes != 0 {
+        assert!(zeroes <= identity.max_zeroes as u64);
+    }
+    if let Some(atomic) = limits.atomic {
+        assert!(u64::from(atomic.max) >= block);
+        assert!(atomic.boundary == 0 || atomic.boundary.is_power_of_two());
+        assert!(atomic.boundary == 0 || atomic.max <= atomic.boundary);
+        assert!(limits.chunk_sectors == 0 || atomic.max / 512 <= limits.chunk_sectors);
+        assert!(limits.physical_block <= atomic.max && !namespace.hints.has_atomic_offset);
+    }
+    assert_eq!(limits.discard.is_some(), identity.has_discard);
+    if let Some(discard) = limits.discard {
+        let blocks = u64::from(discard.max_sectors) * 512 / block;
+        let within = |said: u64| said == 0 || blocks <= said;
+        assert!(within(identity.max_discard_blocks.into()) && within(identity.max_discard_total));
+        let ranges = u32::from(discard.max_ranges);
+        assert!((1..=256).contains(&ranges));
+        let said = u32::from(identity.max_discard_ranges);
+        assert!(said == 0 || ranges <= said);
+        assert!(ranges as usize * 2 <= layout.slot_words());
+        assert_eq!(u64::from(discard.granularity) % block, 0);
+    }
+}
+
+/// A list of identifiers, of any bytes.
+pub fn check_descriptors(input: &mut Input<'_>) {
+    let mut data = Vec::new();
+    let mut expected = Ids::NONE;
+    let mut goes_on = true;
+    for _ in 0..input.below(8) {
+        let kind = input.below(6) as u8;
+        let len = match input.below(8) {
+            0 => input.below(20) as u8,
+            _ => [5, 8, 16, 16, 1, 7][usize::from(kind)],
+        };
+        let value = input.below(256) as u8;
+        data.extend([kind, len, value, value]);
+        data.extend(vec![value; len.into()]);
+        goes_on &= len != 0;
+        match (kind, len) {
+            _ if !goes_on => {}
+            (1, 8) => expected.eui64 = [value; 8],
+            (2, 16) => expected.nguid = [value; 16],
+            (3, 16) => expected.uuid = [value; 16],
+            (4, 1) => expected.command_set = value,
+            (1..=4, _) => goes_on = false,
+            _ => {}
+        }
+    }
+    assert_eq!(Ids::parse(&data), expected);
+    data.truncate(input.below(data.len() as u64 + 1) as usize);
+    Ids::parse(&data);
+    Ids::parse(input.rest());
 }
