@@ -3,7 +3,8 @@
  * edu-io FOLDER MODE...: data through the device of a rust_edu folder.  Bytes that
  * are written in one way are read in each; then the edges.  With -e ERRNO FOLDER
  * MODE: both fail so.  With -l FOLDER MODE: until the device is gone, whatever the
- * bytes are, as others may use it, too.
+ * bytes are, as others may use it, too; "going" on standard output tells that it has
+ * begun.
  */
 
 #define _GNU_SOURCE
@@ -145,8 +146,12 @@ int main(int argc, char **argv)
 		int fd = open_file(argv[2], argv[3]);
 
 		shared = 1;
-		while (!copy(fd, fd, argv[3], random() % PLACES))
-			;
+		for (int turn = 0; !copy(fd, fd, argv[3], random() % PLACES); turn++) {
+			if (!turn) {
+				puts("going");
+				fflush(stdout);
+			}
+		}
 		/* ENODEV: in the driver; EIO: its files are gone. */
 		return errno == ENODEV || errno == EIO ? 0 : 1;
 	}

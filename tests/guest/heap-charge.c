@@ -47,7 +47,7 @@ static void expect_charge(long long before, long long bytes, const char *when)
 {
 	long long slack = 32 * PAGE, now = 0;
 
-	for (int tries = 0; tries < 50; tries++) {
+	for (int tries = 0; tries < 1000; tries++) {
 		now = charged() - before;
 		if (now >= bytes - slack && now <= bytes + slack)
 			return;

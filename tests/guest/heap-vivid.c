@@ -86,7 +86,7 @@ static int dequeue(void)
 	};
 	struct pollfd ready = { .fd = video, .events = POLLIN };
 
-	if (must(poll(&ready, 1, 20000), "poll") != 1)
+	if (must(poll(&ready, 1, 300000), "poll") != 1)
 		die("no frame comes");
 	must(ioctl(video, VIDIOC_DQBUF, &v4l2), "DQBUF");
 	if (v4l2.flags & V4L2_BUF_FLAG_ERROR)

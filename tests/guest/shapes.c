@@ -66,6 +66,8 @@ static int shape(const char *name)
 		scatter(4, 0, PAGE);
 	} else if (!strcmp(name, "gaps")) {
 		scatter(16, 512, 1024);
+	} else if (!strcmp(name, "sectors")) {
+		scatter(8, 512, 512);
 	} else if (!strcmp(name, "mib")) {
 		contiguous(1024 * 1024);
 	} else {
@@ -108,7 +110,7 @@ int main(int argc, char **argv)
 	}
 	if (argc < 3 || shape(argv[2])) {
 		fprintf(stderr,
-			"usage: shapes [-r|-w] DEVICE page|scattered|gap|gaps|mib [OFFSET]\n");
+			"usage: shapes [-r|-w] DEVICE page|scattered|gap|gaps|sectors|mib [OFFSET]\n");
 		return 2;
 	}
 	offset = argc > 3 ? strtoll(argv[3], NULL, 0) : 0;

@@ -254,7 +254,7 @@ static void bind_edu_anew(void)
 {
 	const char *address = strstr(device, "rust_edu-") + strlen("rust_edu-");
 	size_t len = strcspn(address, "/");
-	int fd, tries = 100;
+	int fd, tries = 3000;
 
 	fd = must(open("/sys/bus/pci/drivers/rust_edu/unbind", O_WRONLY | O_CLOEXEC), "unbind");
 	must(write(fd, address, len), "unbind");
