@@ -332,7 +332,7 @@ pub struct Held<T: Driver>(UnsafeCell<Option<Parts<T>>>);
 // SAFETY: the data may be sent, and so may the list.
 unsafe impl<T: Driver> Send for Held<T> {}
 
-/// What a bound device has. The order of the fields is that of the teardown.
+/// Holds what a bound device has. The order of the fields is that of the teardown.
 ///
 /// # Invariants
 ///

@@ -192,7 +192,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a namespace says of good and of atomic writes, in logical blocks. 0 is not said.
+/// Hints of a namespace on good and on atomic writes, in logical blocks. 0 is not said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hints {
     /// Preferred write granularity, and optimal write size.
@@ -289,7 +289,7 @@ impl Namespace {
     /// `DLFEAT`: write zeroes may deallocate.
     const DLFEAT_WRITE_ZEROES: u8 = 0x8;
 
-    /// What namespaces of all command sets have: attributes, status, features.
+    /// Fields of namespaces of all command sets: attributes, status, features.
     const ANY_NSFEAT: usize = 0;
     const ANY_NSATTR: usize = 8;
     const ANY_NSTAT: usize = 14;
@@ -297,7 +297,7 @@ impl Namespace {
     const ANY_NO_WRITE_CACHE: u8 = 1 << 5;
     const NSTAT_READY: u8 = 1 << 0;
 
-    /// What the NVM command set has: granularity and alignment of deallocation.
+    /// Fields of the NVM command set: granularity and alignment of deallocation.
     const NPDGL: usize = 268;
     const NPDAL: usize = 284;
 
