@@ -5,8 +5,10 @@
 
 use kernel::{debugfs, device::*, dma::DmaMask, fs::file::Offset, io::Io, irq, page::PAGE_SIZE};
 use kernel::{pci, prelude::*, sizes::SZ_4K, str::CString, sync::*, uaccess::*};
-use phyr::pci::{stop_dma, DmaParameters, Enabled};
-use phyr::{binding::*, event::*, iommu::*, irq::*, memory::*, part::*, scope::Scope, *};
+use phyr::{memory::*, part::*, *};
+use phyr_driver::pci::{stop_dma, DmaParameters, Enabled};
+use phyr_driver::{binding::*, event::*, irq::*, scope::Scope};
+use phyr_iommu::*;
 
 // Registers, bits of a command, and the device's own memory; QEMU: docs/specs/edu.rst.
 const ACKNOWLEDGE: usize = 0x64;
@@ -149,7 +151,7 @@ const OTHER: pci::DeviceId = pci::DeviceId::from_class(0xff00, 0xff_ff00); // 0x
 kernel::pci_device_table!(TABLE, (), [(OTHER, ())]);
 
 #[vtable]
-impl phyr::pci::Driver for Driver {
+impl phyr_driver::pci::Driver for Driver {
     type IdInfo = ();
     /// Taken down in this order.
     type Data<'a> = (Files, BindingOwner<'a>, Irq<'a, Interrupt>, Enabled<'a>);
@@ -196,7 +198,7 @@ impl phyr::pci::Driver for Driver {
     }
 }
 
-phyr::module_pci_driver! {
+phyr_driver::module_pci_driver! {
     type: Driver,
     name: "rust_edu",
     authors: ["phyr developers"],

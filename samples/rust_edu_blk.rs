@@ -45,19 +45,7 @@ use kernel::{
     time::Delta, //
 };
 use phyr::{
-    irq::{
-        Irq,
-        Types,
-        Vectors, //
-    },
     part::part,
-    pci::{
-        start_dma,
-        stop_dma,
-        DmaParameters,
-        Enabled, //
-    },
-    scope::Scope,
     Limits,
     Mapper, //
 };
@@ -77,6 +65,20 @@ use phyr_blk::{
     TagOnly,
     TagSet,
     TimeoutAction, //
+};
+use phyr_driver::{
+    irq::{
+        Irq,
+        Types,
+        Vectors, //
+    },
+    pci::{
+        start_dma,
+        stop_dma,
+        DmaParameters,
+        Enabled, //
+    },
+    scope::Scope, //
 };
 
 register! {
@@ -444,12 +446,12 @@ struct EduDriver;
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <EduDriver as phyr::pci::Driver>::IdInfo,
+    <EduDriver as phyr_driver::pci::Driver>::IdInfo,
     [(pci::DeviceId::from_class(0x00_ff00, 0xff_ff00), ())]
 );
 
 #[vtable]
-impl phyr::pci::Driver for EduDriver {
+impl phyr_driver::pci::Driver for EduDriver {
     type IdInfo = ();
     type Data<'bound> = Device<'bound>;
 
@@ -478,7 +480,7 @@ impl phyr::pci::Driver for EduDriver {
     }
 }
 
-phyr::module_pci_driver! {
+phyr_driver::module_pci_driver! {
     type: EduDriver,
     name: "rust_edu_blk",
     authors: ["phyr developers"],

@@ -5,8 +5,8 @@
 #   obj-m := my_driver.o
 #   include $(PHYR)/scripts/phyr.mk
 #
-# It finds the crates phyr and phyr_blk (or phyr alone, where there is no other), and their
-# symbols, in PHYR_BUILT: the folder in which they were built for the same kernel.  That is this
+# It finds the crates phyr, phyr_driver, phyr_iommu, phyr_dma_buf and phyr_blk (those that were
+# built), and their symbols, in PHYR_BUILT: the folder in which they were built for the same kernel.  That is this
 # clone after "make KDIR=", unless it is said; scripts/modules prints the folder of its own.
 # Documentation/outside.rst has all of it.
 
@@ -21,8 +21,8 @@ $(error phyr is not built in PHYR_BUILT=$(PHYR_BUILT): run "make KDIR=" in its c
 endif
 endif
 
-rustflags-y += -L $(PHYR_BUILT)/rust/phyr --extern phyr
-ifneq ($(wildcard $(PHYR_BUILT)/rust/blk/libphyr_blk.rmeta),)
-rustflags-y += -L $(PHYR_BUILT)/rust/blk --extern phyr_blk
-endif
+# FOLDER: the flags of the crate in it, if it was built.
+phyr_crate = $(foreach file,$(wildcard $(PHYR_BUILT)/rust/$1/lib*.rmeta),\
+	-L $(dir $(file)) --extern $(patsubst lib%.rmeta,%,$(notdir $(file))))
+rustflags-y += $(foreach folder,phyr driver iommu dma_buf blk,$(call phyr_crate,$(folder)))
 KBUILD_EXTRA_SYMBOLS += $(PHYR_BUILT)/Module.symvers

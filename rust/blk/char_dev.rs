@@ -7,7 +7,7 @@
 //!
 //! A file can stay open when the device is gone, and then still holds what its driver gave it. That
 //! has no lifetime of the driver's binding, so that it cannot get at the device but by what checks:
-//! [`Queue`](super::Queue), [`Binding`](phyr::binding::Binding).
+//! [`Queue`](super::Queue), [`Binding`](phyr_driver::binding::Binding).
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
@@ -40,12 +40,12 @@ use kernel::{
     },
     uaccess::UserPtr, //
 };
-use phyr::{
+use phyr::fail::{
+    self,
+    Point, //
+};
+use phyr_driver::{
     bound::Guarded,
-    fail::{
-        self,
-        Point, //
-    },
     scope::Scope, //
 };
 

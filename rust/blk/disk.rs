@@ -42,13 +42,11 @@ use kernel::{
         LockClassKey, //
     }, //
 };
-use phyr::{
-    bound::Guarded,
-    fail::{
-        self,
-        Point, //
-    }, //
+use phyr::fail::{
+    self,
+    Point, //
 };
+use phyr_driver::bound::Guarded;
 
 /// A disk and all that it needs. The order of the fields is that of the teardown.
 ///

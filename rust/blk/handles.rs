@@ -26,13 +26,11 @@ use kernel::{
     },
     types::Opaque, //
 };
-use phyr::{
-    fail::{
-        self,
-        Point, //
-    },
-    gate::Gate, //
+use phyr::fail::{
+    self,
+    Point, //
 };
+use phyr_driver::gate::Gate;
 
 /// A value under a number.
 struct Entry<T> {
@@ -57,7 +55,7 @@ pub enum Missing {
 ///
 /// ```
 /// use kernel::{prelude::*, sync::Arc};
-/// use phyr::gate::Gate;
+/// use phyr_driver::gate::Gate;
 /// use phyr_blk::{Handles, Missing};
 ///
 /// fn use_it(table: &Handles<u32>) -> Result {

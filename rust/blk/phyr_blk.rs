@@ -38,13 +38,13 @@
 //! - [`TagSet`]: the tags, the hardware queues ([`HwCtx`]) and all memory that the I/O path needs.
 //!   It is reference counted; disks and interrupt handlers hold it.
 //! - [`Disk`]: one block device. Several can share a tag set. A disk is gone before the
-//!   [`Scope`](phyr::scope::Scope) of its tag set ends, also when the value is leaked, and it is
+//!   [`Scope`](phyr_driver::scope::Scope) of its tag set ends, also when the value is leaked, and it is
 //!   gone only after every request has ended: no callback of a driver runs later. Who still has it
 //!   open gets errors.
 //!
 //! - [`CharDevice`]: a character device. It is gone as a disk is; its open files are not. They have
 //!   no lifetime of the binding, and get at the device by what checks whether it is there:
-//!   [`Queue`], [`Binding`](phyr::binding::Binding).
+//!   [`Queue`], [`Binding`](phyr_driver::binding::Binding).
 //!
 //! That holds for all of it, whatever is leaked: `'bound` is the lifetime of the scope, which
 //! nobody can choose, and which ends before the first of the device's managed resources is
@@ -143,27 +143,7 @@ mod vtable;
 
 pub mod uring;
 
-/// What the kernel's own bindings do not carry.
-// Generated: which of these lints it trips depends on the kernel's configuration.
-#[allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    missing_docs,
-    non_camel_case_types,
-    non_upper_case_globals,
-    non_snake_case,
-    improper_ctypes,
-    unreachable_pub,
-    unsafe_op_in_unsafe_fn,
-    unused_imports
-)]
-mod bindings {
-    include!(concat!(
-        env!("PHYR_BLK_GENERATED"),
-        "/bindings_generated.rs"
-    ));
-}
+mod bindings;
 
 pub use self::{
     attribute::{

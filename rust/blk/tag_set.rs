@@ -33,9 +33,9 @@ use phyr::{
         self,
         Point, //
     },
-    scope::Scope,
     Mapper, //
 };
+use phyr_driver::scope::Scope;
 
 /// Which hardware queue a CPU uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,8 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     ///
     /// ```
     /// use kernel::{dma::Coherent, io::io_write, prelude::*, sync::Arc};
-    /// use phyr::{scope::Scope, DmaVec, Mapper};
+    /// use phyr::{DmaVec, Mapper};
+    /// use phyr_driver::scope::Scope;
     /// use phyr_blk::{Config, Mapped, Operations, TagSet};
     ///
     /// /// The command table of one slot: address and length of each segment.

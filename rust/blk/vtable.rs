@@ -42,7 +42,7 @@ use kernel::{
         Full, //
     }, //
 };
-use phyr::irq::has_vectors;
+use phyr_driver::irq::has_vectors;
 
 /// `RQF_DONTPREP`
 const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;

@@ -8,7 +8,6 @@
 #include <linux/export.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
-#include <linux/percpu-refcount.h>
 
 #include "bindings.h"
 
@@ -27,15 +26,3 @@ __phyr_helper phys_addr_t phyr_helper_page_to_phys(const struct page *page)
 	return page_to_phys(page);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_page_to_phys);
-
-__phyr_helper bool phyr_helper_percpu_ref_tryget_live(struct percpu_ref *ref)
-{
-	return percpu_ref_tryget_live(ref);
-}
-EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_tryget_live);
-
-__phyr_helper void phyr_helper_percpu_ref_put(struct percpu_ref *ref)
-{
-	percpu_ref_put(ref);
-}
-EXPORT_SYMBOL_GPL(phyr_helper_percpu_ref_put);

@@ -45,7 +45,6 @@ use self::plan::{
 };
 use super::{
     bindings,
-    iommu::Window,
     mapper::Mapper,
     mapping::CpuAccess,
     memory::{
@@ -243,7 +242,7 @@ impl<'bound> Mapper<'bound> {
             limits: *self.limits(),
             // CAST: a `usize` is at most 64 bits wide.
             max_len: self.max_mapping_size() as u64,
-            first: self.window().map_or(0, Window::first),
+            first: self.window().map_or(0, |space| space.first()),
             mask: self.last_addr(),
             bounces: match granule {
                 Some(_) => !self.is_trusted(),
@@ -359,7 +358,7 @@ impl<'bound, M: Memory> Linear<'bound, M> {
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
     ///
-    /// Context: any, unless it is the last of its mapper [in a domain](Mapper::in_domain).
+    /// Context: any, unless it is the last of its mapper in a domain of the driver's own.
     pub fn unmap(self) -> M {
         let this = ManuallyDrop::new(self);
 

@@ -6,16 +6,14 @@
 //! asks of a segment. The driver does not: its code is the same on all.
 
 use super::{
-    bindings,
-    iommu::{
+    device,
+    owned::{
         check_not_owned,
-        Domain,
-        Slot,
-        Window, //
+        Slot, //
     },
-    ops,
     plan::Limits,
     raw,
+    space::IovaSpace,
     types::Granule, //
 };
 use kernel::{
@@ -64,7 +62,7 @@ pub struct Mapper<'bound> {
     /// bounce buffers that are.
     special: bool,
     /// Where it maps in a domain of the driver's own; `None`: where the DMA API does.
-    window: Option<Arc<Window<'bound>>>,
+    window: Option<Arc<dyn IovaSpace + 'bound>>,
     /// Empty, unless the device may be in a domain that this does not map in.
     slot: &'static Slot,
 }
@@ -73,28 +71,27 @@ impl<'bound> Mapper<'bound> {
     /// Makes the mapper of `dev`.
     ///
     /// The bits of an address that bounce buffers keep ([`Limits::with_min_align_mask`]) are a
-    /// state of the device, which its driver's [`dma()`](crate::pci::Driver::dma) has named before
+    /// state of the device, which its driver's `dma()` has named before
     /// anything could be mapped: it is read again as a mapping ends.
     ///
-    /// It maps with the DMA API. While the device is in a [`Domain`] of its own, which a device may
+    /// It maps with the DMA API. While the device is in a domain of its own, which a device may
     /// be given that has a mapper, each mapping fails with `EBUSY`.
     ///
     /// Context: process context, may sleep, may be called at any time while the device is bound.
     ///
     /// # Errors
     ///
-    /// - `EBUSY`: the device is in a domain of its own: use [`Mapper::in_domain`].
+    /// - `EBUSY`: the device is in a domain of its own: use `Domain::mapper()`.
     /// - `EINVAL`: `limits` do not even allow a page, or a granule of the IOMMU, in a segment; they
     ///   ask for bits of an address that the device's bounce buffers do not keep; or those keep
     ///   more of an address than a granule, or a page, has; or the device does no DMA.
     pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
-        // SAFETY: `dev` is a valid device.
-        if unsafe { (*raw::device(dev)).dma_mask.is_null() } {
+        if !device::does_dma(dev) {
             dev_err!(dev, "phyr: the device does no DMA\n");
             return Err(EINVAL);
         }
         check_not_owned(dev)?;
-        let granule = match ops::merge_boundary(dev) {
+        let granule = match device::merge_boundary(dev) {
             0 => None,
             mask => Some(Granule::new(mask + 1).ok_or(EINVAL)?),
         };
@@ -109,8 +106,7 @@ impl<'bound> Mapper<'bound> {
             );
             return Err(EINVAL);
         }
-        // SAFETY: `dev` is a valid device.
-        let kept = unsafe { bindings::phyr_helper_dma_get_min_align_mask(raw::device(dev)) };
+        let kept = device::min_align_mask(dev);
         if limits.min_align_mask() & !kept != 0 {
             dev_err!(
                 dev,
@@ -136,64 +132,39 @@ impl<'bound> Mapper<'bound> {
             dev,
             limits,
             granule,
-            // SAFETY: `dev` is a valid device.
-            trusted: unsafe { bindings::phyr_helper_dev_is_trusted(raw::device(dev)) },
-            // SAFETY: `dev` is a valid device.
-            coherent: unsafe { bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)) },
-            // SAFETY: `dev` is a valid device.
-            max_len: unsafe { kernel::bindings::dma_max_mapping_size(raw::device(dev)) },
+            trusted: device::is_trusted(dev),
+            coherent: device::is_coherent(dev),
+            max_len: device::max_mapping_size(dev),
             special: false,
             window: None,
             slot: Slot::of(dev),
         };
-        mapper.special = granule.is_none() && !mapper.can_bounce() && mapper.needs_bouncing();
+        mapper.special = granule.is_none() && !mapper.can_bounce() && device::needs_bouncing(dev);
         Ok(mapper)
     }
 
-    /// Makes a mapper whose mappings are in `domain`, in `room` bytes of it, rounded up to a power
-    /// of two, that are its own from now on.
+    /// Makes a mapper whose mappings are in `space`, of granules of `granule`, rather than where
+    /// the DMA API has them.
     ///
-    /// What is written for a mapper does as well with this one. Its mappings, like those of the DMA
-    /// API, neither sleep nor take a lock that others hold for long; they are at addresses that the
-    /// mapper chooses, which [`Domain::map`] gives to nobody else.
-    ///
-    /// Where memory begins or ends within a granule, the device gets to see all of that granule, as
-    /// with the DMA API.
-    ///
-    /// Context: process context, may sleep. So may dropping the last of the mapper, its clones and
-    /// the mappings that it has made.
+    /// Context: any.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: `limits` do not even allow a granule in a segment, or ask for an alignment
-    ///   beyond it; or `room` is zero.
-    /// - `EOPNOTSUPP`: the granule is larger than a page.
-    /// - `EOVERFLOW`: `room` cannot be rounded up.
-    /// - `EACCES`: the device is not trusted with more than the memory: use [`Domain::map`].
-    /// - `ENOSPC`: the domain has no such room.
-    /// - `ENOMEM`: no memory.
+    ///   beyond it.
+    /// - `EACCES`: the device is not trusted with more than the memory.
     ///
-    /// # Examples
+    /// # Safety
     ///
-    /// ```
-    /// use kernel::{device::{Bound, Device}, prelude::*};
-    /// use phyr::{iommu::Domain, Limits, Mapper};
-    ///
-    /// /// The same mapper for what comes after, in a domain of the device's own if possible.
-    /// fn mapper<'bound>(dev: &'bound Device<Bound>) -> Result<Mapper<'bound>> {
-    ///     let limits = Limits::of_device(dev);
-    ///     match Domain::attach(dev, None) {
-    ///         Ok(domain) => Mapper::in_domain(&domain, limits, 1 << 30),
-    ///         Err(why) => {
-    ///             dev_info!(dev, "by the DMA API: {}\n", why);
-    ///             Mapper::new(dev, limits)
-    ///         }
-    ///     }
-    /// }
-    /// ```
-    pub fn in_domain(domain: &Domain<'bound>, limits: Limits, room: usize) -> Result<Self> {
-        let (dev, granule) = (domain.device(), domain.granule());
-
+    /// `dev` sees `space` until the last clone of it is dropped, by granules of `granule`, and is
+    /// coherent.
+    #[doc(hidden)]
+    pub unsafe fn in_space(
+        dev: &'bound Device<Bound>,
+        granule: Granule,
+        limits: Limits,
+        space: impl FnOnce() -> Result<Arc<dyn IovaSpace + 'bound>>,
+    ) -> Result<Self> {
         if !limits.allow(granule.size()) || u64::from(limits.min_align_mask()) >= granule.size() {
             dev_err!(
                 dev,
@@ -202,29 +173,41 @@ impl<'bound> Mapper<'bound> {
             );
             return Err(EINVAL);
         }
-        // SAFETY: `dev` is a valid device.
-        let trusted = unsafe { bindings::phyr_helper_dev_is_trusted(raw::device(dev)) };
-        if !trusted {
+        if !device::is_trusted(dev) {
             dev_err!(dev, "phyr: not trusted with whole granules\n");
             return Err(EACCES);
         }
-        let window = Window::new(domain, room).map_err(|reason| {
-            dev_err!(dev, "phyr: no {} bytes in the domain: {}\n", room, reason);
-            Error::from(reason)
-        })?;
+        let space = space()?;
         Ok(Self {
             dev,
             limits,
             granule: Some(granule),
-            trusted,
-            // Or it would have no domain.
+            trusted: true,
             coherent: true,
             // CAST: the length came from a `usize`.
-            max_len: window.len() as usize,
+            max_len: space.max_len() as usize,
             special: true,
-            window: Some(Arc::new(window, GFP_KERNEL)?),
+            window: Some(space),
             slot: Slot::none(),
         })
+    }
+
+    /// Makes a mapper like this one, with other limits; for tests.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: those of [`Mapper::new`] for its limits.
+    #[cfg(CONFIG_KUNIT = "y")]
+    #[doc(hidden)]
+    pub fn with_limits(&self, limits: Limits) -> Result<Self> {
+        match &self.window {
+            Some(space) => {
+                let granule = self.granule.ok_or(EINVAL)?;
+                // SAFETY: this mapper was made so.
+                unsafe { Self::in_space(self.dev, granule, limits, || Ok(space.clone())) }
+            }
+            None => Self::new(self.dev, limits),
+        }
     }
 
     /// The device that this maps for.
@@ -241,7 +224,7 @@ impl<'bound> Mapper<'bound> {
     }
 
     /// The longest mapping, in bytes, that there can be: `dma_max_mapping_size()`, or the room in a
-    /// [domain](Mapper::in_domain).
+    /// domain.
     ///
     /// With the DMA API `usize::MAX` unless memory is bounced. A driver limits its requests by it.
     pub fn max_mapping_size(&self) -> usize {
@@ -281,18 +264,7 @@ impl<'bound> Mapper<'bound> {
             Some(_) => u64::MAX,
             None => self.last_addr(),
         };
-        // SAFETY: the device is valid.
-        unsafe { bindings::phyr_helper_swiotlb_max_mapping_size(raw::device(self.dev), mask) }
-    }
-
-    /// Returns whether there is memory of which the device can have a copy only, where nothing
-    /// translates.
-    fn needs_bouncing(&self) -> bool {
-        let dev = raw::device(self.dev);
-        // SAFETY: the device is valid.
-        unsafe {
-            kernel::bindings::dma_addressing_limited(dev) || bindings::phyr_helper_dma_bounces(dev)
-        }
+        device::max_bounce_size(self.dev, mask)
     }
 
     /// Returns whether a range is not just given to `dma_map_phys()`.
@@ -301,14 +273,9 @@ impl<'bound> Mapper<'bound> {
         self.special
     }
 
-    /// The domain of the driver's own in which it maps, if that is so.
-    pub fn domain(&self) -> Option<&Domain<'bound>> {
-        self.window.as_ref().map(|window| window.domain())
-    }
-
     /// Where it maps in a domain of the driver's own.
     #[inline]
-    pub(crate) fn window(&self) -> Option<&Window<'bound>> {
+    pub(crate) fn window(&self) -> Option<&(dyn IovaSpace + 'bound)> {
         self.window.as_deref()
     }
 
@@ -330,16 +297,15 @@ impl<'bound> Mapper<'bound> {
     pub(crate) fn last_addr(&self) -> u64 {
         match &self.window {
             Some(window) => window.last(),
-            // SAFETY: the device is valid.
-            None => unsafe { bindings::phyr_helper_dma_get_mask(raw::device(self.dev)) },
+            None => device::dma_mask(self.dev),
         }
     }
 
     /// Whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was made, see
-    /// [`ops::need_unmap`].
+    /// [`device::need_unmap`].
     #[inline]
     pub(crate) fn needs_unmap(&self) -> bool {
-        self.granule.is_some() || ops::need_unmap(self.dev)
+        self.granule.is_some() || device::need_unmap(self.dev)
     }
 
     /// Whether what the device gets to see may be more than a buffer: the granules around it.
@@ -351,7 +317,8 @@ impl<'bound> Mapper<'bound> {
     /// Whether nothing has to be done for the processor to see what the device wrote, and the
     /// other way round: `dev_is_dma_coherent()`.
     #[inline]
-    pub(crate) fn is_coherent(&self) -> bool {
+    #[doc(hidden)]
+    pub fn is_coherent(&self) -> bool {
         self.coherent
     }
 
@@ -395,23 +362,15 @@ impl Limits {
     ///
     /// Where nobody set them these are 64 KiB, 4 GiB and no bits.
     pub fn of_device(dev: &Device<Bound>) -> Self {
-        // SAFETY: `dev` is a valid device.
-        let max = unsafe { bindings::phyr_helper_dma_get_max_seg_size(raw::device(dev)) };
-        // SAFETY: `dev` is a valid device.
-        let mask = unsafe { bindings::phyr_helper_dma_get_seg_boundary(raw::device(dev)) };
-        // SAFETY: `dev` is a valid device.
-        let align = unsafe { bindings::phyr_helper_dma_get_min_align_mask(raw::device(dev)) };
-
         // CAST: an `unsigned long` is at most 64 bits wide; one of all ones means no boundary.
-        let mask = if mask == usize::MAX {
-            u64::MAX
-        } else {
-            mask as u64
+        let mask = match device::segment_boundary(dev) {
+            usize::MAX => u64::MAX,
+            mask => mask as u64,
         };
         Self::NONE
-            .with_max_segment(u64::from(max))
+            .with_max_segment(u64::from(device::max_segment(dev)))
             .and_then(|limits| limits.with_boundary_mask(mask))
-            .and_then(|limits| limits.with_min_align_mask(align))
+            .and_then(|limits| limits.with_min_align_mask(device::min_align_mask(dev)))
             .unwrap_or(Self::NONE)
     }
 }

@@ -118,7 +118,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// Until the mapping has ended by [`Mapper::unmap_from`] `memory` exists, the device may access
     /// it in the direction `dir`, and the slots are not written.
-    pub(crate) unsafe fn map_memory<M: Memory>(
+    #[doc(hidden)]
+    pub unsafe fn map_memory<M: Memory>(
         &self,
         memory: &M,
         dir: DataDirection,
@@ -223,7 +224,7 @@ impl<'bound, M: Memory> Mapping<'bound, M> {
     /// Ends the mapping and gives the memory back. The device must be done with it.
     ///
     /// Context: any, as far as dropping the slots allows (see `kvfree()`), unless it is the last of
-    /// its mapper [in a domain](Mapper::in_domain).
+    /// its mapper in a domain of the driver's own.
     pub fn unmap(self) -> M {
         let mut this = ManuallyDrop::new(self);
 

@@ -16,7 +16,8 @@ pub use self::{
     vmap::Vmap, //
 };
 
-pub(crate) use self::vmap::{
+#[doc(hidden)]
+pub use self::vmap::{
     vmap_pages,
     vunmap_pages, //
 };
@@ -56,7 +57,8 @@ use kernel::{
 /// The length of a list can be any number of the caller's: what is longer than there can be is
 /// `ENOMEM`, and nothing that the allocator warns of. A list is in no zone of memory that `flags`
 /// may name, nor a compound page.
-pub(crate) fn list_flags(flags: Flags) -> Flags {
+#[doc(hidden)]
+pub fn list_flags(flags: Flags) -> Flags {
     (flags & (GFP_KERNEL_ACCOUNT | GFP_ATOMIC)) | __GFP_NOWARN
 }
 

@@ -23,16 +23,16 @@ use super::{
 };
 
 /// Numbers that look random and are the same in every run (xorshift64).
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
+    pub const fn new(seed: u64) -> Self {
         // Zero is the one state that xorshift does not leave.
         Self(if seed == 0 { 1 } else { seed })
     }
 
     /// A number below `limit`, which is not zero.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -17,7 +17,8 @@ pub struct NotMapped<M, R = Error> {
 
 impl<M, R> NotMapped<M, R> {
     #[inline]
-    pub(crate) fn new(memory: M, reason: R) -> Self {
+    #[doc(hidden)]
+    pub fn new(memory: M, reason: R) -> Self {
         Self { memory, reason }
     }
 }

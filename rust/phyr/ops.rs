@@ -4,7 +4,7 @@
 //!
 //! Nothing else in the crate calls them. The wrappers choose the types; when to call what is for
 //! their callers. For a mapper in a domain of the driver's own the same is done by the functions of
-//! that domain ([`Window`]), so that there is one engine for both.
+//! that domain ([`IovaSpace`]), so that there is one engine for both.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -14,7 +14,6 @@ use super::{
         self,
         Point, //
     },
-    iommu::Window,
     map_error::{
         Facts,
         MapError, //
@@ -23,6 +22,7 @@ use super::{
     memory::Kind,
     raw,
     source::Source,
+    space::IovaSpace,
     types::{
         DmaAddr,
         PhysAddr, //
@@ -46,7 +46,7 @@ use kernel::{
 ///
 /// The bits of [`Mode::DIRECTION`] are those of a direction, and not of [`DataDirection::None`].
 #[derive(Clone, Copy)]
-pub(crate) struct Mode(u8);
+pub struct Mode(u8);
 
 impl Mode {
     const DIRECTION: u8 = 3;
@@ -74,12 +74,12 @@ impl Mode {
     }
 
     #[inline]
-    pub(crate) fn is_mmio(self) -> bool {
+    pub fn is_mmio(self) -> bool {
         self.0 & Self::MMIO != 0
     }
 
     #[inline]
-    pub(crate) fn direction(self) -> DataDirection {
+    pub fn direction(self) -> DataDirection {
         // CAST: as in `new`.
         const BOTH: u8 = DataDirection::Bidirectional as u8;
         const TO_DEVICE: u8 = DataDirection::ToDevice as u8;
@@ -212,14 +212,19 @@ pub(crate) fn check_reach(mapper: &Mapper<'_>, paddr: PhysAddr, len: usize, mode
 /// # Safety
 ///
 /// Those of [`map_phys`].
-unsafe fn map_in(window: &Window<'_>, paddr: PhysAddr, len: usize, mode: Mode) -> Result<DmaAddr> {
-    let addr = window.take(paddr, len);
+unsafe fn map_in(
+    window: &dyn IovaSpace,
+    paddr: PhysAddr,
+    len: usize,
+    mode: Mode,
+) -> Result<DmaAddr> {
+    let addr = window.alloc(paddr, len);
     let addr = addr.ok_or_else(|| why_not_in(window, paddr, len))?;
     // SAFETY: the room was just taken for this; the memory is the caller's promise, and the
     // granules around it come with it as `Mapper::packs` explains.
     unsafe { window.map(addr, paddr, len, mode) }.inspect_err(|_| {
         // SAFETY: taken above, and not mapped.
-        unsafe { window.give_back(addr, len) };
+        unsafe { window.free(addr, len) };
     })?;
     Ok(addr)
 }
@@ -228,15 +233,15 @@ unsafe fn map_in(window: &Window<'_>, paddr: PhysAddr, len: usize, mode: Mode) -
 /// from want of addresses.
 #[cold]
 #[inline(never)]
-fn why_not_in(window: &Window<'_>, paddr: PhysAddr, len: usize) -> Error {
+fn why_not_in(window: &dyn IovaSpace, paddr: PhysAddr, len: usize) -> Error {
     // CAST: a `usize` is at most 64 bits wide.
-    if len as u64 > window.len() {
+    if len as u64 > window.max_len() {
         return EFBIG;
     }
-    match window.take(paddr, len) {
+    match window.alloc(paddr, len) {
         Some(addr) => {
             // SAFETY: just taken for that, and nothing is mapped there.
-            unsafe { window.give_back(addr, len) };
+            unsafe { window.free(addr, len) };
             ENOMEM
         }
         None => ENOSPC,
@@ -363,23 +368,14 @@ pub(crate) unsafe fn unmap_phys(mapper: &Mapper<'_>, addr: DmaAddr, len: usize, 
 /// # Safety
 ///
 /// The room was taken for `len` bytes, of which exactly these are mapped; none of it is used again.
-unsafe fn end_in(window: &Window<'_>, addr: DmaAddr, len: usize, linked: usize) {
+unsafe fn end_in(window: &dyn IovaSpace, addr: DmaAddr, len: usize, linked: usize) {
     // SAFETY: by the requirements of this function; room of which something is left is not given
     // out again.
     unsafe {
         if linked == 0 || window.unmap(addr, linked) {
-            window.give_back(addr, len);
+            window.free(addr, len);
         }
     }
-}
-
-/// Whether mappings of the device have to be undone at all: `dma_need_unmap()`.
-///
-/// To be asked after mapping: a bounce buffer taken meanwhile changes the answer.
-#[inline]
-pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
-    // SAFETY: `dev` is a valid device.
-    unsafe { bindings::dma_need_unmap(raw::device(dev)) }
 }
 
 /// Lets the CPU see what the device wrote: `dma_sync_single_for_cpu()`.
@@ -412,14 +408,6 @@ pub(crate) unsafe fn sync_for_device(mapper: &Mapper<'_>, addr: DmaAddr, len: us
     let (dev, dir) = (raw::device(mapper.device()), mode.raw_direction());
     // SAFETY: by the requirements of this function.
     unsafe { helpers::phyr_helper_dma_sync_for_device(dev, addr.into_raw(), len, dir) };
-}
-
-/// The granule mask of the IOMMU through which the DMA API maps for the device, or zero where it
-/// maps directly: `dma_get_merge_boundary()`.
-pub(crate) fn merge_boundary(dev: &Device<Bound>) -> u64 {
-    // SAFETY: `dev` is a valid device.
-    // CAST: an `unsigned long` is at most 64 bits wide.
-    unsafe { bindings::dma_get_merge_boundary(raw::device(dev)) as u64 }
 }
 
 /// A direction and attributes, as the DMA API has them.
@@ -461,7 +449,7 @@ impl<'a> IovaRange<'a> {
         let mut state = bindings::dma_iova_state::default();
 
         if let Some(window) = mapper.window() {
-            state.addr = window.take(paddr, len)?.into_raw();
+            state.addr = window.alloc(paddr, len)?.into_raw();
             // CAST: a `usize` is at most 64 bits wide.
             state.__size = len as u64;
         } else {
@@ -575,13 +563,13 @@ impl<'a> IovaRange<'a> {
     ///
     /// That of [`IovaRange::link`], for each phyr.
     #[inline]
-    pub(crate) unsafe fn link_all(&mut self, source: impl Source) -> Result {
+    pub(crate) unsafe fn link_all(&mut self, mut source: impl Source) -> Result {
         if let Some(window) = self.mapper.window() {
             // CAST: a `usize` is at most 64 bits wide.
             let addr = self.addr().advanced(self.linked as u64);
             // SAFETY: by the requirements of this function and the type invariant.
             // INVARIANT: what is mapped is counted.
-            return unsafe { window.map_all(addr, source, self.mode, &mut self.linked) };
+            return unsafe { window.map_all(addr, &mut source, self.mode, &mut self.linked) };
         }
         let raw = self.mode.raw();
         for phyr in source {

@@ -28,60 +28,42 @@
 
 use kernel::prelude::*;
 
+#[doc(hidden)]
+pub mod bindings;
 mod coherent;
+#[doc(hidden)]
+pub mod device;
 mod layout;
 mod map_error;
 #[cfg(CONFIG_KUNIT = "y")]
-mod model;
-mod not_mapped;
-mod ops;
+#[doc(hidden)]
+pub mod model;
+#[doc(hidden)]
+pub mod not_mapped;
+#[doc(hidden)]
+pub mod ops;
+#[doc(hidden)]
+pub mod owned;
 mod strategy;
 
 pub mod batch;
-pub mod binding;
-pub mod bound;
-pub mod dma_buf;
-pub mod event;
 #[doc(hidden)]
 pub mod fail;
-pub mod gate;
-pub mod iommu;
-pub mod irq;
 pub mod linear;
 pub mod mapper;
 pub mod mapping;
 pub mod memory;
 pub mod part;
-pub mod pci;
 pub mod plan;
 pub mod scatter;
-pub mod scope;
 pub mod source;
+pub mod space;
 pub mod state;
 pub mod trace;
 pub mod types;
 
 #[doc(hidden)]
 pub mod raw;
-
-/// What the kernel's own bindings do not carry, for the libraries of this project.
-#[doc(hidden)]
-// Generated: which of these lints it trips depends on the kernel's configuration.
-#[allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    missing_docs,
-    non_camel_case_types,
-    non_upper_case_globals,
-    non_snake_case,
-    improper_ctypes,
-    unreachable_pub,
-    unsafe_op_in_unsafe_fn,
-    unused_imports
-)]
-pub mod bindings {
-    include!(concat!(env!("PHYR_GENERATED"), "/bindings_generated.rs"));
-}
 
 pub use self::{
     mapper::Mapper,
@@ -109,11 +91,9 @@ module! {
     authors: ["phyr developers"],
     description: "Safe DMA mapping: phyr in, dma_vec out",
     license: "GPL",
-    imports_ns: ["DMA_BUF"],
 }
 
 struct PhyrModule {
-    _iommu: iommu::Exit,
     #[cfg(phyr_fail_points)]
     _knobs: fail::Knobs,
 }
@@ -121,10 +101,8 @@ struct PhyrModule {
 impl kernel::Module for PhyrModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         // SAFETY: once, and nobody uses the crate before its module is loaded.
-        unsafe { pci::init() };
+        unsafe { owned::init() };
         Ok(Self {
-            // SAFETY: once, and nobody uses the crate before its module is loaded.
-            _iommu: unsafe { iommu::init() }?,
             #[cfg(phyr_fail_points)]
             _knobs: fail::knobs()?,
         })

@@ -90,7 +90,8 @@ impl Limits {
 
     /// The limits of a block queue, which are never zero; a mask of all ones is none.
     #[inline]
-    pub(crate) const fn of_queue(max_segment: u32, boundary_mask: usize) -> Self {
+    #[doc(hidden)]
+    pub const fn of_queue(max_segment: u32, boundary_mask: usize) -> Self {
         // INVARIANT: the block layer keeps both sane: `blk_validate_limits()`.
         // CAST: a `usize` is at most 64 bits wide; all ones stay all ones.
         Self {

@@ -25,14 +25,14 @@ pub fn device<Ctx: DeviceContext>(dev: &Device<Ctx>) -> *mut bindings::device {
 
 /// The C device behind `pdev`, valid for as long as `pdev` is.
 #[inline]
-pub(crate) fn pci_device<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> *mut bindings::pci_dev {
+pub fn pci_device<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> *mut bindings::pci_dev {
     // As above, of `Opaque<bindings::pci_dev>`.
     core::ptr::from_ref(pdev).cast_mut().cast()
 }
 
 /// The allocation flags as C has them.
 #[inline]
-pub(crate) fn gfp(flags: Flags) -> bindings::gfp_t {
+pub fn gfp(flags: Flags) -> bindings::gfp_t {
     // SAFETY: `Flags` is a transparent wrapper of the number; that they have the same size is
     // checked by the compiler.
     unsafe { core::mem::transmute(flags) }

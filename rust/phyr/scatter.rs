@@ -175,7 +175,8 @@ impl Mapper<'_> {
     ///
     /// `state` is that of a mapping by this mapper, made with these `slots`, which have not been
     /// written since.
-    pub(crate) unsafe fn sync_for_cpu(&self, state: &State, slots: &[Slot]) {
+    #[doc(hidden)]
+    pub unsafe fn sync_for_cpu(&self, state: &State, slots: &[Slot]) {
         for vec in state.singles(slots) {
             // SAFETY: by the requirements of this function.
             unsafe { ops::sync_for_cpu(self, vec.addr(), vec.len(), state.mode()) };
@@ -189,7 +190,8 @@ impl Mapper<'_> {
     /// # Safety
     ///
     /// That of [`Mapper::sync_for_cpu`].
-    pub(crate) unsafe fn sync_for_device(&self, state: &State, slots: &[Slot]) {
+    #[doc(hidden)]
+    pub unsafe fn sync_for_device(&self, state: &State, slots: &[Slot]) {
         for vec in state.singles(slots) {
             // SAFETY: by the requirements of this function.
             unsafe { ops::sync_for_device(self, vec.addr(), vec.len(), state.mode()) };

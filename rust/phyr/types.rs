@@ -51,7 +51,8 @@ impl DmaAddr {
 
     /// The address `bytes` further on; wraps around behind the last.
     #[inline]
-    pub(crate) const fn advanced(self, bytes: u64) -> Self {
+    #[doc(hidden)]
+    pub const fn advanced(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))
     }
 }

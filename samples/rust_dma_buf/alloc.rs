@@ -28,17 +28,17 @@ use kernel::{
     },
 };
 use phyr::{
-    dma_buf::{
-        export,
-        Access,
-        DmaBuf,
-        Exported, //
-    },
     memory::{
         segments,
         Chunks, //
     },
     Limits, //
+};
+use phyr_dma_buf::{
+    export,
+    Access,
+    DmaBuf,
+    Exported, //
 };
 
 /// `struct dma_heap_allocation_data`, which begins what the user sends.

@@ -10,7 +10,7 @@ use kernel::{
         UserSlice, //
     },
 };
-use phyr::dma_buf::{
+use phyr_dma_buf::{
     DmaBuf,
     Exported, //
 };

@@ -53,12 +53,10 @@ use kernel::{
     sync::Mutex,
     uaccess::UserPtr, //
 };
-use phyr::{
-    dma_buf::{
-        Exporter,
-        Paged, //
-    },
-    memory::Chunks, //
+use phyr::memory::Chunks;
+use phyr_dma_buf::{
+    Exporter,
+    Paged, //
 };
 
 mod alloc;

@@ -23,17 +23,17 @@ use kernel::{
         Arc, //
     }, //
 };
-use phyr::{
-    binding::Binding,
-    dma_buf::{
-        Attachment,
-        DmaBuf,
-        Invalidate, //
-    },
-    gate::Gate,
-    DataDirection, //
-};
+use phyr::DataDirection;
 use phyr_blk::Handles;
+use phyr_dma_buf::{
+    Attachment,
+    DmaBuf,
+    Invalidate, //
+};
+use phyr_driver::{
+    binding::Binding,
+    gate::Gate, //
+};
 
 /// What the controller may do with a buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -151,7 +151,7 @@ impl Resetting<'_, '_> {
 pub(crate) struct Ctrl<'bound> {
     dev: &'bound Device<Bound>,
     bar: Arc<Bar<'bound>>,
-    power: phyr::pci::Enabled<'bound>,
+    power: phyr_driver::pci::Enabled<'bound>,
     caps: Capabilities,
     /// One of [`state`].
     state: Atomic<u32>,
@@ -177,7 +177,7 @@ impl<'bound> Ctrl<'bound> {
     /// - [`ENOMEM`]: memory is short.
     pub(crate) fn new(
         dev: &'bound Device<Bound>,
-        power: phyr::pci::Enabled<'bound>,
+        power: phyr_driver::pci::Enabled<'bound>,
         bar: Arc<Bar<'bound>>,
         caps: Capabilities,
     ) -> Result<Arc<Self>> {

@@ -52,11 +52,7 @@ use kernel::{
         UserSlice, //
     }, //
 };
-use phyr::{
-    binding::Binding,
-    dma_buf::DmaBuf,
-    DataDirection, //
-};
+use phyr::DataDirection;
 use phyr_blk::{
     uring::{
         Answer,
@@ -73,6 +69,8 @@ use phyr_blk::{
     Status,
     Unsent, //
 };
+use phyr_dma_buf::DmaBuf;
+use phyr_driver::binding::Binding;
 use zerocopy::Immutable;
 
 /// What all open files of a namespace share.

@@ -51,25 +51,11 @@ use kernel::{
     time::Delta, //
 };
 use phyr::{
-    binding::{
-        Binding,
-        BindingOwner, //
-    },
     fail::{
         self,
         Point, //
     },
-    irq::{
-        Irq,
-        Types,
-        Vectors, //
-    },
     memory,
-    pci::{
-        ChannelState,
-        Recovery, //
-    },
-    scope::Scope,
     Limits,
     Mapper, //
 };
@@ -80,6 +66,22 @@ use phyr_blk::{
     Disk,
     DiskBuilder,
     TagSet, //
+};
+use phyr_driver::{
+    binding::{
+        Binding,
+        BindingOwner, //
+    },
+    irq::{
+        Irq,
+        Types,
+        Vectors, //
+    },
+    pci::{
+        ChannelState,
+        Recovery, //
+    },
+    scope::Scope, //
 };
 
 /// The largest transfer, in bytes, whatever the controller allows. Requests of this size cost
@@ -132,7 +134,7 @@ impl<'bound> Controller<'bound> {
     /// - [`ENOMEM`]: memory is short.
     pub(crate) fn new(scope: Scope<'bound>, pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let instance = Instance::new()?;
-        let power = phyr::pci::Enabled::new(scope, pdev)?;
+        let power = phyr_driver::pci::Enabled::new(scope, pdev)?;
         fail::at(Point::pci_iomap)?;
         let bar: Bar<'bound> = pdev.iomap_region_sized(0, c"rust_nvme")?;
         let caps = Capabilities::read(&bar)?;

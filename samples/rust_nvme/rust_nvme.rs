@@ -53,7 +53,7 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use phyr::{
+use phyr_driver::{
     pci::{
         ChannelState,
         DmaParameters,
@@ -100,12 +100,12 @@ struct NvmeDriver;
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <NvmeDriver as phyr::pci::Driver>::IdInfo,
+    <NvmeDriver as phyr_driver::pci::Driver>::IdInfo,
     [(pci::DeviceId::from_class(CLASS_NVME, CLASS_MASK), ())]
 );
 
 #[vtable]
-impl phyr::pci::Driver for NvmeDriver {
+impl phyr_driver::pci::Driver for NvmeDriver {
     type IdInfo = ();
     type Data<'bound> = probe::Controller<'bound>;
 
@@ -156,7 +156,7 @@ impl phyr::pci::Driver for NvmeDriver {
     }
 }
 
-phyr::module_pci_driver! {
+phyr_driver::module_pci_driver! {
     type: NvmeDriver,
     name: "rust_nvme",
     authors: ["phyr developers"],

@@ -25,23 +25,25 @@ use kernel::{
     ptr::Alignment, //
 };
 use phyr::{
-    iommu::{
-        Access,
-        Domain, //
-    },
     memory::{
         Chunks,
         Kind,
         Memory, //
     },
-    pci::DmaParameters,
     raw,
-    scope::Scope,
     DataDirection,
     Limits,
     Mapper,
     Phyr,
     Slot, //
+};
+use phyr_driver::{
+    pci::DmaParameters,
+    scope::Scope, //
+};
+use phyr_iommu::{
+    Access,
+    Domain, //
 };
 
 /// How many phyrs are mapped at once.
@@ -156,6 +158,8 @@ struct Road {
 /// The device, as the roads want it, and room for what they return.
 struct Host<'a> {
     mapper: Mapper<'a>,
+    /// The domain of the driver's own in which it maps, if that is so.
+    domain: Option<Domain<'a>>,
     slots: KVVec<Slot>,
     ranges: KVVec<Range>,
 }
@@ -279,7 +283,7 @@ fn linear(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
 }
 
 fn domain(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
-    let domain = host.mapper.domain().ok_or(ENODEV)?;
+    let domain = host.domain.as_ref().ok_or(ENODEV)?;
     // A page in its place; the road takes no gaps, and so no phyrs that differ from the memory.
     let memory = core::mem::replace(&mut input.memory, Chunks::zeroed(PAGE_SIZE, 0, GFP_KERNEL)?);
     mark!("01");
@@ -348,16 +352,16 @@ fn run(dev: &kernel::device::Device<Bound>) -> Result {
     mark!("03");
     let most = module_parameters::growth.value().try_into()?;
     for own in [false, true] {
-        let mapper = if own {
-            match Domain::attach(dev, None) {
-                Ok(domain) => Mapper::in_domain(&domain, Limits::NONE, ROOM)?,
-                Err(why) => {
-                    pr_info!("no domain: {}\n", why);
-                    continue;
-                }
+        let domain = match own.then(|| Domain::attach(dev, None)).transpose() {
+            Ok(domain) => domain,
+            Err(why) => {
+                pr_info!("no domain: {}\n", why);
+                continue;
             }
-        } else {
-            Mapper::new(dev, Limits::NONE)?
+        };
+        let mapper = match &domain {
+            Some(domain) => domain.mapper(Limits::NONE, ROOM)?,
+            None => Mapper::new(dev, Limits::NONE)?,
         };
         let mut slots = KVVec::new();
         slots.extend_with(PAGES, Slot::EMPTY, GFP_KERNEL)?;
@@ -365,6 +369,7 @@ fn run(dev: &kernel::device::Device<Bound>) -> Result {
         ranges.extend_with(PAGES, Range { addr: 0, len: 0 }, GFP_KERNEL)?;
         let mut host = Host {
             mapper,
+            domain,
             slots,
             ranges,
         };
@@ -386,12 +391,12 @@ const DEVICE: u16 = 0x11e8;
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <Bench as phyr::pci::Driver>::IdInfo,
+    <Bench as phyr_driver::pci::Driver>::IdInfo,
     [(pci::DeviceId::from_class(CLASS, CLASS_MASK), ())]
 );
 
 #[vtable]
-impl phyr::pci::Driver for Bench {
+impl phyr_driver::pci::Driver for Bench {
     type IdInfo = ();
     type Data<'bound> = Self;
 
@@ -414,7 +419,7 @@ impl phyr::pci::Driver for Bench {
     }
 }
 
-phyr::module_pci_driver! {
+phyr_driver::module_pci_driver! {
     type: Bench,
     name: "phyr_bench",
     authors: ["phyr developers"],

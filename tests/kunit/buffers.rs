@@ -27,17 +27,6 @@ use kernel::{
     }, //
 };
 use phyr::{
-    dma_buf::{
-        self,
-        Access,
-        Attachment,
-        DmaBuf,
-        Exported,
-        Exporter,
-        Importing,
-        Invalidate,
-        Paged, //
-    },
     memory::{
         Chunks,
         Memory, //
@@ -45,6 +34,16 @@ use phyr::{
     DataDirection,
     DmaVec,
     Phyr, //
+};
+use phyr_dma_buf::{
+    Access,
+    Attachment,
+    DmaBuf,
+    Exported,
+    Exporter,
+    Importing,
+    Invalidate,
+    Paged, //
 };
 
 pub(crate) type Outcome = Result<(), &'static str>;
@@ -158,7 +157,7 @@ impl Fixture {
             refuse,
         };
         Ok(Self {
-            buf: dma_buf::export(memory, exporter, access)?,
+            buf: phyr_dma_buf::export(memory, exporter, access)?,
             calls,
             phyrs,
         })
@@ -256,7 +255,10 @@ pub(crate) fn holds(buf: &DmaBuf, at: usize, len: usize, seed: usize) -> Outcome
     Ok(())
 }
 
-pub(crate) fn fixed(dev: &Device<Bound>, fixture: &Fixture) -> Result<Attachment<dma_buf::Static>> {
+pub(crate) fn fixed(
+    dev: &Device<Bound>,
+    fixture: &Fixture,
+) -> Result<Attachment<phyr_dma_buf::Static>> {
     Attachment::fixed(dev, fixture.dma_buf())
 }
 

@@ -25,13 +25,13 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    iommu::Domain,
     memory::Pages,
     raw,
-    scope::Scope,
     Limits,
     Mapper, //
 };
+use phyr_driver::scope::Scope;
+use phyr_iommu::Domain;
 
 /// The device that is bound, and the scope of its binding.
 #[derive(Clone, Copy)]
@@ -136,7 +136,7 @@ fn mapper<'a>(
     limits: Limits,
 ) -> Result<Mapper<'a>, &'static str> {
     match domain {
-        Some(domain) => Mapper::in_domain(domain, limits, ROOM),
+        Some(domain) => domain.mapper(limits, ROOM),
         None => Mapper::new(pdev.as_ref(), limits),
     }
     .map_err(|_| "no mapper")
@@ -144,10 +144,7 @@ fn mapper<'a>(
 
 /// A mapper like `like`, with other limits.
 pub(crate) fn mapper_like<'a>(like: &Mapper<'a>, limits: Limits) -> Result<Mapper<'a>> {
-    match like.domain() {
-        Some(domain) => Mapper::in_domain(domain, limits, ROOM),
-        None => Mapper::new(like.device(), limits),
-    }
+    like.with_limits(limits)
 }
 
 /// Runs `test` while the device reaches `BITS` bits of addresses only.

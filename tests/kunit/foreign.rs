@@ -25,11 +25,13 @@ use kernel::{
     sync::aref::ARef, //
 };
 use phyr::{
-    bindings as helpers,
-    dma_buf::DmaBuf,
     raw,
     DmaAddr,
     DmaVec, //
+};
+use phyr_dma_buf::{
+    bindings as helpers,
+    DmaBuf, //
 };
 
 /// How often an importer was told that its mapping must go.
@@ -122,8 +124,8 @@ impl Importer {
             // SAFETY: there are that many entries.
             let (addr, len) = unsafe {
                 (
-                    helpers::phyr_helper_sg_dma_address(sg),
-                    helpers::phyr_helper_sg_dma_len(sg),
+                    helpers::phyr_dma_buf_helper_sg_dma_address(sg),
+                    helpers::phyr_dma_buf_helper_sg_dma_len(sg),
                 )
             };
             // CAST: the tests run on 64 bits.
@@ -348,7 +350,11 @@ unsafe extern "C" fn map(
             // SAFETY: there is an entry for each.
             // CAST: the tests have short ones.
             sg = unsafe {
-                helpers::phyr_helper_sg_fill_dma(sg, vec.addr().into_raw(), vec.len() as u32)
+                helpers::phyr_dma_buf_helper_sg_fill_dma(
+                    sg,
+                    vec.addr().into_raw(),
+                    vec.len() as u32,
+                )
             };
         }
         MAPPED.fetch_add(1, Relaxed);

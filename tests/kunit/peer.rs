@@ -22,10 +22,8 @@ use kernel::{
     pci,
     prelude::*, //
 };
-use phyr::{
-    dma_buf::PeerToPeer,
-    raw, //
-};
+use phyr::raw;
+use phyr_dma_buf::PeerToPeer;
 
 pub(crate) const VENDOR: pci::Vendor = pci::Vendor::REDHAT_QUMRANET;
 pub(crate) const DEVICE: u32 = 0x1110;

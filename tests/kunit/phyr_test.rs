@@ -15,10 +15,10 @@ use kernel::{
     prelude::*,
     sizes::SZ_64K, //
 };
-use phyr::{
+use phyr::Limits;
+use phyr_driver::{
     pci::DmaParameters,
-    scope::Scope,
-    Limits, //
+    scope::Scope, //
 };
 
 mod buffers;
@@ -87,7 +87,7 @@ fn wants_peer() -> bool {
 
 kernel::pci_device_table!(
     PCI_TABLE,
-    <TestDriver as phyr::pci::Driver>::IdInfo,
+    <TestDriver as phyr_driver::pci::Driver>::IdInfo,
     [
         (
             pci::DeviceId::from_class(edu::CLASS, edu::CLASS_MASK),
@@ -129,7 +129,7 @@ impl Drop for Published<'_> {
 }
 
 #[vtable]
-impl phyr::pci::Driver for TestDriver {
+impl phyr_driver::pci::Driver for TestDriver {
     type IdInfo = Role;
     type Data<'bound> = Published<'bound>;
 
@@ -169,7 +169,7 @@ impl phyr::pci::Driver for TestDriver {
     }
 }
 
-phyr::module_pci_driver! {
+phyr_driver::module_pci_driver! {
     type: TestDriver,
     name: "phyr_test",
     authors: ["phyr developers"],

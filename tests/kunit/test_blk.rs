@@ -50,7 +50,6 @@ use kernel::{
     workqueue::system_long, //
 };
 use phyr::{
-    scope::Scope,
     DmaVec,
     Limits,
     Mapper, //
@@ -75,6 +74,7 @@ use phyr_blk::{
     Text,
     TimeoutAction, //
 };
+use phyr_driver::scope::Scope;
 
 /// How many requests a queue of the device has room for.
 const DEPTH: u16 = 8;

@@ -21,11 +21,6 @@ use kernel::{
     time::Msecs, //
 };
 use phyr::{
-    event::Event,
-    scope::{
-        scope,
-        Scope, //
-    },
     DataDirection,
     Limits,
     Mapper, //
@@ -46,6 +41,13 @@ use phyr_blk::{
     TagOnly,
     TagSet,
     TimeoutAction, //
+};
+use phyr_driver::{
+    event::Event,
+    scope::{
+        scope,
+        Scope, //
+    }, //
 };
 
 /// How long a request may be in flight.

@@ -28,15 +28,14 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    dma_buf::{
-        self,
-        Access,
-        Attachment,
-        NotLinear, //
-    },
     DataDirection,
     Limits,
     Mapper, //
+};
+use phyr_dma_buf::{
+    Access,
+    Attachment,
+    NotLinear, //
 };
 
 /// The device copies a page within the buffer; the CPU sees it, while it is mapped and afterwards.
@@ -78,7 +77,7 @@ fn carry<I>(
 
 /// All of the segments are one range, as they must be behind an IOMMU; or else there is a gap where
 /// the first one begins that does not adjoin the one before.
-fn linear(mapper: &Mapper<'_>, attachment: &Attachment<dma_buf::Static>) -> Outcome {
+fn linear(mapper: &Mapper<'_>, attachment: &Attachment<phyr_dma_buf::Static>) -> Outcome {
     let (mut end, mut gap) = (None, None);
     for (nr, vec) in ranges(attachment)?.iter().enumerate() {
         let start = vec.addr().into_raw();

@@ -34,16 +34,6 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    dma_buf::{
-        self,
-        Access,
-        Attachment,
-        Exported,
-        Exporter,
-        NotLinear,
-        Paged,
-        Unpaged, //
-    },
     memory::{
         Chunks,
         Pages, //
@@ -51,6 +41,15 @@ use phyr::{
     raw,
     DmaAddr,
     DmaVec, //
+};
+use phyr_dma_buf::{
+    Access,
+    Attachment,
+    Exported,
+    Exporter,
+    NotLinear,
+    Paged,
+    Unpaged, //
 };
 
 /// Another exporter, of the same memory.
@@ -190,7 +189,7 @@ mod tests {
     #[test]
     fn only_whole_pages_are_exported() {
         let export = |memory: KVVec<Pages>| -> Result {
-            dma_buf::export(memory, Pieces, Access::ReadWrite).map(drop)
+            phyr_dma_buf::export(memory, Pieces, Access::ReadWrite).map(drop)
         };
         let pieces = |shape: &[(usize, usize)]| -> Result<KVVec<Pages>> {
             let mut all = KVVec::new();

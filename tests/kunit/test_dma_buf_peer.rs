@@ -38,18 +38,18 @@ use kernel::{
     sync::Arc, //
 };
 use phyr::{
-    dma_buf::{
-        Access,
-        Attachment,
-        BarMemory,
-        Exported,
-        Exporter,
-        NotLinear,
-        Peer, //
-    },
     Mapper,
     Phyr,
     PhysAddr, //
+};
+use phyr_dma_buf::{
+    Access,
+    Attachment,
+    BarMemory,
+    Exported,
+    Exporter,
+    NotLinear,
+    Peer, //
 };
 
 /// Three ranges, in another order than they are in the BAR.

@@ -48,13 +48,8 @@ use kernel::{
     },
     workqueue, //
 };
-use phyr::{
-    dma_buf::{
-        self,
-        Attachment, //
-    },
-    DataDirection, //
-};
+use phyr::DataDirection;
+use phyr_dma_buf::Attachment;
 
 /// After an unmap, and after a revoke, the device gets nowhere through the addresses that it had.
 fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
@@ -62,7 +57,7 @@ fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
     let buf = fixture.buf.dma_buf();
     fill(buf, 0, BUFFER, 1)?;
     let (attachment, _) = dynamic(pdev.as_ref(), fixture)?;
-    let unchanged = |cpu: &dma_buf::CpuAccess| {
+    let unchanged = |cpu: &phyr_dma_buf::CpuAccess| {
         for n in 0..BUFFER {
             let mut byte = [0];
             cpu.read(n, &mut byte).map_err(|_| "not read")?;

@@ -71,31 +71,32 @@ use kernel::{
 };
 use phyr::{
     batch::Capacity,
-    binding::Binding,
-    bound::Guarded,
-    iommu::{
-        self,
-        translation,
-        Domain,
-        NotAttached,
-        Translation, //
-    },
-    irq::{
-        Types,
-        Vectors, //
-    },
     memory::{
         Chunks,
         Memory,
         Pages, //
     },
-    scope::Scope,
     DataDirection,
     DmaAddr,
     DmaVec,
     Limits,
     Mapper,
     Phyr, //
+};
+use phyr_driver::{
+    binding::Binding,
+    bound::Guarded,
+    irq::{
+        Types,
+        Vectors, //
+    },
+    scope::Scope, //
+};
+use phyr_iommu::{
+    translation,
+    Domain,
+    NotAttached,
+    Translation, //
 };
 
 /// How many bytes the device moves.
@@ -551,7 +552,7 @@ fn domain(pdev: &pci::Device<Bound>) -> Outcome {
         return Ok(());
     }
     let at = |nr: u64| DmaAddr::from_raw(0x40_0000_0000 + (nr << 20));
-    let access = iommu::Access::READ_WRITE;
+    let access = phyr_iommu::Access::READ_WRITE;
     // What the device's scope holds is dropped while the device is in the domain.
     let slot = Arc::pin_init(new_mutex!(None), GFP_KERNEL).map_err(no_memory)?;
     let older = Guarded::new(scope, slot.clone());
@@ -577,7 +578,9 @@ fn domain(pdev: &pci::Device<Bound>) -> Outcome {
     forget(gather, places)?;
     all_stay()?;
 
-    let mapper = Mapper::in_domain(&domain, Limits::NONE, 1 << 24).map_err(|_| "no room")?;
+    let mapper = domain
+        .mapper(Limits::NONE, 1 << 24)
+        .map_err(|_| "no room")?;
     mapping(pdev, &mapper, buffer(5).map_err(no_memory)?)?;
     mapping(pdev, &mapper, parts()?)?;
     forget(mapper, KVec::new())?;

@@ -38,17 +38,6 @@ use kernel::{
     }, //
 };
 use phyr::{
-    iommu::{
-        translation,
-        Access,
-        Domain,
-        Fault,
-        FaultHandler,
-        Mapping,
-        NotAttached,
-        Reason,
-        Translation, //
-    },
     linear::{
         Limit,
         NotLinear, //
@@ -67,6 +56,17 @@ use phyr::{
     NotMapped,
     Phyr,
     PhysAddr, //
+};
+use phyr_iommu::{
+    translation,
+    Access,
+    Domain,
+    Fault,
+    FaultHandler,
+    Mapping,
+    NotAttached,
+    Reason,
+    Translation, //
 };
 
 // CAST: a page.
@@ -344,8 +344,8 @@ const ROOM: usize = 64 * PAGE_SIZE;
 /// A mapper takes its addresses from its own room, and nobody else does.
 fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Result<(), &'static str> {
     let dir = DataDirection::Bidirectional;
-    let mapper = Mapper::in_domain(domain, Limits::NONE, ROOM).map_err(|_| "no mapper")?;
-    if mapper.max_mapping_size() != ROOM || mapper.domain().is_none() {
+    let mapper = domain.mapper(Limits::NONE, ROOM).map_err(|_| "no mapper")?;
+    if mapper.max_mapping_size() != ROOM || mapper.granule().is_none() {
         return Err("not the room that was asked for");
     }
     let map = |nr: usize| -> Result<_, &'static str> {
@@ -818,10 +818,10 @@ mod tests {
     #[test]
     fn a_mapper_in_a_domain_refuses_bad_input() {
         let result = with_domain(|_, domain| {
-            let new = |limits, room| Mapper::in_domain(domain, limits, room).err();
+            let new = |limits, room| domain.mapper(limits, room).err();
             // The upper half of all addresses, which some IOMMU has; the lower half is never free.
             const HALF: usize = 1 << 63;
-            let _upper = Mapper::in_domain(domain, Limits::NONE, HALF);
+            let _upper = domain.mapper(Limits::NONE, HALF);
             let granule = domain.granule().size();
             let small = Limits::NONE.with_max_segment(granule - 1);
             // CAST: a page at most.
@@ -854,7 +854,7 @@ mod tests {
             }
             let before = translation(dev);
             let domain = attach(dev)?;
-            let mapper = Mapper::in_domain(&domain, Limits::NONE, ROOM).map_err(no_memory)?;
+            let mapper = domain.mapper(Limits::NONE, ROOM).map_err(no_memory)?;
             let linear = mapper.linear(scattered(4)?, DataDirection::Bidirectional);
             let linear = linear.map_err(|_| "not linear")?;
             let mapping = domain.map(scattered(2)?, Access::READ_WRITE);

@@ -52,17 +52,6 @@ use kernel::{
 };
 use phyr::{
     batch::Capacity,
-    iommu::{
-        translation,
-        Access,
-        Domain,
-        Fault,
-        FaultHandler,
-        NotAttached,
-        Reason,
-        Region,
-        Translation, //
-    },
     linear::NotLinear,
     memory::{
         Chunks,
@@ -73,6 +62,17 @@ use phyr::{
     DmaVec,
     Limits,
     Mapper, //
+};
+use phyr_iommu::{
+    translation,
+    Access,
+    Domain,
+    Fault,
+    FaultHandler,
+    NotAttached,
+    Reason,
+    Region,
+    Translation, //
 };
 
 type Outcome = Result<(), &'static str>;
@@ -201,7 +201,9 @@ fn refused(domain: &Domain<'_>, mapper: &Mapper<'_>) -> Outcome {
         _ => return Err("a batch"),
     }
     // In the domain all goes.
-    let inside = Mapper::in_domain(domain, Limits::NONE, 16 * PAGE_SIZE).map_err(|_| "no room")?;
+    let inside = domain
+        .mapper(Limits::NONE, 16 * PAGE_SIZE)
+        .map_err(|_| "no room")?;
     let mapping = inside.map(buffer(9).map_err(no_memory)?, BOTH, GFP_KERNEL);
     mapping.map(drop).map_err(|_| "in the domain")
 }

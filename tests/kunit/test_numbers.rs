@@ -27,17 +27,6 @@ use kernel::{
 };
 use phyr::{
     batch::Capacity,
-    dma_buf::{
-        Access,
-        DmaBuf, //
-    },
-    event::Event,
-    iommu::{
-        self,
-        translation,
-        Domain,
-        Translation, //
-    },
     memory::{
         Chunks,
         Memory,
@@ -51,6 +40,16 @@ use phyr::{
     Limits,
     Mapper,
     Slot, //
+};
+use phyr_dma_buf::{
+    Access,
+    DmaBuf, //
+};
+use phyr_driver::event::Event;
+use phyr_iommu::{
+    translation,
+    Domain,
+    Translation, //
 };
 
 type Outcome = Result<(), &'static str>;
@@ -398,7 +397,7 @@ fn domain(mapper: &Mapper<'_>) -> Outcome {
     let granule = domain.granule().size() as usize;
     for room in Iterator::chain(numbers(granule), numbers(1 << 39)) {
         let errors = [EINVAL, EOVERFLOW, ENOSPC, ENOMEM];
-        let mapper = Mapper::in_domain(&domain, Limits::NONE, room);
+        let mapper = domain.mapper(Limits::NONE, room);
         if let Some(mapper) = one_of("room", room, mapper, &errors).map_err(wrong)? {
             let dir = DataDirection::ToDevice;
             match mapper.map(buffer(2).map_err(no_memory)?, dir, GFP_KERNEL) {
@@ -408,7 +407,7 @@ fn domain(mapper: &Mapper<'_>) -> Outcome {
             }
         }
     }
-    let access = iommu::Access::READ;
+    let access = phyr_iommu::Access::READ;
     for iova in Iterator::chain(numbers(granule), numbers(1 << 39)) {
         // CAST: a `usize` is at most 64 bits wide.
         let at = DmaAddr::from_raw(iova as u64);

@@ -34,6 +34,11 @@ use kernel::{
     }, //
 };
 use phyr::{
+    raw,
+    Limits,
+    Mapper, //
+};
+use phyr_driver::{
     binding::Binding,
     bound::Guarded,
     irq::{
@@ -44,13 +49,10 @@ use phyr::{
         start_dma,
         stop_dma, //
     },
-    raw,
     scope::{
         scope,
         Scope, //
-    },
-    Limits,
-    Mapper, //
+    }, //
 };
 
 const BAR_LEN: usize = 0x100;

@@ -54,16 +54,9 @@ use kernel::{
 };
 use phyr::{
     batch::Capacity,
-    dma_buf::Attachment,
     fail::{
         self,
         Point, //
-    },
-    iommu::{
-        translation,
-        Access,
-        Domain,
-        Translation, //
     },
     memory::{
         Chunks,
@@ -73,6 +66,13 @@ use phyr::{
     },
     Limits,
     Mapper, //
+};
+use phyr_dma_buf::Attachment;
+use phyr_iommu::{
+    translation,
+    Access,
+    Domain,
+    Translation, //
 };
 
 /// A test's own trouble, or what the path under test has returned.
@@ -452,7 +452,7 @@ fn domain_life(dev: &Device<Bound>) -> Tried {
             gather.unmap(mapping).map_err(|refused| refused.reason)?;
         }
         drop(gather.flush());
-        let mapper = Mapper::in_domain(&domain, Limits::NONE, 1 << 20)?;
+        let mapper = domain.mapper(Limits::NONE, 1 << 20)?;
         scatter(&mapper, window)
     };
     Ok(run())
@@ -460,7 +460,7 @@ fn domain_life(dev: &Device<Bound>) -> Tried {
 
 /// A buffer from its export on: attached, mapped, looked at.
 fn buffer_life(pdev: &pci::Device<Bound>, told: bool) -> Tried {
-    let fixture = match Fixture::with(7, phyr::dma_buf::Access::ReadWrite, None) {
+    let fixture = match Fixture::with(7, phyr_dma_buf::Access::ReadWrite, None) {
         Ok(fixture) => fixture,
         Err(e) => return Ok(Err(e)),
     };
@@ -529,8 +529,9 @@ mod tests {
                 return Ok(());
             }
             let domain = Domain::attach(dev, None).map_err(|_| "no domain")?;
-            let mapper =
-                Mapper::in_domain(&domain, Limits::NONE, 1 << 30).map_err(|_| "no mapper")?;
+            let mapper = domain
+                .mapper(Limits::NONE, 1 << 30)
+                .map_err(|_| "no mapper")?;
             paths(&mapper)
         });
         assert!(result.is_ok());

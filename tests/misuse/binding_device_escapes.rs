@@ -6,7 +6,7 @@ use kernel::{
     device::{Bound, Device},
     prelude::*,
 };
-use phyr::binding::Binding;
+use phyr_driver::binding::Binding;
 
 pub fn escaped(binding: &Binding, look: impl Fn(&Device<Bound>)) -> Result {
     let mut escaped = None;

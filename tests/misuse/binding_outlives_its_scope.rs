@@ -6,7 +6,7 @@ use kernel::{
     device::{Bound, Device},
     prelude::*,
 };
-use phyr::{binding::Binding, scope::scope};
+use phyr_driver::{binding::Binding, scope::scope};
 
 pub fn kept(dev: &Device<Bound>) -> Result {
     let mut kept = None;
@@ -19,6 +19,6 @@ pub fn kept(dev: &Device<Bound>) -> Result {
         drop(owner);
         Ok(())
     })?;
-    let _: Option<phyr::binding::BindingOwner<'_>> = kept;
+    let _: Option<phyr_driver::binding::BindingOwner<'_>> = kept;
     Ok(())
 }

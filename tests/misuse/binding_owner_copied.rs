@@ -3,7 +3,7 @@
 //! Two end a binding.
 
 use kernel::prelude::*;
-use phyr::binding::BindingOwner;
+use phyr_driver::binding::BindingOwner;
 
 pub fn copied(owner: BindingOwner<'_>) {
     #[cfg(misuse)]

@@ -14,11 +14,11 @@ use kernel::{
     },
     uaccess::UserPtr,
 };
-use phyr::scope::scope;
 use phyr_blk::{
     uring::{Answer, Issued},
     CharDevice, CharFile, Mode,
 };
+use phyr_driver::scope::scope;
 
 struct File<M>(PhantomData<M>);
 

@@ -12,11 +12,11 @@ use kernel::{
     },
     uaccess::UserPtr,
 };
-use phyr::scope::Scope;
 use phyr_blk::{
     uring::{Answer, Issued},
     CharDevice, CharFile, Mode,
 };
+use phyr_driver::scope::Scope;
 
 struct File<M>(PhantomData<M>);
 

@@ -12,8 +12,8 @@ use kernel::{
         Arc,
     },
 };
-use phyr::scope::{scope, Scope};
 use phyr_blk::{DiskBuilder, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+use phyr_driver::scope::{scope, Scope};
 
 struct Driver<M>(PhantomData<M>);
 

@@ -7,7 +7,7 @@ use kernel::{
     prelude::*,
     sync::aref::ARef,
 };
-use phyr::dma_buf::{Attachment, DmaBuf};
+use phyr_dma_buf::{Attachment, DmaBuf};
 
 pub fn attached(bound: &Device<Bound>, dev: &Device, buf: &ARef<DmaBuf>) -> Result {
     Attachment::fixed(bound, buf.clone())?;

@@ -3,7 +3,7 @@
 //! A device's BAR is given away, which its driver must not use any more, by safe code.
 
 use kernel::prelude::*;
-use phyr::dma_buf::{Access, BarMemory, Exported, Exporter, Peer, PeerToPeer};
+use phyr_dma_buf::{Access, BarMemory, Exported, Exporter, Peer, PeerToPeer};
 
 pub fn given<E: Exporter<Memory = BarMemory, Cpu = Peer>>(
     peer: &PeerToPeer<'_>,

@@ -3,7 +3,7 @@
 //! The exporter is used when the reference that keeps it is gone.
 
 use kernel::prelude::*;
-use phyr::dma_buf::{Exported, Exporter};
+use phyr_dma_buf::{Exported, Exporter};
 
 pub fn outlived<E: Exporter>(exported: Exported<E>, look: impl Fn(&E)) {
     let exporter = exported.exporter();

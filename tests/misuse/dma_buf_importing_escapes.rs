@@ -3,7 +3,7 @@
 //! An exporter keeps the device of an importer for longer than that is attached.
 
 use kernel::{device::Device, prelude::*, sync::aref::ARef};
-use phyr::dma_buf::Importing;
+use phyr_dma_buf::Importing;
 
 fn keep_for_ever<T: 'static>(_: T) {}
 

@@ -3,9 +3,12 @@
 //! Memory is written by its old owner when it was given away.
 
 use kernel::prelude::*;
-use phyr::{
-    dma_buf::{export, Access, Exported, Exporter},
-    memory::Memory,
+use phyr::memory::Memory;
+use phyr_dma_buf::{
+    export,
+    Access,
+    Exported,
+    Exporter, //
 };
 
 pub fn kept<E: Exporter>(

@@ -2,9 +2,14 @@
 
 //! Memory that is not whole pages is offered to user space to be mapped.
 
-use phyr::{
-    dma_buf::{Cpu, Paged, Unpaged},
-    memory::{Memory, Pages},
+use phyr::memory::{
+    Memory,
+    Pages, //
+};
+use phyr_dma_buf::{
+    Cpu,
+    Paged,
+    Unpaged, //
 };
 
 fn offer<M: Memory, C: Cpu<M>>(_: &M) {}

@@ -7,7 +7,7 @@ use kernel::{
     pci,
     prelude::*,
 };
-use phyr::dma_buf::PeerToPeer;
+use phyr_dma_buf::PeerToPeer;
 
 pub fn set_up(probed: &pci::Device<Core<'_>>, pdev: &pci::Device<Bound>) -> Result {
     PeerToPeer::new(probed)?;

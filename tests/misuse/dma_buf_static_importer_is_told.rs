@@ -7,7 +7,7 @@ use kernel::{
     prelude::*,
     sync::{aref::ARef, Arc},
 };
-use phyr::dma_buf::{Attachment, DmaBuf, Invalidate, Static};
+use phyr_dma_buf::{Attachment, DmaBuf, Invalidate, Static};
 
 pub fn told<I: Invalidate>(
     dev: &Device<Bound>,

@@ -3,7 +3,7 @@
 //! The buffer goes by its name only: an access keeps a reference, and writes by one owner.
 
 use kernel::prelude::*;
-use phyr::dma_buf::CpuAccess;
+use phyr_dma_buf::CpuAccess;
 
 pub fn shared(cpu: &CpuAccess, bytes: &mut [u8]) -> Result {
     #[cfg(misuse)]

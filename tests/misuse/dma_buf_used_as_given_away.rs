@@ -3,7 +3,7 @@
 //! A buffer is used when its reference has become a file descriptor.
 
 use kernel::prelude::*;
-use phyr::dma_buf::Exported;
+use phyr_dma_buf::Exported;
 
 pub fn given<E: Send + Sync>(exported: Exported<E>) -> Result<i32> {
     let fd = exported.into_fd(0)?;

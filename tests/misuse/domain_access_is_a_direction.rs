@@ -4,9 +4,12 @@
 
 use kernel::prelude::*;
 use phyr::{
-    iommu::{Access, Domain},
     memory::Chunks,
-    DataDirection,
+    DataDirection, //
+};
+use phyr_iommu::{
+    Access,
+    Domain, //
 };
 
 pub fn mixed(domain: &Domain<'_>, memory: Chunks) -> Result {

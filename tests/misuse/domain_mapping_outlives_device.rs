@@ -2,7 +2,8 @@
 
 //! A mapping in a domain is kept for longer than its driver is bound.
 
-use phyr::{iommu::Mapping, memory::Chunks};
+use phyr::memory::Chunks;
+use phyr_iommu::Mapping;
 
 fn keep_for_ever<T: 'static>(_: T) {}
 

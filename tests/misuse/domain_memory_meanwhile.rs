@@ -3,9 +3,10 @@
 //! Memory is freed while it is mapped in a domain.
 
 use kernel::prelude::*;
-use phyr::{
-    iommu::{Access, Domain},
-    memory::Chunks,
+use phyr::memory::Chunks;
+use phyr_iommu::{
+    Access,
+    Domain, //
 };
 
 pub fn freed(domain: &Domain<'_>, memory: Chunks) -> Result {

@@ -3,7 +3,7 @@
 //! A domain is kept for longer than its driver is bound.
 
 use kernel::prelude::*;
-use phyr::iommu::Domain;
+use phyr_iommu::Domain;
 
 fn keep_for_ever<T: 'static>(_: T) {}
 

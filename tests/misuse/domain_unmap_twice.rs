@@ -2,7 +2,8 @@
 
 //! A mapping in a domain ends twice.
 
-use phyr::{iommu::Mapping, memory::Chunks};
+use phyr::memory::Chunks;
+use phyr_iommu::Mapping;
 
 pub fn twice(mapping: Mapping<'_, Chunks>) {
     drop(mapping.unmap());

@@ -2,7 +2,8 @@
 
 //! The IOVA of memory that is not mapped any more.
 
-use phyr::{iommu::Mapping, memory::Chunks, DmaAddr};
+use phyr::{memory::Chunks, DmaAddr};
+use phyr_iommu::Mapping;
 
 pub fn late(mapping: Mapping<'_, Chunks>) -> DmaAddr {
     let iova = mapping.iova();

@@ -10,9 +10,11 @@ use kernel::{
         Arc,
     },
 };
-use phyr::{
-    iommu::{Domain, Fault, FaultHandler},
-    scope::scope,
+use phyr_driver::scope::scope;
+use phyr_iommu::{
+    Domain,
+    Fault,
+    FaultHandler, //
 };
 
 struct Count<'a>(&'a Atomic<i32>);

@@ -10,7 +10,7 @@ use kernel::{
         Arc,
     },
 };
-use phyr::iommu::{Domain, Fault, FaultHandler};
+use phyr_iommu::{Domain, Fault, FaultHandler};
 
 struct Count<'a>(&'a Atomic<i32>);
 

@@ -3,7 +3,8 @@
 //! A gather is used when it has given its memory back.
 
 use kernel::prelude::*;
-use phyr::{iommu::Gather, memory::Chunks};
+use phyr::memory::Chunks;
+use phyr_iommu::Gather;
 
 pub fn after(gather: Gather<'_, Chunks>) {
     drop(gather.flush());

@@ -3,9 +3,10 @@
 //! A mapping is used when it is on its way to its end.
 
 use kernel::prelude::*;
-use phyr::{
-    iommu::{Gather, Mapping},
-    memory::Chunks,
+use phyr::memory::Chunks;
+use phyr_iommu::{
+    Gather,
+    Mapping, //
 };
 
 pub fn kept<'d>(gather: &mut Gather<'d, Chunks>, mapping: Mapping<'d, Chunks>) -> Result {

@@ -3,7 +3,8 @@
 //! The memory of a gather is taken while the device may still get at it.
 
 use kernel::prelude::*;
-use phyr::{iommu::Gather, memory::Chunks};
+use phyr::memory::Chunks;
+use phyr_iommu::Gather;
 
 pub fn early(mut gather: Gather<'_, Chunks>) -> KVVec<Chunks> {
     #[cfg(misuse)]

@@ -4,14 +4,14 @@
 
 use kernel::prelude::*;
 use phyr::{
-    iommu::{self, Gather},
     mapping::Mapping,
-    memory::Chunks,
+    memory::Chunks, //
 };
+use phyr_iommu::Gather;
 
 pub fn sent<'d>(
     gather: &mut Gather<'d, Chunks>,
-    own: iommu::Mapping<'d, Chunks>,
+    own: phyr_iommu::Mapping<'d, Chunks>,
     other: Mapping<'d, Chunks>,
 ) -> Result {
     gather.unmap(own).map_err(|_| EXDEV)?;

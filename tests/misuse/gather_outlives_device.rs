@@ -2,7 +2,8 @@
 
 //! What is yet to be flushed is kept for longer than its driver is bound.
 
-use phyr::{iommu::Gather, memory::Chunks};
+use phyr::memory::Chunks;
+use phyr_iommu::Gather;
 
 fn keep_for_ever<T: 'static>(_: T) {}
 

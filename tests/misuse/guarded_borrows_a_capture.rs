@@ -7,7 +7,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{ordering, Atomic},
 };
-use phyr::{bound::Guarded, scope::scope};
+use phyr_driver::{bound::Guarded, scope::scope};
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 

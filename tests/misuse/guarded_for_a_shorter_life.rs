@@ -2,7 +2,7 @@
 
 //! A guarded value is taken for one that borrows for a shorter time.
 
-use phyr::bound::Guarded;
+use phyr_driver::bound::Guarded;
 
 pub fn shorter<'short, 'bound: 'short>(guarded: Guarded<'bound, &'bound u32>) -> usize {
     #[cfg(misuse)]

@@ -2,7 +2,7 @@
 
 //! A reference to a guarded value, which would outlive it.
 
-use phyr::bound::Guarded;
+use phyr_driver::bound::Guarded;
 
 pub fn reached<'a>(guarded: &'a Guarded<'_, u32>, other: &'a u32) -> &'a u32 {
     #[cfg(misuse)]

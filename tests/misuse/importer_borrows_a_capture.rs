@@ -11,10 +11,12 @@ use kernel::{
         Arc,
     },
 };
-use phyr::{
-    dma_buf::{Attachment, DmaBuf, Invalidate},
-    scope::scope,
+use phyr_dma_buf::{
+    Attachment,
+    DmaBuf,
+    Invalidate, //
 };
+use phyr_driver::scope::scope;
 
 struct Count<'a>(&'a Atomic<i32>);
 

@@ -11,7 +11,7 @@ use kernel::{
         Arc,
     },
 };
-use phyr::dma_buf::{Attachment, DmaBuf, Invalidate};
+use phyr_dma_buf::{Attachment, DmaBuf, Invalidate};
 
 struct Count<'a>(&'a Atomic<i32>);
 

@@ -8,9 +8,12 @@ use kernel::{
     prelude::*,
     sync::atomic::{ordering, Atomic},
 };
-use phyr::{
+use phyr_driver::{
     irq::Vectors,
-    scope::{scope, Scope},
+    scope::{
+        scope,
+        Scope, //
+    }, //
 };
 
 struct Count<'a>(&'a Atomic<i32>);

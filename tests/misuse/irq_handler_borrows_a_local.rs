@@ -7,7 +7,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{ordering, Atomic},
 };
-use phyr::irq::Vectors;
+use phyr_driver::irq::Vectors;
 
 struct Count<'a>(&'a Atomic<i32>);
 

@@ -7,7 +7,7 @@ use kernel::{
     irq::{Handler, IrqReturn},
     prelude::*,
 };
-use phyr::irq::Vectors;
+use phyr_driver::irq::Vectors;
 
 struct Mine<T>(PhantomData<T>);
 

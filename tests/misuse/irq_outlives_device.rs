@@ -3,7 +3,7 @@
 //! An interrupt handler is kept for longer than its driver is bound.
 
 use kernel::irq::Handler;
-use phyr::irq::Irq;
+use phyr_driver::irq::Irq;
 
 fn keep_for_ever<T: 'static>(_: T) {}
 

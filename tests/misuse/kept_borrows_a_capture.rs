@@ -7,7 +7,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{ordering, Atomic},
 };
-use phyr::scope::scope;
+use phyr_driver::scope::scope;
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 

@@ -6,7 +6,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{ordering, Atomic},
 };
-use phyr::scope::Scope;
+use phyr_driver::scope::Scope;
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 

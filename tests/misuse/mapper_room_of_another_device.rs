@@ -6,7 +6,8 @@ use kernel::{
     device::{Bound, Device},
     prelude::*,
 };
-use phyr::{iommu::Domain, Limits, Mapper};
+use phyr::{Limits, Mapper};
+use phyr_iommu::Domain;
 
 pub fn longer<'long, 'short>(
     dev: &'long Device<Bound>,
@@ -14,7 +15,7 @@ pub fn longer<'long, 'short>(
 ) -> Result<Mapper<'long>> {
     let mapper = Mapper::new(dev, Limits::NONE)?;
     #[cfg(misuse)]
-    let mapper: Mapper<'long> = Mapper::in_domain(domain, Limits::NONE, 1 << 30)?;
+    let mapper: Mapper<'long> = domain.mapper(Limits::NONE, 1 << 30)?;
     //~^ error: lifetime may not live long enough
     Ok(mapper)
 }

@@ -3,7 +3,8 @@
 //! What an owned domain knows of accesses is told to the DMA API as a direction.
 
 use kernel::prelude::*;
-use phyr::{iommu::Access, memory::Pages, DataDirection, Mapper};
+use phyr::{memory::Pages, DataDirection, Mapper};
+use phyr_iommu::Access;
 
 pub fn mixed(mapper: &Mapper<'_>, pages: Pages) -> Result {
     #[cfg(not(misuse))]

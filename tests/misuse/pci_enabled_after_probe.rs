@@ -7,7 +7,7 @@ use kernel::{
     pci,
     prelude::*,
 };
-use phyr::{pci::Enabled, scope::Scope};
+use phyr_driver::{pci::Enabled, scope::Scope};
 
 pub fn enabled<'b>(
     scope: Scope<'b>,

@@ -11,8 +11,9 @@ use kernel::{
         Arc,
     },
 };
-use phyr::{scope::Scope, Mapper};
+use phyr::Mapper;
 use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+use phyr_driver::scope::Scope;
 
 struct Driver<M>(PhantomData<M>);
 

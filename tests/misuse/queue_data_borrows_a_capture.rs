@@ -12,8 +12,9 @@ use kernel::{
         Arc,
     },
 };
-use phyr::{scope::scope, Limits, Mapper};
+use phyr::{Limits, Mapper};
 use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+use phyr_driver::scope::scope;
 
 struct Driver<M>(PhantomData<M>);
 

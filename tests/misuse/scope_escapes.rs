@@ -6,7 +6,7 @@ use kernel::{
     device::{Bound, Device},
     prelude::*,
 };
-use phyr::scope::{scope, Scope};
+use phyr_driver::scope::{scope, Scope};
 
 pub fn escaped(dev: &Device<Bound>) -> Result {
     let mut escaped = None;

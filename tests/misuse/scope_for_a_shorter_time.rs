@@ -2,7 +2,7 @@
 
 //! A scope is taken for one that ends sooner, of which more could borrow.
 
-use phyr::scope::Scope;
+use phyr_driver::scope::Scope;
 
 pub fn shorter<'short, 'b: 'short>(scope: Scope<'b>, _short: &'short u32) -> usize {
     #[cfg(misuse)]

@@ -3,9 +3,13 @@
 //! A physical address where the device's own is asked for.
 
 use phyr::{
-    iommu::{Access, Domain},
     memory::Chunks,
-    DmaAddr, PhysAddr,
+    DmaAddr,
+    PhysAddr, //
+};
+use phyr_iommu::{
+    Access,
+    Domain, //
 };
 
 pub fn place(domain: &Domain<'_>, memory: Chunks, paddr: PhysAddr) {

@@ -7,9 +7,12 @@ use kernel::{
     pci,
     prelude::*,
 };
-use phyr::{
-    irq::{Types, Vectors},
-    scope::Scope,
+use phyr_driver::{
+    irq::{
+        Types,
+        Vectors, //
+    },
+    scope::Scope, //
 };
 
 pub fn allocated<'b>(

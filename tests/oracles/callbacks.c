@@ -43,37 +43,37 @@ MEMBER(file_operations, release, phyr_blk__char_dev__release);
 MEMBER(file_operations, unlocked_ioctl, phyr_blk__char_dev__ioctl);
 MEMBER(file_operations, uring_cmd, phyr_blk__char_dev__uring_cmd);
 
-POINTER(percpu_ref_func_t *, phyr__gate__release);
-POINTER(irq_handler_t, phyr__irq__handle);
-POINTER(irq_handler_t, phyr__irq__handle_hard);
-POINTER(irq_handler_t, phyr__irq__handle_threaded);
+POINTER(percpu_ref_func_t *, phyr_driver__gate__release);
+POINTER(irq_handler_t, phyr_driver__irq__handle);
+POINTER(irq_handler_t, phyr_driver__irq__handle_hard);
+POINTER(irq_handler_t, phyr_driver__irq__handle_threaded);
 
-MEMBER(pci_driver, probe, phyr__pci__probe);
-MEMBER(pci_driver, remove, phyr__pci__remove);
-MEMBER(pci_driver, shutdown, phyr__pci__shutdown);
-MEMBER(pci_error_handlers, error_detected, phyr__pci__error_detected);
-MEMBER(pci_error_handlers, slot_reset, phyr__pci__slot_reset);
-MEMBER(pci_error_handlers, reset_prepare, phyr__pci__reset_prepare);
-MEMBER(pci_error_handlers, reset_done, phyr__pci__reset_done);
-MEMBER(pci_error_handlers, resume, phyr__pci__resume);
+MEMBER(pci_driver, probe, phyr_driver__pci__probe);
+MEMBER(pci_driver, remove, phyr_driver__pci__remove);
+MEMBER(pci_driver, shutdown, phyr_driver__pci__shutdown);
+MEMBER(pci_error_handlers, error_detected, phyr_driver__pci__error_detected);
+MEMBER(pci_error_handlers, slot_reset, phyr_driver__pci__slot_reset);
+MEMBER(pci_error_handlers, reset_prepare, phyr_driver__pci__reset_prepare);
+MEMBER(pci_error_handlers, reset_done, phyr_driver__pci__reset_done);
+MEMBER(pci_error_handlers, resume, phyr_driver__pci__resume);
 
-POINTER(iommu_fault_handler_t, phyr__iommu__fault__report);
+POINTER(iommu_fault_handler_t, phyr_iommu__fault__report);
 /* iommu_group_for_each_dev() */
-POINTER(int (*)(struct device *, void *), phyr__iommu__attach__one_more);
+POINTER(int (*)(struct device *, void *), phyr_iommu__attach__one_more);
 
-MEMBER(dma_buf_attach_ops, invalidate_mappings, phyr__dma_buf__importer__invalidate_mappings);
-MEMBER(dma_buf_ops, attach, phyr__dma_buf__ops__attach);
-MEMBER(dma_buf_ops, detach, phyr__dma_buf__ops__detach);
-MEMBER(dma_buf_ops, pin, phyr__dma_buf__ops__pin);
-MEMBER(dma_buf_ops, unpin, phyr__dma_buf__ops__unpin);
-MEMBER(dma_buf_ops, map_dma_buf, phyr__dma_buf__ops__map);
-MEMBER(dma_buf_ops, unmap_dma_buf, phyr__dma_buf__ops__unmap);
-MEMBER(dma_buf_ops, begin_cpu_access, phyr__dma_buf__ops__begin_cpu_access);
-MEMBER(dma_buf_ops, end_cpu_access, phyr__dma_buf__ops__end_cpu_access);
-MEMBER(dma_buf_ops, mmap, phyr__dma_buf__ops__mmap);
-MEMBER(dma_buf_ops, vmap, phyr__dma_buf__ops__vmap);
-MEMBER(dma_buf_ops, vunmap, phyr__dma_buf__ops__vunmap);
-MEMBER(dma_buf_ops, release, phyr__dma_buf__ops__release);
+MEMBER(dma_buf_attach_ops, invalidate_mappings, phyr_dma_buf__importer__invalidate_mappings);
+MEMBER(dma_buf_ops, attach, phyr_dma_buf__ops__attach);
+MEMBER(dma_buf_ops, detach, phyr_dma_buf__ops__detach);
+MEMBER(dma_buf_ops, pin, phyr_dma_buf__ops__pin);
+MEMBER(dma_buf_ops, unpin, phyr_dma_buf__ops__unpin);
+MEMBER(dma_buf_ops, map_dma_buf, phyr_dma_buf__ops__map);
+MEMBER(dma_buf_ops, unmap_dma_buf, phyr_dma_buf__ops__unmap);
+MEMBER(dma_buf_ops, begin_cpu_access, phyr_dma_buf__ops__begin_cpu_access);
+MEMBER(dma_buf_ops, end_cpu_access, phyr_dma_buf__ops__end_cpu_access);
+MEMBER(dma_buf_ops, mmap, phyr_dma_buf__ops__mmap);
+MEMBER(dma_buf_ops, vmap, phyr_dma_buf__ops__vmap);
+MEMBER(dma_buf_ops, vunmap, phyr_dma_buf__ops__vunmap);
+MEMBER(dma_buf_ops, release, phyr_dma_buf__ops__release);
 
 MEMBER(dma_buf_attach_ops, invalidate_mappings, phyr_test__foreign__told);
 MEMBER(dma_fence_ops, get_driver_name, phyr_test__foreign__fence_name);

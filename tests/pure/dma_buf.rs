@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As `rust/phyr/dma_buf.rs`, without what calls the kernel.
+//! As `rust/dma_buf`, without what calls the kernel.
 
-#[path = "../../rust/phyr/dma_buf/ranges.rs"]
+#[path = "../../rust/dma_buf/ranges.rs"]
 mod ranges;
-#[path = "../../rust/phyr/dma_buf/route.rs"]
+#[path = "../../rust/dma_buf/route.rs"]
 mod route;
 
 #[cfg_attr(coverage, coverage(off))]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As `rust/phyr/iommu.rs`, without what calls the kernel.
+//! As `rust/iommu`, without what calls the kernel.
 
-#[path = "../../rust/phyr/iommu/pages.rs"]
+#[path = "../../rust/iommu/pages.rs"]
 mod pages;
 
 #[cfg_attr(coverage, coverage(off))]

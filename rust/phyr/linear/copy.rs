@@ -72,7 +72,7 @@ impl<'bound> Mapper<'bound> {
     /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size, or no more memory.
     /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
     /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
-    ///   the mapper is [in a domain](Mapper::in_domain), where there is nothing to copy for; with
+    ///   the mapper is in a domain of the driver's own, where there is nothing to copy for; with
     ///   `EBUSY`: the device is in a domain of its own, and the mapper is not.
     ///
     /// # Examples

@@ -119,7 +119,7 @@ impl Drop for Vmap<'_> {
 ///
 /// - `EINVAL`: more pages than `vmap()` can count.
 /// - `ENOMEM`: no memory, or no room in the address space.
-pub(crate) fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
+pub fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
     let nr = memory.len() / PAGE_SIZE;
     let count = u32::try_from(nr)?;
     let mut pages = KVVec::with_capacity(nr, list_flags(GFP_KERNEL))?;
@@ -141,7 +141,7 @@ pub(crate) fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
 /// # Safety
 ///
 /// `addr` is what `vmap_pages` returned, and is not used again.
-pub(crate) unsafe fn vunmap_pages(addr: NonNull<u8>) {
+pub unsafe fn vunmap_pages(addr: NonNull<u8>) {
     // SAFETY: by the requirements of this function.
     unsafe { bindings::phyr_helper_vunmap(addr.as_ptr().cast()) };
 }

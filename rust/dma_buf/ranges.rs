@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is done with the ranges of a dma-buf: cut into entries of an `sg_table`, clipped to the
+//! buffer, joined to one.
+//!
+//! Plain Rust, without a kernel call.
+
+use core::fmt;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+use phyr::{
+    plan::Limits,
+    DmaVec, //
+};
+
+/// The longest entry: its length is 32 bits wide, and whole pages are promised.
+// CAST: both are small.
+const MAX_ENTRY: u64 = u32::MAX as u64 & !(PAGE_SIZE as u64 - 1);
+
+/// `limits` with entries of at most `max` bytes, but whole pages and not over [`MAX_ENTRY`].
+pub(super) fn entry_limits_of(limits: Limits, max: u64) -> Option<Limits> {
+    // CAST: a page size fits in 64 bits.
+    let max = max.min(MAX_ENTRY) & !(PAGE_SIZE as u64 - 1);
+    limits.with_max_segment(max)
+}
+
+/// `vecs`, cut where they are over `limits`.
+pub(super) fn cut<I: Iterator<Item = DmaVec>>(vecs: I, limits: Limits) -> Cut<I> {
+    Cut {
+        vecs,
+        limits,
+        rest: None,
+    }
+}
+
+/// The iterator of [`cut`].
+pub(super) struct Cut<I> {
+    vecs: I,
+    limits: Limits,
+    rest: Option<DmaVec>,
+}
+
+impl<I: Iterator<Item = DmaVec>> Iterator for Cut<I> {
+    type Item = DmaVec;
+
+    fn next(&mut self) -> Option<DmaVec> {
+        let vec = match self.rest.take() {
+            Some(rest) => rest,
+            None => self.vecs.next()?,
+        };
+        let room = self.limits.room(vec.addr().into_raw());
+        // CAST: a `usize` is at most 64 bits wide.
+        if vec.len() as u64 <= room {
+            return Some(vec);
+        }
+        // CAST: less than the length, which is a `usize`.
+        let at = room as usize;
+        self.rest = Some(DmaVec::new(vec.addr().advanced(room), vec.len() - at));
+        Some(DmaVec::new(vec.addr(), at))
+    }
+}
+
+/// The first `size` bytes of `vecs`, without what is empty.
+pub(super) fn clip(
+    vecs: impl Iterator<Item = DmaVec>,
+    size: usize,
+) -> impl Iterator<Item = DmaVec> {
+    let mut left = size;
+    vecs.map_while(move |vec| {
+        if left == 0 {
+            return None;
+        }
+        let len = vec.len().min(left);
+        left -= len;
+        Some(DmaVec::new(vec.addr(), len))
+    })
+    .filter(|vec| vec.len() != 0)
+}
+
+/// Whether `vecs` hold `size` bytes.
+pub(super) fn covers(vecs: impl Iterator<Item = DmaVec>, size: usize) -> bool {
+    clip(vecs, size).map(DmaVec::len).sum::<usize>() == size
+}
+
+/// Why a buffer is not one range for a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLinear {
+    /// Segment `segment`, where byte `offset` of the buffer is, does not begin where the one
+    /// before ends.
+    Gap {
+        /// Number of the segment, from 0 on.
+        segment: usize,
+        /// Number of bytes of the buffer before it.
+        offset: usize,
+    },
+    /// There is nothing to be had: the error of [`Attachment::dma_vecs`](super::Attachment).
+    Not(Error),
+}
+
+impl From<NotLinear> for Error {
+    fn from(e: NotLinear) -> Self {
+        match e {
+            NotLinear::Gap { .. } => EILSEQ,
+            NotLinear::Not(e) => e,
+        }
+    }
+}
+
+impl fmt::Display for NotLinear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { segment, offset } => {
+                write!(f, "segment {segment} leaves a gap at byte {offset}")
+            }
+            Self::Not(e) => write!(f, "not mapped: {e:?}"),
+        }
+    }
+}
+
+/// Joins `vecs` to one range, or says which of them does not adjoin the one before.
+pub(super) fn join(mut vecs: impl Iterator<Item = DmaVec>) -> Result<DmaVec, NotLinear> {
+    let first = vecs.next().ok_or(NotLinear::Not(EINVAL))?;
+    let (addr, mut len) = (first.addr(), first.len());
+
+    for (nr, vec) in vecs.enumerate() {
+        let gap = NotLinear::Gap {
+            segment: nr + 1,
+            offset: len,
+        };
+        // CAST: a `usize` is at most 64 bits wide.
+        let end = addr.into_raw().checked_add(len as u64);
+        if end != Some(vec.addr().into_raw()) {
+            return Err(gap);
+        }
+        len = len.checked_add(vec.len()).ok_or(gap)?;
+    }
+    Ok(DmaVec::new(addr, len))
+}
+
+#[cfg(CONFIG_KUNIT = "y")]
+#[kernel::prelude::kunit_tests(phyr_dma_buf_ranges)]
+mod tests {
+    use super::*;
+    use phyr::DmaAddr;
+
+    const PAGE: u64 = PAGE_SIZE as u64;
+
+    fn vec(addr: u64, len: u64) -> DmaVec {
+        // CAST: the tests run on 64 bits.
+        DmaVec::new(DmaAddr::from_raw(addr), len as usize)
+    }
+
+    fn gap(segment: usize, offset: u64) -> Result<DmaVec, NotLinear> {
+        // CAST: as above.
+        let offset = offset as usize;
+        Err(NotLinear::Gap { segment, offset })
+    }
+
+    /// `vecs` cut for a device with these limits must be `expected`.
+    fn check_cut(vecs: &[DmaVec], max: u64, boundary: u64, expected: &[DmaVec]) -> bool {
+        let limits = Limits::NONE
+            .with_boundary_mask(boundary)
+            .and_then(|limits| entry_limits_of(limits, max));
+        limits.is_some_and(|limits| cut(vecs.iter().copied(), limits).eq(expected.iter().copied()))
+    }
+
+    #[test]
+    fn entries_are_whole_pages_of_32_bits() {
+        assert_eq!(MAX_ENTRY, 0xffff_ffff / PAGE * PAGE);
+        let max = u64::from(u32::MAX);
+        let none = u64::MAX;
+        let at = 1 << 40;
+        for len in [1, PAGE, MAX_ENTRY - PAGE, MAX_ENTRY] {
+            assert!(check_cut(&[vec(at, len)], max, none, &[vec(at, len)]));
+        }
+        assert!(check_cut(
+            &[vec(at, MAX_ENTRY + PAGE)],
+            max,
+            none,
+            &[vec(at, MAX_ENTRY), vec(at + MAX_ENTRY, PAGE)]
+        ));
+        assert!(check_cut(
+            &[vec(at, 2 * MAX_ENTRY + 1)],
+            max,
+            none,
+            &[
+                vec(at, MAX_ENTRY),
+                vec(at + MAX_ENTRY, MAX_ENTRY),
+                vec(at + 2 * MAX_ENTRY, 1)
+            ]
+        ));
+        // 1 TiB: the last piece is what is left.
+        let limits = entry_limits_of(Limits::NONE, max);
+        let len = 1 << 40;
+        let nr = limits.map(|limits| cut([vec(0, len)].into_iter(), limits).count());
+        // CAST: as above.
+        assert_eq!(nr, Some(len.div_ceil(MAX_ENTRY) as usize));
+    }
+
+    #[test]
+    fn entries_keep_the_limits_of_the_device() {
+        let none = u64::MAX;
+        assert!(entry_limits_of(Limits::NONE, PAGE - 1).is_none());
+        let two = [vec(0, 2 * PAGE), vec(2 * PAGE, PAGE)];
+        // Rounded down to whole pages.
+        assert!(check_cut(&[vec(0, 3 * PAGE)], 3 * PAGE - 1, none, &two));
+        // Ranges that adjoin stay apart: each is cut by itself.
+        assert!(check_cut(&two, 2 * PAGE, none, &two));
+        // At a boundary of 64 KiB.
+        let edge = 0x10000;
+        assert!(check_cut(
+            &[vec(edge - PAGE, 2 * PAGE + edge)],
+            u64::from(u32::MAX),
+            edge - 1,
+            &[vec(edge - PAGE, PAGE), vec(edge, edge), vec(2 * edge, PAGE)]
+        ));
+    }
+
+    #[test]
+    fn clipped_to_the_buffer() {
+        let vecs = [vec(0x1000, 0x1000), vec(0x9000, 0), vec(0x5000, 0x2000)];
+        let clipped = |size, expected: &[DmaVec]| {
+            clip(vecs.iter().copied(), size).eq(expected.iter().copied())
+        };
+        assert!(clipped(0, &[]));
+        assert!(clipped(1, &[vec(0x1000, 1)]));
+        assert!(clipped(0x1000, &[vec(0x1000, 0x1000)]));
+        assert!(clipped(0x1001, &[vec(0x1000, 0x1000), vec(0x5000, 1)]));
+        assert!(clipped(0x3000, &[vec(0x1000, 0x1000), vec(0x5000, 0x2000)]));
+        assert!(clipped(0x3001, &[vec(0x1000, 0x1000), vec(0x5000, 0x2000)]));
+        assert!(covers(vecs.iter().copied(), 0x3000));
+        assert!(!covers(vecs.iter().copied(), 0x3001));
+        assert!(!covers(vecs.iter().copied(), usize::MAX));
+    }
+
+    #[test]
+    fn one_range_or_the_first_gap() {
+        let join = |vecs: &[DmaVec]| join(vecs.iter().copied());
+        let one = vec(0x1000, 0x1000);
+        assert_eq!(join(&[]), Err(NotLinear::Not(EINVAL)));
+        assert_eq!(join(&[one]), Ok(one));
+        assert_eq!(join(&[one, vec(0x2000, 0x3000)]), Ok(vec(0x1000, 0x4000)));
+        assert_eq!(join(&[one, vec(0x2001, 0x1000)]), gap(1, 0x1000));
+        assert_eq!(join(&[one, one]), gap(1, 0x1000));
+        // The first two adjoin, the third does not.
+        let next = vec(0x2000, 0x1000);
+        assert_eq!(join(&[one, next, vec(0x4000, 0x1000)]), gap(2, 0x2000));
+        // Over 4 GiB, and at the end of the address space.
+        let long = vec(0, MAX_ENTRY);
+        assert_eq!(
+            join(&[long, vec(MAX_ENTRY, MAX_ENTRY)]),
+            Ok(vec(0, 2 * MAX_ENTRY))
+        );
+        let half = 1 << 63;
+        assert_eq!(join(&[vec(0, half), vec(half, half)]), gap(1, half));
+        let last = vec(u64::MAX - PAGE, PAGE + 1);
+        assert_eq!(join(&[last, vec(0, PAGE)]), gap(1, PAGE + 1));
+    }
+}

@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A span of time at whose end everything that was registered in it is torn down.
+//!
+//! An interrupt handler, a disk or a character device is called from outside until it is
+//! unregistered. It may borrow only what is there for as long, and it must be unregistered even if
+//! its owner leaks it: `mem::forget` is safe. A lifetime alone gives neither. That of
+//! `&'a Device<Bound>` is covariant, so any shorter borrow passes for it, and a lifetime does not
+//! see to it that anything is dropped.
+//!
+//! A [`Scope`] gives both:
+//!
+//! ```text
+//!   begin          'b begins; a list of registrations, empty
+//!     |  f(Scope<'b>, ..)      'b is chosen by the library and invariant: what lives for 'b cannot
+//!     |                        borrow from the function that registers it
+//!     |- Vectors::request()    each registration goes to the end of the list,
+//!     |- DiskBuilder::build()  and leaves it when its owner is dropped
+//!     v
+//!   end            what is still in the list is dropped, the newest first; 'b ends
+//! ```
+//!
+//! There are two kinds:
+//!
+//! - That of a driver's binding, which [`pci::Driver::probe`](crate::pci::Driver::probe) gets. It
+//!   ends as the device is unbound: after the driver's data was dropped, and before the first of
+//!   the device's managed resources (devres) is released.
+//! - That of a call, [`scope()`], which ends when the call returns, as [`std::thread::scope`] does.
+//!
+//! [`std::thread::scope`]: https://doc.rust-lang.org/std/thread/fn.scope.html
+
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    alloc::flags::__GFP_NOWARN,
+    device::{
+        Bound,
+        Device, //
+    },
+    new_condvar,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Completion,
+        CondVar,
+        Mutex, //
+    }, //
+};
+
+/// The time until the end of a binding or of a call of [`scope()`].
+///
+/// `'b` is invariant, so that neither a shorter nor a longer time passes for it. A scope is copied
+/// freely.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{device::{Bound, Device}, prelude::*};
+/// use phyr_driver::{bound::Guarded, scope::{scope, Scope}};
+///
+/// struct Registration<'b>(&'b Device<Bound>);
+///
+/// impl Drop for Registration<'_> {
+///     fn drop(&mut self) {
+///         dev_info!(self.0, "torn down, whether it was leaked or not\n");
+///     }
+/// }
+///
+/// fn leak<'b>(scope: Scope<'b>) -> Result {
+///     let registration = Guarded::new(scope, Registration(scope.device()))?;
+///     core::mem::forget(registration);
+///     Ok(())
+/// }
+///
+/// fn run(dev: &Device<Bound>) -> Result {
+///     scope(dev, |scope| leak(scope))
+/// }
+/// ```
+#[derive(Clone, Copy)]
+pub struct Scope<'b> {
+    list: &'b List,
+    dev: &'b Device<Bound>,
+    /// Neither covariant nor contravariant.
+    _brand: PhantomData<fn(&'b ()) -> &'b ()>,
+}
+
+impl<'b> Scope<'b> {
+    /// Returns the device, which is bound until the scope ends.
+    #[inline]
+    pub fn device(self) -> &'b Device<Bound> {
+        self.dev
+    }
+
+    /// Registers `value`, which is dropped when the scope ends, and not before.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory; the value has been dropped.
+    pub fn keep<T: Send + 'b>(self, value: T) -> Result {
+        self.list.add(Entry::new(value)?).map(|_| ())
+    }
+
+    /// Registers `value`; see [`Guarded`](crate::bound::Guarded).
+    pub(crate) fn register<T: Send + 'b>(self, value: T) -> Result<Registered<'b>> {
+        self.list.register(value)
+    }
+
+    /// Makes the scope of a list.
+    ///
+    /// # Safety
+    ///
+    /// - `list` is valid, and `dev` bound to the driver that this is for, until the list was
+    ///   [closed](List::close).
+    /// - The list is closed before the first of the device's managed resources is released.
+    /// - `'b` is chosen by nobody but the caller, who uses nothing of that lifetime after closing
+    ///   the list.
+    pub(crate) unsafe fn new(list: NonNull<List>, dev: &Device<Bound>) -> Self {
+        // SAFETY: the caller keeps both for as long as anything of the lifetime `'b` is used.
+        unsafe {
+            Self {
+                list: list.as_ref(),
+                dev: NonNull::from(dev).as_ref(),
+                _brand: PhantomData,
+            }
+        }
+    }
+}
+
+/// Calls `f` with a scope that ends when `f` has returned.
+///
+/// The result of `f` cannot refer to the scope. Values that were registered in it and are not
+/// dropped by then are dropped now, the newest first, also where `f` has leaked the owner.
+///
+/// Context: process context, may sleep.
+///
+/// # Errors
+///
+/// - `ENOMEM`: no memory; `f` was not called.
+/// - Those of `f`.
+pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result<R>) -> Result<R> {
+    let list = List::new()?;
+    // SAFETY: `list` is this function's, and the borrow of `dev` keeps it bound, both until the
+    // list was closed by the next statement. `f` takes any lifetime, and so knows none that is
+    // longer; its result is of no such lifetime.
+    let result = f(unsafe { Scope::new(NonNull::from(&*list), dev) });
+    list.close();
+    result
+}
+
+/// The registrations of a scope, in the order in which they came.
+///
+/// An entry is the list's, not its owner's: it is freed when the scope ends, also where the owner
+/// was leaked.
+#[pin_data(PinnedDrop)]
+pub(crate) struct List {
+    #[pin]
+    inner: Mutex<Inner>,
+    /// Signalled when nobody uses an entry any more.
+    #[pin]
+    idle: CondVar,
+}
+
+/// # Invariants
+///
+/// The values of the first `live` entries are there; those of the others were dropped, or are being
+/// dropped, by [`List::close`].
+struct Inner {
+    entries: KVVec<KBox<Entry>>,
+    live: usize,
+    /// The number of owners that are dropping an entry's value, or wait until it was.
+    busy: usize,
+    /// True once the scope is ending.
+    closing: bool,
+}
+
+impl List {
+    /// Makes an empty list.
+    ///
+    /// Not inlined: lockdep wants one name for a class of locks, and both are in this module then.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory.
+    #[inline(never)]
+    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                // INVARIANT: there are no entries.
+                inner <- new_mutex!(Inner {
+                    entries: KVVec::new(),
+                    live: 0,
+                    busy: 0,
+                    closing: false,
+                }),
+                idle <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Adds an entry; drops its value where it cannot.
+    fn add(&self, entry: KBox<Entry>) -> Result<NonNull<Entry>> {
+        let at = NonNull::from(&*entry);
+        let mut inner = self.inner.lock();
+        let room = if inner.closing {
+            Err(ENODEV)
+        } else {
+            inner
+                .entries
+                .reserve(1, GFP_KERNEL | __GFP_NOWARN)
+                .map_err(Error::from)
+        };
+        if let Err(e) = room {
+            drop(inner);
+            // SAFETY: the entry is new, and is in no list.
+            unsafe { entry.release() };
+            return Err(e);
+        }
+        // INVARIANT: the new entry is the last one, and its value is there.
+        inner.live += 1;
+        let _ = inner.entries.push_within_capacity(entry);
+        Ok(at)
+    }
+
+    fn register<'b, T: Send + 'b>(&'b self, value: T) -> Result<Registered<'b>> {
+        // INVARIANT: it is in the list.
+        Ok(Registered {
+            entry: self.add(Entry::new(value)?)?,
+            list: self,
+        })
+    }
+
+    /// Drops the value of `entry`, or waits until [`List::close`] has dropped it.
+    ///
+    /// # Safety
+    ///
+    /// The entry was added to this list, and its one owner calls this once, before the scope ends.
+    unsafe fn end(&self, entry: NonNull<Entry>) {
+        let mut inner = self.inner.lock();
+        inner.busy += 1;
+        let is_it = |other: &KBox<Entry>| NonNull::from(&**other) == entry;
+        let live = inner.live;
+        let at = inner.entries[..live].iter().rposition(is_it);
+        let taken = at.and_then(|at| inner.entries.remove(at).ok());
+        // INVARIANT: it was one of these.
+        inner.live -= usize::from(taken.is_some());
+        drop(inner);
+        match taken {
+            // SAFETY: it was taken out of the list just now, with its value.
+            Some(entry) => unsafe { entry.release() },
+            // SAFETY: the scope is ending, which drops the value and then waits for us before it
+            // frees the entry.
+            None => unsafe { entry.as_ref() }.done.wait_for_completion(),
+        }
+        let mut inner = self.inner.lock();
+        inner.busy -= 1;
+        if inner.busy == 0 {
+            self.idle.notify_all();
+        }
+    }
+
+    /// Drops what is in the list, the newest first, and waits for owners that are dropping theirs.
+    /// Nothing can be registered any more.
+    ///
+    /// Context: process context, may sleep. Not from what an entry's drop waits for.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.closing = true;
+        while inner.live > 0 {
+            // INVARIANT: the value is dropped below.
+            inner.live -= 1;
+            let entry = NonNull::from(&*inner.entries[inner.live]);
+            drop(inner);
+            // SAFETY: the list has the entry until the end of this function, and nobody else drops
+            // the value of one that is not among the first `live`.
+            unsafe { entry.as_ref().release() };
+            inner = self.inner.lock();
+        }
+        while inner.busy > 0 {
+            self.idle.wait(&mut inner);
+        }
+        inner.entries = KVVec::new();
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for List {
+    fn drop(self: Pin<&mut Self>) {
+        self.close();
+    }
+}
+
+/// A leaked box of some type, which may be shorter-lived than `'static`.
+///
+/// # Invariants
+///
+/// `value` was leaked from a box of the type that `drop` is for. It is dropped once, by
+/// [`List::add`], [`List::end`] or [`List::close`].
+struct Entry {
+    value: NonNull<c_void>,
+    drop: unsafe fn(NonNull<c_void>),
+    /// Completed when the value was dropped.
+    done: Pin<KBox<Completion>>,
+}
+
+// SAFETY: `Entry::new` takes only values that may be sent.
+unsafe impl Send for Entry {}
+
+// SAFETY: a shared reference gives no access to the value, but to the one who drops it.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    /// Makes an entry of `value`, in no list.
+    ///
+    /// All that the value refers to is there until the scope ends, and the value is dropped before:
+    /// the bound `'b` of the callers is that of the scope.
+    fn new<T: Send>(value: T) -> Result<KBox<Self>> {
+        let done = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
+        let value = KBox::new(value, GFP_KERNEL)?;
+        let entry = KBox::<Self>::new_uninit(GFP_KERNEL)?;
+        // INVARIANT: the box is leaked here, and is of the type that `drop_box` is told.
+        Ok(KBox::write(
+            entry,
+            Self {
+                value: NonNull::from(KBox::leak(value)).cast(),
+                drop: drop_box::<T>,
+                done,
+            },
+        ))
+    }
+
+    /// Drops the value.
+    ///
+    /// # Safety
+    ///
+    /// The value is there, and nobody else drops it.
+    unsafe fn release(&self) {
+        // SAFETY: by the type invariant it came from a box of this type; the caller is the one to
+        // drop it.
+        unsafe { (self.drop)(self.value) };
+        self.done.complete_all();
+    }
+}
+
+/// Frees a box and drops what is in it.
+///
+/// # Safety
+///
+/// `value` was leaked from a `KBox<T>`, which is not used again.
+unsafe fn drop_box<T>(value: NonNull<c_void>) {
+    // SAFETY: the caller leaked it from a box of this type.
+    drop(unsafe { KBox::<T>::from_raw(value.cast().as_ptr()) });
+}
+
+/// The owner of a value in the list of a scope. Dropping this drops the value, or waits for who
+/// does.
+///
+/// # Invariants
+///
+/// `entry` was added to `list`, and has no other owner.
+pub(crate) struct Registered<'b> {
+    entry: NonNull<Entry>,
+    list: &'b List,
+}
+
+// SAFETY: the value may be sent, and the list has a lock.
+unsafe impl Send for Registered<'_> {}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        // SAFETY: by the type invariants; `'b` has not ended, and so the scope has not.
+        unsafe { self.list.end(self.entry) };
+    }
+}
+
+#[kunit_tests(phyr_scope)]
+mod tests {
+    use super::*;
+    use kernel::sync::atomic::{
+        ordering::Relaxed,
+        Atomic, //
+    };
+
+    /// Writes down when it is dropped.
+    struct Note<'a>(&'a Atomic<i32>, &'a Atomic<i32>);
+
+    impl Drop for Note<'_> {
+        fn drop(&mut self) {
+            self.1.store(self.0.fetch_add(1, Relaxed) + 1, Relaxed);
+        }
+    }
+
+    /// Runs `f` with a list and its lifetime, and closes it.
+    fn with_list(f: impl for<'b> FnOnce(&'b List) -> Result) -> Result {
+        let list = List::new()?;
+        let result = f(&list);
+        list.close();
+        result
+    }
+
+    static COUNT: Atomic<i32> = Atomic::new(0);
+    static DROPPED: [Atomic<i32>; 4] = [const { Atomic::new(0) }; 4];
+
+    fn dropped() -> [i32; 4] {
+        [0, 1, 2, 3].map(|nr: usize| DROPPED[nr].load(Relaxed))
+    }
+
+    #[test]
+    fn what_is_leaked_ends_with_the_scope_the_newest_first() -> Result {
+        COUNT.store(0, Relaxed);
+        DROPPED.iter().for_each(|d| d.store(0, Relaxed));
+        with_list(|list| {
+            core::mem::forget(list.register(Note(&COUNT, &DROPPED[0]))?);
+            let early = list.register(Note(&COUNT, &DROPPED[1]))?;
+            core::mem::forget(list.register(Note(&COUNT, &DROPPED[2]))?);
+            // An entry of which another is a part.
+            let part = list.register(Note(&COUNT, &DROPPED[3]))?;
+            core::mem::forget(list.register(part)?);
+            assert_eq!(dropped(), [0, 0, 0, 0]);
+            drop(early);
+            assert_eq!(dropped(), [0, 1, 0, 0]);
+            Ok(())
+        })?;
+        assert_eq!(dropped(), [4, 1, 3, 2]);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_registered_after_the_end() -> Result {
+        COUNT.store(0, Relaxed);
+        let list = List::new()?;
+        list.close();
+        let late = list.register(Note(&COUNT, &DROPPED[0]));
+        assert_eq!(late.err(), Some(ENODEV));
+        assert_eq!(COUNT.load(Relaxed), 1);
+        Ok(())
+    }
+}

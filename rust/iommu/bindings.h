@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What phyr_iommu needs of C and the kernel's own bindings do not carry: the allocator of IOVAs,
+ * and the functions of helpers.c, which wrap static inline functions and macros.
+ */
+#ifndef _PHYR_IOMMU_BINDINGS_H
+#define _PHYR_IOMMU_BINDINGS_H
+
+#include <linux/iommu.h>
+#include <linux/iova.h>
+
+/* A macro with a shift, which bindgen leaves out. */
+enum { PHYR_IOMMU_DOMAIN_DMA_API = __IOMMU_DOMAIN_DMA_API };
+
+bool phyr_iommu_helper_pci_window(struct device *dev, unsigned int nr, u64 *start, u64 *end);
+bool phyr_iommu_helper_pci_dma_range(struct device *dev, u64 from, u64 *start, u64 *end);
+bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *addr, u64 *len);
+void phyr_iommu_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len);
+void phyr_iommu_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather);
+void phyr_iommu_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
+void phyr_iommu_helper_wait_for_fault_reports(void);
+
+#endif /* _PHYR_IOMMU_BINDINGS_H */
