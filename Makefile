@@ -76,7 +76,7 @@ help:
 	@echo 'make test-all            with those of all IOMMUs, and of arm64; TESTS=NAME here, too'
 	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs, faults, all at once; SEED=N repeats one'
 	@echo 'make bench [QUICK=1]     count instructions, side by side with C; QUICK=1: a few'
-	@echo 'make check               formatting, lints, documentation, misuse, unsafe'
+	@echo 'make check               formatting, lints, documentation, compile-fail, unsafe, house'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 

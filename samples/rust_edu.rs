@@ -1,207 +1,445 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The smallest complete driver that does DMA, in each way that there is: of QEMU's `edu`, which
-//! copies between memory and 4 KiB of its own, and then interrupts. See Documentation/edu.rst.
+//! DMA in three ways, on QEMU's `edu` device: the driver to copy first.
+//!
+//! The device copies between main memory and 4 KiB of its own, and then interrupts. The driver maps
+//! memory for that in one of three ways, each of which is a function and a file in debugfs:
+//! [`scatter`], [`linear`] and [`domain`]. Documentation/edu.rst tells how to use the files.
+//!
+//! To make this driver probe, QEMU must be run with `-device edu,dma_mask=0xffffffffffffffff`.
+//!
+//! QEMU: docs/specs/edu.rst
 
-use kernel::{debugfs, device::*, dma::DmaMask, fs::file::Offset, io::Io, irq, page::PAGE_SIZE};
-use kernel::{pci, prelude::*, sizes::SZ_4K, str::CString, sync::*, uaccess::*};
-use phyr::{memory::*, part::*, *};
-use phyr_driver::pci::{stop_dma, DmaParameters, Enabled};
-use phyr_driver::{binding::*, event::*, irq::*, scope::Scope};
-use phyr_iommu::*;
+use core::ops::Range;
+use kernel::{
+    debugfs,
+    device::{
+        Bound,
+        Core, //
+    },
+    dma::DmaMask,
+    fs::file::Offset,
+    io::{
+        register,
+        Io, //
+    },
+    irq::{
+        Handler,
+        IrqReturn, //
+    },
+    new_mutex,
+    page::PAGE_SIZE,
+    pci,
+    prelude::*,
+    sizes::SZ_4K,
+    str::CString,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    uaccess::{
+        UserSliceReader,
+        UserSliceWriter, //
+    }, //
+};
+use phyr::{
+    memory::{
+        Chunks,
+        Memory, //
+    },
+    part::part,
+    DataDirection,
+    DmaVec,
+    Limits,
+    Mapper, //
+};
+use phyr_driver::{
+    binding::{
+        Binding,
+        BindingOwner, //
+    },
+    event::Event,
+    irq::{
+        Irq,
+        Types,
+        Vectors, //
+    },
+    pci::{
+        stop_dma,
+        DmaParameters,
+        Enabled, //
+    },
+    scope::Scope, //
+};
+use phyr_iommu::{
+    Access,
+    Domain, //
+};
 
-// Registers, bits of a command, and the device's own memory; QEMU: docs/specs/edu.rst.
-const ACKNOWLEDGE: usize = 0x64;
-const COMMAND: usize = 0x98;
-const REGISTERS: [usize; 4] = [0x80, 0x88, 0x90, COMMAND];
-const BAR_LEN: usize = COMMAND + 8;
-const START: u64 = 1;
-const TO_MEMORY: u64 = 2;
-const INTERRUPT: u64 = 4;
-const INSIDE: u64 = 0x4_0000;
+register! {
+    /// Clears the reasons for the interrupt whose bits are written as ones.
+    ACKNOWLEDGE(u32) @ 0x64 {}
 
-/// Scatter: the device sees the pages in as few ranges as can be.
-fn scatter(job: &Job<'_>, memory: Chunks) -> Result<Chunks> {
-    let mapper = Mapper::new(job.dev, Limits::NONE)?;
-    let mapping = mapper.map(memory, job.dir, GFP_KERNEL)?;
-    job.run(mapping.dma_vecs())?;
+    /// Address to copy from.
+    SOURCE(u64) @ 0x80 {}
+
+    /// Address to copy to.
+    DESTINATION(u64) @ 0x88 {}
+
+    /// Number of bytes to copy.
+    COUNT(u64) @ 0x90 {}
+
+    /// Starts a copy.
+    COMMAND(u64) @ 0x98 {
+        /// Interrupt when the copy has ended.
+        2:2 interrupt => bool;
+        /// From the device to main memory, not from main memory to the device.
+        1:1 to_memory => bool;
+        /// Start; reads as set until the copy has ended.
+        0:0 start => bool;
+    }
+}
+
+/// Size of the registers. That those of 64 bits are aligned is checked at each access (`try_*`).
+const BAR_SIZE: usize = 0xa0;
+
+type Bar<'bound> = pci::Bar<'bound, BAR_SIZE>;
+
+/// PCI device id; the vendor, 0x1234, has no name in the kernel's crate.
+const DEVICE_ID: u16 = 0x11e8;
+
+/// Address of the device's own memory, as the engine sees it.
+const DEVICE_MEMORY: u64 = 0x4_0000;
+
+/// Size of the device's own memory, and so of the longest transfer.
+const DEVICE_MEMORY_SIZE: usize = SZ_4K;
+
+/// Pages of main memory that a transfer maps.
+const PAGES: usize = 16;
+
+/// Milliseconds until a copy has failed. It takes 100.
+const TIMEOUT_MS: u32 = 5000;
+
+/// Maps `memory` as few DMA ranges as possible, has the device do the transfer, and unmaps it.
+fn scatter(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
+    let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
+    let mapping = mapper.map(memory, transfer.direction, GFP_KERNEL)?;
+
+    transfer.run(mapping.dma_vecs())?;
     Ok(mapping.unmap())
 }
 
-/// Linear: it sees one range, or the log has the reason why not.
-fn linear(job: &Job<'_>, memory: Chunks) -> Result<Chunks> {
-    let mapper = Mapper::new(job.dev, Limits::NONE)?;
-    let mapping = mapper.linear(memory, job.dir);
-    let mapping = mapping.inspect_err(|e| dev_err!(job.dev, "not linear: {}\n", e.reason))?;
-    job.run([mapping.dma_vec()])?;
+/// As [`scatter`], but maps `memory` as exactly one DMA range. If that is impossible, the log has
+/// the reason.
+fn linear(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
+    let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
+    let mapping = match mapper.linear(memory, transfer.direction) {
+        Ok(mapping) => mapping,
+        Err(refused) => {
+            dev_err!(transfer.pdev, "not linear: {}\n", refused.reason);
+            return Err(refused.into());
+        }
+    };
+
+    transfer.run([mapping.dma_vec()])?;
     Ok(mapping.unmap())
 }
 
-/// Domain: it sees one range in an address space of the driver's own, and nothing else.
-fn domain(job: &Job<'_>, memory: Chunks) -> Result<Chunks> {
-    let domain = Domain::attach(job.dev, None);
-    let domain = domain.inspect_err(|e| dev_err!(job.dev, "no domain: {}\n", e))?;
+/// As [`linear`], but in an IOMMU domain of the driver's own, where the device reaches nothing else
+/// than `memory`. Dropping the domain puts the device back into its default domain.
+fn domain(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
+    let domain = match Domain::attach(transfer.pdev.as_ref(), None) {
+        Ok(domain) => domain,
+        Err(refused) => {
+            dev_err!(transfer.pdev, "no domain: {}\n", refused);
+            return Err(refused.into());
+        }
+    };
     let mapping = domain.map(memory, Access::READ_WRITE)?;
-    job.run([mapping.dma_vec()])?;
+
+    transfer.run([mapping.dma_vec()])?;
     Ok(mapping.unmap())
 }
 
-/// What the device shall do: read or write a part of the memory. It stays bound meanwhile.
-struct Job<'a> {
+/// A transfer between a part of some memory and the device.
+struct Transfer<'a> {
     edu: &'a Edu,
-    dev: &'a Device<Bound>,
-    dir: DataDirection,
-    at: core::ops::Range<usize>,
+    pdev: &'a pci::Device<Bound>,
+    direction: DataDirection,
+    /// The part of the memory, in bytes.
+    part: Range<usize>,
 }
 
-impl Job<'_> {
-    /// Has the device do it with the memory, all of which is at `vecs`. If it fails DMA is over.
+impl Transfer<'_> {
+    /// Has the device do the transfer. All of the memory is at `vecs`, in order.
+    ///
+    /// Context: process context, may sleep. The engine is locked.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENXIO`]: the registers are gone.
+    /// - [`ETIMEDOUT`]: the device does not answer. It was taken off the bus and reaches no memory
+    ///   any more, so the caller can unmap it.
     fn run(&self, vecs: impl IntoIterator<Item = DmaVec>) -> Result {
-        let bar = self.edu.bar.access(self.dev)?;
-        let mut inside = INSIDE;
-        for vec in part(vecs, self.at.clone()) {
-            // CAST: a `usize` is at most 64 bits wide.
-            let (outside, len) = (vec.addr().into_raw(), vec.len() as u64);
-            let (from, to, command) = match self.dir {
-                DataDirection::ToDevice => (outside, inside, START | INTERRUPT),
-                _ => (inside, outside, START | INTERRUPT | TO_MEMORY),
-            };
-            for (register, value) in REGISTERS.into_iter().zip([from, to, len, command]) {
-                bar.try_write64(value, register)?;
+        let bar = self.edu.bar.access(self.pdev.as_ref())?;
+        let mut device_addr = DEVICE_MEMORY;
+
+        for vec in part(vecs, self.part.clone()) {
+            self.start(bar, vec, device_addr)?;
+            self.wait(bar)?;
+            // CAST: A `usize` has 64 bits at most.
+            device_addr += vec.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Starts to copy between `vec` and the device's memory at `device_addr`.
+    fn start(&self, bar: &Bar<'_>, vec: DmaVec, device_addr: u64) -> Result {
+        let memory_addr = vec.addr().into_raw();
+        let to_memory = self.direction == DataDirection::FromDevice;
+        let (source, destination) = if to_memory {
+            (device_addr, memory_addr)
+        } else {
+            (memory_addr, device_addr)
+        };
+
+        bar.try_write_reg(SOURCE::from(source))?;
+        bar.try_write_reg(DESTINATION::from(destination))?;
+        // CAST: A `usize` has 64 bits at most.
+        bar.try_write_reg(COUNT::from(vec.len() as u64))?;
+        bar.try_write_reg(
+            COMMAND::zeroed()
+                .with_interrupt(true)
+                .with_to_memory(to_memory)
+                .with_start(true),
+        )
+    }
+
+    /// Waits until the copy has ended.
+    fn wait(&self, bar: &Bar<'_>) -> Result {
+        while bar.try_read(COMMAND)?.start() {
+            if let Err(e) = self.edu.done.wait(TIMEOUT_MS) {
+                // The memory is unmapped next: the device must not reach it any more.
+                stop_dma(self.pdev);
+                return Err(e);
             }
-            while bar.try_read64(COMMAND)? & START != 0 {
-                let ended = self.edu.done.wait(5000);
-                if ended.is_err() {
-                    stop_dma(self.dev.try_into()?);
-                }
-                ended?;
-            }
-            inside += len;
         }
         Ok(())
     }
 }
 
-/// What the files and the interrupt handler share. It can be there for longer than the driver.
+/// State that the open files and the interrupt handler share. An open file can keep it for longer
+/// than the driver is bound.
 #[pin_data]
 struct Edu {
     binding: Arc<Binding>,
-    bar: pci::DevresBar<BAR_LEN>,
+    bar: pci::DevresBar<BAR_SIZE>,
+    /// Held during a transfer: the device has one engine.
     #[pin]
     engine: Mutex<()>,
+    /// The device has interrupted.
     #[pin]
     done: Event,
 }
 
-struct Interrupt(Arc<Edu>);
-impl irq::Handler for Interrupt {
-    fn handle(&self) -> irq::IrqReturn {
-        self.0
+struct Interrupt {
+    edu: Arc<Edu>,
+}
+
+impl Handler for Interrupt {
+    fn handle(&self) -> IrqReturn {
+        self.edu
             .bar
-            .try_access_with(|bar| bar.write32(u32::MAX, ACKNOWLEDGE));
-        self.0.done.signal();
-        irq::IrqReturn::Handled
+            .try_access_with(|bar| bar.write_reg(ACKNOWLEDGE::from(u32::MAX)));
+        self.edu.done.signal();
+        IrqReturn::Handled
     }
 }
 
-/// A file in debugfs for each way. Its offsets are those of the memory: `write()` puts bytes there,
-/// which the device reads; `read()` has the device write there, and gets that.
-struct File(Arc<Edu>, Map);
-type Map = fn(&Job<'_>, Chunks) -> Result<Chunks>;
+/// A file in debugfs, whose offsets are those of the mapped memory.
+///
+/// `write()` puts bytes into the memory and has the device read them. `read()` has the device write
+/// to the memory and returns what it has written.
+struct File {
+    edu: Arc<Edu>,
+    map: fn(&Transfer<'_>, Chunks) -> Result<Chunks>,
+}
+
 impl File {
-    fn run(&self, pos: &mut Offset, bytes: &mut KVec<u8>, dir: DataDirection) -> Result<usize> {
-        let (File(edu, map), start) = (self, usize::try_from(*pos)?);
-        let mut memory = Chunks::zeroed(16 * PAGE_SIZE, 0, GFP_KERNEL)?;
-        // Never in one piece, so that there is something to see.
-        memory.swap(0, 15);
-        bytes.truncate(memory.len().saturating_sub(start));
-        memory.write(start, bytes)?;
-        let at = start..start + bytes.len();
-        let memory = edu.binding.with(|dev| {
-            let _one_at_a_time = edu.engine.lock();
-            map(&Job { edu, dev, dir, at }, memory)
+    /// Puts `bytes` at `offset` of new memory, has the device do a transfer with that part of it,
+    /// and copies the part back to `bytes`.
+    fn transfer(&self, direction: DataDirection, offset: usize, bytes: &mut [u8]) -> Result {
+        let mut memory = Chunks::zeroed(PAGES * PAGE_SIZE, 0, GFP_KERNEL)?;
+        // Out of order, the pages are never one physical range.
+        memory.swap(0, PAGES - 1);
+        memory.write(offset, bytes)?;
+
+        let memory = self.edu.binding.with(|dev| {
+            let _engine = self.edu.engine.lock();
+            let transfer = Transfer {
+                edu: &self.edu,
+                pdev: dev.try_into()?,
+                direction,
+                part: offset..offset + bytes.len(),
+            };
+            (self.map)(&transfer, memory)
         })?;
-        memory.read(start, bytes)?;
-        // CAST: a page at most.
+        memory.read(offset, bytes)
+    }
+
+    /// Returns a buffer for up to `len` bytes of the memory, from `offset` on.
+    fn buffer(offset: usize, len: usize) -> Result<KVec<u8>> {
+        let left = (PAGES * PAGE_SIZE).saturating_sub(offset);
+        let len = len.min(left).min(DEVICE_MEMORY_SIZE);
+
+        Ok(KVec::from_elem(0, len, GFP_KERNEL)?)
+    }
+}
+
+/// The file's `read()`.
+impl debugfs::BinaryWriter for File {
+    fn write_to_slice(&self, user: &mut UserSliceWriter, pos: &mut Offset) -> Result<usize> {
+        let offset = usize::try_from(*pos)?;
+        let mut bytes = Self::buffer(offset, user.len())?;
+
+        self.transfer(DataDirection::FromDevice, offset, &mut bytes)?;
+        user.write_slice(&bytes)?;
+        // CAST: 4 KiB at most.
         *pos += bytes.len() as Offset;
         Ok(bytes.len())
     }
 }
 
-impl debugfs::BinaryWriter for File {
-    fn write_to_slice(&self, to: &mut UserSliceWriter, at: &mut Offset) -> Result<usize> {
-        let mut bytes = KVec::from_elem(0, to.len().min(SZ_4K), GFP_KERNEL)?;
-        let len = self.run(at, &mut bytes, DataDirection::FromDevice)?;
-        to.write_slice(&bytes).map(|()| len)
-    }
-}
+/// The file's `write()`.
 impl debugfs::BinaryReader for File {
-    fn read_from_slice(&self, from: &mut UserSliceReader, at: &mut Offset) -> Result<usize> {
-        let mut bytes = KVec::from_elem(0, from.len().min(SZ_4K), GFP_KERNEL)?;
-        from.read_slice(&mut bytes)?;
-        let len = self.run(at, &mut bytes, DataDirection::ToDevice)?;
-        Some(len).filter(|&len| len != 0).ok_or(ENOSPC)
+    fn read_from_slice(&self, user: &mut UserSliceReader, pos: &mut Offset) -> Result<usize> {
+        let offset = usize::try_from(*pos)?;
+        let mut bytes = Self::buffer(offset, user.len())?;
+
+        user.read_slice(&mut bytes)?;
+        self.transfer(DataDirection::ToDevice, offset, &mut bytes)?;
+        if bytes.is_empty() {
+            return Err(ENOSPC);
+        }
+        // CAST: 4 KiB at most.
+        *pos += bytes.len() as Offset;
+        Ok(bytes.len())
     }
 }
 
-struct Driver;
-type Files = Pin<KBox<debugfs::Scope<[File; 3]>>>;
+struct Files {
+    scatter: File,
+    linear: File,
+    domain: File,
+}
 
-const OTHER: pci::DeviceId = pci::DeviceId::from_class(0xff00, 0xff_ff00); // 0x1234 has no name.
-kernel::pci_device_table!(TABLE, (), [(OTHER, ())]);
+impl Files {
+    fn new(edu: &Arc<Edu>) -> Self {
+        Self {
+            scatter: File {
+                edu: edu.clone(),
+                map: scatter,
+            },
+            linear: File {
+                edu: edu.clone(),
+                map: linear,
+            },
+            domain: File {
+                edu: edu.clone(),
+                map: domain,
+            },
+        }
+    }
+}
+
+/// A bound device. Its parts are torn down from first to last.
+struct EduDevice<'bound> {
+    /// The files are removed; those that are open stay,
+    _files: Pin<KBox<debugfs::Scope<Files>>>,
+    /// but reach the device no more, and a transfer has ended.
+    _binding: BindingOwner<'bound>,
+    /// No handler runs any more.
+    _irq: Irq<'bound, Interrupt>,
+    /// The device is off the bus.
+    _enabled: Enabled<'bound>,
+}
+
+impl<'bound> EduDevice<'bound> {
+    fn new(scope: Scope<'bound>, pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
+        let enabled = Enabled::new(scope, pdev)?;
+        let bar = enabled.iomap_region_sized::<BAR_SIZE>(0, c"rust_edu")?;
+        // A copy that an earlier driver has started must not go on.
+        if bar.try_read(COMMAND)?.start() {
+            return Err(EBUSY);
+        }
+        enabled.start_dma();
+
+        let (binding, binding_owner) = Binding::new(scope)?;
+        let edu = Arc::pin_init(
+            try_pin_init!(Edu {
+                binding,
+                bar: bar.into_devres()?,
+                engine <- new_mutex!(()),
+                done <- Event::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+
+        let vectors = Vectors::alloc(scope, pdev, 1, 1, Types::one(pci::IrqType::Msi))?;
+        let irq = vectors.request(0, c"rust_edu", Interrupt { edu: edu.clone() })?;
+
+        let name = CString::try_from_fmt(fmt!("rust_edu-{}", pdev.as_ref().name()))?;
+        let files = debugfs::Scope::dir(Files::new(&edu), &name, |files, dir| {
+            dir.read_write_binary_file(c"scatter", &files.scatter);
+            dir.read_write_binary_file(c"linear", &files.linear);
+            dir.read_write_binary_file(c"domain", &files.domain);
+        });
+        let files = KBox::pin_init(files, GFP_KERNEL)?;
+
+        Ok(Self {
+            _files: files,
+            _binding: binding_owner,
+            _irq: irq,
+            _enabled: enabled,
+        })
+    }
+}
+
+struct EduDriver;
+
+kernel::pci_device_table!(
+    PCI_TABLE,
+    <EduDriver as phyr_driver::pci::Driver>::IdInfo,
+    [(pci::DeviceId::from_class(0x00_ff00, 0xff_ff00), ())]
+);
 
 #[vtable]
-impl phyr_driver::pci::Driver for Driver {
+impl phyr_driver::pci::Driver for EduDriver {
     type IdInfo = ();
-    /// Taken down in this order.
-    type Data<'a> = (Files, BindingOwner<'a>, Irq<'a, Interrupt>, Enabled<'a>);
-    const ID_TABLE: pci::IdTable<()> = &TABLE;
+    type Data<'bound> = EduDevice<'bound>;
 
-    fn dma(pdev: &pci::Device, _info: Option<&()>) -> Result<DmaParameters> {
-        if pdev.device_id() != 0x11e8 {
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
+
+    fn dma(pdev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<DmaParameters> {
+        if pdev.device_id() != DEVICE_ID {
             return Err(ENODEV);
         }
-        // QEMU's `dma_mask` has to say so, too, or the device drops address bits.
         Ok(DmaParameters::new(DmaMask::new::<64>()))
     }
 
-    fn probe<'a>(
-        scope: Scope<'a>,
-        pdev: &'a pci::Device<Core<'_>>,
-        _info: Option<&'a ()>,
-    ) -> impl PinInit<Self::Data<'a>, Error> + 'a {
-        let enabled = Enabled::new(scope, pdev)?;
-        let bar = pdev.iomap_region_sized::<BAR_LEN>(0, c"rust_edu")?;
-        // Nothing that an earlier driver has begun may go on.
-        (bar.try_read64(COMMAND)? & START == 0)
-            .then_some(())
-            .ok_or(EBUSY)?;
-        enabled.start_dma();
-        let (binding, owner) = Binding::new(scope)?;
-        let edu = try_pin_init!(Edu {
-            binding,
-            bar: bar.into_devres()?,
-            engine <- new_mutex!(()),
-            done <- Event::new(),
-        });
-        let edu = Arc::pin_init(edu, GFP_KERNEL)?;
-        let vectors = Vectors::alloc(scope, pdev, 1, 1, Types::one(pci::IrqType::Msi))?;
-        let irq = vectors.request(0, c"rust_edu", Interrupt(edu.clone()))?;
-        let name = CString::try_from_fmt(fmt!("rust_edu-{}", pdev.as_ref().name()))?;
-        let files = [scatter as Map, linear, domain].map(|map| File(edu.clone(), map));
-        let files = debugfs::Scope::dir(Ok::<_, Error>(files), &name, |files: &[File; 3], dir| {
-            for (file, name) in files.iter().zip([c"scatter", c"linear", c"domain"]) {
-                dir.read_write_binary_file(name, file);
-            }
-        });
-        Ok((KBox::pin_init(files, GFP_KERNEL)?, owner, irq, enabled))
+    fn probe<'bound>(
+        scope: Scope<'bound>,
+        pdev: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        EduDevice::new(scope, pdev)
     }
 }
 
 phyr_driver::module_pci_driver! {
-    type: Driver,
+    type: EduDriver,
     name: "rust_edu",
     authors: ["phyr developers"],
-    description: "The smallest driver that does DMA by phyr, of QEMU's edu",
+    description: "DMA in three ways by phyr, of QEMU's edu",
     license: "GPL",
 }

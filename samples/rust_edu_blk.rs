@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A block device on QEMU's `edu`: its 4 KiB of memory are the disk.
+//! A disk of the 4 KiB of memory in QEMU's `edu` device: the block driver to copy first.
 //!
-//! The smallest block driver on phyr, to copy from. `edu` has one DMA engine, which copies one
-//! range between memory and the device's own, and then interrupts: there is one request in flight,
-//! and its ranges are copied one after the other.
+//! The device has one DMA engine, which copies one range between main memory and its own, and then
+//! interrupts. So there is one request in flight, whose ranges are copied one after the other.
 //!
 //! ```text
 //!  queue_rq -> map -> copy_next <--- interrupt       more ranges: the next one
@@ -13,7 +12,8 @@
 //!                    in flight ---- timeout -> reset -> unmap, requeue or end
 //! ```
 //!
-//! Documentation/block_driver.rst goes through it from probe to unbind.
+//! Documentation/block_driver.rst goes through it from probe to unbind. To make this driver probe,
+//! QEMU must be run with `-device edu,dma_mask=0xffffffff`.
 //!
 //! QEMU: docs/specs/edu.rst
 
@@ -25,7 +25,6 @@ use kernel::{
     },
     dma::DmaMask,
     io::{
-        poll::read_poll_timeout,
         register,
         Io, //
     },
@@ -67,6 +66,7 @@ use phyr_blk::{
     TimeoutAction, //
 };
 use phyr_driver::{
+    fallible::read_poll_timeout,
     irq::{
         Irq,
         Types,
@@ -82,7 +82,7 @@ use phyr_driver::{
 };
 
 register! {
-    /// The kind of the device.
+    /// Identification.
     IDENTIFICATION(u32) @ 0x00 {
         15:0 magic;
     }
@@ -92,49 +92,56 @@ register! {
         8:8 dma => bool;
     }
 
-    /// Reasons that are dealt with: the interrupt is lowered.
+    /// Clears the reasons for the interrupt whose bits are written as ones.
     ACKNOWLEDGE(u32) @ 0x64 {}
 
-    /// A 32-bit write clears the upper half of the address.
+    /// Address to copy from. A 32-bit write clears the upper half.
     SOURCE(u32) @ 0x80 {}
+
+    /// Address to copy to.
     DESTINATION(u32) @ 0x88 {}
+
+    /// Number of bytes to copy.
     COUNT(u32) @ 0x90 {}
 
+    /// Starts a copy.
     COMMAND(u32) @ 0x98 {
+        /// Interrupt when the copy has ended.
         2:2 interrupt => bool;
+        /// From the device to main memory, not from main memory to the device.
         1:1 to_memory => bool;
-        /// Starts a copy; reads as set until that has ended.
+        /// Start; reads as set until the copy has ended.
         0:0 start => bool;
     }
 }
 
 type Bar<'bound> = pci::Bar<'bound, 0xa0>;
 
-/// The device's number; its vendor, 0x1234, has no name in the kernel's crate.
-const DEVICE: u16 = 0x11e8;
+/// PCI device id; the vendor, 0x1234, has no name in the kernel's crate.
+const DEVICE_ID: u16 = 0x11e8;
 
-/// The magic of [`IDENTIFICATION`].
+/// Magic of [`IDENTIFICATION`].
 const MAGIC: u32 = 0x00ed;
 
-/// Address of the device's memory, for the engine.
-const MEMORY: u32 = 0x4_0000;
+/// Address of the device's own memory, as the engine sees it.
+const DEVICE_MEMORY: u32 = 0x4_0000;
 
-/// Size of the device's memory, in sectors.
+/// Size of the device's own memory, in sectors.
 const SECTORS: u16 = 8;
 const SECTOR_SIZE: u32 = 512;
 
-/// The longest segment, for mapper and disk. The engine has no limit of its own.
+/// Longest segment, for the mapper and the disk. The engine has no limit.
 const MAX_SEGMENT: u32 = 64 << 10;
 
-/// One request at a time, so the tag is always the same.
+/// Number of requests in flight, and so the tag of each.
 const DEPTH: u16 = 1;
 const TAG: u16 = 0;
 
-/// The engine takes 100 ms for each range, and a request has up to one for each sector.
+/// Milliseconds until a request has failed. A copy takes 100, and a request has up to [`SECTORS`].
 const TIMEOUT_MS: u32 = 30_000;
 const MAX_RETRIES: u8 = 3;
 
-/// The driver's data of a request, which survives a requeue.
+/// The driver's data of a request. It survives a requeue.
 #[derive(Default)]
 struct Progress {
     /// Bytes that were copied, or are being copied.
@@ -145,9 +152,9 @@ struct Progress {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Live,
-    /// Nothing is started.
+    /// No copy is started; requests wait.
     Resetting,
-    /// Everything fails.
+    /// No copy is started; requests fail.
     Dead,
 }
 
@@ -156,7 +163,7 @@ enum State {
 struct Engine<'bound> {
     pdev: &'bound pci::Device<Bound>,
     bar: Bar<'bound>,
-    /// Locked while a copy is started, and by the interrupt handler.
+    /// Held while a copy is started, and by the interrupt handler.
     #[pin]
     state: SpinLockIrq<State>,
     /// Held during a reset.
@@ -165,42 +172,41 @@ struct Engine<'bound> {
 }
 
 impl<'bound> Engine<'bound> {
-    /// Puts `io` in flight and starts to copy its next range; returns it if all is copied.
+    /// Puts `io` in flight and starts to copy its next range. Returns `io` if all is copied.
     ///
-    /// Context: the engine is idle, and the lock of the state is held.
+    /// Context: the engine is idle, and `state` is locked.
     fn copy_next<'a>(
         &self,
         mut io: Mapped<'a, 'bound, EduBlk>,
     ) -> Option<Mapped<'a, 'bound, EduBlk>> {
         let done = io.data().done;
-        // CAST: a `u32` fits in a `usize`.
+        // CAST: A `u32` fits in a `usize`.
         let left = done as usize..io.bytes() as usize;
         let Some(vec) = part(io.dma_vecs(), left).next() else {
             return Some(io);
         };
 
-        // CAST: the DMA mask has 32 bits, the disk has 8 sectors.
-        let outside = vec.addr().into_raw() as u32;
-        let inside = MEMORY + io.sector() as u32 * SECTOR_SIZE + done;
+        // CAST: The DMA mask has 32 bits, the disk has 8 sectors.
+        let memory_addr = vec.addr().into_raw() as u32;
+        let device_addr = DEVICE_MEMORY + io.sector() as u32 * SECTOR_SIZE + done;
         let len = vec.len() as u32;
-        io.data_mut().done = done + len;
-
         let to_memory = io.op() == Op::Read;
         let (source, destination) = if to_memory {
-            (inside, outside)
+            (device_addr, memory_addr)
         } else {
-            (outside, inside)
+            (memory_addr, device_addr)
         };
 
-        // In flight before the device knows of it.
+        // The request must be in flight before the device can complete it.
+        io.data_mut().done = done + len;
         io.park();
         self.bar.write_reg(SOURCE::from(source));
         self.bar.write_reg(DESTINATION::from(destination));
         self.bar.write_reg(COUNT::from(len));
         self.bar.write_reg(
             COMMAND::zeroed()
-                .with_to_memory(to_memory)
                 .with_interrupt(true)
+                .with_to_memory(to_memory)
                 .with_start(true),
         );
         None
@@ -210,7 +216,7 @@ impl<'bound> Engine<'bound> {
     fn interrupt(&self, hw: &HwCtx<'bound, EduBlk>) -> IrqReturn {
         let state = self.state.lock();
 
-        // Another device's interrupt, or a copy that is still going on.
+        // Another device on the line, or a copy that is still going on.
         let status = self.bar.read(STATUS);
         if !status.dma() || self.bar.read(COMMAND).start() {
             return IrqReturn::None;
@@ -219,34 +225,51 @@ impl<'bound> Engine<'bound> {
         if *state != State::Live {
             return IrqReturn::Handled;
         }
-        let ended = hw.take(TAG).and_then(|io| self.copy_next(io));
+        let copied = hw.take(TAG).and_then(|io| self.copy_next(io));
 
         // Completing a request may start the next one, which takes the lock.
         drop(state);
-        if let Some(io) = ended {
+        if let Some(io) = copied {
             io.complete(Status::Ok);
         }
         IrqReturn::Handled
     }
 
-    /// Stops the device, requeues what it had not completed, and starts it again. Gives it up if it
-    /// does not stop.
+    /// Waits until the engine is idle, and clears its interrupt.
+    ///
+    /// # Errors
+    ///
+    /// - [`ETIMEDOUT`]: a copy goes on for ten times as long as it should.
+    fn wait_idle(bar: &Bar<'_>) -> Result {
+        read_poll_timeout(
+            || Ok(bar.read(COMMAND)),
+            |command| !command.start(),
+            Delta::from_millis(10),
+            Delta::from_secs(1),
+        )?;
+        let status = bar.read(STATUS);
+        bar.write_reg(ACKNOWLEDGE::from(status.into_raw()));
+        Ok(())
+    }
+
+    /// Stops the device, retries the request that was in flight, and starts the device again. If it
+    /// does not stop, it is dead.
     ///
     /// Context: process context, may sleep.
     fn reset(&self, hw: &HwCtx<'bound, EduBlk>) {
-        let _one_at_a_time = self.resetting.lock();
+        let _resetting = self.resetting.lock();
 
-        // From here on nothing is started: neither by `queue_rq` nor by the interrupt handler.
+        // From here on neither `queue_rq` nor the interrupt handler starts a copy.
         *self.state.lock() = State::Resetting;
 
-        // `edu` cannot be told to stop, but off the bus it reaches no memory.
+        // The engine cannot be stopped, but off the bus it reaches no memory.
         stop_dma(self.pdev);
-        let alive = settle(&self.bar).is_ok() && !self.is_gone();
+        let is_alive = Self::wait_idle(&self.bar).is_ok() && !self.is_gone();
 
-        // The device is done with the memory: now, and not before, the mapping may end.
-        hw.drain(|io| retry(io, alive));
+        // Only now may the request's memory be unmapped.
+        hw.drain(|io| retry_or_end(io, is_alive));
 
-        if alive {
+        if is_alive {
             start_dma(self.pdev);
             *self.state.lock() = State::Live;
         } else {
@@ -255,32 +278,15 @@ impl<'bound> Engine<'bound> {
         }
     }
 
-    /// Returns whether the device is off the bus.
+    /// Returns whether the device was pulled out.
     fn is_gone(&self) -> bool {
         self.bar.read(IDENTIFICATION).magic() != MAGIC
     }
 }
 
-/// Waits until the engine has ended what it was told to copy, and acknowledges its interrupt.
-///
-/// # Errors
-///
-/// - [`ETIMEDOUT`]: it has not, after ten times as long as it takes.
-fn settle(bar: &Bar<'_>) -> Result {
-    read_poll_timeout(
-        || Ok(bar.read(COMMAND)),
-        |command| !command.start(),
-        Delta::from_millis(10),
-        Delta::from_secs(1),
-    )?;
-    let status = bar.read(STATUS);
-    bar.write_reg(ACKNOWLEDGE::from(status.into_raw()));
-    Ok(())
-}
-
 /// Requeues a request that the device has not completed, or ends it.
-fn retry(mut io: Mapped<'_, '_, EduBlk>, alive: bool) {
-    if !alive {
+fn retry_or_end(mut io: Mapped<'_, '_, EduBlk>, is_alive: bool) {
+    if !is_alive {
         io.unmap().end(Status::IoErr);
     } else if io.data().retries == MAX_RETRIES {
         io.unmap().end(Status::Timeout);
@@ -290,7 +296,7 @@ fn retry(mut io: Mapped<'_, '_, EduBlk>, alive: bool) {
     }
 }
 
-/// The driver, as the block layer sees it.
+/// The operations of blk-mq.
 struct EduBlk;
 
 impl Operations for EduBlk {
@@ -336,16 +342,14 @@ impl Operations for EduBlk {
     ) -> TimeoutAction {
         let engine = hw.queue();
 
-        if !expired.is_in_flight() {
-            return TimeoutAction::Done;
+        if expired.is_in_flight() {
+            dev_warn!(engine.pdev, "no answer; resetting the device\n");
+            engine.reset(hw);
         }
-        dev_warn!(engine.pdev, "no answer; resetting the device\n");
-        engine.reset(hw);
         TimeoutAction::Done
     }
 }
 
-/// The interrupt of the engine.
 struct Interrupt<'bound> {
     tags: Arc<TagSet<'bound, EduBlk>>,
 }
@@ -360,33 +364,33 @@ impl Handler for Interrupt<'_> {
 }
 
 /// A bound device. Its parts are torn down from first to last.
-struct Device<'bound> {
+struct EduDevice<'bound> {
     /// Removing the disk waits for its requests, so everything below still works.
     disk: Disk<'bound, EduBlk>,
     /// No handler runs any more.
     _irq: Irq<'bound, Interrupt<'bound>>,
     /// The device is off the bus and reaches no memory any more.
     _enabled: Enabled<'bound>,
-    /// The last references free the queues and the memory of requests.
+    /// The last reference frees the queue and the memory of requests.
     tags: Arc<TagSet<'bound, EduBlk>>,
 }
 
-impl<'bound> Device<'bound> {
+impl<'bound> EduDevice<'bound> {
     /// Brings up a device and shows its disk.
     ///
     /// # Errors
     ///
     /// - [`ENODEV`]: the device does not answer.
-    /// - [`ETIMEDOUT`]: it does not end what an earlier driver told it.
-    /// - [`ENOMEM`]: no memory.
+    /// - [`ETIMEDOUT`]: it does not end what an earlier driver started.
+    /// - [`ENOMEM`]: memory is short.
     fn new(scope: Scope<'bound>, pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let enabled = Enabled::new(scope, pdev)?;
-        let bar: Bar<'bound> = pdev.iomap_region_sized(0, c"rust_edu_blk")?;
+        let bar: Bar<'bound> = enabled.iomap_region_sized(0, c"rust_edu_blk")?;
         if bar.read(IDENTIFICATION).magic() != MAGIC {
             return Err(ENODEV);
         }
         // It may still copy for an earlier driver, but it reaches no memory.
-        settle(&bar)?;
+        Engine::wait_idle(&bar)?;
 
         let mapper = Mapper::new(scope.device(), Limits::of_device(scope.device()))?;
         let engine = Arc::pin_init(
@@ -411,12 +415,11 @@ impl<'bound> Device<'bound> {
         let handler = Interrupt { tags: tags.clone() };
         let irq = vectors.request(0, c"rust_edu_blk", handler)?;
 
-        // From here on the device can do what it is told.
         enabled.start_dma();
-        // Behind all memory that the device reaches: dropped first if the disk cannot be made.
+        // Rebound so that a failure below takes the device off the bus before the memory goes.
         let enabled = enabled;
 
-        // The disk is read before this returns.
+        // The block layer reads the partition table before this returns.
         let disk = DiskBuilder::new()
             .capacity_sectors(SECTORS.into())
             .max_segments(SECTORS)
@@ -429,16 +432,6 @@ impl<'bound> Device<'bound> {
             _enabled: enabled,
             tags,
         })
-    }
-
-    /// Gives up a device that was pulled out, so that nobody waits for it.
-    fn prepare_removal(&self) {
-        for hw in self.tags.hw_queues() {
-            if hw.queue().is_gone() {
-                hw.queue().reset(hw);
-                self.disk.mark_dead();
-            }
-        }
     }
 }
 
@@ -453,12 +446,12 @@ kernel::pci_device_table!(
 #[vtable]
 impl phyr_driver::pci::Driver for EduDriver {
     type IdInfo = ();
-    type Data<'bound> = Device<'bound>;
+    type Data<'bound> = EduDevice<'bound>;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
     fn dma(pdev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<DmaParameters> {
-        if pdev.device_id() != DEVICE {
+        if pdev.device_id() != DEVICE_ID {
             return Err(ENODEV);
         }
         let limits = Limits::NONE
@@ -472,11 +465,17 @@ impl phyr_driver::pci::Driver for EduDriver {
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        Device::new(scope, pdev)
+        EduDevice::new(scope, pdev)
     }
 
     fn unbind<'bound>(_pdev: &pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        this.prepare_removal();
+        // A device that was pulled out completes nothing: do not wait for it.
+        for hw in this.tags.hw_queues() {
+            if hw.queue().is_gone() {
+                hw.queue().reset(hw);
+                this.disk.mark_dead();
+            }
+        }
     }
 }
 

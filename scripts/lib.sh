@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the scripts here share: where things are kept, and how a piece of the
-# cache is made once, whole, and by one run at a time.
+# Functions that the scripts share: paths, locks, and pieces of the cache that are
+# made once, by one run at a time, and are complete or absent.
 #
 # Messages go to stderr; stdout is for results.
 
@@ -15,12 +15,12 @@ export PHYR_TOP PHYR_CACHE
 say() { printf 'phyr: %s\n' "$*" >&2; }
 die() { say "$*"; exit "${PHYR_DIE:-1}"; }
 
-# Everything that must not outlive this script, however it ends.
+# Process groups and files that end with this script, however it ends.
 groups=()
 scratch=()
 cleanup() {
 	local pid
-	# Those that still run: the numbers of others may have gone to other processes.
+	# Only groups that still run: other numbers may be those of new processes by now.
 	for pid in $(jobs -rp); do
 		[[ " ${groups[*]} " != *" $pid "* ]] || kill -TERM -- "-$pid" 2>/dev/null || :
 	done
@@ -35,17 +35,17 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# apart CMD...: start CMD, as process $!, in a group of its own: cleanup() must
-# reach what CMD started, too, and without this bash has it ignore SIGINT.
+# apart CMD...: start CMD as process $! in a process group of its own, so that cleanup()
+# reaches all its children, and SIGINT is not ignored.
 apart() {
 	set -m
-	# A shell gets to its trap when what it runs has ended, so it goes last.
+	# A shell runs its trap after its child has ended, so it ends last.
 	(trap - EXIT INT HUP; trap 'exit 143' TERM; set -e; "$@") </dev/null &
 	set +m
 	groups+=($!)
 }
 
-# hash FILE|=WORD...: a short key for what these files and words say.
+# hash_of FILE|=WORD...: a short hash of the contents of files and of words.
 hash_of() {
 	local arg
 	for arg; do
@@ -56,7 +56,7 @@ hash_of() {
 	done | sha256sum | cut -c1-12
 }
 
-# free_mb DIR: what is left on the file system of DIR.
+# free_mb DIR: free MB on the file system of DIR.
 free_mb() { df -Pm -- "$1" | awk 'NR == 2 { print $4 }'; }
 
 need_space() { # MB WHAT
@@ -65,16 +65,15 @@ need_space() { # MB WHAT
 	((have >= $1)) || die "disk full: $2 needs $1 MB in $PHYR_CACHE, which has $have MB"
 }
 
-# Everything needs root (chroot, mounts) and this architecture; say so before
-# anything else goes wrong because of it.
+# All of this needs root (chroot, mounts) and x86_64: check that first.
 require_host() {
 	[[ $(uname -m) == x86_64 ]] || die "this machine is $(uname -m); only x86_64 can build and run phyr's guests now"
 	((EUID == 0)) || die "not root: building and running guests mounts and chroots; run this as root"
 	mkdir -p "$PHYR_CACHE"/{lock,log,tmp} 2>/dev/null || die "cannot write to the cache folder $PHYR_CACHE"
 }
 
-# Why a step failed, in a few words, from its log.
-reason() { # LOG
+# reason LOG: why a step failed, in a few words.
+reason() {
 	local line
 	if grep -qiE 'no space left on device|disk quota exceeded' "$1" || (($(free_mb "$PHYR_CACHE") < 50)); then
 		echo "disk full ($PHYR_CACHE)"
@@ -86,8 +85,8 @@ reason() { # LOG
 	fi
 }
 
-# step LOGNAME WHAT CMD...: run CMD, a command or a function, with its output in
-# a log, and show what goes on when it takes a while.
+# step LOGNAME WHAT CMD...: run CMD, a command or a function, with its output in a log,
+# and print the progress if it takes more than two seconds.
 step() {
 	local log=$PHYR_CACHE/log/$1.log what=$2 rc=0 start=$SECONDS pid t shown=0
 	shift 2
@@ -112,8 +111,8 @@ step() {
 	if ((shown)); then say "$what: done in $t s"; fi
 }
 
-# locked NAME CMD...: run CMD while no other run does anything under NAME.
-# The lock is the kernel's, so it ends with the last process that holds it.
+# locked NAME CMD...: run CMD with the lock NAME held.  The kernel releases the lock with
+# the last process that holds it.
 locked() {
 	local fd
 	lock "$1"
@@ -123,22 +122,22 @@ locked() {
 	exec {fd}>&-
 }
 
-# lock NAME: wait until no other run holds NAME; hold it to the end, or until the
+# lock NAME: take the lock NAME and keep it to the end of the script, or until the file
 # descriptor in $REPLY is closed.
 lock() {
 	local fd
 	exec {fd}>"$PHYR_CACHE/lock/$1"
-	# Short waits are not worth a word.
+	# Print nothing for a short wait.
 	if ! flock -w 3 "$fd"; then
-		say "waiting for another run that is busy with $1"
+		say "waiting for another run that holds the lock $1"
 		flock "$fd"
 	fi
 	REPLY=$fd
 }
 
-# piece NAME KEY MB WHAT BUILDER...: a folder of the cache, made at most once.
-# BUILDER gets the name of an empty folder to fill, which is renamed only when
-# BUILDER succeeded.  Leaves the folder's name in $REPLY.
+# piece NAME KEY MB WHAT BUILDER...: make the folder NAME-KEY of the cache, unless it is
+# there.  BUILDER gets the name of an empty folder to fill, which is renamed when BUILDER
+# succeeds.  Sets $REPLY to the folder.
 piece() {
 	local dir=$PHYR_CACHE/$1-$2
 	if [[ ! -d $dir ]]; then locked "$1-$2" make_piece "$dir" "${@:3}"; fi
@@ -149,7 +148,7 @@ make_piece() { # DIR MB WHAT BUILDER...
 	local dir=$1 mb=$2 what=$3 tmp
 	shift 3
 	[[ ! -d $dir ]] || return 0
-	# We hold the lock: whatever is there was left by a run that was killed.
+	# With the lock held, this is from a run that was killed.
 	rm -rf --one-file-system -- "$PHYR_CACHE/tmp/${dir##*/}".*
 	need_space "$mb" "$what"
 	tmp=$PHYR_CACHE/tmp/${dir##*/}.$$

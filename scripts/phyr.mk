@@ -6,15 +6,15 @@
 #   include $(PHYR)/scripts/phyr.mk
 #
 # It finds the crates phyr, phyr_driver, phyr_iommu, phyr_dma_buf and phyr_blk (those that were
-# built), and their symbols, in PHYR_BUILT: the folder in which they were built for the same kernel.  That is this
-# clone after "make KDIR=", unless it is said; scripts/modules prints the folder of its own.
-# Documentation/outside.rst has all of it.
+# built), and their symbols, in PHYR_BUILT: the folder in which they were built for the same kernel.
+# The default is this clone, after "make KDIR="; scripts/modules prints the folder that it builds
+# in.  Documentation/outside.rst says more.
 
 ifndef PHYR_BUILT
 PHYR_BUILT := $(abspath $(dir $(lastword $(MAKEFILE_LIST)))..)
 endif
 
-# "make clean" needs nothing.
+# "make clean" needs no crates.
 ifdef KBUILD_MODULES
 ifeq ($(wildcard $(PHYR_BUILT)/rust/phyr/libphyr.rmeta),)
 $(error phyr is not built in PHYR_BUILT=$(PHYR_BUILT): run "make KDIR=" in its clone first, with this kernel)

@@ -699,6 +699,24 @@ impl<'b> Enabled<'b> {
         Ok(Self { pdev })
     }
 
+    /// Maps the memory region `bar`, of `SIZE` bytes at least, and reserves it for `name`.
+    ///
+    /// Context: process context, may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory.
+    /// - `EBUSY`: somebody else has the region.
+    /// - `EINVAL`: there is no such region, or it is shorter.
+    pub fn iomap_region_sized<const SIZE: usize>(
+        &self,
+        bar: u32,
+        name: &'static CStr,
+    ) -> Result<pci::Bar<'b, SIZE>> {
+        fail::at(Point::pci_iomap)?;
+        self.pdev.iomap_region_sized(bar, name)
+    }
+
     /// Lets the device master the bus; see [`start_dma`].
     ///
     /// Context: process context, may sleep.

@@ -9,6 +9,7 @@
 //! - [`bound`], [`binding`]: values that are reached only while the device is bound.
 //! - [`gate`]: users that are counted and waited for.
 //! - [`event`]: waiting for something to happen, with a time-out.
+//! - [`fallible`]: calls that drivers make by themselves, which tests can have fail.
 //!
 //! C header: [`include/linux/device/driver.h`](srctree/include/linux/device/driver.h)
 
@@ -18,6 +19,7 @@ pub mod binding;
 mod bindings;
 pub mod bound;
 pub mod event;
+pub mod fallible;
 pub mod gate;
 pub mod irq;
 pub mod pci;

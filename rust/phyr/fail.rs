@@ -23,7 +23,8 @@
 //!   `device_is_bound()`, `xa_load()` and other questions; and callbacks of C, which are asked.
 //! - What fails only for an argument that is not given here: `dma_resv_lock()` without a context,
 //!   `iommu_unmap()` and `dma_iova_unlink()` of just what was mapped.
-//! - Calls of drivers that do without: `rust_nvme` has points of its own, `rust_edu` has none.
+//! - Calls of the kernel's crate that a driver makes directly. Those that `phyr_driver` has as well
+//!   (`fallible`, `pci::Enabled::iomap_region_sized()`) have one there, so that drivers have none.
 
 use kernel::prelude::*;
 

@@ -9,6 +9,7 @@ use crate::{
     pattern::Pattern,
     Buffer, //
 };
+use core::ops::Range;
 use kernel::{
     fs::file::{
         flags,
@@ -41,23 +42,25 @@ use phyr_dma_buf::{
     Exported, //
 };
 
-/// `struct dma_heap_allocation_data`, which begins what the user sends.
-struct Request {
+/// `struct dma_heap_allocation_data`.
+struct AllocationData {
     len: u64,
     fd: u32,
     fd_flags: u32,
     heap_flags: u64,
 }
 
-impl Request {
+impl AllocationData {
     /// `sizeof(struct dma_heap_allocation_data)`.
     const SIZE: usize = 24;
-    /// Where in it the new file descriptor is.
-    const FD: core::ops::Range<usize> = 8..12;
+    /// Bytes of `fd`.
+    const FD: Range<usize> = 8..12;
 
+    /// Reads the structure at the start of `bytes`.
+    ///
     /// # Errors
     ///
-    /// - `EINVAL`: less than [`Request::SIZE`] bytes.
+    /// - `EINVAL`: there are less than [`AllocationData::SIZE`] bytes.
     fn parse(bytes: &[u8]) -> Result<Self> {
         Ok(Self {
             len: u64::from_ne_bytes(field(bytes, 0)?),
@@ -67,32 +70,41 @@ impl Request {
         })
     }
 
-    /// The length in whole pages, and the access mode.
+    /// Returns the length, rounded up to whole pages, and the access mode.
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: there is something in it that no heap takes.
+    /// - `EINVAL`: the length is zero or too large, or there is something that no heap supports.
     fn check(&self) -> Result<(usize, Access)> {
         let known = flags::O_CLOEXEC | flags::O_ACCMODE;
         if self.fd != 0 || self.fd_flags & !known != 0 || self.heap_flags != 0 {
             return Err(EINVAL);
         }
         let access = Access::from_flags(self.fd_flags).ok_or(EINVAL)?;
-        let len = usize::try_from(self.len)?.checked_next_multiple_of(PAGE_SIZE);
-        Ok((len.filter(|&len| len != 0).ok_or(EINVAL)?, access))
+        let len = usize::try_from(self.len)?;
+        if len == 0 {
+            return Err(EINVAL);
+        }
+        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
+        Ok((len, access))
     }
 }
 
+/// Returns the `N` bytes at `at`.
+///
+/// # Errors
+///
+/// - `EINVAL`: there are not so many.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
-    let field = bytes.get(at..).and_then(<[u8]>::first_chunk);
-    field.copied().ok_or(EINVAL)
+    let bytes = bytes.get(at..).ok_or(EINVAL)?;
+    bytes.first_chunk().copied().ok_or(EINVAL)
 }
 
-/// Allocates a buffer as the user at `arg` asks for by `cmd`, and answers with its file descriptor.
+/// Allocates a buffer as the structure at `arg` asks for, and stores its file descriptor there.
 ///
-/// The structure may be shorter than the one here, or longer: what is missing is zero, and what is
-/// more goes back as it came. The descriptor is one that the process can use only when it was told
-/// of it, so that none is lost.
+/// The structure may be shorter than the one here, or longer: missing bytes are zero, further ones
+/// are copied back unchanged. The process can use the descriptor only once it has been copied to
+/// it, so that none is lost.
 ///
 /// Context: process context, may sleep.
 ///
@@ -100,32 +112,36 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
 ///
 /// Those of `DMA_HEAP_IOCTL_ALLOC` in `rust_dma_buf.h`.
 pub(crate) fn allocate(pattern: Pattern, cmd: u32, arg: UserPtr) -> Result {
-    let size = |sample: u32| {
-        if _IOC_DIR(cmd) & _IOC_DIR(sample) != 0 {
-            _IOC_SIZE(cmd)
-        } else {
-            0
-        }
-    };
-    let (received, sent) = (size(_IOW::<u8>(0, 0)), size(_IOR::<u8>(0, 0)));
-    let mut data = KVec::from_elem(0, _IOC_SIZE(cmd).max(Request::SIZE), GFP_KERNEL)?;
-    let head = data.get_mut(..received).ok_or(EINVAL)?;
-    UserSlice::new(arg, received).reader().read_slice(head)?;
+    let in_len = size_in_direction(cmd, _IOW::<u8>(0, 0));
+    let out_len = size_in_direction(cmd, _IOR::<u8>(0, 0));
+    let mut data = KVec::from_elem(0, _IOC_SIZE(cmd).max(AllocationData::SIZE), GFP_KERNEL)?;
+    let input = data.get_mut(..in_len).ok_or(EINVAL)?;
+    UserSlice::new(arg, in_len).reader().read_slice(input)?;
 
-    let request = Request::parse(&data)?;
+    let request = AllocationData::parse(&data)?;
     let (len, access) = request.check()?;
     let buffer = buffer(pattern, len, access)?;
     let fd = FileDescriptorReservation::get_unused_fd_flags(request.fd_flags)?;
 
-    let answer = data.get_mut(Request::FD).ok_or(EINVAL)?;
-    answer.copy_from_slice(&fd.reserved_fd().to_ne_bytes());
-    let head = data.get(..sent).ok_or(EINVAL)?;
-    UserSlice::new(arg, sent).writer().write_slice(head)?;
+    let field = data.get_mut(AllocationData::FD).ok_or(EINVAL)?;
+    field.copy_from_slice(&fd.reserved_fd().to_ne_bytes());
+    let output = data.get(..out_len).ok_or(EINVAL)?;
+    UserSlice::new(arg, out_len).writer().write_slice(output)?;
 
     fd.fd_install(DmaBuf::into_file(buffer.into_dma_buf())?);
     Ok(())
 }
 
+/// Returns the size of the argument of `cmd`, if it has the direction of `sample`, or else 0.
+fn size_in_direction(cmd: u32, sample: u32) -> usize {
+    if _IOC_DIR(cmd) & _IOC_DIR(sample) != 0 {
+        _IOC_SIZE(cmd)
+    } else {
+        0
+    }
+}
+
+/// Allocates a buffer of `len` bytes, whose chunks are in the order of `pattern`.
 fn buffer(pattern: Pattern, len: usize, access: Access) -> Result<Exported<Buffer>> {
     let mut memory = Chunks::for_user(len, pattern.order())?;
     pattern.apply(&mut memory)?;

@@ -18,7 +18,7 @@ use phyr_dma_buf::{
 /// `sizeof(struct rust_dma_buf_info)`.
 const INFO_SIZE: usize = 40;
 
-/// The buffer with the file descriptor `fd`.
+/// Returns the buffer with the file descriptor `fd`.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ fn buffer(fd: i32) -> Result<Exported<Buffer>> {
 /// # Errors
 ///
 /// - Those of [`buffer`] and [`Exported::revoke`].
-/// - `EACCES`: the file is for reading only; who has no more shall not take it from others.
+/// - `EACCES`: the file is for reading only, which is no right to take the buffer from others.
 /// - `EFAULT`: `arg` cannot be read.
 pub(crate) fn revoke(arg: UserPtr) -> Result {
     let fd = UserSlice::new(arg, size_of::<i32>()).reader().read()?;
@@ -46,7 +46,7 @@ pub(crate) fn revoke(arg: UserPtr) -> Result {
     buffer.revoke()
 }
 
-/// Answers what is known of the buffer whose file descriptor is at `arg`.
+/// Describes the buffer whose file descriptor is at `arg`.
 ///
 /// Context: process context, may sleep.
 ///
@@ -60,14 +60,12 @@ pub(crate) fn info(arg: UserPtr) -> Result {
     let buffer = buffer(fd)?;
     let exporter = buffer.exporter();
     let (attachments, mappings) = buffer.counts();
-    let wide = |n: usize| u64::try_from(n);
-    let narrow = |n: usize| u32::try_from(n);
 
     writer.write(&fd)?;
     writer.write(&u32::from(buffer.is_revoked()))?;
-    writer.write(&wide(buffer.dma_buf().size())?)?;
-    writer.write(&wide(exporter.chunks)?)?;
-    writer.write(&wide(exporter.runs)?)?;
-    writer.write(&narrow(attachments)?)?;
-    writer.write(&narrow(mappings)?)
+    writer.write(&u64::try_from(buffer.dma_buf().size())?)?;
+    writer.write(&u64::try_from(exporter.chunks)?)?;
+    writer.write(&u64::try_from(exporter.runs)?)?;
+    writer.write(&u32::try_from(attachments)?)?;
+    writer.write(&u32::try_from(mappings)?)
 }

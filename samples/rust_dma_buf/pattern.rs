@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How the chunks of a buffer lie in physical memory.
+//! The order of a buffer's chunks in physical memory.
 
 use kernel::{
     prelude::*,
@@ -18,12 +18,12 @@ use phyr::memory::{
 #[derive(Clone, Copy)]
 pub(crate) struct Pattern {
     order: u32,
-    kind: Kind,
+    arrangement: Arrangement,
 }
 
 /// `enum rust_dma_buf_pattern`.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Arrangement {
     Descending,
     Ascending,
     Shuffled { seed: u64 },
@@ -34,13 +34,13 @@ impl Default for Pattern {
     fn default() -> Self {
         Self {
             order: 0,
-            kind: Kind::Descending,
+            arrangement: Arrangement::Descending,
         }
     }
 }
 
 impl Pattern {
-    /// Reads one from the user.
+    /// Reads the structure at `arg`.
     ///
     /// # Errors
     ///
@@ -48,24 +48,26 @@ impl Pattern {
     /// - `EINVAL`: there is no such pattern.
     pub(crate) fn read(arg: UserPtr) -> Result<Self> {
         let mut reader = UserSlice::new(arg, 16).reader();
-        let (order, pattern, arg) = (reader.read()?, reader.read::<u32>()?, reader.read()?);
+        let order = reader.read::<u32>()?;
+        let pattern = reader.read::<u32>()?;
+        let arg = reader.read::<u64>()?;
 
         if order > Chunks::MAX_ORDER {
             return Err(EINVAL);
         }
-        let kind = match (pattern, arg) {
-            (0, 0) => Kind::Descending,
-            (1, 0) => Kind::Ascending,
-            (2, seed) => Kind::Shuffled { seed },
-            (3, 2..) => Kind::Strided {
+        let arrangement = match (pattern, arg) {
+            (0, 0) => Arrangement::Descending,
+            (1, 0) => Arrangement::Ascending,
+            (2, seed) => Arrangement::Shuffled { seed },
+            (3, 2..) => Arrangement::Strided {
                 step: usize::try_from(arg)?,
             },
             _ => return Err(EINVAL),
         };
-        Ok(Self { order, kind })
+        Ok(Self { order, arrangement })
     }
 
-    /// Chunks have 2^order pages.
+    /// Returns the order of chunks: they have `2^order` pages.
     pub(crate) fn order(&self) -> u32 {
         self.order
     }
@@ -80,17 +82,17 @@ impl Pattern {
     /// - `EINTR`: the process was killed.
     pub(crate) fn apply(&self, memory: &mut Chunks) -> Result {
         sort(memory)?;
-        match self.kind {
-            Kind::Ascending => Ok(()),
-            Kind::Descending => reverse(memory),
-            Kind::Shuffled { seed } => shuffle(memory, seed),
-            Kind::Strided { step } => stride(memory, step),
+        match self.arrangement {
+            Arrangement::Ascending => Ok(()),
+            Arrangement::Descending => reverse(memory),
+            Arrangement::Shuffled { seed } => shuffle(memory, seed),
+            Arrangement::Strided { step } => stride(memory, step),
         }
     }
 }
 
-/// Heap sort by physical address, in place. What is in `core` wants a slice, and can panic on an
-/// order that is none.
+/// Sorts the chunks by physical address, in place: heap sort. The sorts of `core` take a slice, and
+/// may panic if the order is inconsistent.
 fn sort(memory: &mut Chunks) -> Result {
     for at in (0..memory.count() / 2).rev() {
         unless_killed()?;
@@ -104,14 +106,12 @@ fn sort(memory: &mut Chunks) -> Result {
     Ok(())
 }
 
-/// The first `nr` chunks are a heap: lets one of them sink until none below it is larger.
+/// Moves a chunk down the heap of the first `nr` chunks, until none below it is larger.
 fn sink(memory: &mut Chunks, nr: usize, mut at: usize) {
-    let below = |memory: &Chunks, index| memory.paddr(index).filter(|_| index < nr);
     loop {
         let mut largest = at;
         for child in [2 * at + 1, 2 * at + 2] {
-            // What is not there is less than all that is.
-            if below(memory, child) > below(memory, largest) {
+            if child < nr && memory.paddr(child) > memory.paddr(largest) {
                 largest = child;
             }
         }
@@ -123,6 +123,7 @@ fn sink(memory: &mut Chunks, nr: usize, mut at: usize) {
     }
 }
 
+/// Reverses the order of the chunks.
 fn reverse(memory: &mut Chunks) -> Result {
     let nr = memory.count();
     for at in 0..nr / 2 {
@@ -132,7 +133,7 @@ fn reverse(memory: &mut Chunks) -> Result {
     Ok(())
 }
 
-/// Fisher and Yates, by the numbers that splitmix64 makes of `seed`.
+/// Shuffles the chunks: Fisher and Yates, with random numbers of splitmix64 from `seed`.
 fn shuffle(memory: &mut Chunks, mut seed: u64) -> Result {
     let mut below = |end: u64| {
         seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -148,10 +149,10 @@ fn shuffle(memory: &mut Chunks, mut seed: u64) -> Result {
     Ok(())
 }
 
-/// Every `step`th, from the first on, from the second on, and so forth.
+/// Puts every `step`th chunk first, from chunk 0 on, then those from chunk 1 on, and so on.
 fn stride(memory: &mut Chunks, step: usize) -> Result {
     let nr = memory.count();
-    // It is as long as the user wants: more than the allocator has is no reason to warn.
+    // The user decides on the length: a failure is no reason to warn.
     let mut from = KVVec::with_capacity(nr, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
     for at in (0..step.min(nr)).flat_map(|first| (first..nr).step_by(step)) {
         unless_killed()?;
@@ -160,12 +161,13 @@ fn stride(memory: &mut Chunks, step: usize) -> Result {
     arrange(memory, &mut from)
 }
 
-/// Moves the chunk `from[i]` to place `i`, for all of them: along each cycle, once around.
+/// Moves the chunk `from[i]` to place `i`, for each `i`: once around each cycle.
 fn arrange(memory: &mut Chunks, from: &mut [usize]) -> Result {
     for start in 0..from.len() {
         let mut at = start;
-        // What is done is where it belongs.
-        while let Some(next) = from.get_mut(at).map(|from| core::mem::replace(from, at)) {
+        // Places that are done point to themselves.
+        while let Some(entry) = from.get_mut(at) {
+            let next = core::mem::replace(entry, at);
             unless_killed()?;
             if next == start {
                 break;

@@ -2,20 +2,20 @@
 
 //! A dma-buf heap that scatters its buffers on purpose.
 //!
-//! `/dev/dma_heap/rust_dma_buf` is to user space what the kernel's own heaps are: what allocates
-//! from `/dev/dma_heap/system` can allocate from it. Its buffers are made of single pages of which
-//! no two neighbours adjoin in physical memory, the worst case for who imports them, unless it is
-//! told otherwise; that, revocation, and what became of a buffer, are commands of its own.
+//! `/dev/dma_heap/rust_dma_buf` looks like the kernel's own heaps: a program that allocates from
+//! `/dev/dma_heap/system` can allocate from it. By default its buffers are single pages of which no
+//! two neighbours adjoin in physical memory: the worst case for importers. Commands of its own
+//! change that, revoke a buffer, and describe it.
 //!
 //! The entry point is [`OpenHeap::ioctl`](MiscDevice::ioctl):
 //!
 //! ```text
 //!  DMA_HEAP_IOCTL_ALLOC  alloc     Chunks -> pattern -> export() -> file descriptor
-//!  SET_PATTERN           pattern   how the chunks of later allocations lie
+//!  SET_PATTERN           pattern   the order of chunks in later allocations
 //!  REVOKE, INFO          control   a buffer's file descriptor -> Exported<Buffer>
 //! ```
 //!
-//! What each takes and fails with is in `rust_dma_buf.h`, which is for programs in C:
+//! `rust_dma_buf.h` documents the commands for programs in C:
 //!
 //! ```c
 //! struct dma_heap_allocation_data data = { .len = 1 << 20, .fd_flags = O_RDWR | O_CLOEXEC };
@@ -26,8 +26,8 @@
 //! ioctl(heap, RUST_DMA_BUF_IOCTL_REVOKE, &data.fd);
 //! ```
 //!
-//! The memory is zeroed, and accounted to the memory cgroup of who allocates it. The module stays
-//! for as long as the device is open anywhere, or one of its buffers is left.
+//! The memory is zeroed, and accounted to the memory cgroup of the process that allocates it. The
+//! module cannot be unloaded while the device is open or a buffer is left.
 //!
 //! It is a misc device of the same name and commands, not one of `dma_heap_add()`: there is no
 //! `dma_heap_remove()`, and this module can be unloaded.
@@ -90,7 +90,7 @@ struct Heap {
 impl kernel::InPlaceModule for Heap {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         let options = MiscDeviceOptions {
-            // devtmpfs makes a folder of what is before the mark.
+            // devtmpfs makes a folder of the part before the mark.
             name: c"dma_heap!rust_dma_buf",
         };
 
@@ -100,7 +100,7 @@ impl kernel::InPlaceModule for Heap {
     }
 }
 
-/// The heap as one open file has it.
+/// An open file of the heap.
 #[pin_data]
 struct OpenHeap {
     #[pin]
@@ -135,16 +135,18 @@ impl MiscDevice for OpenHeap {
                 let pattern = *me.pattern.lock();
                 alloc::allocate(pattern, cmd, arg)?;
             }
-            // As the kernel's heaps have it, which is not what others have.
+            // As the kernel's heaps do; other drivers return ENOTTY.
             _ => return Err(EINVAL),
         }
         Ok(0)
     }
 }
 
-/// What is known of a buffer besides its memory: how that came out.
+/// A buffer's exporter.
 struct Buffer {
+    /// Number of chunks that were allocated.
     chunks: usize,
+    /// Number of pieces of adjacent physical memory that they are.
     runs: usize,
 }
 

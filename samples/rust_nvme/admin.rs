@@ -3,8 +3,8 @@
 //! The admin queue: one command at a time, from process context.
 //!
 //! Commands are few (probe, reset, unbind), so they are waited for by polling. Each gets an
-//! identifier of its own out of 65536 and nothing else is answered to: the completion of a
-//! command that was given up cannot be taken for the answer to a later one.
+//! identifier of its own out of 65536, and other completions are ignored: that of a command that
+//! was given up cannot be taken for the answer to a later one.
 //!
 //! All commands that transfer data share one page that lives as long as the queue. A controller
 //! that still writes the answer to a command long given up writes there.
@@ -16,7 +16,7 @@ use super::{
     },
     completion::{
         Completion,
-        Status, //
+        NvmeStatus, //
     },
     queue::{
         Cq,
@@ -36,17 +36,14 @@ use kernel::{
         Device, //
     },
     dma::Coherent,
-    io::{
-        poll::read_poll_timeout,
-        Io, //
-    },
+    io::Io,
     prelude::*,
     sync::Arc,
     time::Delta, //
 };
-use phyr::fail::{
-    self,
-    Point, //
+use phyr_driver::fallible::{
+    coherent_slice,
+    read_poll_timeout, //
 };
 
 /// Entries of the admin queue.
@@ -55,7 +52,7 @@ pub(crate) const ENTRIES: u16 = 32;
 /// Bytes of everything that Identify returns.
 pub(crate) const IDENTIFY_BYTES: usize = 4096;
 
-/// How long a command may take: what the C driver gives it.
+/// Time that a command may take, as in the C driver.
 const TIMEOUT: Delta = Delta::from_secs(60);
 
 /// The admin queue pair.
@@ -68,29 +65,28 @@ pub(crate) struct Admin<'bound> {
     cid: u16,
     /// A command was never answered: the queue is of no use before the next reset.
     stuck: bool,
-    /// An answer came to no command: said once before the next reset.
+    /// An answer came to no command, which was logged. Once between two resets.
     warned: bool,
 }
 
 impl<'bound> Admin<'bound> {
-    /// Allocates the queue. The controller learns of it in
-    /// [`Ctrl::enable`](super::ctrl::Ctrl::enable).
+    /// Allocates the queue. [`Ctrl::restart`](super::ctrl::Ctrl::restart) passes it to the
+    /// controller.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if memory is short.
+    /// [`ENOMEM`]: memory is short.
     pub(crate) fn new(
         dev: &'bound Device<Bound>,
         bar: Arc<Bar<'bound>>,
         caps: &Capabilities,
     ) -> Result<Self> {
         let stride = caps.doorbell_stride;
-        fail::at(Point::dma_alloc_attrs)?;
         Ok(Self {
             dev,
             sq: Sq::new(dev, bar.clone(), ENTRIES, sq_doorbell(0, stride))?,
             cq: Cq::new(dev, bar.clone(), ENTRIES, cq_doorbell(0, stride))?,
-            data: Coherent::zeroed_slice(dev, IDENTIFY_BYTES, GFP_KERNEL)?,
+            data: coherent_slice(dev, IDENTIFY_BYTES, GFP_KERNEL)?,
             bar,
             cid: 0,
             stuck: false,
@@ -98,12 +94,12 @@ impl<'bound> Admin<'bound> {
         })
     }
 
-    /// Device address of the submission ring.
+    /// Returns the device address of the submission ring.
     pub(crate) fn sq_addr(&self) -> u64 {
         self.sq.addr()
     }
 
-    /// Device address of the completion ring.
+    /// Returns the device address of the completion ring.
     pub(crate) fn cq_addr(&self) -> u64 {
         self.cq.addr()
     }
@@ -117,7 +113,7 @@ impl<'bound> Admin<'bound> {
     }
 
     /// Runs a command and returns its completion, also if it failed. Sleeps, until `interrupted`
-    /// says so.
+    /// returns true.
     ///
     /// # Errors
     ///
@@ -142,7 +138,8 @@ impl<'bound> Admin<'bound> {
         })
     }
 
-    /// Runs a command and returns word 0 of its completion. Sleeps, until `interrupted` says so.
+    /// Runs a command and returns word 0 of its completion. Sleeps, until `interrupted` returns
+    /// true.
     ///
     /// # Errors
     ///
@@ -163,7 +160,6 @@ impl<'bound> Admin<'bound> {
 
     /// Waits for the completion of the command `self.cid`.
     fn wait(&mut self, interrupted: impl Fn() -> bool) -> Result<Completion> {
-        fail::at(Point::read_poll_timeout)?;
         let completion = read_poll_timeout(
             || self.poll(),
             |completion| completion.is_some() || interrupted(),
@@ -173,10 +169,15 @@ impl<'bound> Admin<'bound> {
         completion.ok_or(EINTR)
     }
 
+    /// Takes the completions that are there, and returns that of the command `self.cid`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`]: there is none, and the controller does not work.
     fn poll(&mut self) -> Result<Option<Completion>> {
         let mut found = None;
 
-        // One turn of the ring: a controller that never stops shall not hold the CPU.
+        // One turn of the ring, so that a broken controller cannot occupy the CPU for ever.
         for _ in 0..ENTRIES {
             let Some(completion) = self.cq.pop() else {
                 break;
@@ -216,8 +217,8 @@ impl<'bound> Admin<'bound> {
         Ok(out)
     }
 
-    /// Runs an Identify that the controller may refuse, which is not worth a message. Returns the
-    /// structure, or the status.
+    /// Runs an Identify that the controller may refuse, without a message. Returns the structure,
+    /// or the status.
     ///
     /// # Errors
     ///
@@ -226,7 +227,7 @@ impl<'bound> Admin<'bound> {
         &mut self,
         what: Identify,
         interrupted: impl Fn() -> bool,
-    ) -> Result<Result<KVec<u8>, Status>> {
+    ) -> Result<Result<KVec<u8>, NvmeStatus>> {
         let mut out = KVec::from_elem(0, IDENTIFY_BYTES, GFP_KERNEL)?;
 
         let command = Command::identify(what, self.data.dma_address());

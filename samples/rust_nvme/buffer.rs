@@ -2,17 +2,17 @@
 
 //! Registered dma-bufs: mapped once, read and written many times.
 //!
-//! The ranges that the controller sees are copied out of the attachment when a buffer is
-//! registered: [`Map`].
+//! The DMA ranges of a buffer are copied out of the attachment when it is registered:
+//! [`BufferMap`].
 //!
-//! The buffer's [`Gate`] is open while it may be used. Each command is inside from when it looks
-//! the buffer up to when it has ended. Whoever is about to end the mapping closes the gate first,
-//! and so waits for them: that is the exporter ([`Revoke`]), whoever takes the buffer out of its
-//! file's table, and the unbinding of the driver. None of them waits for ever: a command ends, or
-//! times out, and then the controller is reset.
+//! The buffer's [`Gate`] is open while it may be used. Each command is inside from looking the
+//! buffer up to its end. The mapping ends only after the gate was closed, which waits for the
+//! commands inside: when the exporter revokes the buffer ([`Revoke`]), when it is taken out of its
+//! file's table, and when the driver is unbound. None of these waits for ever: a command completes,
+//! or times out, and then the controller is reset.
 
 use super::{
-    map::Map,
+    map::BufferMap,
     uapi, //
 };
 use core::ptr;
@@ -35,19 +35,21 @@ use phyr_driver::{
     gate::Gate, //
 };
 
-/// What the controller may do with a buffer.
+/// Rights of the controller to a buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Access {
+pub(crate) struct BufferAccess {
     /// Read it: commands that write to the namespace.
     pub(crate) read: bool,
     /// Write it: commands that read from the namespace.
     pub(crate) write: bool,
 }
 
-impl Access {
+impl BufferAccess {
+    /// Returns the rights that `RNVME_BUF_*` flags stand for.
+    ///
     /// # Errors
     ///
-    /// [`EINVAL`]: flags that there are not, or none.
+    /// [`EINVAL`]: there is an unknown flag, or none.
     pub(crate) fn from_flags(flags: u32) -> Result<Self> {
         if flags == 0 || flags & !(uapi::BUF_READ | uapi::BUF_WRITE) != 0 {
             return Err(EINVAL);
@@ -58,6 +60,7 @@ impl Access {
         })
     }
 
+    /// Returns the `RNVME_BUF_*` flags.
     pub(crate) fn flags(self) -> u32 {
         let mut flags = 0;
         if self.read {
@@ -78,33 +81,34 @@ impl Access {
     }
 }
 
-/// What the exporter calls when the mapping is to end.
+/// Callback of the exporter when the mapping is to end.
 pub(crate) struct Revoke {
     gate: Arc<Gate>,
     binding: Arc<Binding>,
-    /// The buffers of the file. It empties the table when it is closed, or neither would go.
+    /// The buffers of the file. It empties the table when it is closed, which breaks the cycle of
+    /// references.
     buffers: Arc<Handles<Buffer>>,
     buf: ARef<DmaBuf>,
 }
 
 impl Invalidate for Revoke {
     fn invalidate(&self) {
-        // Closing a gate takes a grace period. The others that are next are to have the same one:
-        // all if the driver is being unbound, else all registrations of this buffer.
+        // Closing a gate takes a grace period. Others that are to be closed next share it: all if
+        // the driver is being unbound, else all registrations of this buffer.
         if !self.gate.is_closed() {
             let all = self.binding.is_over();
             self.buffers
                 .shut(|other| all || ptr::eq(other.attachment.dma_buf(), &*self.buf));
         }
-        // Also if the exporter only moves the buffer: it is not mapped again.
+        // Even if the exporter only moves the buffer: it is not mapped again.
         self.gate.close();
     }
 }
 
 /// A buffer that commands can use.
 pub(crate) struct Buffer {
-    map: Map,
-    access: Access,
+    map: BufferMap,
+    access: BufferAccess,
     /// Dropped when nobody is inside the gate any more.
     attachment: Attachment<Revoke>,
 }
@@ -128,7 +132,7 @@ impl Buffer {
         binding: &Arc<Binding>,
         buffers: &Arc<Handles<Self>>,
         buf: ARef<DmaBuf>,
-        access: Access,
+        access: BufferAccess,
         needs_pages: bool,
     ) -> Result<(Arc<Gate>, Self)> {
         let gate = Arc::pin_init(Gate::new(), GFP_KERNEL_ACCOUNT)?;
@@ -143,12 +147,12 @@ impl Buffer {
         let attachment = binding.with(|dev| Attachment::dynamic(dev, buf, true, revoke))?;
         attachment.map(access.direction())?;
         let mut buffer = Self {
-            map: Map::default(),
+            map: BufferMap::default(),
             access,
             attachment,
         };
 
-        let mut map = Ok(Map::default());
+        let mut map = Ok(BufferMap::default());
         buffer
             .attachment
             .dma_vecs(|vec| {
@@ -158,7 +162,7 @@ impl Buffer {
                     }
                 }
             })
-            // Revoked just now.
+            // It was revoked meanwhile.
             .map_err(|e| if e == ENXIO { ENODEV } else { e })?;
         let map = map?;
         if !map.is_aligned() || needs_pages && !map.is_paged() {
@@ -168,11 +172,13 @@ impl Buffer {
         Ok((gate, buffer))
     }
 
-    pub(crate) fn access(&self) -> Access {
+    /// Returns the rights of the controller.
+    pub(crate) fn access(&self) -> BufferAccess {
         self.access
     }
 
-    pub(crate) fn map(&self) -> &Map {
+    /// Returns the DMA ranges.
+    pub(crate) fn map(&self) -> &BufferMap {
         &self.map
     }
 }

@@ -4,13 +4,13 @@
 //!
 //! C header: [`include/linux/nvme.h`](srctree/include/linux/nvme.h), `struct nvme_command`
 //!
-//! A command is 16 little-endian words of 32 bits, here 8 of 64 bits. All constructors here leave
-//! the command identifier at zero; the queue that submits the command puts it in
+//! A command is 16 little-endian words of 32 bits, here 8 of 64 bits. The constructors leave the
+//! command identifier at zero; the queue that submits the command sets it
 //! ([`Command::with_cid`]).
 
 use super::desc::{
-    Kind,
-    Pointer, //
+    DataPointer, //
+    DescriptorKind,
 };
 
 /// Bytes of a submission queue entry, as a power of two (`CC.IOSQES`).
@@ -51,7 +51,7 @@ const DSM_DEALLOCATE: u32 = 1 << 2;
 /// Feature: number of queues.
 const FEATURE_QUEUES: u32 = 0x07;
 
-/// What [`Command::identify`] returns.
+/// Structures that [`Command::identify`] returns (`CNS`).
 #[derive(Clone, Copy)]
 pub(crate) enum Identify {
     /// The namespace of this id.
@@ -69,8 +69,8 @@ pub(crate) enum Identify {
     AnyNamespace(u32),
 }
 
-/// A command: the words that any of them has, the others are zero. That is what is passed around,
-/// so it is kept short.
+/// A command. Only the words that any command uses are stored, to keep it short; the others are
+/// zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Command {
     word0: u32,
@@ -102,8 +102,8 @@ impl Command {
 
     /// Sets the data pointer.
     #[inline]
-    fn with_data(mut self, data: &Pointer) -> Self {
-        if data.kind == Kind::Sgl {
+    fn with_data(mut self, data: &DataPointer) -> Self {
+        if data.kind == DescriptorKind::Sgl {
             self.word0 |= PSDT_SGL;
         }
         self.data = data.words;
@@ -123,7 +123,7 @@ impl Command {
         self
     }
 
-    /// As the controller reads it.
+    /// Returns the command as the controller reads it.
     #[inline]
     pub(crate) fn to_entry(self) -> Sqe {
         let [first, second] = self.data;
@@ -131,20 +131,20 @@ impl Command {
         [head, 0, 0, first, second, self.first, self.last.into(), 0].map(u64::to_le)
     }
 
-    /// The operation, for messages.
+    /// Returns the operation, for messages.
     pub(crate) fn opcode(&self) -> u8 {
         // CAST: Cut to the opcode on purpose.
         self.word0 as u8
     }
 
-    /// Writes a structure of 4 KiB to `addr`.
+    /// Has the controller write a structure of 4 KiB to `addr`.
     pub(crate) fn identify(what: Identify, addr: u64) -> Self {
         let (nsid, cns) = match what {
             Identify::Namespace(nsid) => (nsid, 0),
             Identify::Controller => (0, 1),
             Identify::ActiveNamespaces(above) => (above, 2),
             Identify::Descriptors(nsid) => (nsid, 3),
-            // Word 11 says which command set: NVM is 0.
+            // Word 11 has the command set: NVM is 0.
             Identify::NvmNamespace(nsid) => (nsid, 5),
             Identify::NvmLimits => (0, 6),
             Identify::AnyNamespace(nsid) => (nsid, 8),
@@ -154,13 +154,13 @@ impl Command {
             .with(cns, 0)
     }
 
-    /// Asks for `count` pairs of I/O queues. The completion says how many may be made.
+    /// Requests `count` pairs of I/O queues. The completion has the number that may be made.
     pub(crate) fn set_queue_count(count: u16) -> Self {
         let count = u32::from(count.saturating_sub(1));
         Self::new(admin_op::SET_FEATURES, 0).with(FEATURE_QUEUES, count << 16 | count)
     }
 
-    /// Makes completion queue `qid` of `entries` at `addr`, with interrupt `vector`.
+    /// Creates completion queue `qid` of `entries` at `addr`, with interrupt `vector`.
     pub(crate) fn create_cq(qid: u16, entries: u16, addr: u64, vector: u16) -> Self {
         Self::new(admin_op::CREATE_CQ, 0).with_page(addr).with(
             u32::from(entries - 1) << 16 | u32::from(qid),
@@ -168,7 +168,7 @@ impl Command {
         )
     }
 
-    /// Makes submission queue `qid` of `entries` at `addr`, which completes to queue `qid`.
+    /// Creates submission queue `qid` of `entries` at `addr`, which completes to queue `qid`.
     pub(crate) fn create_sq(qid: u16, entries: u16, addr: u64) -> Self {
         Self::new(admin_op::CREATE_SQ, 0).with_page(addr).with(
             u32::from(entries - 1) << 16 | u32::from(qid),
@@ -176,39 +176,45 @@ impl Command {
         )
     }
 
+    /// Deletes submission queue `qid`.
     pub(crate) fn delete_sq(qid: u16) -> Self {
         Self::new(admin_op::DELETE_SQ, 0).with(qid.into(), 0)
     }
 
+    /// Deletes completion queue `qid`.
     pub(crate) fn delete_cq(qid: u16) -> Self {
         Self::new(admin_op::DELETE_CQ, 0).with(qid.into(), 0)
     }
 
+    /// Writes the volatile cache to the medium.
     pub(crate) fn flush(nsid: u32) -> Self {
         Self::new(io_op::FLUSH, nsid)
     }
 
+    /// Reads `blocks` to `data`.
     #[inline]
-    pub(crate) fn read(nsid: u32, blocks: Blocks, data: &Pointer) -> Self {
+    pub(crate) fn read(nsid: u32, blocks: Blocks, data: &DataPointer) -> Self {
         Self::new(io_op::READ, nsid)
             .with_data(data)
             .with_blocks(blocks, 0)
     }
 
+    /// Writes `blocks` from `data`.
     #[inline]
-    pub(crate) fn write(nsid: u32, blocks: Blocks, data: &Pointer, fua: bool) -> Self {
+    pub(crate) fn write(nsid: u32, blocks: Blocks, data: &DataPointer, fua: bool) -> Self {
         Self::new(io_op::WRITE, nsid)
             .with_data(data)
             .with_blocks(blocks, if fua { RW_FUA } else { 0 })
     }
 
+    /// Makes `blocks` read as zeroes.
     pub(crate) fn write_zeroes(nsid: u32, blocks: Blocks, fua: bool, deallocate: bool) -> Self {
         let fua = if fua { RW_FUA } else { 0 };
         let deallocate = if deallocate { WZ_DEALLOCATE } else { 0 };
         Self::new(io_op::WRITE_ZEROES, nsid).with_blocks(blocks, fua | deallocate)
     }
 
-    /// Deallocates the ranges, each a [`dsm_range`], that lie at `addr`: one more than `last`.
+    /// Deallocates `last + 1` ranges, each a [`dsm_range`], which lie at `addr`.
     pub(crate) fn discard(nsid: u32, addr: u64, last: u8) -> Self {
         Self::new(io_op::DATASET_MANAGEMENT, nsid)
             .with_page(addr)
@@ -223,14 +229,14 @@ impl Command {
     }
 }
 
-/// Two words, the lower one first.
+/// Returns two words as one, the lower one first.
 #[inline]
 fn words(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// The identifier of an I/O command: the request's tag, and the generation that tells it from the
-/// request that had the tag before.
+/// The identifier of an I/O command: the request's tag, and a generation, by which it differs from
+/// the request that had the tag before.
 ///
 /// C: `nvme_cid()`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,14 +250,15 @@ pub(crate) struct Cid {
 impl Cid {
     const SHIFT: u32 = 12;
 
-    /// How many tags there can be.
+    /// Number of possible tags.
     pub(crate) const TAGS: u16 = 1 << Self::SHIFT;
 
+    /// Returns the identifier as the controller has it.
     pub(crate) fn into_raw(self) -> u16 {
         u16::from(self.generation) << Self::SHIFT | self.tag
     }
 
-    /// `raw` can be anything, as it comes from the controller.
+    /// Splits an identifier that comes from the controller and can be anything.
     pub(crate) fn from_raw(raw: u16) -> Self {
         Self {
             tag: raw % Self::TAGS,
@@ -269,9 +276,10 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// `sector` and `bytes` of a request, on a disk of blocks of `1 << shift` bytes.
+    /// Returns the blocks at `sector` that have `bytes` bytes, on a disk of blocks of `1 << shift`
+    /// bytes.
     ///
-    /// [`None`] if that is not 1 to 65536 blocks: the disk's limits exclude it.
+    /// [`None`] if these are not 1 to 65536 blocks: the disk's limits exclude it.
     pub(crate) fn new(sector: u64, bytes: u32, shift: u32) -> Option<Self> {
         Some(Self {
             first: sector >> (shift - 9),
@@ -286,14 +294,14 @@ pub(crate) const MAX_DSM_RANGES: u16 = 256;
 /// Words of a dataset management range.
 pub(crate) const DSM_RANGE_WORDS: usize = 2;
 
-/// The words of a dataset management range: `sectors` from `sector` on, on a disk of blocks of
-/// `1 << shift` bytes.
+/// Returns the words of a dataset management range: `sectors` from `sector` on, on a disk of blocks
+/// of `1 << shift` bytes.
 pub(crate) fn dsm_range(sector: u64, sectors: u32, shift: u32) -> [u64; DSM_RANGE_WORDS] {
     let shift = shift - 9;
     [u64::from(sectors >> shift) << 32, sector >> shift]
 }
 
-/// The layouts word by word, and the edges of what is converted.
+/// The layouts word by word, and conversions at their edges.
 #[kernel::prelude::kunit_tests(rust_nvme_cmd)]
 mod tests {
     // PANIC: An `unwrap` or an index that fails is a failed test.
@@ -321,7 +329,7 @@ mod tests {
             first: 0x1_2345_6789,
             count_less_one: 7,
         };
-        let data = |kind| Pointer {
+        let data = |kind| DataPointer {
             kind,
             words: [0x1111_0000_2222_0000, 0x3333_0000_4444_0000],
             entries: 2,
@@ -340,11 +348,11 @@ mod tests {
         [write[0], write[1], write[12]] = [0xffff_4001, 3, 7 | 1 << 30];
 
         assert_eq!(
-            words(Command::read(3, blocks, &data(Kind::Prp)).with_cid(0x42)),
+            words(Command::read(3, blocks, &data(DescriptorKind::Prp)).with_cid(0x42)),
             read
         );
         assert_eq!(
-            words(Command::write(3, blocks, &data(Kind::Sgl), true).with_cid(0xffff)),
+            words(Command::write(3, blocks, &data(DescriptorKind::Sgl), true).with_cid(0xffff)),
             write
         );
         assert_eq!(words(Command::flush(9)), expected(&[(1, 9)]));

@@ -6,7 +6,7 @@
 //! `NVME_SC_*`
 
 use kernel::fmt;
-use phyr_blk::Status as BlkStatus;
+use phyr_blk::Status;
 
 /// Bytes of a completion queue entry, as a power of two (`CC.IOCQES`).
 pub(crate) const CQE_SHIFT: u32 = 4;
@@ -20,16 +20,16 @@ pub(crate) struct Completion {
     /// Word 0: the command's result.
     pub(crate) result: u32,
     pub(crate) cid: u16,
-    pub(crate) status: Status,
+    pub(crate) status: NvmeStatus,
 }
 
 impl Completion {
-    /// The phase bit of an entry's last word.
+    /// Returns the phase bit of an entry's last word.
     pub(crate) fn phase(word3: u32) -> bool {
         u32::from_le(word3) & (1 << 16) != 0
     }
 
-    /// The completion of an entry with these words, the first and the last.
+    /// Returns the completion of an entry whose first and last word are given.
     pub(crate) fn new(word0: u32, word3: u32) -> Self {
         let last = u32::from_le(word3);
         Self {
@@ -37,63 +37,64 @@ impl Completion {
             // CAST: The low half on purpose.
             cid: last as u16,
             // CAST: The high half, without the phase.
-            status: Status((last >> 17) as u16),
+            status: NvmeStatus((last >> 17) as u16),
         }
     }
 }
 
 /// The status field of a completion, without the phase bit.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Status(u16);
+pub(crate) struct NvmeStatus(u16);
 
-impl Status {
+impl NvmeStatus {
     const TYPE_AND_CODE: u16 = 0x7ff;
     const RETRY_DELAY: u16 = 0x1800;
     const MORE: u16 = 0x2000;
     const DO_NOT_RETRY: u16 = 0x4000;
 
+    /// Returns whether the command succeeded.
     pub(crate) fn is_ok(self) -> bool {
         self.code() == 0
     }
 
-    /// Status code type (10:8) and status code (7:0).
+    /// Returns status code type (10:8) and status code (7:0).
     pub(crate) fn code(self) -> u16 {
         self.0 & Self::TYPE_AND_CODE
     }
 
-    /// The same command may succeed later.
+    /// Returns whether the same command may succeed later.
     pub(crate) fn may_retry(self) -> bool {
         !self.is_ok() && self.0 & Self::DO_NOT_RETRY == 0
     }
 
-    /// What the block layer is told, as `nvme_error_status()` has it.
-    pub(crate) fn to_blk(self) -> BlkStatus {
+    /// Returns the block layer's status, as `nvme_error_status()`.
+    pub(crate) fn to_blk(self) -> Status {
         match self.code() {
-            0x000 => BlkStatus::Ok,
+            0x000 => Status::Ok,
             // Capacity exceeded.
-            0x081 => BlkStatus::NoSpace,
+            0x081 => Status::NoSpace,
             // LBA range; command interrupted; namespace not ready.
-            0x080 | 0x021 | 0x082 => BlkStatus::Target,
+            0x080 | 0x021 | 0x082 => Status::Target,
             // Conflicting attributes; invalid opcode, field, namespace.
-            0x180 | 0x001 | 0x002 | 0x00b => BlkStatus::NotSupported,
+            0x180 | 0x001 | 0x002 | 0x00b => Status::NotSupported,
             // Write fault; read error; unwritten block; access denied; read only; compare failed.
-            0x280 | 0x281 | 0x287 | 0x286 | 0x182 | 0x285 => BlkStatus::Medium,
+            0x280 | 0x281 | 0x287 | 0x286 | 0x182 | 0x285 => Status::Medium,
             // Guard, application tag, reference tag check; invalid protection information.
-            0x282..=0x284 | 0x181 => BlkStatus::Protection,
+            0x282..=0x284 | 0x181 => Status::Protection,
             // Reservation conflict.
-            0x083 => BlkStatus::ReservationConflict,
+            0x083 => Status::ReservationConflict,
             // Host path error.
-            0x370 => BlkStatus::Transport,
+            0x370 => Status::Transport,
             // Too many active zones; too many open ones.
-            0x1bd => BlkStatus::ZoneActiveResource,
-            0x1be => BlkStatus::ZoneOpenResource,
-            _ => BlkStatus::IoErr,
+            0x1bd => Status::ZoneActiveResource,
+            0x1be => Status::ZoneOpenResource,
+            _ => Status::IoErr,
         }
     }
 }
 
-/// As the C driver writes it.
-impl fmt::Display for Status {
+/// Writes the status as the C driver does.
+impl fmt::Display for NvmeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.code();
         write!(f, "sct {:#x} / sc {:#x}", code >> 8, code & 0xff)?;
@@ -132,28 +133,28 @@ mod tests {
         assert_eq!(completion.status.code(), 0x281);
         assert!(!completion.status.may_retry());
         assert!(!completion.status.is_ok());
-        assert!(completion.status.to_blk() == BlkStatus::Medium);
+        assert!(completion.status.to_blk() == Status::Medium);
     }
 
     #[test]
     fn statuses_are_told_apart() {
         let table = [
-            (0x000, BlkStatus::Ok, false),
-            (0x4000, BlkStatus::Ok, false),
-            (0x006, BlkStatus::IoErr, true),
-            (0x4002, BlkStatus::NotSupported, false),
-            (0x081, BlkStatus::NoSpace, true),
-            (0x4080, BlkStatus::Target, false),
-            (0x182, BlkStatus::Medium, true),
-            (0x282, BlkStatus::Protection, true),
-            (0x284, BlkStatus::Protection, true),
-            (0x083, BlkStatus::ReservationConflict, true),
-            (0x7fff, BlkStatus::IoErr, false),
+            (0x000, Status::Ok, false),
+            (0x4000, Status::Ok, false),
+            (0x006, Status::IoErr, true),
+            (0x4002, Status::NotSupported, false),
+            (0x081, Status::NoSpace, true),
+            (0x4080, Status::Target, false),
+            (0x182, Status::Medium, true),
+            (0x282, Status::Protection, true),
+            (0x284, Status::Protection, true),
+            (0x083, Status::ReservationConflict, true),
+            (0x7fff, Status::IoErr, false),
         ];
 
         for (raw, status, may_retry) in table {
-            assert!(Status(raw).to_blk() == status);
-            assert_eq!(Status(raw).may_retry(), may_retry);
+            assert!(NvmeStatus(raw).to_blk() == status);
+            assert_eq!(NvmeStatus(raw).may_retry(), may_retry);
         }
     }
 
@@ -161,36 +162,36 @@ mod tests {
     #[test]
     fn statuses_become_what_they_become_in_c() {
         let table = [
-            (0x000, BlkStatus::Ok),
-            (0x001, BlkStatus::NotSupported),
-            (0x002, BlkStatus::NotSupported),
-            (0x00b, BlkStatus::NotSupported),
-            (0x021, BlkStatus::Target),
-            (0x080, BlkStatus::Target),
-            (0x081, BlkStatus::NoSpace),
-            (0x082, BlkStatus::Target),
-            (0x083, BlkStatus::ReservationConflict),
-            (0x180, BlkStatus::NotSupported),
-            (0x181, BlkStatus::Protection),
-            (0x182, BlkStatus::Medium),
-            (0x1bd, BlkStatus::ZoneActiveResource),
-            (0x1be, BlkStatus::ZoneOpenResource),
-            (0x280, BlkStatus::Medium),
-            (0x281, BlkStatus::Medium),
-            (0x282, BlkStatus::Protection),
-            (0x283, BlkStatus::Protection),
-            (0x284, BlkStatus::Protection),
-            (0x285, BlkStatus::Medium),
-            (0x286, BlkStatus::Medium),
-            (0x287, BlkStatus::Medium),
-            (0x370, BlkStatus::Transport),
+            (0x000, Status::Ok),
+            (0x001, Status::NotSupported),
+            (0x002, Status::NotSupported),
+            (0x00b, Status::NotSupported),
+            (0x021, Status::Target),
+            (0x080, Status::Target),
+            (0x081, Status::NoSpace),
+            (0x082, Status::Target),
+            (0x083, Status::ReservationConflict),
+            (0x180, Status::NotSupported),
+            (0x181, Status::Protection),
+            (0x182, Status::Medium),
+            (0x1bd, Status::ZoneActiveResource),
+            (0x1be, Status::ZoneOpenResource),
+            (0x280, Status::Medium),
+            (0x281, Status::Medium),
+            (0x282, Status::Protection),
+            (0x283, Status::Protection),
+            (0x284, Status::Protection),
+            (0x285, Status::Medium),
+            (0x286, Status::Medium),
+            (0x287, Status::Medium),
+            (0x370, Status::Transport),
         ];
 
         for raw in 0..0x8000 {
-            let code = raw & Status::TYPE_AND_CODE;
+            let code = raw & NvmeStatus::TYPE_AND_CODE;
             let known = table.iter().find(|&&(of, _)| of == code);
-            let expected = known.map_or(BlkStatus::IoErr, |&(_, status)| status);
-            assert!(Status(raw).to_blk() == expected);
+            let expected = known.map_or(Status::IoErr, |&(_, status)| status);
+            assert!(NvmeStatus(raw).to_blk() == expected);
         }
     }
 
@@ -202,7 +203,7 @@ mod tests {
             (0x4002, "sct 0x0 / sc 0x2, DNR"),
             (0x7a82, "sct 0x2 / sc 0x82, CRD 3, MORE, DNR"),
         ] {
-            assert!(is_written(fmt!("{}", Status(raw)), expected));
+            assert!(is_written(fmt!("{}", NvmeStatus(raw)), expected));
         }
     }
 }

@@ -5,21 +5,8 @@
 //! C: `nvme_enable_ctrl()`, `nvme_disable_ctrl()` in
 //! [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c)
 //!
-//! ```text
-//!            enable()               shut_down(), disable()
-//! disabled ------------> enabled ---------------------------> disabled
-//!                         |   ^
-//!              no answer, |   |  reset ...
-//!          fatal status,  |   |    (again and again)
-//!        reset by others  v   |
-//!                       resetting ------> dead    (all I/O fails)
-//!                             ^             |
-//!                             '-------------'
-//!                              reset by others
-//! ```
-//!
-//! While it is enabled the controller may access all memory it was told of. So [`Enabled`], whose
-//! drop disables it, must be gone before that memory is.
+//! While it is enabled the controller may access all memory whose address it was given. So
+//! [`EnabledController`], whose drop disables it, must be dropped before that memory is freed.
 
 use super::{
     admin::{
@@ -32,11 +19,11 @@ use super::{
         SQE_SHIFT, //
     },
     completion::{
-        Status,
+        NvmeStatus,
         CQE_SHIFT, //
     },
-    identify::Identity,
-    layout::PAGE_SHIFT,
+    desc::PAGE_SHIFT,
+    identify::ControllerIdentity,
     regs::{
         Bar,
         Capabilities,
@@ -49,16 +36,14 @@ use super::{
         CSTS,
         VS, //
     },
+    state::State, //
 };
 use kernel::{
     device::{
         Bound,
         Device, //
     },
-    io::{
-        poll::read_poll_timeout,
-        Io, //
-    },
+    io::Io,
     new_mutex,
     prelude::*,
     sync::{
@@ -67,109 +52,32 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex,
-        MutexGuard, //
+        Mutex, //
     },
     time::Delta, //
 };
-use phyr::fail::{
-    self,
-    Point, //
+use phyr_driver::{
+    fallible::read_poll_timeout,
+    pci::Enabled, //
 };
-
-/// Whether commands can be submitted.
-mod state {
-    pub(super) const LIVE: u32 = 0;
-    /// Later. If nobody holds the lock of the reset, it waits for the one who is to finish it.
-    pub(super) const RESETTING: u32 = 1;
-    /// Not before somebody else has reset the controller.
-    pub(super) const DEAD: u32 = 2;
-    /// Never again: the machine shuts down.
-    pub(super) const OFF: u32 = 3;
-}
-
-/// The state of a controller after a reset.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// It takes commands.
-    Live,
-    /// It is stopped, and its commands wait: somebody else goes on from here.
-    Unfinished,
-    /// It was given up, which is said once.
-    Dead,
-    /// It was shut down, for good.
-    Off,
-}
-
-/// A reset that is going on.
-pub(crate) struct Resetting<'a, 'bound> {
-    ctrl: &'a Ctrl<'bound>,
-    /// The state before.
-    was: u32,
-    _guard: MutexGuard<'a, ()>,
-}
-
-impl Resetting<'_, '_> {
-    /// Returns whether commands could be submitted before.
-    pub(crate) fn was_live(&self) -> bool {
-        self.was == state::LIVE
-    }
-
-    /// Returns whether it was shut down before.
-    pub(crate) fn was_off(&self) -> bool {
-        self.was == state::OFF
-    }
-
-    /// Nothing was reset, as it need not be, and nothing taken from the controller: it goes on.
-    pub(crate) fn cancel(self) {
-        self.ctrl.state.store(self.was, Relaxed);
-    }
-
-    /// Ends the reset, after which no command from before is in flight.
-    pub(crate) fn end(self, end: End) {
-        let state = match end {
-            End::Live => state::LIVE,
-            End::Unfinished => state::RESETTING,
-            End::Dead => state::DEAD,
-            End::Off => state::OFF,
-        };
-        if end == End::Dead && self.was < state::DEAD {
-            dev_err!(
-                self.ctrl.dev,
-                "the controller is dead; all I/O fails from now on\n"
-            );
-        }
-        // Only changed under the lock that this holds.
-        let generation = self.ctrl.generation().wrapping_add(1);
-        self.ctrl.generation.store(generation, Relaxed);
-        self.ctrl.state.store(state, Relaxed);
-    }
-}
 
 /// A controller.
 #[pin_data]
 pub(crate) struct Ctrl<'bound> {
     dev: &'bound Device<Bound>,
     bar: Arc<Bar<'bound>>,
-    power: phyr_driver::pci::Enabled<'bound>,
+    power: Enabled<'bound>,
     caps: Capabilities,
-    /// One of [`state`].
-    state: Atomic<u32>,
-    /// Count of resets.
-    generation: Atomic<u32>,
+    #[pin]
+    state: State<'bound>,
     /// The time that a shutdown may take, in seconds.
     shutdown_secs: Atomic<u32>,
     #[pin]
     admin: Mutex<Admin<'bound>>,
-    /// Held during a reset.
-    #[pin]
-    resetting: Mutex<()>,
-    /// Count of those who wait for it, other than for the sake of a command.
-    waiting: Atomic<u32>,
 }
 
 impl<'bound> Ctrl<'bound> {
-    /// Allocates what the admin queue needs. The controller is left as it is.
+    /// Allocates the admin queue. The controller is left as it is.
     ///
     /// # Errors
     ///
@@ -177,7 +85,7 @@ impl<'bound> Ctrl<'bound> {
     /// - [`ENOMEM`]: memory is short.
     pub(crate) fn new(
         dev: &'bound Device<Bound>,
-        power: phyr_driver::pci::Enabled<'bound>,
+        power: Enabled<'bound>,
         bar: Arc<Bar<'bound>>,
         caps: Capabilities,
     ) -> Result<Arc<Self>> {
@@ -193,91 +101,33 @@ impl<'bound> Ctrl<'bound> {
                 bar,
                 power,
                 caps,
-                state: Atomic::new(state::LIVE),
-                generation: Atomic::new(0),
-                shutdown_secs: Atomic::new(Identity::MIN_SHUTDOWN_SECS),
+                state <- State::new(dev),
+                shutdown_secs: Atomic::new(ControllerIdentity::MIN_SHUTDOWN_SECS),
                 admin <- new_mutex!(admin),
-                resetting <- new_mutex!(()),
-                waiting: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
     }
 
+    /// Returns the device.
     pub(crate) fn device(&self) -> &'bound Device<Bound> {
         self.dev
     }
 
+    /// Returns the registers.
     pub(crate) fn bar(&self) -> &Arc<Bar<'bound>> {
         &self.bar
     }
 
+    /// Returns the capabilities.
     pub(crate) fn caps(&self) -> &Capabilities {
         &self.caps
     }
 
-    /// Returns whether commands can be submitted.
+    /// Returns the state.
     #[inline]
-    pub(crate) fn is_live(&self) -> bool {
-        self.state.load(Relaxed) == state::LIVE
-    }
-
-    /// Returns whether the driver gave the controller up, or has shut it down.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.state.load(Relaxed) >= state::DEAD
-    }
-
-    /// Changes whenever a reset has emptied the queues.
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation.load(Relaxed)
-    }
-
-    /// Waits for a reset that is going on, which does not wait for the controller any more. Then
-    /// begins one.
-    pub(crate) fn begin_reset(&self) -> Resetting<'_, 'bound> {
-        self.waiting.fetch_add(1, Relaxed);
-        let guard = self.resetting.lock();
-        self.waiting.fetch_sub(1, Relaxed);
-        self.begin(guard)
-    }
-
-    /// Waits for a reset that is going on. Then begins one for a command that the controller does
-    /// not complete, unless one ended after `generation`, or is not finished.
-    pub(crate) fn begin_recovery(&self, generation: u32) -> Option<Resetting<'_, 'bound>> {
-        let guard = self.resetting.lock();
-        if generation != self.generation() || !self.is_live() {
-            return None;
-        }
-        Some(self.begin(guard))
-    }
-
-    fn begin<'a>(&'a self, guard: MutexGuard<'a, ()>) -> Resetting<'a, 'bound> {
-        Resetting {
-            ctrl: self,
-            was: self.state.xchg(state::RESETTING, Relaxed),
-            _guard: guard,
-        }
-    }
-
-    /// Returns whether somebody waits in [`Ctrl::begin_reset`] before `timeout` is over.
-    pub(crate) fn is_awaited_within(&self, timeout: Delta) -> bool {
-        read_poll_timeout(
-            || Ok(self.is_awaited()),
-            |awaited| *awaited,
-            Delta::from_millis(10),
-            timeout,
-        )
-        .is_ok()
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.waiting.load(Relaxed) != 0
-    }
-
-    /// Waits for a reset that is going on. Returns whether one ended after `generation`, and well.
-    fn was_reset(&self, generation: u32) -> bool {
-        let _guard = self.resetting.lock();
-        self.is_live() && self.generation() != generation
+    pub(crate) fn state(&self) -> &State<'bound> {
+        &self.state
     }
 
     /// Returns the version of NVMe that it follows, major and minor.
@@ -291,15 +141,15 @@ impl<'bound> Ctrl<'bound> {
         self.version() >= (1, 1)
     }
 
-    /// Returns whether Identify has limits of the NVM command set, or can say that it has not:
-    /// since version 1.2 a byte of the command says what is asked for. Controllers that claim an
-    /// older version than that of the limits have them, too.
+    /// Returns whether Identify may be asked for the limits of the NVM command set. Since version
+    /// 1.2 a controller that has none refuses; some have them that claim an older version than the
+    /// limits came with.
     fn has_nvm_limits(&self) -> bool {
         self.version() >= (1, 2)
     }
 
-    /// Whether the hardware itself says that it executes no commands: unplugged, fatal status, or
-    /// not ready.
+    /// Returns whether the registers show that no commands are executed: unplugged, fatal status,
+    /// or not ready.
     pub(crate) fn has_failed(&self) -> bool {
         !self.bar.read(CSTS).is_working()
     }
@@ -308,9 +158,9 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// # Errors
     ///
-    /// [`ENODEV`]: the registers are out of reach. That reads as all ones or, where nobody answers
-    /// on the bus, as zeroes, which would be the status of a controller that was disabled; but
-    /// there is no version 0.
+    /// [`ENODEV`]: the registers are out of reach. They read as all ones or, where nothing answers
+    /// on the bus, as zeroes, which are also the status of a disabled controller; but there is no
+    /// version 0.
     fn status(&self) -> Result<CSTS> {
         let status = self.bar.read(CSTS);
 
@@ -320,18 +170,17 @@ impl<'bound> Ctrl<'bound> {
         Ok(status)
     }
 
-    /// Waits until the status is as `done` wants it.
+    /// Waits until `done` returns true for the status.
     ///
     /// # Errors
     ///
     /// - [`ENODEV`]: the controller is gone.
     /// - [`ETIMEDOUT`]: time is up.
-    /// - [`EINTR`]: somebody waits in [`Ctrl::begin_reset`].
+    /// - [`EINTR`]: somebody waits in [`State::begin_reset`].
     fn wait(&self, timeout: Delta, done: impl Fn(CSTS) -> bool) -> Result {
-        fail::at(Point::read_poll_timeout)?;
         let status = read_poll_timeout(
             || self.status(),
-            |status| done(*status) || self.is_awaited(),
+            |status| done(*status) || self.state.is_awaited(),
             Delta::from_millis(1),
             timeout,
         )?;
@@ -351,7 +200,7 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// - [`ENODEV`]: it is gone.
     /// - [`ETIMEDOUT`]: it does not stop; only turning bus mastering off does now.
-    /// - [`EINTR`]: it has not stopped, and somebody waits in [`Ctrl::begin_reset`].
+    /// - [`EINTR`]: it has not stopped, and somebody waits in [`State::begin_reset`].
     pub(crate) fn disable(&self) -> Result {
         let config = self.bar.read(CC);
 
@@ -360,12 +209,12 @@ impl<'bound> Ctrl<'bound> {
         self.wait(self.change_timeout(), |status| !status.rdy())
     }
 
-    /// Ends all DMA of the controller, whatever it thinks, until [`Ctrl::restart`].
+    /// Ends all DMA of the controller, whatever its state, until [`Ctrl::restart`].
     pub(crate) fn stop_dma(&self) {
         self.power.stop_dma();
     }
 
-    /// Tells the controller that power may go, and waits until it has everything on the medium.
+    /// Notifies the controller that power may go, and waits until all data is on the medium.
     pub(crate) fn shut_down(&self) {
         let config = self.bar.read(CC);
         let timeout = Delta::from_secs(self.shutdown_secs.load(Relaxed).into());
@@ -387,7 +236,7 @@ impl<'bound> Ctrl<'bound> {
     pub(crate) fn restart(&self) -> Result {
         self.disable()
             .inspect_err(|_| dev_err!(self.dev, "the controller does not reset\n"))?;
-        // Not before it has forgotten all rings and commands that it was told of.
+        // Not before it has forgotten all rings and commands.
         self.power.start_dma();
         self.enable()
             .inspect_err(|_| dev_err!(self.dev, "the controller does not get ready\n"))
@@ -399,7 +248,7 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// - [`ENODEV`]: it is gone.
     /// - [`ETIMEDOUT`]: it does not get ready.
-    /// - [`EINTR`]: it is not ready, and somebody waits in [`Ctrl::begin_reset`].
+    /// - [`EINTR`]: it is not ready, and somebody waits in [`State::begin_reset`].
     fn enable(&self) -> Result {
         let bar = &*self.bar;
         let mut admin = self.admin.lock();
@@ -422,7 +271,8 @@ impl<'bound> Ctrl<'bound> {
         let config = CC::zeroed()
             .with_const_iosqes::<SQE_SHIFT>()
             .with_const_iocqes::<CQE_SHIFT>();
-        // Or namespaces of another one are not listed, and nobody learns why they are no disks.
+        // Else namespaces of other command sets are not listed, and the log cannot have the reason
+        // why they get no disk.
         let config = if self.caps.other_command_sets {
             config.with_const_css::<{ CC::CSS_CSI }>()
         } else {
@@ -443,48 +293,48 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// Those of [`Admin::run`], and [`ENODEV`] if the controller was given up.
     pub(crate) fn run(&self, command: Command) -> Result<u32> {
-        if self.is_dead() {
+        if self.state.is_dead() {
             return Err(ENODEV);
         }
-        self.admin.lock().run(command, || self.is_awaited())
+        self.admin.lock().run(command, || self.state.is_awaited())
     }
 
     /// Runs Identify; see [`Admin::identify`]. Again, if a reset has come in between. Sleeps.
     ///
-    /// Not during a reset of the caller's.
+    /// The caller holds no [`Reset`](super::state::Reset).
     pub(crate) fn identify(&self, what: Identify) -> Result<KVec<u8>> {
-        self.again(|admin| admin.identify(what, || self.is_awaited()))
+        self.again(|admin| admin.identify(what, || self.state.is_awaited()))
     }
 
     /// Runs an Identify that the controller may refuse; see [`Admin::try_identify`]. Again, as
     /// [`Self::identify`].
-    pub(crate) fn try_identify(&self, what: Identify) -> Result<Result<KVec<u8>, Status>> {
-        self.again(|admin| admin.try_identify(what, || self.is_awaited()))
+    pub(crate) fn try_identify(&self, what: Identify) -> Result<Result<KVec<u8>, NvmeStatus>> {
+        self.again(|admin| admin.try_identify(what, || self.state.is_awaited()))
     }
 
     /// Calls `f`, and again where it fails because a reset has come in between.
     fn again<R>(&self, f: impl Fn(&mut Admin<'bound>) -> Result<R>) -> Result<R> {
         loop {
-            let generation = self.generation();
+            let generation = self.state.generation();
             let result = f(&mut self.admin.lock());
             match result {
-                Err(ENODEV | ETIMEDOUT) if self.was_reset(generation) => {}
+                Err(ENODEV | ETIMEDOUT) if self.state.was_reset(generation) => {}
                 _ => return result,
             }
         }
     }
 
-    /// Asks the controller what it can do.
+    /// Asks the controller for its identity.
     ///
     /// # Errors
     ///
     /// Those of [`Admin::identify`].
-    pub(crate) fn identity(&self) -> Result<Identity> {
+    pub(crate) fn identity(&self) -> Result<ControllerIdentity> {
         let data = self.identify(Identify::Controller)?;
-        let mut identity = Identity::parse(&data, self.caps.min_page_shift)?;
+        let mut identity = ControllerIdentity::parse(&data, self.caps.min_page_shift)?;
 
         if self.has_nvm_limits() {
-            // Many have no limits but those of all commands.
+            // Many controllers have no such limits.
             if let Ok(data) = self.try_identify(Identify::NvmLimits)? {
                 identity.add_nvm_limits(&data, self.caps.min_page_shift)?;
             }
@@ -493,10 +343,11 @@ impl<'bound> Ctrl<'bound> {
         Ok(identity)
     }
 
-    /// Asks for `wanted` I/O queue pairs and returns how many there may be, at most `wanted`.
+    /// Requests `wanted` I/O queue pairs and returns the number that is granted, at most `wanted`.
     pub(crate) fn set_queue_count(&self, wanted: u16) -> Result<u16> {
         let granted = self.run(Command::set_queue_count(wanted))?;
-        // Both halves are one less than the number. CAST: 65535 at most.
+        // Both halves are one less than the number.
+        // CAST: 65535 at most.
         let granted = (granted & 0xffff).min(granted >> 16) as u16;
 
         Ok(granted.saturating_add(1).min(wanted))
@@ -504,11 +355,11 @@ impl<'bound> Ctrl<'bound> {
 }
 
 /// A controller that is on. Dropping this shuts it down, disables it and ends its DMA.
-pub(crate) struct Enabled<'bound> {
+pub(crate) struct EnabledController<'bound> {
     ctrl: Arc<Ctrl<'bound>>,
 }
 
-impl<'bound> Enabled<'bound> {
+impl<'bound> EnabledController<'bound> {
     /// Turns the controller on, whatever state it was left in.
     ///
     /// # Errors
@@ -521,11 +372,11 @@ impl<'bound> Enabled<'bound> {
     }
 }
 
-impl Drop for Enabled<'_> {
+impl Drop for EnabledController<'_> {
     fn drop(&mut self) {
         let ctrl = &self.ctrl;
 
-        if !ctrl.is_dead() && !ctrl.has_failed() {
+        if !ctrl.state.is_dead() && !ctrl.has_failed() {
             ctrl.shut_down();
         }
         match ctrl.disable() {

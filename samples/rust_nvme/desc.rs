@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the descriptor builders [`prp`](super::prp) and [`sgl`](super::sgl) share.
+//! Types that the descriptor builders [`prp`](super::prp) and [`sgl`](super::sgl) share.
 //!
-//! Both turn DMA ranges into a [`Pointer`]: the 16 bytes of a command that say where its data
-//! is. What does not fit there goes into a [`List`], memory that the controller can read.
+//! Both turn DMA ranges into a [`DataPointer`]: the 16 bytes of a command that tell where its data
+//! is. What does not fit there goes into a [`DescriptorList`], memory that the controller reads.
 //!
 //! Nothing here calls the kernel; it is arithmetic on addresses.
 
 use phyr::DmaVec;
 
+/// The controller's memory page (`CC.MPS`). The smallest there is: every controller but a few
+/// exotic ones has it, and pages of the host of any size consist of whole ones.
+pub(crate) const PAGE_SHIFT: u32 = 12;
+pub(crate) const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
+
 /// A range of device addresses, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct DataRange {
     pub(crate) addr: u64,
     pub(crate) len: u64,
 }
 
-impl From<DmaVec> for Range {
+impl From<DmaVec> for DataRange {
     #[inline]
     fn from(vec: DmaVec) -> Self {
         Self {
@@ -30,39 +35,39 @@ impl From<DmaVec> for Range {
 /// Memory for a descriptor list, one 64-bit word after the other.
 ///
 /// Words are in the CPU's byte order; the implementation stores them as little endian.
-pub(crate) trait List {
-    /// Device address of word 0. A multiple of 8.
+pub(crate) trait DescriptorList {
+    /// Returns the device address of word 0, a multiple of 8.
     fn addr(&self) -> u64;
 
-    /// Number of words.
+    /// Returns the number of words.
     fn words(&self) -> usize;
 
-    /// Stores `value` as word `index`, which is below [`List::words`].
+    /// Stores `value` as word `index`, which is below [`DescriptorList::words`].
     fn put(&mut self, index: usize, value: u64);
 }
 
-/// Which kind of descriptor a [`Pointer`] holds.
+/// Kinds of descriptors that a [`DataPointer`] can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum DescriptorKind {
     Prp,
     Sgl,
 }
 
-/// The data pointer of a command.
+/// The data pointer of a command (`DPTR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pointer {
-    pub(crate) kind: Kind,
+pub(crate) struct DataPointer {
+    pub(crate) kind: DescriptorKind,
     /// The two words of the command.
     pub(crate) words: [u64; 2],
-    /// Descriptors that the controller reads: PRP entries (without chain pointers) or SGL data
-    /// blocks.
+    /// Number of descriptors that the controller reads: PRP entries (without chain pointers) or SGL
+    /// data blocks.
     pub(crate) entries: u32,
 }
 
-/// Why ranges cannot be described.
+/// Reasons why ranges cannot be described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unfit {
-    /// No range at all, or one of zero bytes.
+pub(crate) enum DescriptorError {
+    /// There is no range at all, or one of zero bytes.
     Empty,
     /// The address or length is not a multiple of 4 bytes.
     Misaligned,
@@ -70,6 +75,6 @@ pub(crate) enum Unfit {
     Gap,
     /// The list has no room for so many.
     TooMany,
-    /// A range wraps around the address space, or is longer than a descriptor can say.
+    /// A range wraps around the address space, or is longer than a descriptor can tell.
     TooLong,
 }

@@ -16,33 +16,26 @@
 //!             complete() <---- end(): leave the Buffer <--'
 //! ```
 //!
-//! A request is allocated before the buffer is looked up, so that one who waits for the buffer's
-//! users does not wait for those who cannot even have a request. What it waits for is the
-//! controller, and its queue: a request with the buffer in it may still wait there for a driver tag
-//! (with an I/O scheduler that is taken at dispatch) or for a reset.
+//! A request is allocated before the buffer is looked up, so that the end of a buffer's mapping
+//! does not wait for commands that cannot even have a request. It waits for those with a request,
+//! which may still wait in the queue for a driver tag (with an I/O scheduler it is allocated at
+//! dispatch) or for a reset.
 
 use super::{
     buffer::{
-        Access,
-        Buffer, //
+        Buffer,
+        BufferAccess, //
     },
-    cmd::Command,
-    desc::Pointer,
-    identify::Namespace,
-    io::Nvme,
-    layout::{
-        Format,
-        Layout, //
-    },
-    map::{
-        Ranges,
-        Span, //
-    },
-    plan::{
-        Plan,
-        Way, //
-    },
-    uapi, //
+    layout::Layout,
+    map::BufferSpan,
+    namespace::Namespace,
+    request::NvmeBlk,
+    transfer::Transfer,
+    uapi,
+    user_command::{
+        UserCommand,
+        UserOp, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -56,38 +49,33 @@ use phyr::DataDirection;
 use phyr_blk::{
     uring::{
         Answer,
-        Issued,
-        Pending, //
+        Issued, //
     },
     CharFile,
     Handles,
     Missing,
     Mode,
     Pass,
-    Passthrough,
     Queue,
-    Status,
     Unsent, //
 };
 use phyr_dma_buf::DmaBuf;
 use phyr_driver::binding::Binding;
 use zerocopy::Immutable;
 
-/// What all open files of a namespace share.
+/// The character device of a namespace; its open files share it.
 pub(crate) struct Generic {
-    pub(crate) queue: Queue<Nvme>,
+    pub(crate) queue: Queue<NvmeBlk>,
     pub(crate) namespace: Namespace,
     pub(crate) layout: Layout,
     pub(crate) binding: Arc<Binding>,
 }
 
 impl Generic {
-    /// How many ranges a command may have in a buffer of which PRPs can describe any part, or not.
+    /// Returns the most ranges of a command on a buffer, which is of whole pages or not.
     fn max_ranges(&self, is_paged: bool) -> u32 {
-        match self.layout.format {
-            Format::Prp | Format::Either if is_paged => u32::MAX,
-            _ => self.layout.max_segments.into(),
-        }
+        let layout = &self.layout;
+        layout.format.max_ranges(is_paged, layout.max_segments)
     }
 }
 
@@ -99,6 +87,8 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
+    /// Checks that the driver is bound.
+    ///
     /// # Errors
     ///
     /// [`ENODEV`]: the controller was unbound.
@@ -109,16 +99,17 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Registers a dma-buf: `RNVME_IOC_REGISTER`.
     fn register(&self, arg: UserPtr) -> Result {
         self.check_bound()?;
         let mut args: uapi::Register = read(arg)?;
-        let access = Access::from_flags(args.flags)?;
+        let access = BufferAccess::from_flags(args.flags)?;
         if args.reserved != 0 {
             return Err(EINVAL);
         }
         let buf = DmaBuf::get(args.fd)?;
         let generic = &self.generic;
-        let needs_pages = generic.layout.format == Format::Prp;
+        let needs_pages = generic.layout.format.needs_pages();
         let (gate, buffer) =
             Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
         args.handle = self.buffers.insert(gate, buffer)?;
@@ -127,7 +118,8 @@ impl OpenFile {
         })
     }
 
-    /// Also when the controller was unbound: the number, and the buffer, are still the file's.
+    /// Unregisters a dma-buf: `RNVME_IOC_UNREGISTER`. Works after the controller was unbound, too:
+    /// the handle and the buffer are still the file's.
     fn unregister(&self, arg: UserPtr) -> Result {
         let args: uapi::Unregister = read(arg)?;
         if args.reserved != 0 {
@@ -139,6 +131,7 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Describes the namespace and a buffer: `RNVME_IOC_INFO`.
     fn info(&self, arg: UserPtr) -> Result {
         self.check_bound()?;
         let uapi::Info {
@@ -156,7 +149,7 @@ impl OpenFile {
             let buffer = self.buffer(handle)?;
             args.flags = buffer.access().flags();
             args.bytes = buffer.map().len();
-            // CAST: It counts what is in memory.
+            // CAST: A `usize` fits in 64 bits.
             args.ranges = buffer.map().count() as u64;
             args.gap = buffer.map().gap().unwrap_or(0);
         }
@@ -168,6 +161,8 @@ impl OpenFile {
         write(arg, &args)
     }
 
+    /// Looks a buffer up, which stays registered until the result is dropped.
+    ///
     /// # Errors
     ///
     /// - [`ENOENT`]: there is no such handle.
@@ -176,53 +171,65 @@ impl OpenFile {
     fn buffer(&self, handle: u32) -> Result<Pass<Buffer>> {
         self.buffers.get(handle).map_err(|missing| match missing {
             Missing::Unknown => ENOENT,
-            // It was closed before, if that is why.
+            // The binding ends before buffers are closed because of it.
             Missing::Closed if self.generic.binding.is_over() => ENODEV,
             Missing::Closed => EOWNERDEAD,
         })
     }
 
-    /// Reads the command, and checks it as far as that goes without its buffer.
-    fn plan(&self, issued: &Issued<'_>) -> Result<Plan> {
+    /// Reads the command, and checks it as far as possible without its buffer.
+    fn command(&self, issued: &Issued<'_>) -> Result<UserCommand> {
         let op = issued.op();
-        if !Plan::is_command(op) {
+        if !UserCommand::is_command(op) {
             return Err(ENOTTY);
         }
         let generic = &self.generic;
         let cmd = issued.command()?;
-        Plan::new(op, &cmd, self.mode, &generic.namespace, &generic.layout)
+        UserCommand::new(op, &cmd, self.mode, &generic.namespace, &generic.layout)
     }
 
-    /// Everything that can fail.
-    fn prepare(&self, issued: &Issued<'_>) -> Result<(Unsent<Nvme>, Draft)> {
-        let plan = self.plan(issued)?;
-        let direction = match plan.way {
-            Way::Read => DataDirection::FromDevice,
-            Way::Write { .. } => DataDirection::ToDevice,
+    /// Does everything that can fail before a command is sent.
+    fn prepare(&self, issued: &Issued<'_>) -> Result<Prepared> {
+        let command = self.command(issued)?;
+        let direction = match command.op {
+            UserOp::Read => DataDirection::FromDevice,
+            UserOp::Write { .. } => DataDirection::ToDevice,
         };
         let request = self.generic.queue.alloc(direction, issued.may_wait())?;
 
-        let buffer = self.buffer(plan.handle)?;
+        let buffer = self.buffer(command.handle)?;
         let access = buffer.access();
-        let may = match plan.way {
-            Way::Read => access.write,
-            Way::Write { .. } => access.read,
+        let is_allowed = match command.op {
+            UserOp::Read => access.write,
+            UserOp::Write { .. } => access.read,
         };
-        if !may {
+        if !is_allowed {
             return Err(EACCES);
         }
-        let span = buffer.map().span(plan.offset, plan.len)?;
+        let span = buffer.map().span(command.offset, command.len)?;
         if span.count() > self.generic.max_ranges(buffer.map().is_paged()) {
             return Err(E2BIG);
         }
-        let draft = Draft { buffer, span, plan };
-        Ok((request, draft))
+        Ok(Prepared {
+            request,
+            buffer,
+            span,
+            command,
+        })
     }
+}
+
+/// A command that can be sent.
+struct Prepared {
+    request: Unsent<NvmeBlk>,
+    buffer: Pass<Buffer>,
+    span: BufferSpan,
+    command: UserCommand,
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // The buffers know the table, too.
+        // The buffers refer to the table: this breaks the cycle.
         self.buffers.clear();
     }
 }
@@ -250,9 +257,14 @@ impl CharFile for OpenFile {
 
     fn uring_cmd<'a>(&self, issued: Issued<'a>) -> Answer<'a> {
         match self.prepare(&issued) {
-            Ok((request, draft)) => {
+            Ok(Prepared {
+                request,
+                buffer,
+                span,
+                command,
+            }) => {
                 let (pending, answer) = issued.pend();
-                request.execute(Transfer { draft, pending });
+                request.execute(Transfer::new(buffer, span, command, pending));
                 answer
             }
             Err(e) => issued.done(Err(e)),
@@ -260,80 +272,18 @@ impl CharFile for OpenFile {
     }
 }
 
-/// A transfer that can be described.
-struct Draft {
-    buffer: Pass<Buffer>,
-    span: Span,
-    plan: Plan,
-}
-
-/// What the request of a command carries.
-pub(crate) struct Transfer {
-    draft: Draft,
-    pending: Pending,
-}
-
-impl Transfer {
-    /// Returns the first block of the namespace.
-    pub(crate) fn first_block(&self) -> u64 {
-        self.draft.plan.blocks.first
-    }
-
-    /// Returns the number of bytes.
-    pub(crate) fn len(&self) -> u32 {
-        self.draft.plan.len
-    }
-
-    /// Returns whether it goes from the buffer to the namespace.
-    pub(crate) fn is_write(&self) -> bool {
-        self.draft.plan.way != Way::Read
-    }
-
-    /// Has `describe` describe its data, by the buffer's ranges, and returns the command.
-    ///
-    /// # Errors
-    ///
-    /// What `describe` fails with.
-    pub(crate) fn command<'a, E>(
-        &'a self,
-        nsid: u32,
-        describe: impl FnOnce(Ranges<'a>, Span) -> Result<Pointer, E>,
-    ) -> Result<Command, E> {
-        let Draft {
-            ref buffer,
-            span,
-            plan,
-        } = self.draft;
-        let pointer = describe(buffer.map().ranges(span), span)?;
-        Ok(match plan.way {
-            Way::Read => Command::read(nsid, plan.blocks, &pointer),
-            Way::Write { fua } => Command::write(nsid, plan.blocks, &pointer, fua),
-        })
-    }
-}
-
-impl Passthrough for Transfer {
-    fn end(self, status: Status) {
-        let len = self.draft.span.len();
-        // The controller is done with the buffer. Whoever learns that from the command can count on
-        // it.
-        drop(self.draft);
-        self.pending.complete(Result::from(status).map(|()| len));
-    }
-}
-
-/// More bytes than the largest structure has.
+/// Size of the largest structure, or more.
 const MAX: usize = 64;
 
 /// Reads a structure of user space.
 ///
 /// # Errors
 ///
-/// [`EFAULT`]: it is not there.
+/// [`EFAULT`]: the memory cannot be read.
 fn read<T: FromBytes>(from: UserPtr) -> Result<T> {
     const { assert!(size_of::<T>() <= MAX) };
     let mut bytes = [0; MAX];
-    // PANIC: Just checked.
+    // PANIC: The size is at most `MAX`, as is asserted above.
     let bytes = &mut bytes[..size_of::<T>()];
     UserSlice::new(from, bytes.len())
         .reader()
@@ -345,7 +295,7 @@ fn read<T: FromBytes>(from: UserPtr) -> Result<T> {
 ///
 /// # Errors
 ///
-/// [`EFAULT`]: it is not there.
+/// [`EFAULT`]: the memory cannot be written.
 fn write<T: IntoBytes + Immutable>(to: UserPtr, value: &T) -> Result {
     let bytes = value.as_bytes();
     UserSlice::new(to, bytes.len()).writer().write_slice(bytes)

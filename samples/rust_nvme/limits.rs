@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Limits of a namespace as a disk, in the block layer's units.
+//! DiskLimits of a namespace as a disk, in the block layer's units.
 //!
 //! Nothing here calls the kernel.
 //!
@@ -8,63 +8,65 @@
 //! `nvme_init_non_mdts_limits()` in [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c)
 
 use super::{
-    identify::{
-        Identity,
-        Namespace, //
-    },
-    layout::Layout, //
+    identify::ControllerIdentity,
+    layout::Layout,
+    namespace::Namespace, //
 };
 
 /// A sector of the block layer is `1 << SECTOR_SHIFT` bytes.
 const SECTOR_SHIFT: u32 = 9;
 
-/// Blocks of one write zeroes command: 16 bits, one less than what they mean.
+/// Most blocks of a write zeroes command, whose field has 16 bits and is one less.
 const MAX_ZEROES_BLOCKS: u32 = 1 << 16;
 
-/// Limits of discard.
+/// DiskLimits of discard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Discard {
+pub(crate) struct DiscardLimits {
     pub(crate) max_sectors: u32,
     pub(crate) max_ranges: u16,
     /// In bytes.
     pub(crate) granularity: u32,
 }
 
-/// Limits of atomic writes, in bytes. The smallest is a logical block.
+/// DiskLimits of atomic writes, in bytes. The smallest is a logical block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Atomic {
+pub(crate) struct AtomicLimits {
     pub(crate) max: u32,
     /// They may not cross a multiple of this, a power of two, unless it is 0.
     pub(crate) boundary: u32,
 }
 
-/// Limits of a disk. Sizes are in bytes, unless they are sectors.
+/// DiskLimits of a disk. Sizes are in bytes, unless they are sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct DiskLimits {
     pub(crate) max_sectors: u32,
     pub(crate) logical_block: u32,
     pub(crate) physical_block: u32,
     pub(crate) io_min: u32,
-    /// 0 is not said.
+    /// 0: there is no hint.
     pub(crate) io_opt: u32,
     /// I/O does not cross multiples of this, unless it is 0.
     pub(crate) chunk_sectors: u32,
     /// 0: there is no write zeroes.
     pub(crate) max_zeroes_sectors: u32,
-    pub(crate) discard: Option<Discard>,
-    pub(crate) atomic: Option<Atomic>,
+    pub(crate) discard: Option<DiscardLimits>,
+    pub(crate) atomic: Option<AtomicLimits>,
 }
 
-impl Limits {
+impl DiskLimits {
     /// Computes the limits of `namespace` on a controller of `identity` with queues of `layout`.
-    pub(crate) fn new(namespace: &Namespace, identity: &Identity, layout: &Layout) -> Self {
+    pub(crate) fn new(
+        namespace: &Namespace,
+        identity: &ControllerIdentity,
+        layout: &Layout,
+    ) -> Self {
         let hints = &namespace.hints;
         let block = 1u32 << namespace.shift;
         // CAST: A transfer is 4 MiB at most.
         let max_sectors = (layout.max_transfer >> SECTOR_SHIFT) as u32;
         // A block is 4 KiB at most, and there are no more than 2^16 of them.
         let preferred = block * hints.write_granularity.max(1);
-        let atomic = Atomic {
+        let atomic = AtomicLimits {
             max: block * hints.atomic.max(1),
             boundary: block * hints.atomic_boundary,
         };
@@ -83,14 +85,14 @@ impl Limits {
         Self {
             max_sectors,
             logical_block: block,
-            // File systems take it that a physical block is written as a whole. And it is a power
-            // of two, or the block layer takes none of this.
+            // File systems rely on writes of a physical block to be atomic. The block layer wants a
+            // power of two.
             physical_block: 1 << preferred.min(whole).ilog2(),
             io_min: preferred,
             io_opt: block * hints.write_size,
             chunk_sectors,
             max_zeroes_sectors: max_zeroes(namespace, identity, max_sectors),
-            discard: identity.has_discard.then(|| Discard {
+            discard: identity.has_discard.then(|| DiscardLimits {
                 max_sectors: max_discard(namespace, identity),
                 max_ranges: match identity.max_discard_ranges {
                     0 => layout.max_dsm_ranges(),
@@ -111,9 +113,9 @@ impl Limits {
     }
 }
 
-impl Atomic {
-    /// Returns whether the block layer can do with it, beside chunks of `chunk_sectors`, a power of
-    /// two or 0. It warns of what is not so.
+impl AtomicLimits {
+    /// Returns whether the block layer accepts the limits beside chunks of `chunk_sectors`, which
+    /// is a power of two or 0. Of others it warns.
     fn fits(&self, chunk_sectors: u32) -> bool {
         let within = |limit: u32| limit == 0 || self.max <= limit;
         let is_boundary = self.boundary == 0 || self.boundary.is_power_of_two();
@@ -124,9 +126,9 @@ impl Atomic {
     }
 }
 
-/// Returns the sectors of one write zeroes command: what the controller says of it; else, as it may
-/// take as long, no more than a write.
-fn max_zeroes(namespace: &Namespace, identity: &Identity, max_sectors: u32) -> u32 {
+/// Returns the most sectors of a write zeroes command: the controller's limit; without one, as it
+/// may take as long, no more than a write has.
+fn max_zeroes(namespace: &Namespace, identity: &ControllerIdentity, max_sectors: u32) -> u32 {
     if !identity.has_write_zeroes {
         return 0;
     }
@@ -137,11 +139,11 @@ fn max_zeroes(namespace: &Namespace, identity: &Identity, max_sectors: u32) -> u
     max.min(MAX_ZEROES_BLOCKS << (namespace.shift - SECTOR_SHIFT))
 }
 
-/// Returns the sectors of one discard: of one range, and of all.
-fn max_discard(namespace: &Namespace, identity: &Identity) -> u32 {
+/// Returns the most sectors of a discard, of each range and of all.
+fn max_discard(namespace: &Namespace, identity: &ControllerIdentity) -> u32 {
     let limit = |blocks: u64| match blocks {
         0 => u64::MAX,
-        // Not beyond 64 bits: what is cut off is far above the other limit.
+        // Cut so that it does not overflow: the result has 32 bits.
         blocks => blocks.min(u32::MAX.into()) << (namespace.shift - SECTOR_SHIFT),
     };
     let max = limit(identity.max_discard_blocks.into()).min(limit(identity.max_discard_total));
@@ -154,8 +156,8 @@ mod tests {
 
     use super::{
         super::{
-            identify::Hints,
-            layout::Format, //
+            format::Format,
+            namespace::Hints, //
         },
         *, //
     };
@@ -166,7 +168,6 @@ mod tests {
             max_transfer: 512 << 10,
             max_segments: 129,
             format: Format::Either,
-            chain: false,
         }
     }
 
@@ -177,11 +178,11 @@ mod tests {
         }
     }
 
-    fn limits(shift: u32, hints: Hints) -> Limits {
-        let mut identity = Identity::parse(&[0; 4096], 12).unwrap();
+    fn limits(shift: u32, hints: Hints) -> DiskLimits {
+        let mut identity = ControllerIdentity::parse(&[0; 4096], 12).unwrap();
         identity.has_discard = true;
         identity.has_write_zeroes = true;
-        Limits::new(&namespace(shift, hints), &identity, &layout())
+        DiskLimits::new(&namespace(shift, hints), &identity, &layout())
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
             let block = 1 << shift;
             assert_eq!(
                 limits(shift, Hints::NONE),
-                Limits {
+                DiskLimits {
                     max_sectors: 1024,
                     logical_block: block,
                     physical_block: block,
@@ -198,12 +199,12 @@ mod tests {
                     io_opt: 0,
                     chunk_sectors: 0,
                     max_zeroes_sectors: 1024,
-                    discard: Some(Discard {
+                    discard: Some(DiscardLimits {
                         max_sectors: u32::MAX,
                         max_ranges: 256,
                         granularity: block,
                     }),
-                    atomic: Some(Atomic {
+                    atomic: Some(AtomicLimits {
                         max: block,
                         boundary: 0,
                     }),
@@ -276,9 +277,9 @@ mod tests {
 
     #[test]
     fn discards_stay_within_what_is_said() {
-        let mut identity = Identity::parse(&[0; 4096], 12).unwrap();
-        let of = |shift, identity: &Identity| {
-            Limits::new(&namespace(shift, Hints::NONE), identity, &layout()).discard
+        let mut identity = ControllerIdentity::parse(&[0; 4096], 12).unwrap();
+        let of = |shift, identity: &ControllerIdentity| {
+            DiskLimits::new(&namespace(shift, Hints::NONE), identity, &layout()).discard
         };
         assert!(of(9, &identity).is_none());
         identity.has_discard = true;
@@ -325,9 +326,9 @@ mod tests {
 
     #[test]
     fn zeroes_are_written_as_is_said() {
-        let mut identity = Identity::parse(&[0; 4096], 12).unwrap();
-        let of = |shift, identity: &Identity| {
-            Limits::new(&namespace(shift, Hints::NONE), identity, &layout()).max_zeroes_sectors
+        let mut identity = ControllerIdentity::parse(&[0; 4096], 12).unwrap();
+        let of = |shift, identity: &ControllerIdentity| {
+            DiskLimits::new(&namespace(shift, Hints::NONE), identity, &layout()).max_zeroes_sectors
         };
         assert_eq!(of(9, &identity), 0);
         identity.has_write_zeroes = true;

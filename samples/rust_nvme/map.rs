@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the bytes of a buffer are for the controller.
+//! Maps from the bytes of a registered buffer to DMA ranges.
 //!
 //! The ranges are joined where they touch, and kept with the offset in the buffer at which each
 //! begins. A command finds its first range by a binary search, and goes on from there; one range is
@@ -9,35 +9,38 @@
 //! Nothing here calls the kernel, but to allocate.
 
 use super::{
-    desc::Range,
-    layout::PAGE_SIZE, //
+    desc::{
+        DataRange,
+        PAGE_SIZE, //
+    }, //
 };
 use kernel::prelude::*;
 use phyr::DmaVec;
 
-/// A range of the controller's addresses, and the byte of the buffer that it begins with.
+/// A DMA range, without its end, and the byte of the buffer at which it begins.
 #[derive(Clone, Copy)]
 struct Piece {
     start: u64,
     addr: u64,
 }
 
-/// Where the bytes of a buffer are for the controller.
+/// The DMA ranges of a buffer, in order.
 ///
 /// # Invariants
 ///
 /// The first of `pieces` begins with byte 0, and each with a later one than that before it. A piece
 /// goes on to the start of the next one; the last, to `len`.
-pub(crate) struct Map {
+pub(crate) struct BufferMap {
     pieces: KVVec<Piece>,
     len: u64,
-    /// All pieces begin and end at multiples of 4 bytes: what descriptors can say.
+    /// All pieces begin and end at multiples of 4 bytes, so that descriptors can describe them.
     is_aligned: bool,
-    /// Pages of the controller are whole, but for the first and the last one: what PRPs can say.
+    /// Pages of the controller are whole, but for the first and the last one, so that PRPs can
+    /// describe them.
     is_paged: bool,
 }
 
-impl Default for Map {
+impl Default for BufferMap {
     fn default() -> Self {
         // INVARIANT: There are no pieces.
         Self {
@@ -49,36 +52,37 @@ impl Default for Map {
     }
 }
 
-/// A part of a buffer, by the pieces that it is in.
+/// A part of a buffer, and the pieces that it is in.
 #[derive(Clone, Copy)]
-pub(crate) struct Span {
+pub(crate) struct BufferSpan {
     offset: u64,
     len: u32,
-    /// The piece that it begins in, and how many it is in.
+    /// The piece that it begins in, and the number of pieces that it is in.
     first: u32,
     count: u32,
 }
 
-impl Span {
+impl BufferSpan {
+    /// Returns the length in bytes.
     pub(crate) fn len(self) -> u32 {
         self.len
     }
 
-    /// How many ranges it has.
+    /// Returns the number of ranges.
     pub(crate) fn count(self) -> u32 {
         self.count
     }
 }
 
-impl Map {
-    /// Adds what comes next.
+impl BufferMap {
+    /// Appends a range.
     ///
     /// # Errors
     ///
     /// - [`ENOMEM`]: memory is short.
     /// - [`EOVERFLOW`]: the length of all overflows.
     pub(crate) fn push(&mut self, vec: DmaVec) -> Result {
-        let Range { addr, len } = vec.into();
+        let DataRange { addr, len } = vec.into();
         if len == 0 {
             return Ok(());
         }
@@ -99,31 +103,33 @@ impl Map {
         Ok(())
     }
 
+    /// Returns the length of the buffer, in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// How many ranges there are.
+    /// Returns the number of ranges.
     pub(crate) fn count(&self) -> usize {
         self.pieces.len()
     }
 
-    /// The first byte that is not behind the one before it, unless it is linear.
+    /// Returns the first byte that does not follow the one before it, or [`None`] if the buffer is
+    /// one range.
     pub(crate) fn gap(&self) -> Option<u64> {
         self.pieces.get(1).map(|piece| piece.start)
     }
 
-    /// Whether descriptors can say where its pieces begin and end.
+    /// Returns whether descriptors can describe its pieces.
     pub(crate) fn is_aligned(&self) -> bool {
         self.is_aligned
     }
 
-    /// Whether PRPs can describe any part of it.
+    /// Returns whether PRPs can describe any part of it.
     pub(crate) fn is_paged(&self) -> bool {
         self.is_paged
     }
 
-    /// The index of the piece that `offset` is in; it is less than `self.len`.
+    /// Returns the index of the piece that `offset`, which is less than `self.len`, is in.
     fn find(&self, offset: u64) -> usize {
         match &self.pieces[..] {
             [_] => 0,
@@ -133,31 +139,31 @@ impl Map {
         }
     }
 
-    /// The part of `len` bytes from `offset` on.
+    /// Returns the part of `len` bytes from `offset` on.
     ///
     /// # Errors
     ///
     /// [`ERANGE`]: it is empty, or not all in the buffer.
-    pub(crate) fn span(&self, offset: u64, len: u32) -> Result<Span> {
+    pub(crate) fn span(&self, offset: u64, len: u32) -> Result<BufferSpan> {
         let end = offset.checked_add(len.into()).ok_or(ERANGE)?;
         if len == 0 || end > self.len {
             return Err(ERANGE);
         }
         let (first, last) = (self.find(offset), self.find(end - 1));
-        Ok(Span {
+        Ok(BufferSpan {
             offset,
             len,
             first: u32::try_from(first).map_err(|_| ERANGE)?,
-            // CAST: No more than the bytes are, which are 32 bits.
+            // CAST: There are no more pieces than bytes, whose number has 32 bits.
             count: (last - first) as u32 + 1,
         })
     }
 
-    /// The ranges of `span`, which is of this map.
-    pub(crate) fn ranges(&self, span: Span) -> Ranges<'_> {
+    /// Returns the ranges of `span`, which is of this map.
+    pub(crate) fn ranges(&self, span: BufferSpan) -> DataRanges<'_> {
         // CAST: An index has 32 bits or more.
         let pieces = self.pieces.get(span.first as usize..).unwrap_or(&[]);
-        Ranges {
+        DataRanges {
             pieces: pieces.iter(),
             at: span.offset,
             end: span.offset + u64::from(span.len),
@@ -166,27 +172,27 @@ impl Map {
     }
 }
 
-/// Iterates over the ranges of a [`Span`].
+/// Iterates over the ranges of a [`BufferSpan`].
 #[derive(Clone)]
-pub(crate) struct Ranges<'a> {
+pub(crate) struct DataRanges<'a> {
     pieces: core::slice::Iter<'a, Piece>,
     at: u64,
     end: u64,
-    /// Where the last piece ends.
+    /// End of the last piece.
     len: u64,
 }
 
-impl Iterator for Ranges<'_> {
-    type Item = Range;
+impl Iterator for DataRanges<'_> {
+    type Item = DataRange;
 
-    fn next(&mut self) -> Option<Range> {
+    fn next(&mut self) -> Option<DataRange> {
         if self.at >= self.end {
             return None;
         }
         let piece = self.pieces.next()?;
         let next = self.pieces.as_slice().first();
         let stop = next.map_or(self.len, |next| next.start).min(self.end);
-        let range = Range {
+        let range = DataRange {
             addr: piece.addr.wrapping_add(self.at - piece.start),
             len: stop - self.at,
         };
@@ -207,15 +213,15 @@ mod tests {
     };
     use phyr::DmaAddr;
 
-    fn map(of: &[(u64, usize)]) -> Map {
-        let mut map = Map::default();
+    fn map(of: &[(u64, usize)]) -> BufferMap {
+        let mut map = BufferMap::default();
         for &(addr, len) in of {
             map.push(DmaVec::new(DmaAddr::from_raw(addr), len)).unwrap();
         }
         map
     }
 
-    fn ranges(map: &Map, offset: u64, len: u32) -> KVec<(u64, u64)> {
+    fn ranges(map: &BufferMap, offset: u64, len: u32) -> KVec<(u64, u64)> {
         let span = map.span(offset, len).unwrap();
         let mut out = KVec::new();
         for range in map.ranges(span) {

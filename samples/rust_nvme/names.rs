@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names of a controller and identifiers of a namespace: how they are read, and how written.
+//! Names of a controller and identifiers of a namespace: their binary and their text form.
 //!
-//! Nothing here calls the kernel. What a controller says can be anything.
+//! Nothing here calls the kernel. The bytes come from the controller and can be anything.
 //!
 //! C: `nvme_process_ns_desc()` in [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c),
 //! `wwid_show()` and its neighbours in
@@ -50,14 +50,14 @@ impl Ids {
         command_set: 0,
     };
 
-    /// A descriptor is its type, the length of what it describes, two bytes, and that.
+    /// Size of the header of a descriptor: type, length of the identifier, two reserved bytes.
     const HEADER: usize = 4;
     const EUI64: u8 = 1;
     const NGUID: u8 = 2;
     const UUID: u8 = 3;
     const CSI: u8 = 4;
 
-    /// Reads a list of Namespace Identification Descriptors. It ends where it makes no sense.
+    /// Reads a list of Namespace Identification Descriptors, up to the first that is invalid.
     pub(crate) fn parse(mut data: &[u8]) -> Self {
         let mut ids = Self::NONE;
 
@@ -73,6 +73,8 @@ impl Ids {
         ids
     }
 
+    /// Stores the identifier in a descriptor.
+    ///
     /// # Errors
     ///
     /// [`EIO`]: it does not have the length of its kind.
@@ -82,15 +84,15 @@ impl Ids {
             Self::NGUID => self.nguid = value.try_into().map_err(|_| EIO)?,
             Self::UUID => self.uuid = value.try_into().map_err(|_| EIO)?,
             Self::CSI => [self.command_set] = value.try_into().map_err(|_| EIO)?,
-            // There may be more kinds one day.
+            // Later versions have more kinds.
             _ => {}
         }
         Ok(())
     }
 }
 
-/// Controllers, by PCI vendor and device, whose namespaces have identifiers that others have, too,
-/// or that change: `NVME_QUIRK_BOGUS_NID` of the C driver's table, as of Linux 7.3.
+/// Controllers, by PCI vendor and device, whose namespaces have identifiers that are not unique or
+/// change: `NVME_QUIRK_BOGUS_NID` of the C driver's table, as of Linux 7.3.
 const NOT_UNIQUE: &[(u16, u16)] = &[
     (0x10ec, 0x5762),
     (0x10ec, 0x5763),
@@ -127,18 +129,18 @@ pub(crate) fn are_unique(vendor: u16, device: u16) -> bool {
     !NOT_UNIQUE.contains(&(vendor, device))
 }
 
-/// Returns whether an identifier is there.
+/// Returns whether an identifier is present.
 pub(crate) fn is_given(id: &[u8]) -> bool {
     id.iter().any(|&byte| byte != 0)
 }
 
-/// Cuts off the spaces and zeroes at the end.
+/// Returns `name` without the spaces and zeroes at the end.
 fn trimmed(name: &[u8]) -> &[u8] {
     let end = name.iter().rposition(|byte| !matches!(byte, b' ' | 0));
     name.get(..end.map_or(0, |end| end + 1)).unwrap_or(name)
 }
 
-/// A name as text. What is not a printable character is a question mark.
+/// A name as text, with question marks for characters that are not printable.
 pub(crate) struct Printable<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Printable<'_> {
@@ -151,7 +153,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Bytes in hexadecimal, with something in between.
+/// Bytes in hexadecimal, with a separator.
 pub(crate) struct Hex<'a>(pub(crate) &'a [u8], pub(crate) &'static str);
 
 impl fmt::Display for Hex<'_> {
@@ -166,7 +168,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// 16 bytes as C's `%pU` writes them.
+/// A UUID as text, as C's `%pU` writes it.
 pub(crate) struct Uuid<'a>(pub(crate) &'a [u8; 16]);
 
 impl fmt::Display for Uuid<'_> {
@@ -181,8 +183,8 @@ impl fmt::Display for Uuid<'_> {
     }
 }
 
-/// The name of a namespace that no other has: of its identifiers the best, if they can be relied
-/// on, or else of what its controller is called.
+/// The unique name of a namespace: its best identifier or, where identifiers are not reliable, the
+/// names of its controller.
 pub(crate) struct Wwid<'a> {
     pub(crate) names: &'a Names,
     pub(crate) ids: Option<&'a Ids>,

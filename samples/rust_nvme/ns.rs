@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Namespaces: the active ones, and what each says of itself, which `identify.rs` reads.
+//! The namespaces of a controller: which are active, and the structures that describe each
+//! ([`namespace`](super::namespace)).
 //!
 //! C: `nvme_scan_ns()`, `nvme_identify_ns_descs()` in
 //! [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c)
@@ -10,13 +11,15 @@ use super::{
     ctrl::Ctrl,
     identify::{
         le32,
-        Identity,
-        Namespace,
-        Refusal, //
+        ControllerIdentity, //
     },
     names::{
         self,
         Ids, //
+    },
+    namespace::{
+        Namespace,
+        NamespaceError, //
     }, //
 };
 use kernel::{
@@ -28,64 +31,67 @@ use kernel::{
 /// The most namespaces that get a disk; more would be a controller that makes them up.
 const MAX_NAMESPACES: usize = 1024;
 
-impl Namespace {
-    /// Asks for namespace `id`. [`None`]: there is nothing to make a disk of, which is said.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Admin::try_identify`](super::admin::Admin::try_identify).
-    pub(crate) fn read(ctrl: &Ctrl<'_>, identity: &Identity, id: u32) -> Result<Option<Self>> {
-        match Self::ask(ctrl, id)? {
-            Ok(namespace) => Ok(Some(Self {
-                has_unique_ids: has_unique_ids(ctrl),
-                names: identity.names,
-                ..namespace
-            })),
-            // Without a list of those that are there all are asked.
-            Err(Refusal::Empty) if !ctrl.has_namespace_list() => Ok(None),
-            Err(reason) => {
-                dev_warn!(ctrl.device(), "namespace {id} gets no disk: {reason}\n");
-                Ok(None)
-            }
+/// Reads namespace `id`. [`None`]: it gets no disk, and the log has the reason.
+///
+/// # Errors
+///
+/// Those of [`Admin::try_identify`](super::admin::Admin::try_identify).
+pub(crate) fn read(
+    ctrl: &Ctrl<'_>,
+    identity: &ControllerIdentity,
+    id: u32,
+) -> Result<Option<Namespace>> {
+    match ask(ctrl, id)? {
+        Ok(namespace) => Ok(Some(Namespace {
+            has_unique_ids: has_unique_ids(ctrl),
+            names: identity.names,
+            ..namespace
+        })),
+        // Without a list of active namespaces all are asked.
+        Err(NamespaceError::Empty) if !ctrl.has_namespace_list() => Ok(None),
+        Err(reason) => {
+            dev_warn!(ctrl.device(), "namespace {id} gets no disk: {reason}\n");
+            Ok(None)
         }
-    }
-
-    fn ask(ctrl: &Ctrl<'_>, id: u32) -> Result<Result<Self, Refusal>> {
-        let version = ctrl.version();
-        let ids = match version {
-            version if version >= (1, 3) => ids(ctrl, id)?,
-            _ => Ids::NONE,
-        };
-        if ids.command_set != 0 {
-            // Identify Namespace is the NVM command set's.
-            return Ok(Err(Refusal::CommandSet(ids.command_set)));
-        }
-        let data = match ctrl.try_identify(Identify::Namespace(id))? {
-            Ok(data) => data,
-            Err(status) => return Ok(Err(Refusal::Unidentified(status.code()))),
-        };
-        let mut namespace = match Self::parse(id, version, ids, &data) {
-            Ok(namespace) => namespace,
-            Err(reason) => return Ok(Err(reason)),
-        };
-
-        if version >= (2, 0) || ctrl.caps().ready_later {
-            if let Ok(data) = ctrl.try_identify(Identify::AnyNamespace(id))? {
-                if let Err(reason) = namespace.add_any(&data) {
-                    return Ok(Err(reason));
-                }
-            }
-        }
-        if namespace.has_large_hints {
-            if let Ok(data) = ctrl.try_identify(Identify::NvmNamespace(id))? {
-                namespace.add_nvm(&data)?;
-            }
-        }
-        Ok(Ok(namespace))
     }
 }
 
-/// Asks for the identifiers of namespace `id`. If the controller has none, they are all zeroes.
+/// Reads namespace `id`, or returns the reason why it gets no disk.
+fn ask(ctrl: &Ctrl<'_>, id: u32) -> Result<Result<Namespace, NamespaceError>> {
+    let version = ctrl.version();
+    let ids = match version {
+        version if version >= (1, 3) => ids(ctrl, id)?,
+        _ => Ids::NONE,
+    };
+    if ids.command_set != 0 {
+        // Identify Namespace is for the NVM command set.
+        return Ok(Err(NamespaceError::CommandSet(ids.command_set)));
+    }
+    let data = match ctrl.try_identify(Identify::Namespace(id))? {
+        Ok(data) => data,
+        Err(status) => return Ok(Err(NamespaceError::Unidentified(status.code()))),
+    };
+    let mut namespace = match Namespace::parse(id, version, ids, &data) {
+        Ok(namespace) => namespace,
+        Err(reason) => return Ok(Err(reason)),
+    };
+
+    if version >= (2, 0) || ctrl.caps().ready_later {
+        if let Ok(data) = ctrl.try_identify(Identify::AnyNamespace(id))? {
+            if let Err(reason) = namespace.add_any(&data) {
+                return Ok(Err(reason));
+            }
+        }
+    }
+    if namespace.has_large_hints {
+        if let Ok(data) = ctrl.try_identify(Identify::NvmNamespace(id))? {
+            namespace.add_nvm(&data)?;
+        }
+    }
+    Ok(Ok(namespace))
+}
+
+/// Reads the identifiers of namespace `id`. If the controller has none, they are all zeroes.
 fn ids(ctrl: &Ctrl<'_>, id: u32) -> Result<Ids> {
     Ok(match ctrl.try_identify(Identify::Descriptors(id))? {
         Ok(data) => Ids::parse(&data),
@@ -101,19 +107,19 @@ fn ids(ctrl: &Ctrl<'_>, id: u32) -> Result<Ids> {
 
 /// Returns whether the identifiers of the controller's namespaces can be relied on.
 fn has_unique_ids(ctrl: &Ctrl<'_>) -> bool {
-    // It is on PCI: there is no other way to it.
+    // This driver is for PCI only.
     <&pci::Device<Bound>>::try_from(ctrl.device()).is_ok_and(|pdev| {
         let vendor = pdev.vendor_id().as_raw();
         names::are_unique(vendor, pdev.device_id())
     })
 }
 
-/// Ids of the active namespaces, in ascending order.
+/// Returns the ids of the active namespaces, in ascending order.
 ///
 /// # Errors
 ///
 /// Those of [`Admin::identify`](super::admin::Admin::identify).
-pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> {
+pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &ControllerIdentity) -> Result<KVec<u32>> {
     let mut ids = KVec::new();
 
     if !ctrl.has_namespace_list() {
@@ -131,7 +137,7 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> 
         let list = ctrl.identify(Identify::ActiveNamespaces(above))?;
         for at in (0..list.len()).step_by(4) {
             let id = le32(&list, at)?;
-            // The list ends with 0. One that does not ascend makes no sense.
+            // The list ends with 0. One that does not ascend is invalid.
             if id <= above {
                 if id != 0 {
                     dev_warn!(
@@ -152,7 +158,7 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &Identity) -> Result<KVec<u32>> 
     Ok(ids)
 }
 
-/// Says that namespaces are left out.
+/// Logs that namespaces are left out.
 fn warn_of_more(ctrl: &Ctrl<'_>, last: u32) {
     dev_warn!(
         ctrl.device(),

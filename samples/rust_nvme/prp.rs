@@ -16,22 +16,23 @@
 //!
 //! A list that reaches the end of a controller page goes on elsewhere: the last word of the page
 //! is then no entry, but the address of the rest. Here the rest follows at once, in the next page
-//! of the same [`List`].
+//! of the same [`DescriptorList`].
 
 use super::desc::{
-    Kind,
-    List,
-    Pointer,
-    Range,
-    Unfit, //
+    DataPointer,
+    DataRange,
+    DescriptorError, //
+    DescriptorKind,
+    DescriptorList,
 };
 
 /// Bytes of one entry.
 const ENTRY: u64 = 8;
 
-/// Words that the list of a transfer of `bytes` needs, whatever its offset in the first page.
+/// Returns the words that the list of a transfer of `bytes` needs, whatever its offset in the first
+/// page.
 ///
-/// Counts the chain pointers of a list that starts at a page boundary.
+/// Includes the chain pointers of a list that starts at a page boundary.
 pub(crate) const fn list_words(bytes: usize, page_shift: u32) -> usize {
     // One page more for an offset in the first; one less as PRP1 is not in the list.
     let entries = bytes.div_ceil(1 << page_shift);
@@ -45,11 +46,11 @@ pub(crate) const fn list_words(bytes: usize, page_shift: u32) -> usize {
     }
 }
 
-/// Appends entries to a [`List`], chaining where it crosses a page.
+/// Appends entries to a [`DescriptorList`], chaining where it crosses a page.
 ///
-/// With where and how long that is, which the list has to work out each time. All of it is inlined
-/// into the loop over the pages, so that it stays in registers.
-struct Writer<'a, L: List> {
+/// Address and length are copies: the list computes them at each call. Everything is inlined into
+/// the loop over the pages, so that it stays in registers.
+struct Writer<'a, L: DescriptorList> {
     list: &'a mut L,
     addr: u64,
     words: usize,
@@ -58,11 +59,11 @@ struct Writer<'a, L: List> {
     last: u64,
 }
 
-impl<L: List> Writer<'_, L> {
+impl<L: DescriptorList> Writer<'_, L> {
     #[inline(always)]
-    fn put(&mut self, value: u64) -> Result<(), Unfit> {
+    fn put(&mut self, value: u64) -> Result<(), DescriptorError> {
         if self.next >= self.words {
-            return Err(Unfit::TooMany);
+            return Err(DescriptorError::TooMany);
         }
         self.list.put(self.next, value);
         self.next += 1;
@@ -70,7 +71,7 @@ impl<L: List> Writer<'_, L> {
     }
 
     #[inline(always)]
-    fn push(&mut self, entry: u64) -> Result<(), Unfit> {
+    fn push(&mut self, entry: u64) -> Result<(), DescriptorError> {
         // CAST: An index into memory fits in an address.
         let here = self.addr + ENTRY * self.next as u64;
 
@@ -82,10 +83,10 @@ impl<L: List> Writer<'_, L> {
         Ok(())
     }
 
-    /// The page is full and more comes: its last entry moves on to `here`, a pointer takes its
-    /// place.
+    /// Goes on to the page at `here`, as the one before is full: the last entry moves there, and a
+    /// pointer takes its place.
     #[inline(always)]
-    fn chain(&mut self, here: u64) -> Result<(), Unfit> {
+    fn chain(&mut self, here: u64) -> Result<(), DescriptorError> {
         let moved = self.last;
         self.put(moved)?;
         self.list.put(self.next - 2, here);
@@ -94,16 +95,16 @@ impl<L: List> Writer<'_, L> {
 }
 
 /// The entries of a transfer, as they are found.
-struct Builder<'a, L: List> {
+struct Builder<'a, L: DescriptorList> {
     writer: Writer<'a, L>,
     /// The first two entries. The second goes to the list as soon as there is a third.
     head: [u64; 2],
     entries: u32,
 }
 
-impl<L: List> Builder<'_, L> {
+impl<L: DescriptorList> Builder<'_, L> {
     #[inline(always)]
-    fn push(&mut self, page: u64) -> Result<(), Unfit> {
+    fn push(&mut self, page: u64) -> Result<(), DescriptorError> {
         match self.entries {
             3.. => self.writer.push(page)?,
             0 => self.head = [page, 0],
@@ -118,7 +119,7 @@ impl<L: List> Builder<'_, L> {
     }
 
     #[inline(always)]
-    fn finish(self) -> Pointer {
+    fn finish(self) -> DataPointer {
         let [first, second] = self.head;
         let second = if self.entries > 2 {
             self.writer.addr
@@ -126,39 +127,42 @@ impl<L: List> Builder<'_, L> {
             second
         };
 
-        Pointer {
-            kind: Kind::Prp,
+        DataPointer {
+            kind: DescriptorKind::Prp,
             words: [first, second],
             entries: self.entries,
         }
     }
 }
 
-/// The short path: one range of at most two pages. [`None`] of what [`build`] is for, or refuses.
+/// Describes one range of at most two pages. [`None`] if it has more, or where [`build`] fails.
 #[inline]
-pub(crate) fn short(range: Range, page_shift: u32) -> Option<Pointer> {
+pub(crate) fn short(range: DataRange, page_shift: u32) -> Option<DataPointer> {
     let page = 1 << page_shift;
     let offset = range.addr & (page - 1);
     if range.addr & 3 != 0 || range.len == 0 || range.len > 2 * page - offset {
         return None;
     }
-    // What reaches beyond the address space `build` refuses.
+    // `build` fails for a range that reaches beyond the address space.
     let next = (range.addr - offset).checked_add(page)?;
     let (second, entries) = if range.len > page - offset {
         (next, 2)
     } else {
         (0, 1)
     };
-    Some(Pointer {
-        kind: Kind::Prp,
+    Some(DataPointer {
+        kind: DescriptorKind::Prp,
         words: [range.addr, second],
         entries,
     })
 }
 
-/// Whether there is a hole behind the first range, so that [`build`] need not be asked.
+/// Returns whether there is a hole behind the first range, so that [`build`] would fail.
 #[inline]
-pub(crate) fn begins_with_gap(mut ranges: impl Iterator<Item = Range>, page_shift: u32) -> bool {
+pub(crate) fn begins_with_gap(
+    mut ranges: impl Iterator<Item = DataRange>,
+    page_shift: u32,
+) -> bool {
     let (Some(first), Some(second)) = (ranges.next(), ranges.next()) else {
         return false;
     };
@@ -173,18 +177,18 @@ pub(crate) fn begins_with_gap(mut ranges: impl Iterator<Item = Range>, page_shif
 ///
 /// # Errors
 ///
-/// - [`Unfit::Empty`]: no range, or an empty one.
-/// - [`Unfit::Misaligned`]: the first address is not a multiple of 4.
-/// - [`Unfit::Gap`]: a hole inside a page; only an SGL can describe this transfer.
-/// - [`Unfit::TooMany`]: `list` is too short.
-/// - [`Unfit::TooLong`]: a range reaches beyond the address space.
+/// - [`DescriptorError::Empty`]: no range, or an empty one.
+/// - [`DescriptorError::Misaligned`]: the first address is not a multiple of 4.
+/// - [`DescriptorError::Gap`]: a hole inside a page; only an SGL can describe this transfer.
+/// - [`DescriptorError::TooMany`]: `list` is too short.
+/// - [`DescriptorError::TooLong`]: a range reaches beyond the address space.
 ///
-/// On an error the list holds rubbish that nobody must be told about.
-pub(crate) fn build<L: List>(
-    ranges: impl Iterator<Item = Range>,
+/// On an error the list holds garbage, which the controller must not read.
+pub(crate) fn build<L: DescriptorList>(
+    ranges: impl Iterator<Item = DataRange>,
     list: &mut L,
     page_shift: u32,
-) -> Result<Pointer, Unfit> {
+) -> Result<DataPointer, DescriptorError> {
     let page_mask = (1 << page_shift) - 1;
     let mut builder = Builder {
         writer: Writer {
@@ -204,26 +208,31 @@ pub(crate) fn build<L: List>(
 
     for range in ranges {
         if range.len == 0 {
-            return Err(Unfit::Empty);
+            return Err(DescriptorError::Empty);
         }
         match end {
-            None if range.addr & 3 != 0 => return Err(Unfit::Misaligned),
+            None if range.addr & 3 != 0 => return Err(DescriptorError::Misaligned),
             None => page = range.addr,
             Some(end) if end == range.addr => {}
-            Some(end) if (end | range.addr) & page_mask != 0 => return Err(Unfit::Gap),
+            Some(end) if (end | range.addr) & page_mask != 0 => return Err(DescriptorError::Gap),
             Some(_) => page = range.addr,
         }
 
-        let stop = range.addr.checked_add(range.len).ok_or(Unfit::TooLong)?;
+        let stop = range
+            .addr
+            .checked_add(range.len)
+            .ok_or(DescriptorError::TooLong)?;
         while page < stop {
             builder.push(page)?;
-            page = (page | page_mask).checked_add(1).ok_or(Unfit::TooLong)?;
+            page = (page | page_mask)
+                .checked_add(1)
+                .ok_or(DescriptorError::TooLong)?;
         }
         end = Some(stop);
     }
 
     if builder.entries == 0 {
-        return Err(Unfit::Empty);
+        return Err(DescriptorError::Empty);
     }
     Ok(builder.finish())
 }
@@ -237,7 +246,7 @@ mod tests {
     use super::{
         super::tests::{
             ranges,
-            Memory,
+            ListMemory,
             Random, //
         },
         *, //
@@ -248,21 +257,32 @@ mod tests {
     const PAGE: u64 = 1 << SHIFT;
     const LIST: u64 = 0x7000_0000;
 
-    fn describe(of: &[(u64, u64)], memory: &mut Memory, shift: u32) -> Result<Pointer, Unfit> {
+    fn describe(
+        of: &[(u64, u64)],
+        memory: &mut ListMemory,
+        shift: u32,
+    ) -> Result<DataPointer, DescriptorError> {
         build(ranges(of), memory, shift)
     }
 
     /// Reads the data pointer as a controller does for a transfer of `left` bytes. Ranges that
     /// touch come out as one.
-    fn decode(pointer: &Pointer, memory: &Memory, mut left: u64, shift: u32) -> KVec<Range> {
+    fn decode(
+        pointer: &DataPointer,
+        memory: &ListMemory,
+        mut left: u64,
+        shift: u32,
+    ) -> KVec<DataRange> {
         let page = 1u64 << shift;
-        let mut out: KVec<Range> = KVec::new();
+        let mut out: KVec<DataRange> = KVec::new();
         let mut take = |entry: u64, left: &mut u64| {
             let len = (page - (entry & (page - 1))).min(*left);
             *left -= len;
             match out.last_mut() {
                 Some(last) if last.addr + last.len == entry => last.len += len,
-                _ => out.push(Range { addr: entry, len }, GFP_KERNEL).unwrap(),
+                _ => out
+                    .push(DataRange { addr: entry, len }, GFP_KERNEL)
+                    .unwrap(),
             }
         };
 
@@ -286,9 +306,9 @@ mod tests {
         out
     }
 
-    /// The same ranges with those that touch joined: what [`decode`] must give back.
-    fn joined(of: &[(u64, u64)]) -> KVec<Range> {
-        let mut out: KVec<Range> = KVec::new();
+    /// Returns the same ranges with those joined that touch, as [`decode`] must return them.
+    fn joined(of: &[(u64, u64)]) -> KVec<DataRange> {
+        let mut out: KVec<DataRange> = KVec::new();
         for range in ranges(of) {
             match out.last_mut() {
                 Some(last) if last.addr + last.len == range.addr => last.len += range.len,
@@ -304,7 +324,7 @@ mod tests {
 
     #[test]
     fn short_transfers_need_no_list() {
-        let mut none = Memory::new(LIST, 0);
+        let mut none = ListMemory::new(LIST, 0);
         // (addr, len), entries, second word
         let table = [
             ((0x1_0000, 512), 1, 0),
@@ -319,10 +339,10 @@ mod tests {
 
         for ((addr, len), entries, second) in table {
             let pointer = describe(&[(addr, len)], &mut none, SHIFT).unwrap();
-            assert!(short(Range { addr, len }, SHIFT) == Some(pointer));
+            assert!(short(DataRange { addr, len }, SHIFT) == Some(pointer));
             assert_eq!(pointer.words, [addr, second]);
             assert_eq!(pointer.entries, entries);
-            assert!(pointer.kind == Kind::Prp);
+            assert!(pointer.kind == DescriptorKind::Prp);
         }
     }
 
@@ -333,16 +353,16 @@ mod tests {
             (0x1_0000, 2 * PAGE + 4),
             (0x1_0ffc, PAGE + 8),
         ] {
-            let mut memory = Memory::new(LIST, 2);
-            assert!(short(Range { addr, len }, SHIFT).is_none());
+            let mut memory = ListMemory::new(LIST, 2);
+            assert!(short(DataRange { addr, len }, SHIFT).is_none());
             let pointer = describe(&[(addr, len)], &mut memory, SHIFT).unwrap();
             assert_eq!(pointer.words, [addr, LIST]);
             assert_eq!(pointer.entries, 3);
             assert_eq!(memory.read(LIST), 0x1_1000);
             assert_eq!(memory.read(LIST + 8), 0x1_2000);
 
-            let mut short = Memory::new(LIST, 1);
-            assert!(describe(&[(addr, len)], &mut short, SHIFT) == Err(Unfit::TooMany));
+            let mut short = ListMemory::new(LIST, 1);
+            assert!(describe(&[(addr, len)], &mut short, SHIFT) == Err(DescriptorError::TooMany));
         }
     }
 
@@ -363,30 +383,30 @@ mod tests {
         ];
 
         for (of, fine) in table {
-            let mut memory = Memory::new(LIST, 8);
+            let mut memory = ListMemory::new(LIST, 8);
             match describe(of, &mut memory, SHIFT) {
                 Ok(pointer) => {
                     assert!(fine);
                     assert!(decode(&pointer, &memory, total(of), SHIFT)[..] == joined(of)[..]);
                 }
-                Err(e) => assert!(!fine && e == Unfit::Gap),
+                Err(e) => assert!(!fine && e == DescriptorError::Gap),
             }
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        let table: [(&[(u64, u64)], Unfit); 6] = [
-            (&[], Unfit::Empty),
-            (&[(0x1000, 0)], Unfit::Empty),
-            (&[(0x1000, PAGE), (0x5000, 0)], Unfit::Empty),
-            (&[(0x1002, 4)], Unfit::Misaligned),
-            (&[(u64::MAX - 7, 16)], Unfit::TooLong),
-            (&[(0x1000, u64::MAX)], Unfit::TooLong),
+        let table: [(&[(u64, u64)], DescriptorError); 6] = [
+            (&[], DescriptorError::Empty),
+            (&[(0x1000, 0)], DescriptorError::Empty),
+            (&[(0x1000, PAGE), (0x5000, 0)], DescriptorError::Empty),
+            (&[(0x1002, 4)], DescriptorError::Misaligned),
+            (&[(u64::MAX - 7, 16)], DescriptorError::TooLong),
+            (&[(0x1000, u64::MAX)], DescriptorError::TooLong),
         ];
 
         for (of, error) in table {
-            let mut memory = Memory::new(LIST, 8);
+            let mut memory = ListMemory::new(LIST, 8);
             assert!(describe(of, &mut memory, SHIFT) == Err(error));
         }
     }
@@ -404,7 +424,7 @@ mod tests {
                     continue;
                 }
 
-                let mut memory = Memory::new(LIST + 8 * start, 1024);
+                let mut memory = ListMemory::new(LIST + 8 * start, 1024);
                 let of = [(0x10_0000, (entries + 1) * PAGE)];
                 let pointer = describe(&of, &mut memory, SHIFT).unwrap();
                 assert_eq!(u64::from(pointer.entries), entries + 1);
@@ -423,7 +443,7 @@ mod tests {
         for pages in [1u64, 2, 3, 511, 512, 513, 514, 1023, 1024, 1025, 1536] {
             let bytes = pages * PAGE;
             let words = list_words(bytes as usize, SHIFT);
-            let mut memory = Memory::new(LIST, words);
+            let mut memory = ListMemory::new(LIST, words);
             let pointer = describe(&[(0x10_0004, bytes)], &mut memory, SHIFT).unwrap();
             assert_eq!(u64::from(pointer.entries), pages + 1);
             // Two pages need no list.
@@ -456,7 +476,7 @@ mod tests {
                 };
             }
 
-            let mut memory = Memory::new(LIST + 8 * random.below(8), 256);
+            let mut memory = ListMemory::new(LIST + 8 * random.below(8), 256);
             let want = joined(&of);
             let last = want.len() - 1;
             let hole = want.iter().enumerate().any(|(i, range)| {
@@ -473,7 +493,7 @@ mod tests {
                     assert!(decode(&pointer, &memory, total(&of), SHIFT)[..] == want[..]);
                 }
                 Err(e) => {
-                    assert!(hole && e == Unfit::Gap);
+                    assert!(hole && e == DescriptorError::Gap);
                     gaps += 1;
                 }
             }

@@ -45,10 +45,7 @@ use kernel::{
         FromBytes, //
     },
 };
-use phyr::fail::{
-    self,
-    Point, //
-};
+use phyr_driver::fallible::coherent_slice;
 
 /// One doorbell register.
 ///
@@ -61,9 +58,11 @@ struct Doorbell<'bound> {
 }
 
 impl<'bound> Doorbell<'bound> {
+    /// Finds the doorbell at `offset`.
+    ///
     /// # Errors
     ///
-    /// [`ENODEV`] if the BAR is too small for this doorbell.
+    /// [`ENODEV`]: the BAR is too small for this doorbell.
     fn new(bar: Arc<Bar<'bound>>, offset: usize) -> Result<Self> {
         if offset % size_of::<u32>() != 0 || offset + size_of::<u32>() > (&*bar).size() {
             return Err(ENODEV);
@@ -72,22 +71,23 @@ impl<'bound> Doorbell<'bound> {
         Ok(Self { bar, offset })
     }
 
-    /// Tells the controller. All memory written before is visible to it then: the MMIO accessors
-    /// order that.
+    /// Passes `index` to the controller. All memory written before is visible to it then: the MMIO
+    /// accessors order that.
     fn ring(&self, index: u16) {
-        // By the type invariant this cannot fail.
+        // By the type invariant of `Doorbell` this cannot fail.
         let _ = self.bar.try_write32(u32::from(index), self.offset);
     }
 }
 
-/// What both kinds of queue are: entries that the controller has access to, and a doorbell.
+/// The common part of both kinds of queue: entries that the controller has access to, and a
+/// doorbell.
 struct Ring<'bound, E> {
     entries: Coherent<[E]>,
     doorbell: Doorbell<'bound>,
 }
 
 impl<'bound, E: AsBytes + FromBytes> Ring<'bound, E> {
-    /// Allocates `entries`, of which there is at least one then. The doorbell is at `offset`.
+    /// Allocates a ring of `entries`, at least one, whose doorbell is at `offset`.
     ///
     /// # Errors
     ///
@@ -99,10 +99,9 @@ impl<'bound, E: AsBytes + FromBytes> Ring<'bound, E> {
         entries: u16,
         offset: usize,
     ) -> Result<Self> {
-        fail::at(Point::dma_alloc_attrs)?;
         Ok(Self {
             // This refuses a ring of no entries.
-            entries: Coherent::zeroed_slice(dev, entries.into(), GFP_KERNEL)?,
+            entries: coherent_slice(dev, entries.into(), GFP_KERNEL)?,
             doorbell: Doorbell::new(bar, offset)?,
         })
     }
@@ -140,12 +139,12 @@ impl<'bound> Sq<'bound> {
         })
     }
 
-    /// Device address of the ring.
+    /// Returns the device address of the ring.
     pub(crate) fn addr(&self) -> u64 {
         self.ring.entries.dma_address()
     }
 
-    /// Back to an empty ring. The controller must not be using it.
+    /// Empties the ring. The controller must not be using it.
     pub(crate) fn reset(&mut self) {
         self.tail = 0;
         self.rung = 0;
@@ -156,7 +155,7 @@ impl<'bound> Sq<'bound> {
     /// The caller keeps fewer commands in flight than the ring has entries.
     #[inline]
     pub(crate) fn push(&mut self, command: &Command) {
-        // PANIC: By the type invariant.
+        // PANIC: By the type invariant of `Sq` `tail` is below the number of entries.
         let entry = io_project!(self.ring.entries, [panic: usize::from(self.tail)]);
         let words = command.to_entry();
         // One by one, so that they come from registers.
@@ -220,12 +219,12 @@ impl<'bound> Cq<'bound> {
         })
     }
 
-    /// Device address of the ring.
+    /// Returns the device address of the ring.
     pub(crate) fn addr(&self) -> u64 {
         self.ring.entries.dma_address()
     }
 
-    /// Back to an empty ring. The controller must not be using it.
+    /// Empties the ring. The controller must not be using it.
     pub(crate) fn reset(&mut self) {
         for index in 0..self.ring.entries.len() {
             // PANIC: `index` is below the length.
@@ -236,10 +235,10 @@ impl<'bound> Cq<'bound> {
         self.phase = true;
     }
 
-    /// Takes the next completion, if there is one. What it says is the controller's word: the
-    /// identifier in it need not belong to any command.
+    /// Takes the next completion, if there is one. It comes from the controller: the identifier in
+    /// it need not belong to any command.
     pub(crate) fn pop(&mut self) -> Option<Completion> {
-        // PANIC: By the type invariant.
+        // PANIC: By the type invariant of `Cq` `head` is below the number of entries.
         let entry = io_project!(self.ring.entries, [panic: usize::from(self.head)]);
         if Completion::phase(io_read!(entry, [build: 3])) != self.phase {
             return None;

@@ -21,7 +21,7 @@ use kernel::{
 /// Offset of the first doorbell, the admin submission queue's, in bytes.
 const DOORBELLS: usize = 0x1000;
 
-/// What must at least be mapped: all registers and the admin queue's two doorbells.
+/// Fewest bytes of the BAR: all registers and the admin queue's two doorbells.
 pub(crate) const MIN_BAR: usize = DOORBELLS + 2 * size_of::<u32>();
 
 /// The mapped registers.
@@ -100,7 +100,7 @@ register! {
 }
 
 impl CC {
-    /// `CC.CSS`: that of each namespace.
+    /// `CC.CSS`: each namespace has a command set of its own.
     pub(crate) const CSS_CSI: u32 = 6;
 }
 
@@ -108,18 +108,18 @@ impl CSTS {
     /// `CSTS.SHST`: all writes are safe.
     pub(crate) const SHST_COMPLETE: u32 = 2;
 
-    /// Nothing answers: the function is off the bus.
+    /// Returns whether nothing answered: the function is off the bus.
     pub(crate) fn is_gone(self) -> bool {
         self.into_raw() == u32::MAX
     }
 
-    /// An enabled controller that can be expected to execute commands.
+    /// Returns whether the controller is enabled and can be expected to execute commands.
     pub(crate) fn is_working(self) -> bool {
         !self.is_gone() && !self.cfs() && self.rdy()
     }
 }
 
-/// What [`CAP_LO`] and [`CAP_HI`] say, in units that need no manual.
+/// The fields of [`CAP_LO`] and [`CAP_HI`], in units that need no manual.
 #[derive(Clone, Copy)]
 pub(crate) struct Capabilities {
     /// Entries of an I/O queue.
@@ -134,7 +134,7 @@ pub(crate) struct Capabilities {
     pub(crate) nvm: bool,
     /// Namespaces may have other command sets.
     pub(crate) other_command_sets: bool,
-    /// Namespaces say whether they are ready.
+    /// Namespaces report whether they are ready.
     pub(crate) ready_later: bool,
 }
 
@@ -153,7 +153,7 @@ impl Capabilities {
 
         Ok(Self {
             max_entries: u32::from(lo.mqes()) + 1,
-            // One more than it says: the C driver rounds up as well.
+            // One more than the field has: the C driver rounds up as well.
             timeout_ms: (i64::from(u32::from(lo.to())) + 1) * 500,
             doorbell_stride: size_of::<u32>() << u32::from(hi.dstrd()),
             min_page_shift: 12 + u32::from(hi.mpsmin()),
@@ -164,12 +164,12 @@ impl Capabilities {
     }
 }
 
-/// Offset of the submission doorbell of queue `qid`, in bytes.
+/// Returns the offset of the submission doorbell of queue `qid`, in bytes.
 pub(crate) fn sq_doorbell(qid: u16, stride: usize) -> usize {
     DOORBELLS + 2 * usize::from(qid) * stride
 }
 
-/// Offset of the completion doorbell of queue `qid`, in bytes.
+/// Returns the offset of the completion doorbell of queue `qid`, in bytes.
 pub(crate) fn cq_doorbell(qid: u16, stride: usize) -> usize {
     DOORBELLS + (2 * usize::from(qid) + 1) * stride
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reset: from a controller that does not answer, or that was reset from outside, to one that
-//! works again, or to a dead one.
+//! Resets of the controller: because it does not answer, and from outside.
 //!
 //! 1. No request is started any more.
 //! 2. The controller is disabled, so it accesses no memory. If it does not stop, its bus mastering
 //!    is turned off.
-//! 3. What it completed before is finished. The rest is taken, unmapped and put back into the
-//!    block layer's queue.
-//! 4. The controller is enabled and told of its queues. If that fails it is tried again, after
+//! 3. Requests that it has completed are finished. The others are taken out of flight, unmapped and
+//!    requeued.
+//! 4. The controller is enabled, and its queues are created. If that fails it is tried again, after
 //!    longer and longer pauses.
 //! 5. Requests are started again.
 //!
@@ -17,27 +16,29 @@
 //!
 //! ```text
 //! Operations::timeout     recover()                    1 to 5
-//! reset_prepare           Pause::prepare()             1 to 3
-//! reset_done              Pause::done()                4 and 5
-//! unbind                  abandon()                    1 to 3, if the hardware has failed
+//! reset_prepare           ExternalReset::prepare()     1 to 3
+//! reset_done              ExternalReset::done()        4 and 5
+//! unbind                  abandon_failed()             1 to 3, if the hardware has failed
+//! link failed for good    abandon()                    1 to 3
 //! shutdown                shut_down()                  1 to 3, and no more I/O
 //! ```
 //!
-//! [`Ctrl`] lets one of them at a time touch the controller. `recover` does not wait for the
+//! One of them at a time touches the controller ([`Reset`]). `recover()` does not wait for the
 //! controller, nor try again, while any other waits for it to end.
 //!
 //! C: `nvme_dev_disable()`, `nvme_reset_work()`, `nvme_reset_prepare()` in
 //! [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 
 use super::{
-    ctrl::{
-        Ctrl,
-        End,
-        Resetting, //
+    ctrl::Ctrl,
+    request::{
+        retry_interrupted,
+        retry_or_complete,
+        NvmeBlk, //
     },
-    io::{
-        self,
-        Nvme, //
+    state::{
+        Outcome,
+        Reset, //
     },
 };
 use kernel::{
@@ -71,37 +72,41 @@ enum Started {
     Yes,
     /// Every try has failed.
     No,
-    /// A try has failed, and somebody else waits for the controller.
+    /// A try has failed, and another reset waits for this one to end.
     Awaited,
 }
 
-/// Resets the controller, unless somebody else did after `generation`, which
-/// [`Ctrl::generation`] returned. Either way nothing is in flight any more that was in flight when
-/// it returned that. Sleeps.
+/// Resets the controller, unless it was reset after [`State::generation`] returned `generation`.
+/// Either way, no request is in flight any more that was in flight then. Sleeps.
+///
+/// [`State::generation`]: super::state::State::generation
 pub(crate) fn recover<'bound>(
     ctrl: &Ctrl<'bound>,
-    tags: Arc<TagSet<'bound, Nvme>>,
+    tags: Arc<TagSet<'bound, NvmeBlk>>,
     generation: u32,
 ) {
-    let Some(resetting) = ctrl.begin_recovery(generation) else {
+    let Some(reset) = ctrl.state().begin_recovery(generation) else {
         return;
     };
     let quiesced = TagSet::quiesce(tags);
 
-    // Any of them can be what the controller hangs on: not more often than others are retried.
-    stop(ctrl, &quiesced, |io| io::settle(io, true, Status::Timeout));
-    restart(ctrl, resetting, quiesced);
+    // The controller may hang because of any of them, so it counts as one of their retries.
+    stop(ctrl, &quiesced, |io| {
+        retry_or_complete(io, true, Status::Timeout)
+    });
+    restart(ctrl, reset, quiesced);
 }
 
-/// Holds all requests back while somebody else resets the controller.
+/// A reset from outside, by the PCI core. Requests are held back meanwhile.
 #[pin_data]
-pub(crate) struct Pause<'bound> {
+pub(crate) struct ExternalReset<'bound> {
+    /// Holds requests back between [`ExternalReset::prepare`] and [`ExternalReset::done`].
     #[pin]
-    quiesced: Mutex<Option<Quiesced<'bound, Nvme>>>,
+    quiesced: Mutex<Option<Quiesced<'bound, NvmeBlk>>>,
 }
 
-impl<'bound> Pause<'bound> {
-    /// Holds nothing back, yet.
+impl<'bound> ExternalReset<'bound> {
+    /// Allocates it. No reset is going on.
     ///
     /// # Errors
     ///
@@ -115,59 +120,59 @@ impl<'bound> Pause<'bound> {
         )
     }
 
-    /// Stops the controller, so that it can be reset from outside, until [`Pause::done`]. Nothing
-    /// is in flight then. Sleeps.
-    pub(crate) fn prepare(&self, ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'bound, Nvme>>) {
-        let resetting = ctrl.begin_reset();
-        if resetting.was_off() {
-            return resetting.cancel();
+    /// Stops the controller, so that it can be reset, until [`ExternalReset::done`]. No request is
+    /// in flight then. Sleeps.
+    pub(crate) fn prepare(&self, ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'bound, NvmeBlk>>) {
+        let reset = ctrl.state().begin_reset();
+        if reset.was_off() {
+            return reset.cancel();
         }
         let quiesced = TagSet::quiesce(tags);
 
-        stop(ctrl, &quiesced, interrupted);
+        stop(ctrl, &quiesced, retry_interrupted);
         // Two resets can begin before one is done; then the requests are held back as before.
         let before = self.quiesced.lock().replace(quiesced);
-        resetting.end(End::Unfinished);
+        reset.end(Outcome::Unfinished);
         drop(before);
     }
 
-    /// Starts a controller that has been reset. Returns whether it works. One that was given up
-    /// before gets another chance. Sleeps.
-    pub(crate) fn done(&self, ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'bound, Nvme>>) -> bool {
+    /// Starts a controller that was reset. Returns whether it works. A dead one may come back to
+    /// life by this. Sleeps.
+    pub(crate) fn done(&self, ctrl: &Ctrl<'bound>, tags: Arc<TagSet<'bound, NvmeBlk>>) -> bool {
         let held = self.take();
-        let resetting = ctrl.begin_reset();
-        if resetting.was_off() {
-            resetting.cancel();
+        let reset = ctrl.state().begin_reset();
+        if reset.was_off() {
+            reset.cancel();
             return false;
         }
         let quiesced = held.unwrap_or_else(|| TagSet::quiesce(tags));
 
-        // Again, or for the first time where nobody has called `prepare`.
-        stop(ctrl, &quiesced, interrupted);
-        restart(ctrl, resetting, quiesced)
+        // Again; or for the first time, if `prepare` was not called.
+        stop(ctrl, &quiesced, retry_interrupted);
+        restart(ctrl, reset, quiesced)
     }
 
-    fn take(&self) -> Option<Quiesced<'bound, Nvme>> {
+    fn take(&self) -> Option<Quiesced<'bound, NvmeBlk>> {
         self.quiesced.lock().take()
     }
 }
 
-/// Gives up the controller if its hardware has failed, or `pause` waits for it to be reset, so
-/// that no one waits for it. Returns whether it did. Sleeps.
+/// Gives up the controller if its hardware has failed, or if a reset from outside is unfinished, so
+/// that nobody waits for it. Returns whether it did. Sleeps.
 pub(crate) fn abandon_failed<'bound>(
     ctrl: &Ctrl<'bound>,
-    tags: Arc<TagSet<'bound, Nvme>>,
-    pause: &Pause<'bound>,
+    tags: Arc<TagSet<'bound, NvmeBlk>>,
+    external: &ExternalReset<'bound>,
 ) -> bool {
-    let held = pause.take();
-    // A controller that is just being reset looks like a failed one: wait for the reset.
-    let resetting = ctrl.begin_reset();
-    let failed = !resetting.was_live() || ctrl.has_failed();
+    let held = external.take();
+    // A controller that is being reset looks like a failed one: wait for the reset.
+    let reset = ctrl.state().begin_reset();
+    let failed = !reset.was_live() || ctrl.has_failed();
 
     if failed {
-        give_up(ctrl, resetting, held, tags);
+        give_up(ctrl, reset, held, tags);
     } else {
-        resetting.cancel();
+        reset.cancel();
     }
     failed
 }
@@ -175,70 +180,72 @@ pub(crate) fn abandon_failed<'bound>(
 /// Gives up the controller, whatever state it is in. Sleeps.
 pub(crate) fn abandon<'bound>(
     ctrl: &Ctrl<'bound>,
-    tags: Arc<TagSet<'bound, Nvme>>,
-    pause: &Pause<'bound>,
+    tags: Arc<TagSet<'bound, NvmeBlk>>,
+    external: &ExternalReset<'bound>,
 ) {
-    let held = pause.take();
-    give_up(ctrl, ctrl.begin_reset(), held, tags);
+    let held = external.take();
+    give_up(ctrl, ctrl.state().begin_reset(), held, tags);
 }
 
+/// Gives up the controller.
 fn give_up<'bound>(
     ctrl: &Ctrl<'bound>,
-    resetting: Resetting<'_, 'bound>,
-    held: Option<Quiesced<'bound, Nvme>>,
-    tags: Arc<TagSet<'bound, Nvme>>,
+    reset: Reset<'_, 'bound>,
+    held: Option<Quiesced<'bound, NvmeBlk>>,
+    tags: Arc<TagSet<'bound, NvmeBlk>>,
 ) {
     let quiesced = held.unwrap_or_else(|| TagSet::quiesce(tags));
 
     fail(ctrl, &quiesced);
-    resetting.end(End::Dead);
+    reset.end(Outcome::Dead);
     drop(quiesced);
 }
 
-/// Shuts the controller down, as power may go: what is in flight gets `patience` to complete, and
-/// nothing is written any more. Requests that come later fail. Sleeps.
+/// Shuts the controller down before power may go: requests in flight have `timeout` to complete.
+/// Later ones fail. Sleeps.
 pub(crate) fn shut_down<'bound>(
     ctrl: &Ctrl<'bound>,
-    tags: Arc<TagSet<'bound, Nvme>>,
-    pause: &Pause<'bound>,
-    patience: Delta,
+    tags: Arc<TagSet<'bound, NvmeBlk>>,
+    external: &ExternalReset<'bound>,
+    timeout: Delta,
 ) {
-    let held = pause.take();
-    let resetting = ctrl.begin_reset();
+    let held = external.take();
+    let reset = ctrl.state().begin_reset();
     let quiesced = held.unwrap_or_else(|| TagSet::quiesce(tags));
     let queues = quiesced.tag_set().hw_queues();
 
-    if resetting.was_live() && !ctrl.has_failed() {
-        // What does not complete is failed below.
+    if reset.was_live() && !ctrl.has_failed() {
+        // Requests that do not complete fail below.
         let _ = read_poll_timeout(
             || Ok(queues.iter().any(has_work)),
             |busy| !busy,
             Delta::from_millis(1),
-            patience,
+            timeout,
         );
-        // The specification wants the queues deleted first. Disabling the controller does it, too.
+        // As the specification demands. Should it fail: disabling the controller deletes queues,
+        // too.
         let _ = queues.iter().try_for_each(|hw| hw.queue().delete());
         ctrl.shut_down();
     }
-    // It may be another kernel's soon, and must not write to memory any more.
+    // Memory may soon belong to another kernel: the controller must not write to it any more.
     let _ = ctrl.disable();
     fail(ctrl, &quiesced);
-    resetting.end(End::Off);
+    reset.end(Outcome::Off);
     drop(quiesced);
 }
 
-/// Finishes what is completed. Returns whether anything is left in flight.
-fn has_work(hw: &HwCtx<'_, Nvme>) -> bool {
+/// Finishes completed requests of a queue. Returns whether others are in flight.
+fn has_work(hw: &HwCtx<'_, NvmeBlk>) -> bool {
     hw.queue().process(hw);
     (0..hw.depth()).any(|tag| hw.is_in_flight(tag))
 }
 
-/// Disables the controller, or at least ends its DMA, and empties its queues: what was in flight
-/// goes to `take`.
+/// Disables the controller, or at least ends its DMA, and empties its queues: requests that were in
+/// flight go to `take`.
 fn stop<'bound>(
     ctrl: &Ctrl<'bound>,
-    quiesced: &Quiesced<'bound, Nvme>,
-    mut take: impl FnMut(Mapped<'_, 'bound, Nvme>),
+    quiesced: &Quiesced<'bound, NvmeBlk>,
+    mut take: impl FnMut(Mapped<'_, 'bound, NvmeBlk>),
 ) {
     if ctrl.disable().is_err() {
         ctrl.stop_dma();
@@ -249,39 +256,29 @@ fn stop<'bound>(
     }
 }
 
-/// Puts back a request that came into a reset through no fault of its own: that is not one of the
-/// times that it may be retried.
-fn interrupted(io: Mapped<'_, '_, Nvme>) {
-    if io.is_noretry() {
-        io.complete(Status::IoErr);
-    } else {
-        io.unmap().requeue();
-    }
-}
-
 /// Starts a stopped controller, or gives it up, and lets requests go on. Returns whether it works.
 fn restart<'bound>(
     ctrl: &Ctrl<'bound>,
-    resetting: Resetting<'_, 'bound>,
-    quiesced: Quiesced<'bound, Nvme>,
+    reset: Reset<'_, 'bound>,
+    quiesced: Quiesced<'bound, NvmeBlk>,
 ) -> bool {
     let started = start(ctrl, &quiesced);
 
     // Requests start when `quiesced` is dropped, and must find the new state.
     match started {
-        Started::Yes => resetting.end(End::Live),
+        Started::Yes => reset.end(Outcome::Live),
         Started::No => {
             fail(ctrl, &quiesced);
-            resetting.end(End::Dead);
+            reset.end(Outcome::Dead);
         }
-        Started::Awaited => resetting.end(End::Unfinished),
+        Started::Awaited => reset.end(Outcome::Unfinished),
     }
     drop(quiesced);
     started == Started::Yes
 }
 
-/// Starts a stopped controller, with its old queues. It is tried until it works, [`TRIES`] times.
-fn start<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, Nvme>) -> Started {
+/// Starts a stopped controller with its old queues, in at most [`TRIES`] tries.
+fn start<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, NvmeBlk>) -> Started {
     let queues = quiesced.tag_set().hw_queues();
     let mut pause = FIRST_PAUSE_MS;
 
@@ -300,7 +297,7 @@ fn start<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, Nvme>) -> Star
         if nth == TRIES {
             pause = 0;
         }
-        if ctrl.is_awaited_within(Delta::from_millis(pause)) {
+        if ctrl.state().is_awaited_within(Delta::from_millis(pause)) {
             return Started::Awaited;
         }
         pause *= 4;
@@ -308,7 +305,8 @@ fn start<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, Nvme>) -> Star
     Started::No
 }
 
-fn try_start<'bound>(ctrl: &Ctrl<'bound>, queues: &[HwCtx<'bound, Nvme>]) -> Result {
+/// Tries once to start a stopped controller with its old queues.
+fn try_start<'bound>(ctrl: &Ctrl<'bound>, queues: &[HwCtx<'bound, NvmeBlk>]) -> Result {
     ctrl.restart()?;
     // CAST: There were no more than fit to begin with.
     let wanted = queues.len() as u16;
@@ -318,8 +316,8 @@ fn try_start<'bound>(ctrl: &Ctrl<'bound>, queues: &[HwCtx<'bound, Nvme>]) -> Res
     queues.iter().try_for_each(|hw| hw.queue().create())
 }
 
-/// Fails all that is in flight, when the controller can do no more harm to its memory.
-fn fail<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, Nvme>) {
+/// Ends the controller's DMA, and then fails all requests that are in flight.
+fn fail<'bound>(ctrl: &Ctrl<'bound>, quiesced: &Quiesced<'bound, NvmeBlk>) {
     ctrl.stop_dma();
     quiesced.tag_set().cancel(Status::IoErr);
 }

@@ -9,10 +9,48 @@
 //!
 //! C: [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
+//! # The way of a request
+//!
+//! ```text
+//! io            queue_rq(): map the request; timeouts; the interrupt handler
+//! setup         mapped request -> command
+//!   format      PRPs or SGLs: the place for a new format of descriptors
+//!   prp, sgl    DMA ranges -> descriptors                desc    types that both share
+//!   slots       memory for descriptor lists              cmd     the command itself
+//! io_queue      in flight, into the ring; completions: out of flight
+//!   queue       rings and doorbells                      completion    entries and status codes
+//! request       retried or completed; the log of failures
+//! ```
+//!
+//! A command of user space joins it as a request:
+//!
+//! ```text
+//! generic       the character device: registers dma-bufs, sends commands
+//!   uapi        structures of rust_nvme.h                user_command  checked commands
+//!   buffer      registered dma-bufs                      map           their DMA ranges
+//! transfer      a command with its buffer, as a request
+//! ```
+//!
+//! # The life of a controller
+//!
+//! ```text
+//! rust_nvme     the PCI driver
+//! probe         parts of a bound controller, in the order in which they come and go
+//!   queues      number, depth and interrupts of the queues      layout     sizes
+//!   disk        disks and character devices                     limits     of a disk
+//! ctrl          on, off                                         regs       registers
+//!   admin       the admin queue                                 state      live, resetting, dead
+//! reset         because it does not answer, and from outside
+//! identify      structures that describe the controller
+//! ns            its namespaces                                  namespace  structures of one
+//!   names       names and identifiers
+//! tests         shared by the tests in these files
+//! ```
+//!
 //! # Which controllers it takes
 //!
 //! Every PCI function of the NVMe class that has no driver when this module is loaded or the
-//! function appears. The C driver `nvme` wants the same ones; whoever comes first has them. To
+//! function appears. The C driver `nvme` takes the same ones: the first to be loaded has them. To
 //! hand over a single controller:
 //!
 //! ```text
@@ -21,31 +59,11 @@
 //! # echo 0000:00:04.0 > /sys/bus/pci/drivers_probe
 //! ```
 //!
-//! A controller whose `driver_override` is `nvme` is left alone here.
-//!
-//! # Files
-//!
-//! ```text
-//! rust_nvme   the PCI driver
-//! probe       what a bound controller consists of, and in which order it comes and goes
-//! ctrl        the controller: on and off                     regs    its registers
-//! admin       admin queue                                    queue   rings and doorbells
-//! identify    what the controller can do                     ns      namespaces
-//! limits      what the block layer is told of these          names   their identifiers
-//! attributes  these, in sysfs
-//! cmd         commands                                       completion    status codes
-//! io          the I/O path                                   reset   when it does not answer
-//! prp, sgl    DMA ranges to descriptors                      slots   memory for these
-//! layout      how large, and which of the two                desc    what these share
-//! generic     I/O straight into and out of dma-bufs          buffer  these, registered
-//! map         where their bytes are
-//! uapi        what user space sees of it                     plan    what it asks for
-//! ratelimit   messages that a controller could give cause for without end
-//! ```
+//! A controller whose `driver_override` is `nvme` is left alone.
 //!
 //! # Memory
 //!
-//! All of it is allocated at probe. How much that is says `Documentation/nvme.rst`.
+//! All memory is allocated at probe; `Documentation/nvme.rst` tells how much.
 
 use kernel::{
     device::Core,
@@ -63,33 +81,39 @@ use phyr_driver::{
 };
 
 mod admin;
-mod attributes;
 mod buffer;
 mod cmd;
 mod completion;
 mod ctrl;
 mod desc;
+mod disk;
+mod format;
 mod generic;
 mod identify;
-mod instance;
 mod io;
+mod io_queue;
 mod layout;
 mod limits;
 mod map;
 mod names;
+mod namespace;
 mod ns;
-mod plan;
 mod probe;
 mod prp;
 mod queue;
-mod ratelimit;
+mod queues;
 mod regs;
+mod request;
 mod reset;
+mod setup;
 mod sgl;
 mod slots;
+mod state;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+mod transfer;
 mod uapi;
+mod user_command;
 
 /// Mass storage, non-volatile memory, NVM Express I/O controller.
 const CLASS_NVME: u32 = 0x01_0802;
@@ -107,7 +131,7 @@ kernel::pci_device_table!(
 #[vtable]
 impl phyr_driver::pci::Driver for NvmeDriver {
     type IdInfo = ();
-    type Data<'bound> = probe::Controller<'bound>;
+    type Data<'bound> = probe::NvmeDevice<'bound>;
 
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
@@ -121,7 +145,7 @@ impl phyr_driver::pci::Driver for NvmeDriver {
         pdev: &'bound pci::Device<Core<'_>>,
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        probe::Controller::new(scope, pdev)
+        probe::NvmeDevice::new(scope, pdev)
     }
 
     fn unbind<'bound>(_pdev: &pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
@@ -178,10 +202,6 @@ phyr_driver::module_pci_driver! {
         io_timeout: u32 {
             default: 30,
             description: "Seconds until a request that is not answered resets the controller (30)",
-        },
-        test_chain: bool {
-            default: false,
-            description: "For tests: let PRP lists that would fit in a page chain (N)",
         },
     },
 }

@@ -16,11 +16,11 @@
 //! One segment is enough: its length is not bound to a page.
 
 use super::desc::{
-    Kind,
-    List,
-    Pointer,
-    Range,
-    Unfit, //
+    DataPointer,
+    DataRange,
+    DescriptorError, //
+    DescriptorKind,
+    DescriptorList,
 };
 
 const DATA_BLOCK: u64 = 0x0;
@@ -29,29 +29,33 @@ const LAST_SEGMENT: u64 = 0x3;
 /// Bytes of a descriptor.
 pub(crate) const DESCRIPTOR: usize = 16;
 
-/// A descriptor's two words.
+/// Returns the two words of a descriptor.
 fn descriptor(kind: u64, addr: u64, len: u32) -> [u64; 2] {
     [addr, kind << 60 | u64::from(len)]
 }
 
-fn data_block(range: Range) -> Result<[u64; 2], Unfit> {
+/// Returns the data block descriptor of `range`.
+fn data_block(range: DataRange) -> Result<[u64; 2], DescriptorError> {
     if range.len == 0 {
-        return Err(Unfit::Empty);
+        return Err(DescriptorError::Empty);
     }
-    // Controllers may ask for multiples of 4 bytes (SGLS), and the disk promises them.
+    // A controller may require multiples of 4 bytes (SGLS), which the disk's limits guarantee.
     if (range.addr | range.len) & 3 != 0 {
-        return Err(Unfit::Misaligned);
+        return Err(DescriptorError::Misaligned);
     }
-    range.addr.checked_add(range.len).ok_or(Unfit::TooLong)?;
+    range
+        .addr
+        .checked_add(range.len)
+        .ok_or(DescriptorError::TooLong)?;
 
-    let len = u32::try_from(range.len).map_err(|_| Unfit::TooLong)?;
+    let len = u32::try_from(range.len).map_err(|_| DescriptorError::TooLong)?;
     Ok(descriptor(DATA_BLOCK, range.addr, len))
 }
 
-/// The short path: one range. [`None`] of what [`build`] refuses.
-pub(crate) fn short(range: Range) -> Option<Pointer> {
-    Some(Pointer {
-        kind: Kind::Sgl,
+/// Describes one range. [`None`] where [`build`] fails.
+pub(crate) fn short(range: DataRange) -> Option<DataPointer> {
+    Some(DataPointer {
+        kind: DescriptorKind::Sgl,
         words: data_block(range).ok()?,
         entries: 1,
     })
@@ -61,18 +65,18 @@ pub(crate) fn short(range: Range) -> Option<Pointer> {
 ///
 /// # Errors
 ///
-/// - [`Unfit::Empty`]: no range, or an empty one.
-/// - [`Unfit::Misaligned`]: an address or length is not a multiple of 4.
-/// - [`Unfit::TooMany`]: `list` is too short.
-/// - [`Unfit::TooLong`]: a range has more than `u32::MAX` bytes or wraps around.
-pub(crate) fn build<L: List>(
-    mut ranges: impl Iterator<Item = Range>,
+/// - [`DescriptorError::Empty`]: no range, or an empty one.
+/// - [`DescriptorError::Misaligned`]: an address or length is not a multiple of 4.
+/// - [`DescriptorError::TooMany`]: `list` is too short.
+/// - [`DescriptorError::TooLong`]: a range has more than `u32::MAX` bytes or wraps around.
+pub(crate) fn build<L: DescriptorList>(
+    mut ranges: impl Iterator<Item = DataRange>,
     list: &mut L,
-) -> Result<Pointer, Unfit> {
-    let first = data_block(ranges.next().ok_or(Unfit::Empty)?)?;
+) -> Result<DataPointer, DescriptorError> {
+    let first = data_block(ranges.next().ok_or(DescriptorError::Empty)?)?;
     let Some(second) = ranges.next() else {
-        return Ok(Pointer {
-            kind: Kind::Sgl,
+        return Ok(DataPointer {
+            kind: DescriptorKind::Sgl,
             words: first,
             entries: 1,
         });
@@ -86,9 +90,9 @@ pub(crate) fn build<L: List>(
         entries += 1;
     }
 
-    let bytes = u32::try_from(entries * DESCRIPTOR).map_err(|_| Unfit::TooMany)?;
-    Ok(Pointer {
-        kind: Kind::Sgl,
+    let bytes = u32::try_from(entries * DESCRIPTOR).map_err(|_| DescriptorError::TooMany)?;
+    Ok(DataPointer {
+        kind: DescriptorKind::Sgl,
         words: descriptor(LAST_SEGMENT, list.addr(), bytes),
         // CAST: Fewer than `bytes`, which fits.
         entries: entries as u32,
@@ -96,12 +100,16 @@ pub(crate) fn build<L: List>(
 }
 
 /// Stores descriptor `index` of the list.
-fn put<L: List>(list: &mut L, index: usize, words: [u64; 2]) -> Result<(), Unfit> {
+fn put<L: DescriptorList>(
+    list: &mut L,
+    index: usize,
+    words: [u64; 2],
+) -> Result<(), DescriptorError> {
     let [addr, control] = words;
     let at = 2 * index;
 
     if at + 1 >= list.words() {
-        return Err(Unfit::TooMany);
+        return Err(DescriptorError::TooMany);
     }
     list.put(at, addr);
     list.put(at + 1, control);
@@ -117,7 +125,7 @@ mod tests {
     use super::{
         super::tests::{
             ranges,
-            Memory,
+            ListMemory,
             Random, //
         },
         *, //
@@ -126,12 +134,15 @@ mod tests {
 
     const LIST: u64 = 0x7000_0000;
 
-    fn describe(of: &[(u64, u64)], memory: &mut Memory) -> Result<Pointer, Unfit> {
+    fn describe(
+        of: &[(u64, u64)],
+        memory: &mut ListMemory,
+    ) -> Result<DataPointer, DescriptorError> {
         build(ranges(of), memory)
     }
 
     /// Reads the data pointer as a controller does.
-    fn decode(pointer: &Pointer, memory: &Memory) -> KVec<(u64, u64)> {
+    fn decode(pointer: &DataPointer, memory: &ListMemory) -> KVec<(u64, u64)> {
         let mut out = KVec::new();
         let [addr, control] = pointer.words;
         let len = control & 0xffff_ffff;
@@ -153,12 +164,12 @@ mod tests {
 
     #[test]
     fn one_range_is_inline() {
-        let mut none = Memory::new(LIST, 0);
+        let mut none = ListMemory::new(LIST, 0);
         for (addr, len) in [(0x1000, 4), (0x1ffc, 4), (4, 0xffff_fffc)] {
             let pointer = describe(&[(addr, len)], &mut none).unwrap();
             assert_eq!(pointer.words, [addr, len]);
             assert_eq!(pointer.entries, 1);
-            assert!(pointer.kind == Kind::Sgl);
+            assert!(pointer.kind == DescriptorKind::Sgl);
         }
     }
 
@@ -166,32 +177,35 @@ mod tests {
     fn more_are_one_segment() {
         let of = [(0x1ffc, 4), (0x5008, 512), (0x200, 4096), (0x1200, 4)];
         for n in 2..=of.len() {
-            let mut memory = Memory::new(LIST, 2 * n);
+            let mut memory = ListMemory::new(LIST, 2 * n);
             let pointer = describe(&of[..n], &mut memory).unwrap();
             assert_eq!(pointer.words, [LIST, 3 << 60 | 16 * n as u64]);
             assert_eq!(pointer.entries as usize, n);
             assert!(decode(&pointer, &memory)[..] == of[..n]);
 
-            let mut short = Memory::new(LIST, 2 * n - 1);
-            assert!(describe(&of[..n], &mut short) == Err(Unfit::TooMany));
+            let mut short = ListMemory::new(LIST, 2 * n - 1);
+            assert!(describe(&of[..n], &mut short) == Err(DescriptorError::TooMany));
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        let table: [(&[(u64, u64)], Unfit); 8] = [
-            (&[], Unfit::Empty),
-            (&[(0x1000, 0)], Unfit::Empty),
-            (&[(0x1000, 4), (0x2000, 0)], Unfit::Empty),
-            (&[(0x1002, 4)], Unfit::Misaligned),
-            (&[(0x1000, 6)], Unfit::Misaligned),
-            (&[(0x1000, 4), (0x2000, 4), (0x3001, 4)], Unfit::Misaligned),
-            (&[(0x1000, 1 << 32)], Unfit::TooLong),
-            (&[(u64::MAX - 3, 8)], Unfit::TooLong),
+        let table: [(&[(u64, u64)], DescriptorError); 8] = [
+            (&[], DescriptorError::Empty),
+            (&[(0x1000, 0)], DescriptorError::Empty),
+            (&[(0x1000, 4), (0x2000, 0)], DescriptorError::Empty),
+            (&[(0x1002, 4)], DescriptorError::Misaligned),
+            (&[(0x1000, 6)], DescriptorError::Misaligned),
+            (
+                &[(0x1000, 4), (0x2000, 4), (0x3001, 4)],
+                DescriptorError::Misaligned,
+            ),
+            (&[(0x1000, 1 << 32)], DescriptorError::TooLong),
+            (&[(u64::MAX - 3, 8)], DescriptorError::TooLong),
         ];
 
         for (of, error) in table {
-            let mut memory = Memory::new(LIST, 16);
+            let mut memory = ListMemory::new(LIST, 16);
             assert!(describe(of, &mut memory) == Err(error));
         }
     }
@@ -207,7 +221,7 @@ mod tests {
                 of.push((4 * random.below(1 << 40), len), GFP_KERNEL)
                     .unwrap();
             }
-            let mut memory = Memory::new(LIST + 8 * random.below(512), 2 * of.len());
+            let mut memory = ListMemory::new(LIST + 8 * random.below(512), 2 * of.len());
             let pointer = describe(&of, &mut memory).unwrap();
             assert!(decode(&pointer, &memory)[..] == of[..]);
         }

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Fixtures of tests.
+//! Fixtures of the tests of this crate.
 
 // PANIC: An `unwrap` or an index that fails is a failed test.
 
 use super::desc::{
-    List,
-    Range, //
+    DataRange, //
+    DescriptorList,
 };
 use kernel::{
     fmt,
     prelude::*, //
 };
 
-/// Descriptor memory that knows what was written.
-pub(crate) struct Memory {
+/// Descriptor memory that records the words that were written.
+pub(crate) struct ListMemory {
     addr: u64,
     words: KVec<Option<u64>>,
 }
 
-impl Memory {
-    /// `words` words at device address `addr`.
+impl ListMemory {
+    /// Returns `words` words at device address `addr`.
     pub(crate) fn new(addr: u64, words: usize) -> Self {
         Self {
             addr,
@@ -28,20 +28,20 @@ impl Memory {
         }
     }
 
-    /// The word at device address `addr`, which must have been written.
+    /// Returns the word at device address `addr`, which must have been written.
     pub(crate) fn read(&self, addr: u64) -> u64 {
         // CAST: An offset in memory.
         let index = (addr - self.addr) as usize / 8;
         self.words[index].unwrap()
     }
 
-    /// How many words were written.
+    /// Returns the number of words that were written.
     pub(crate) fn written(&self) -> usize {
         self.words.iter().flatten().count()
     }
 }
 
-impl List for Memory {
+impl DescriptorList for ListMemory {
     fn addr(&self) -> u64 {
         self.addr
     }
@@ -55,21 +55,21 @@ impl List for Memory {
     }
 }
 
-/// A table's pairs as ranges.
-pub(crate) fn ranges(of: &[(u64, u64)]) -> impl Iterator<Item = Range> + '_ {
-    of.iter().map(|&(addr, len)| Range { addr, len })
+/// Returns pairs of address and length as ranges.
+pub(crate) fn ranges(of: &[(u64, u64)]) -> impl Iterator<Item = DataRange> + '_ {
+    of.iter().map(|&(addr, len)| DataRange { addr, len })
 }
 
 /// xorshift64: the same numbers in every run.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// `seed` must not be 0.
+    /// Returns a generator; `seed` must not be 0.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -78,13 +78,32 @@ impl Random {
     }
 }
 
-/// Text of a few lines at most, and of `room` bytes more.
-struct Text {
+/// Returns an Identify structure that is all zeroes.
+pub(crate) fn zeroed() -> KVec<u8> {
+    KVec::from_elem(0, 4096, GFP_KERNEL).unwrap()
+}
+
+/// Returns whether `parse` needs the first `needed` bytes of `data` and no more: cut at every
+/// length, it fails with `short` if these are not all there, and only then.
+pub(crate) fn needs<E: Copy + PartialEq>(
+    needed: usize,
+    data: &[u8],
+    short: E,
+    mut parse: impl FnMut(&[u8]) -> Result<(), E>,
+) -> bool {
+    (0..=data.len()).all(|len| {
+        let want = if len < needed { Err(short) } else { Ok(()) };
+        parse(&data[..len]) == want
+    })
+}
+
+/// Text that has room for `room` more bytes.
+struct BoundedText {
     bytes: KVec<u8>,
     room: usize,
 }
 
-impl fmt::Write for Text {
+impl fmt::Write for BoundedText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.room = self.room.checked_sub(text.len()).ok_or(fmt::Error)?;
         for &byte in text.as_bytes() {
@@ -97,7 +116,7 @@ impl fmt::Write for Text {
 /// Returns whether `args` is written as `expected`, and fails wherever there is room for less.
 pub(crate) fn is_written(args: fmt::Arguments<'_>, expected: &str) -> bool {
     let write = |room| {
-        let mut text = Text {
+        let mut text = BoundedText {
             bytes: KVec::new(),
             room,
         };

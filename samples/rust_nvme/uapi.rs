@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What user space sees: the structures and numbers of `rust_nvme.h`, which documents them.
+//! Structures and numbers of the interface to user space, as in `rust_nvme.h`, which documents
+//! them.
 
 use core::mem::offset_of;
 use kernel::{
@@ -77,7 +78,7 @@ pub(crate) const IOC_INFO: u32 = _IOWR::<Info>(MAGIC, 0x92);
 pub(crate) const CMD_READ: u32 = _IOR::<Cmd>(MAGIC, 0x98);
 pub(crate) const CMD_WRITE: u32 = _IOW::<Cmd>(MAGIC, 0x99);
 
-/// The layout of C.
+/// The layout is that of C.
 const _: () = {
     assert!(size_of::<Register>() == 16 && offset_of!(Register, handle) == 8);
     assert!(size_of::<Unregister>() == 8);

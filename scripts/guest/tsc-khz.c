@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tsc-khz: the frequency of this processor's time stamp counter in kHz.  It is also that of a guest
- * that QEMU emulates, which cannot find out by itself when it is not given a processor meanwhile.
+ * tsc-khz: print the frequency of this processor's time stamp counter in kHz.  A guest that QEMU
+ * emulates has the same frequency, but cannot measure it while the host is busy.
  */
 
 #include <stdio.h>
@@ -16,7 +16,7 @@ struct moment {
 	long long ns;
 };
 
-/* Both at once, or nearly: of many tries the one that nobody came between. */
+/* Reads both clocks at nearly the same time: the fastest of many tries. */
 static struct moment moment(void)
 {
 	struct moment best = { 0 };

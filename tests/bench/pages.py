@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Documentation/performance: results as JSON and CSV, charts, and the tables as a page."""
+"""All numbers as JSON and CSV, for the cache; charts and a page of tables for Documentation/performance."""
 
 import csv
 import json
@@ -44,13 +44,6 @@ def maps(numbers, kind):
 
 def charts(out, now):
     numbers = now["numbers"]
-    for kind, aim in ("whole", 1.0), ("alone", 0.9):
-        rows = [(key.removeprefix(kind + " "), [value]) for key, value in now["ratios"].items()
-                if key.startswith(kind + " ") and " read " in key]
-        if rows:
-            put(out, f"{kind}.svg", svg.stacked(
-                f"{kind}: instructions of rust_nvme, of those of C's nvme; the line is the goal",
-                [kind], rows, aim, "{:.2f}"))
     rows = []
     for key, c, rust in pairs(numbers):
         if key.split()[1:3] + key.split()[4:] in (["read", "4096", "1"], ["read", "131072", "1"]):
@@ -81,11 +74,14 @@ def linear(numbers):
     return sorted(found.items())
 
 
-def write(out, now, lines):
+def save(out, now):
     put(out, "results.json", json.dumps(now, indent=1, sort_keys=True) + "\n")
     table(out, "whole.csv", whole(now["numbers"]))
     table(out, "map.csv", maps(now["numbers"], "map"))
     table(out, "growth.csv", maps(now["numbers"], "growth"))
+
+
+def write(out, now, lines):
     charts(out, now)
     text = [".. SPDX-License-Identifier: GPL-2.0", ".. Written by scripts/bench.", ""]
     text += ["Counted with " + ", ".join(f"{what} {which}" for what, which in now["versions"].items())

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Ratios of Rust to C, below 1 where Rust is ahead; the goals; and what became worse."""
+"""Ratios of Rust to C, below 1 where Rust is ahead; the goals; and which ratios became worse."""
+
+import csv
+from collections import defaultdict
 
 SIZES = ["4096", "16384", "65536", "131072", "524288"]
 # How much worse than what is committed a ratio may be, and how much two runs may differ.
@@ -42,8 +45,30 @@ def of(numbers):
     return found
 
 
+def save(path, found):
+    """Writes the ratios: a line for those that differ only in the size, or number of phyrs."""
+    rows = defaultdict(dict)
+    for key, value in found.items():
+        kind, iommu, what, size, *rest = key.split()
+        rows[kind, iommu, what, " ".join(rest)][size] = value
+    sizes = sorted({size for row in rows.values() for size in row}, key=int)
+    with open(path, "w", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(["kind", "IOMMU", "mode or road", "memory and depth, or gaps"] + sizes)
+        out.writerows([*row, *(rows[row].get(size, "") for size in sizes)] for row in sorted(rows))
+
+
+def load(path):
+    """The ratios that save() wrote."""
+    with open(path, newline="") as file:
+        heads, *rows = csv.reader(file)
+    return {f"{kind} {iommu} {what} {size} {rest}": float(value)
+            for kind, iommu, what, rest, *values in rows
+            for size, value in zip(heads[4:], values) if value}
+
+
 def segments(key):
-    """How many a request of this cell has."""
+    """Segments of a request of this cell."""
     _, _, size, shape, _ = key.split()
     return {"contiguous": 1, "scattered": int(size) // 4096, "gaps": int(size) // 2048}[shape]
 
@@ -113,8 +138,8 @@ def differences(numbers, again):
                             yield abs(a - b) / a, f"{kind} {iommu} {driver} {cell} {what}"
 
 
-def report(now, again, committed):
-    """Lines, and how many of what must hold hold: what was better before, and two runs."""
+def report(now, again, before):
+    """The lines to print, and how many comparisons passed and failed: with the ratios before, and of two runs."""
     lines, passed, failed = [], 0, 0
     for kind in "whole", "alone":
         for mode in "read", "write":
@@ -135,7 +160,6 @@ def report(now, again, committed):
             lines.append(f"writes to lines that processors share, a request, {iommu}, {driver}: "
                          f"alone {one['alone']}, whole {one['whole']}" + "".join(
                              f", {where} {writes}" for where, writes in one["where"].items()))
-    before = committed.get("ratios", {})
     for key, value in now["ratios"].items():
         if key not in before:
             continue

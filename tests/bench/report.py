@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""From what the guests of scripts/bench have left: ratios, and Documentation/performance."""
+"""Ratios from the counts that the guests of scripts/bench have left, and Documentation/performance."""
 
 import argparse
 import glob
-import json
 import os
 import subprocess
 import sys
 
 import measure
+import pages
 import ratios
 from symbols import Symbols
 from windows import Run
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 OUT = os.path.join(TOP, "Documentation/performance")
+RATIOS = os.path.join(OUT, "ratios.csv")
 
 
 def runs(results):
@@ -86,14 +87,13 @@ def main():
     numbers, again, limits = collect(symbols, args.results)
     now = {"versions": versions(args.kernel), "limits": limits, "numbers": numbers,
            "ratios": ratios.of(numbers)}
-    committed = {}
-    if os.path.exists(OUT + "/results.json"):
-        with open(OUT + "/results.json") as file:
-            committed = json.load(file)
+    committed = ratios.load(RATIOS) if os.path.exists(RATIOS) else {}
     lines, passed, failed = ratios.report(now, again, committed)
     print("\n".join(lines))
+    pages.save(args.results, now)
+    print(f"all numbers: {args.results}/results.json, and as CSV beside it")
     if args.write:
-        import pages
+        ratios.save(RATIOS, now["ratios"])
         pages.write(OUT, now, lines)
     print(f"{passed} passed, {failed} failed")
     return failed != 0

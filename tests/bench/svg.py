@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Charts as SVG: bars, each with a label, in groups; a line where the aim is."""
+"""Charts as SVG: stacked bars, each with a label, in groups."""
 
 from html import escape
 
@@ -30,22 +30,18 @@ def legend(names, y):
     return body
 
 
-def stacked(title, names, rows, aim=None, number="{:.0f}"):
+def stacked(title, names, rows):
     """rows: (label, [a value for each of names]); "" as a label is a gap."""
-    largest = max([sum(values) for label, values in rows if label] + [aim or 0])
-    scale = WIDTH / largest
-    body, y = (legend(names, 28) if len(names) > 1 else ""), 52
+    scale = WIDTH / max(sum(values) for label, values in rows if label)
+    body, y = legend(names, 28), 52
     for label, values in rows:
         if label:
             body += f'<text x="{LEFT - 6}" y="{y + HEIGHT - 2}" text-anchor="end">{escape(label)}</text>\n'
             x = LEFT
             for index, value in enumerate(values):
-                last = number.format(sum(values)) if index == len(values) - 1 else ""
+                last = f"{sum(values):.0f}" if index == len(values) - 1 else ""
                 body += bar(x, y, value * scale, COLOURS[index % len(COLOURS)], last)
                 x += value * scale
             y += HEIGHT
         y += GAP
-    if aim:
-        x = LEFT + aim * scale
-        body += f'<path d="M {x:.1f} 46 V {y}" stroke="black" stroke-dasharray="3"/>\n'
     return document(title, y + 14, body)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For the tests in this folder, which run in a guest as /tests/NAME.  A test
-# succeeds by exit status 0; what it says on the way is kept in its log.
+# Functions for the tests in this folder, which run in a guest as /tests/NAME.  A test succeeds by exit
+# status 0; its output is kept in its log.
 
 set -eu
 
@@ -17,9 +17,8 @@ fail() {
 	exit 1
 }
 
-# eventually ELSE COMMAND...: waits until COMMAND succeeds, and fails with the words ELSE if it never
-# does.  What counts are tries, each of which has the guest run something, and not seconds: a guest's
-# clock goes on while the host has no processor for it.
+# eventually ELSE COMMAND...: wait until COMMAND succeeds, or fail with the message ELSE.  Counts tries,
+# not seconds: a guest's clock goes on while the host has no processor for it.
 eventually() {
 	otherwise=$1
 	shift
@@ -31,8 +30,8 @@ eventually() {
 	done
 }
 
-# A disk appears some time after its driver is bound.
-wait_for() { # BLOCK DEVICE
+# wait_for BLOCK-DEVICE: a disk appears some time after its driver is bound.
+wait_for() {
 	eventually "$1 did not appear" test -b "$1"
 }
 
@@ -42,8 +41,8 @@ ios() { awk '{ print $1 + $5 }' "/sys/block/$disk/stat"; }
 
 under_way() { [ "$(ios)" -gt $((before + 20)) ]; }
 
-# load FIO-ARGUMENT...: requests to $DISK in the background, as process $load, for longer than
-# any test; comes back when they are under way.
+# load FIO-ARGUMENT...: start requests to $DISK in the background, as process $load, for longer than
+# any test, and return when they are under way.
 load() {
 	before=$(ios)
 	fio --name=load --filename="$DISK" --allow_file_create=0 --size=16M --rw=randrw --bs=64k \
@@ -53,8 +52,8 @@ load() {
 	eventually "no requests are under way" under_way
 }
 
-# write_and_verify: writes all of 16 MiB of $DISK and reads it back, again and again, in the background
-# until end_writing.
+# write_and_verify: write 16 MiB of $DISK and read them back, again and again, in the background until
+# end_writing.
 write_and_verify() {
 	rm -f /tmp/enough
 	while [ ! -e /tmp/enough ]; do
@@ -81,16 +80,16 @@ more_ios() {
 	[ "$(ios)" -gt $((from + 20)) ]
 }
 
-# none_left WHEN: no dma-buf is there any more.  The last reference to a file can go by itself, a
-# moment after the process that had it.
+# none_left WHEN: all dma-bufs are gone.  The last reference to a file can be dropped a moment after
+# its process has ended.
 none_left() {
 	eventually "$1: dma-bufs are left over" no_buffers
 }
 
 no_buffers() { [ "$(grep -c '^[0-9]' /sys/kernel/debug/dma_buf/bufinfo || :)" = 0 ]; }
 
-# Lets failslab and fail_page_alloc fail what may sleep as well, and without a word in the log; but
-# for what DMA debugging and kmemleak take for themselves, which they are off without.
+# Have failslab and fail_page_alloc fail allocations that may sleep as well, without a message; but not
+# those of DMA debugging and kmemleak, which would turn themselves off.
 any_allocation_may_fail() {
 	for what in /sys/kernel/slab/*; do
 		[ ! -L "$what" ] || fail "$what: not a cache of its own, with slab_debug=Z"
@@ -107,18 +106,18 @@ any_allocation_may_fail() {
 	echo 0 >/sys/kernel/debug/fail_page_alloc/min-order
 }
 
-# watch EVENT...: from now on; for traced.
+# watch EVENT...: start tracing these events, for traced().
 watch() {
 	for event; do echo 1 >"/sys/kernel/tracing/events/$event/enable"; done
 }
 
-# traced WHAT PATTERN NUMBER: so many lines of the trace have the pattern.
+# traced WHAT PATTERN NUMBER: fail unless NUMBER lines of the trace match PATTERN.
 traced() {
 	have=$(grep -v '^#' /sys/kernel/tracing/trace | grep -c "$2" || :)
 	[ "$have" = "$3" ] || fail "$1: $have, not $3"
 }
 
-# The PCI device of $DISK, its driver's folder and its address.
+# The PCI device of $DISK, the folder of its driver, and its address.
 pci_of() {
 	path=$(readlink -f "/sys/block/$disk/device")
 	until [ -e "$path/vendor" ]; do
@@ -128,16 +127,17 @@ pci_of() {
 	echo "$path"
 }
 
-# entries PCI-ADDRESS: how many the page table of that device has, as Intel's IOMMU driver dumps it.
+# entries PCI-ADDRESS: the number of entries in that device's page table, as Intel's IOMMU driver dumps
+# it.
 entries() {
-	# A line a page: its number, and the entry of each level. With a scalable mode's tables there
-	# is a folder for each address space of the device.
+	# A line for each page, with its number and the entry of each level. In scalable mode there is a
+	# folder for each address space of the device.
 	cat /sys/kernel/debug/iommu/intel/"$1"/domain_translation_struct \
 		/sys/kernel/debug/iommu/intel/"$1"/*/domain_translation_struct 2>/dev/null |
 		grep -c '^0x[0-9a-f]*[[:space:]]' || :
 }
 
-# command_bit BIT PCI-DEVICE on|off: of byte 4, the PCI command register.
+# command_bit BIT PCI-DEVICE on|off: set or clear a bit of the PCI command register, byte 4.
 command_bit() {
 	command=$(dd if="$2/config" bs=1 skip=4 count=1 2>/dev/null | od -An -tu1)
 	case $3 in
@@ -150,8 +150,8 @@ command_bit() {
 	printf "\\$(printf %03o "$command")" | dd of="$2/config" bs=1 seek=4 conv=notrunc 2>/dev/null
 }
 
-# bus_master PCI-DEVICE on|off: may it do DMA?
+# bus_master PCI-DEVICE on|off: allow or forbid DMA.
 bus_master() { command_bit 4 "$@"; }
 
-# memory_space PCI-DEVICE on|off: can its registers be read?
+# memory_space PCI-DEVICE on|off: make the registers accessible or not.
 memory_space() { command_bit 2 "$@"; }

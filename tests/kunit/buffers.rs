@@ -3,6 +3,10 @@
 //! What the tests of dma-bufs share: buffers that count, and what is done with them.
 
 use crate::{
+    check::{
+        Failure,
+        Outcome, //
+    },
     fixture::pattern, //
 };
 use core::sync::atomic::{
@@ -46,8 +50,6 @@ use phyr_dma_buf::{
     Paged, //
 };
 
-pub(crate) type Outcome = Result<(), &'static str>;
-
 pub(crate) const BOTH: DataDirection = DataDirection::Bidirectional;
 
 /// How often each callback of an exporter was called.
@@ -60,11 +62,9 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Each of them as often as its counterpart.
-    pub(crate) fn balance(&self) -> bool {
-        [&self.attached, &self.pinned, &self.cpu]
-            .iter()
-            .all(|calls| calls.load(Relaxed) == 0)
+    /// Returns how many attachments, pins and CPU accesses there are.
+    pub(crate) fn open(&self) -> [i32; 3] {
+        [&self.attached, &self.pinned, &self.cpu].map(|calls| calls.load(Relaxed))
     }
 }
 
@@ -163,8 +163,8 @@ impl Fixture {
         })
     }
 
-    pub(crate) fn new(nr: usize) -> Result<Self, &'static str> {
-        Self::with(nr, Access::ReadWrite, None).map_err(|_| "not exported")
+    pub(crate) fn new(nr: usize) -> Result<Self> {
+        Self::with(nr, Access::ReadWrite, None)
     }
 
     pub(crate) fn dma_buf(&self) -> ARef<DmaBuf> {
@@ -172,10 +172,9 @@ impl Fixture {
     }
 
     /// Drops the buffer, after which it must have been released, and all calls balance.
+    #[track_caller]
     pub(crate) fn end(self) -> Outcome {
-        if self.buf.counts() != (0, 0) {
-            return Err("attachments or mappings are left");
-        }
+        check_eq!(self.buf.counts(), (0, 0));
         let calls = self.calls.clone();
         drop(self);
         // Who closes files late may have taken this one just now.
@@ -186,12 +185,8 @@ impl Fixture {
             }
             sleep();
         }
-        if calls.released.load(Relaxed) != 1 {
-            return Err("not released");
-        }
-        if !calls.balance() {
-            return Err("calls do not balance");
-        }
+        check_eq!(calls.released.load(Relaxed), 1);
+        check_eq!(calls.open(), [0; 3]);
         Ok(())
     }
 }
@@ -207,50 +202,43 @@ pub(crate) fn sleep() {
     fsleep(Delta::from_millis(20));
 }
 
-pub(crate) fn ranges<I>(attachment: &Attachment<I>) -> Result<KVVec<DmaVec>, &'static str> {
+pub(crate) fn ranges<I>(attachment: &Attachment<I>) -> Result<KVVec<DmaVec>> {
     let mut vecs = KVVec::new();
-    let mut full = false;
-    attachment
-        .dma_vecs(|vec| full |= vecs.push(vec, GFP_KERNEL).is_err())
-        .map_err(|_| "no ranges")?;
-    if full {
-        return Err("no memory");
-    }
+    let mut pushed = Ok(());
+    attachment.dma_vecs(|vec| pushed = pushed.and(vecs.push(vec, GFP_KERNEL)))?;
+    pushed?;
     Ok(vecs)
 }
 
 /// Where byte `at` of the buffer is for the device.
-pub(crate) fn find(vecs: &[DmaVec], mut at: usize) -> Result<(DmaVec, usize), &'static str> {
+#[track_caller]
+pub(crate) fn find(vecs: &[DmaVec], mut at: usize) -> Result<(DmaVec, usize), Failure> {
     for &vec in vecs {
         if at < vec.len() {
             return Ok((vec, at));
         }
         at -= vec.len();
     }
-    Err("not that long")
+    Err(Failure::new(fmt!(
+        "{at} bytes behind the end of the buffer"
+    )))
 }
 
-pub(crate) fn fill(buf: &DmaBuf, at: usize, len: usize, seed: usize) -> Outcome {
-    let mut cpu = buf
-        .cpu(DataDirection::ToDevice)
-        .map_err(|_| "no access to write")?;
+pub(crate) fn fill(buf: &DmaBuf, at: usize, len: usize, seed: usize) -> Result {
+    let mut cpu = buf.cpu(DataDirection::ToDevice)?;
     for n in 0..len {
-        cpu.write(at + n, &[pattern(seed + n)])
-            .map_err(|_| "not written")?;
+        cpu.write(at + n, &[pattern(seed + n)])?;
     }
     Ok(())
 }
 
+#[track_caller]
 pub(crate) fn holds(buf: &DmaBuf, at: usize, len: usize, seed: usize) -> Outcome {
-    let cpu = buf
-        .cpu(DataDirection::FromDevice)
-        .map_err(|_| "no access to read")?;
+    let cpu = buf.cpu(DataDirection::FromDevice)?;
     for n in 0..len {
         let mut byte = [0];
-        cpu.read(at + n, &mut byte).map_err(|_| "not read")?;
-        if byte != [pattern(seed + n)] {
-            return Err("other bytes");
-        }
+        cpu.read(at + n, &mut byte)?;
+        check_eq!(byte, [pattern(seed + n)], "at {}", at + n);
     }
     Ok(())
 }
@@ -265,9 +253,8 @@ pub(crate) fn fixed(
 pub(crate) fn dynamic(
     dev: &Device<Bound>,
     fixture: &Fixture,
-) -> Result<(Attachment<Told>, Arc<Told>), &'static str> {
-    let told = Arc::new(Told::default(), GFP_KERNEL).map_err(|_| "no memory")?;
-    let attachment = Attachment::dynamic(dev, fixture.dma_buf(), false, told.clone())
-        .map_err(|_| "not attached")?;
+) -> Result<(Attachment<Told>, Arc<Told>)> {
+    let told = Arc::new(Told::default(), GFP_KERNEL)?;
+    let attachment = Attachment::dynamic(dev, fixture.dma_buf(), false, told.clone())?;
     Ok((attachment, told))
 }

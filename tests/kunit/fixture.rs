@@ -2,6 +2,10 @@
 
 //! What the tests share: the device, and memory that is scattered on purpose.
 
+use crate::check::{
+    Failure,
+    Outcome, //
+};
 use core::{
     ptr,
     sync::atomic::{
@@ -13,9 +17,11 @@ use kernel::{
     bindings,
     device::{
         Bound,
-        Core, //
+        Core,
+        Device, //
     },
     dma::DmaMask,
+    error::to_result,
     ffi::c_char,
     page::{
         Page,
@@ -30,7 +36,10 @@ use phyr::{
     Limits,
     Mapper, //
 };
-use phyr_driver::scope::Scope;
+use phyr_driver::scope::{
+    scope,
+    Scope, //
+};
 use phyr_iommu::Domain;
 
 /// The device that is bound, and the scope of its binding.
@@ -69,11 +78,12 @@ pub(crate) fn withdraw() {
 ///
 /// The suites run as the module is loaded, right after the driver was registered, and nobody
 /// unbinds a device from it meanwhile.
-pub(crate) fn binding() -> Result<Binding, &'static str> {
+pub(crate) fn binding() -> Result<Binding, Failure> {
     // SAFETY: the device is bound, and stays so while the suites run, see above.
-    unsafe { BINDING.load(Ordering::Acquire).as_ref() }
+    let binding = unsafe { BINDING.load(Ordering::Acquire).as_ref() };
+    binding
         .copied()
-        .ok_or("no edu device is bound to phyr_test")
+        .ok_or_else(|| Failure::new(fmt!("no edu device is bound to phyr_test")))
 }
 
 /// Has the case that runs reported as skipped, for `reason`; it is to return after that.
@@ -99,32 +109,35 @@ pub(crate) fn skip(reason: &CStr) {
 
 /// Runs `test` with the device.
 pub(crate) fn with_device(
-    test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
+    test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Outcome,
+) -> Outcome {
     let pdev: &pci::Device<Bound> = binding()?.pdev;
     let domain = if crate::wants_domain() {
-        let domain = Domain::attach(pdev.as_ref(), None).map_err(|why| {
-            pr_err!("{why}\n");
-            "no domain"
-        })?;
-        Some(domain)
+        Some(Domain::attach(pdev.as_ref(), None)?)
     } else {
         None
     };
     let mapper = mapper(pdev, domain.as_ref(), Limits::NONE)?;
-    // KUnit prints the assertion, which does not hold the message.
-    test(pdev, &mapper).inspect_err(|e| pr_err!("{e}\n"))
+    test(pdev, &mapper)
 }
 
 /// [`with_device`] for what has the DMA API map, or a domain of its own: not while the suites map
 /// in theirs.
 pub(crate) fn with_dma_api(
-    test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
+    test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Outcome,
+) -> Outcome {
     if crate::wants_domain() {
         return Ok(());
     }
     with_device(test)
+}
+
+/// Runs `test` in a scope of its own.
+pub(crate) fn in_scope<R>(
+    dev: &Device<Bound>,
+    test: impl for<'b> FnOnce(Scope<'b>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    scope(dev, |scope| Ok(test(scope)))?
 }
 
 /// Room for the longest mapping of any test, and some more.
@@ -134,12 +147,11 @@ fn mapper<'a>(
     pdev: &'a pci::Device<Bound>,
     domain: Option<&Domain<'a>>,
     limits: Limits,
-) -> Result<Mapper<'a>, &'static str> {
+) -> Result<Mapper<'a>> {
     match domain {
         Some(domain) => domain.mapper(limits, ROOM),
         None => Mapper::new(pdev.as_ref(), limits),
     }
-    .map_err(|_| "no mapper")
 }
 
 /// A mapper like `like`, with other limits.
@@ -150,17 +162,13 @@ pub(crate) fn mapper_like<'a>(like: &Mapper<'a>, limits: Limits) -> Result<Mappe
 /// Runs `test` while the device reaches `BITS` bits of addresses only.
 pub(crate) fn with_mask<const BITS: u32>(
     pdev: &pci::Device<Bound>,
-    test: impl FnOnce() -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
+    test: impl FnOnce() -> Outcome,
+) -> Outcome {
     let set = |mask: u64| {
         // SAFETY: the device is bound, and nothing is being mapped for it: the suites run one test
         // at a time.
         let ret = unsafe { bindings::dma_set_mask(raw::device(pdev.as_ref()), mask) };
-        if ret == 0 {
-            Ok(())
-        } else {
-            Err("the mask was refused")
-        }
+        to_result(ret)
     };
     set(DmaMask::new::<BITS>().value())?;
     let result = test();
@@ -216,11 +224,11 @@ pub(crate) fn pattern(at: usize) -> u8 {
 }
 
 /// `len` bytes as a test writes them; others for another `seed`.
-pub(crate) fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>, &'static str> {
+pub(crate) fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>> {
     let mut bytes = KVVec::new();
     for n in 0..len {
         let byte = pattern(seed + n);
-        bytes.push(byte, GFP_KERNEL).map_err(no_memory)?;
+        bytes.push(byte, GFP_KERNEL)?;
     }
     Ok(bytes)
 }
@@ -234,12 +242,4 @@ pub(crate) fn random(mut state: u64) -> impl FnMut(usize) -> usize {
         // CAST: reduced to less than `limit`.
         (state >> 33) as usize % limit
     }
-}
-
-/// What a test says when memory ran out.
-pub(crate) const NO_MEMORY: &str = "no memory";
-
-/// [`NO_MEMORY`], of whatever error that was.
-pub(crate) fn no_memory<E>(_: E) -> &'static str {
-    NO_MEMORY
 }

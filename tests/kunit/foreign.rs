@@ -72,7 +72,7 @@ impl Importer {
         dev: &Device<Bound>,
         buf: &DmaBuf,
         ops: Option<&'static bindings::dma_buf_attach_ops>,
-    ) -> Result<Self, &'static str> {
+    ) -> Result<Self> {
         let ops = ops.map_or(ptr::null(), ptr::from_ref);
         // SAFETY: the dma-buf is valid, and the device bound.
         let attach = from_err_ptr(unsafe {
@@ -80,24 +80,24 @@ impl Importer {
         });
         Ok(Self {
             buf: buf.into(),
-            attach: attach.map_err(|_| "not attached")?,
+            attach: attach?,
             table: AtomicPtr::new(ptr::null_mut()),
             told: TOLD.load(Relaxed),
         })
     }
 
     /// One that is told, and unmaps later.
-    pub(crate) fn dynamic(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
+    pub(crate) fn dynamic(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self> {
         Self::new(dev, buf, Some(&DYNAMIC))
     }
 
     /// One that cannot be told.
-    pub(crate) fn deaf(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
+    pub(crate) fn deaf(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self> {
         Self::new(dev, buf, Some(&DEAF))
     }
 
     /// One such as `dma_buf_attach()` makes, for which the core pins what it maps.
-    pub(crate) fn fixed(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self, &'static str> {
+    pub(crate) fn fixed(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self> {
         Self::new(dev, buf, None)
     }
 
@@ -105,17 +105,17 @@ impl Importer {
         TOLD.load(Relaxed) != self.told
     }
 
-    pub(crate) fn map(&self) -> Result<(), &'static str> {
+    pub(crate) fn map(&self) -> Result {
         let dir = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
         // SAFETY: the attachment is valid.
         let table = unsafe { bindings::dma_buf_map_attachment_unlocked(self.attach, dir) };
-        let table = from_err_ptr(table).map_err(|_| "not mapped")?;
+        let table = from_err_ptr(table)?;
         self.table.store(table, Relaxed);
         Ok(())
     }
 
     /// What is mapped.
-    pub(crate) fn ranges(&self) -> Result<KVVec<DmaVec>, &'static str> {
+    pub(crate) fn ranges(&self) -> Result<KVVec<DmaVec>> {
         let table = self.table.load(Relaxed);
         let mut vecs = KVVec::new();
         // SAFETY: this was mapped.
@@ -132,8 +132,7 @@ impl Importer {
             vecs.push(
                 DmaVec::new(DmaAddr::from_raw(addr), len as usize),
                 GFP_KERNEL,
-            )
-            .map_err(|_| "no memory")?;
+            )?;
             // SAFETY: as above.
             sg = unsafe { bindings::sg_next(sg) };
         }
@@ -141,7 +140,7 @@ impl Importer {
     }
 
     /// Unmaps; returns what was mapped.
-    pub(crate) fn unmap(&self) -> Result<KVVec<DmaVec>, &'static str> {
+    pub(crate) fn unmap(&self) -> Result<KVVec<DmaVec>> {
         let dir = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
         let vecs = self.ranges()?;
         let table = self.table.swap(ptr::null_mut(), Relaxed);
@@ -150,7 +149,7 @@ impl Importer {
         Ok(vecs)
     }
 
-    pub(crate) fn pin(&self) -> Result<(), &'static str> {
+    pub(crate) fn pin(&self) -> Result {
         // SAFETY: the attachment is valid; the lock is held around it.
         let ret = unsafe {
             let resv = (*as_raw(&self.buf)).resv;
@@ -159,7 +158,7 @@ impl Importer {
             bindings::dma_resv_unlock(resv);
             ret
         };
-        to_result(ret).map_err(|_| "not pinned")
+        to_result(ret)
     }
 
     pub(crate) fn unpin(&self) {
@@ -208,9 +207,9 @@ pub(crate) struct Fence(*mut bindings::dma_fence);
 
 impl Fence {
     /// A write to `buf`.
-    pub(crate) fn write(buf: &DmaBuf) -> Result<Self, &'static str> {
+    pub(crate) fn write(buf: &DmaBuf) -> Result<Self> {
         let fence = KBox::new(bindings::dma_fence::default(), GFP_KERNEL);
-        let fence = KBox::into_raw(fence.map_err(|_| "no memory")?);
+        let fence = KBox::into_raw(fence?);
         // SAFETY: it may be written; who drops the last reference frees it.
         unsafe {
             let context = bindings::dma_fence_context_alloc(1);
@@ -229,7 +228,7 @@ impl Fence {
             bindings::dma_resv_unlock(resv);
             ret
         };
-        to_result(ret).map_err(|_| "no fence")?;
+        to_result(ret)?;
         Ok(this)
     }
 
@@ -294,12 +293,10 @@ static OPS: bindings::dma_buf_ops = bindings::dma_buf_ops {
 };
 
 /// A buffer of `size` bytes whose table is `vecs`, of which no device must be told.
-pub(crate) fn exported(size: usize, vecs: &[DmaVec]) -> Result<ARef<DmaBuf>, &'static str> {
+pub(crate) fn exported(size: usize, vecs: &[DmaVec]) -> Result<ARef<DmaBuf>> {
     let mut table = KVVec::new();
-    table
-        .extend_from_slice(vecs, GFP_KERNEL)
-        .map_err(|_| "no memory")?;
-    let private = KBox::new(table, GFP_KERNEL).map_err(|_| "no memory")?;
+    table.extend_from_slice(vecs, GFP_KERNEL)?;
+    let private = KBox::new(table, GFP_KERNEL)?;
     let private = KBox::into_raw(private);
     let info = bindings::dma_buf_export_info {
         exp_name: c"phyr_test_foreign".as_char_ptr(),
@@ -314,14 +311,14 @@ pub(crate) fn exported(size: usize, vecs: &[DmaVec]) -> Result<ARef<DmaBuf>, &'s
     // SAFETY: all that the operations need is there.
     match from_err_ptr(unsafe { bindings::dma_buf_export(&info) }) {
         Ok(buf) => {
-            let buf = NonNull::new(buf.cast::<DmaBuf>()).ok_or("no buffer")?;
+            let buf = NonNull::new(buf.cast::<DmaBuf>()).ok_or(ENOMEM)?;
             // SAFETY: it is a new one, with one reference.
             Ok(unsafe { ARef::from_raw(buf) })
         }
-        Err(_) => {
+        Err(e) => {
             // SAFETY: nobody else has taken it.
             drop(unsafe { KBox::from_raw(private) });
-            Err("not exported")
+            Err(e)
         }
     }
 }

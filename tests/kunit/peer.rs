@@ -4,6 +4,7 @@
 //!
 //! QEMU: docs/system/devices/ivshmem.rst.
 
+use crate::check::Outcome;
 use core::{
     ptr,
     sync::atomic::{
@@ -76,24 +77,21 @@ pub(crate) fn memory() -> Option<&'static Memory> {
 
 impl Memory {
     /// The BAR, for the CPU.
-    pub(crate) fn bar(&self) -> Result<pci::Bar<'_, LEN>, &'static str> {
-        self.pdev
-            .iomap_region_sized::<LEN>(BAR, c"phyr_test")
-            .map_err(|_| "no BAR")
+    pub(crate) fn bar(&self) -> Result<pci::Bar<'_, LEN>> {
+        self.pdev.iomap_region_sized::<LEN>(BAR, c"phyr_test")
     }
 }
 
 /// Reads `len` bytes at `at`, each of which must be what `expected` says.
+#[track_caller]
 pub(crate) fn holds(
     bar: &pci::Bar<'_, LEN>,
     at: usize,
     len: usize,
     expected: impl Fn(usize) -> u8,
-) -> Result<(), &'static str> {
+) -> Outcome {
     for n in 0..len {
-        if bar.try_read8(at + n).map_err(|_| "not read")? != expected(n) {
-            return Err("other bytes in the BAR");
-        }
+        check_eq!(bar.try_read8(at + n)?, expected(n), "at {}", at + n);
     }
     Ok(())
 }
@@ -104,23 +102,22 @@ pub(crate) fn fill(
     at: usize,
     len: usize,
     byte: impl Fn(usize) -> u8,
-) -> Result<(), &'static str> {
+) -> Result {
     for n in 0..len {
-        bar.try_write8(byte(n), at + n).map_err(|_| "not written")?;
+        bar.try_write8(byte(n), at + n)?;
     }
     Ok(())
 }
 
 /// Unbinds the device from its driver, runs `f`, and binds it again.
-pub(crate) fn unbound(f: impl FnOnce() -> Result<(), &'static str>) -> Result<(), &'static str> {
-    let pdev = memory().ok_or("no memory")?.pdev;
+pub(crate) fn unbound(f: impl FnOnce() -> Outcome) -> Outcome {
+    let pdev = check_some!(memory()).pdev;
     let dev = raw::device(pdev.as_ref());
     // SAFETY: the device is there; nobody holds its lock.
     unsafe { bindings::device_release_driver(dev) };
     let result = f();
     // SAFETY: as above.
-    if unsafe { bindings::device_attach(dev) } != 1 {
-        return Err("not bound again");
-    }
+    let attached = unsafe { bindings::device_attach(dev) };
+    check_eq!(attached, 1);
     result
 }

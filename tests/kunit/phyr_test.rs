@@ -21,6 +21,9 @@ use phyr_driver::{
     scope::Scope, //
 };
 
+#[macro_use]
+mod check;
+
 mod buffers;
 mod edu;
 mod fixture;
@@ -154,10 +157,8 @@ impl phyr_driver::pci::Driver for TestDriver {
         match role {
             Role::Engine => {
                 edu::prepare(pdev)?;
-                test_forget::probe(scope).map_err(|e| {
-                    dev_err!(pdev, "what was forgotten: {e}\n");
-                    EIO
-                })?;
+                // The reason is in the log.
+                test_forget::probe(scope).map_err(|_| EIO)?;
                 if let Some(pages) = module_parameters::keep.value().checked_sub(1) {
                     kept = Some(test_iommu::keep(pdev.as_ref(), usize::from(pages))?);
                 }

@@ -2,12 +2,14 @@
 
 //! The IOMMU's own word: what its page table says of a DMA address.
 
+use crate::check::Outcome;
 use kernel::{
     bindings,
     device::{
         Bound,
         Device, //
-    }, //
+    },
+    prelude::*, //
 };
 use phyr::{
     raw,
@@ -33,11 +35,12 @@ pub(crate) fn lookup(dev: &Device<Bound>, addr: u64) -> Option<u64> {
 }
 
 /// Checks that `vecs` lead to `phyrs`, byte for byte at the edges of every granule.
+#[track_caller]
 pub(crate) fn check(
     mapper: &Mapper<'_>,
     mut vecs: impl Iterator<Item = DmaVec>,
     phyrs: impl Iterator<Item = Phyr>,
-) -> Result<(), &'static str> {
+) -> Outcome {
     let Some(granule) = mapper.granule() else {
         return Ok(());
     };
@@ -48,16 +51,14 @@ pub(crate) fn check(
         let (mut paddr, mut rest) = (phyr.paddr().into_raw(), phyr.len() as u64);
         while rest != 0 {
             if left == 0 {
-                let vec = vecs.next().ok_or("the ranges are too short")?;
+                let vec = check_some!(vecs.next());
                 (addr, left) = (vec.addr().into_raw(), vec.len() as u64);
             }
-            if lookup(mapper.device(), addr) != Some(paddr) {
-                return Err("the page table leads elsewhere");
-            }
+            check_eq!(lookup(mapper.device(), addr), Some(paddr), "at {addr:#x}");
             let step = rest.min(left).min(granule.size() - granule.offset(addr));
-            if lookup(mapper.device(), addr + (step - 1)) != Some(paddr + (step - 1)) {
-                return Err("the page table leads elsewhere at a granule's end");
-            }
+            let last = addr + (step - 1);
+            let end = paddr + (step - 1);
+            check_eq!(lookup(mapper.device(), last), Some(end), "at {last:#x}");
             // A range may end where the addresses do.
             addr = addr.wrapping_add(step);
             left -= step;
@@ -65,17 +66,14 @@ pub(crate) fn check(
             rest -= step;
         }
     }
-    if left != 0 || vecs.next().is_some() {
-        return Err("the ranges are too long");
-    }
+    check_eq!(left, 0, "bytes of the last range");
+    check_eq!(vecs.next(), None);
     Ok(())
 }
 
 /// Checks that nothing of `vecs` is left in the page table.
-pub(crate) fn check_gone(
-    mapper: &Mapper<'_>,
-    vecs: impl Iterator<Item = DmaVec>,
-) -> Result<(), &'static str> {
+#[track_caller]
+pub(crate) fn check_gone(mapper: &Mapper<'_>, vecs: impl Iterator<Item = DmaVec>) -> Outcome {
     let Some(granule) = mapper.granule() else {
         return Ok(());
     };
@@ -84,9 +82,7 @@ pub(crate) fn check_gone(
         let first = granule.align_down(start);
         // CAST: a granule's size fits.
         for addr in (first..=start + last).step_by(granule.size() as usize) {
-            if lookup(mapper.device(), addr).is_some() {
-                return Err("still mapped");
-            }
+            check_eq!(lookup(mapper.device(), addr), None, "at {addr:#x}");
         }
     }
     Ok(())

@@ -7,12 +7,14 @@
 use crate::{
     buffers::{
         settle,
-        sleep,
+        sleep, //
+    },
+    check::{
+        Failure,
         Outcome, //
     },
     fixture::{
         binding,
-        no_memory,
         with_dma_api, //
     }, //
 };
@@ -106,7 +108,7 @@ struct Device {
 }
 
 impl Device {
-    fn new() -> Result<Arc<Self>, &'static str> {
+    fn new() -> Result<Arc<Self>> {
         let device = Self {
             room: AtomicU32::new(u32::MAX),
             refuses: AtomicU32::new(0),
@@ -119,7 +121,7 @@ impl Device {
             timeouts: AtomicU32::new(0),
             mixed_up: AtomicU32::new(0),
         };
-        Arc::new(device, GFP_KERNEL).map_err(no_memory)
+        Ok(Arc::new(device, GFP_KERNEL)?)
     }
 }
 
@@ -164,8 +166,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn new() -> Result<Arc<Self>, &'static str> {
-        Arc::new(Self::default(), GFP_KERNEL).map_err(no_memory)
+    fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::default(), GFP_KERNEL)?)
     }
 
     fn all(&self) -> u32 {
@@ -320,16 +322,16 @@ fn tag_set<'bound, const SLEEPS: bool, const WAITS: bool>(
     scope: Scope<'bound>,
     device: &Arc<Device>,
     queues: u16,
-) -> Result<Arc<TagSet<'bound, Driver<SLEEPS, WAITS>>>, &'static str> {
-    let mapper = Mapper::new(scope.device(), Limits::NONE).map_err(|_| "no mapper")?;
-    let mapper = Arc::new(mapper, GFP_KERNEL).map_err(no_memory)?;
+) -> Result<Arc<TagSet<'bound, Driver<SLEEPS, WAITS>>>> {
+    let mapper = Mapper::new(scope.device(), Limits::NONE)?;
+    let mapper = Arc::new(mapper, GFP_KERNEL)?;
     let mut rings = KVec::new();
     for number in 0..queues {
         let ring = Ring {
             device: device.clone(),
             number,
         };
-        rings.push(ring, GFP_KERNEL).map_err(no_memory)?;
+        rings.push(ring, GFP_KERNEL)?;
     }
     let config = Config::new(DEPTH, 16);
     TagSet::with_per_tag(scope, mapper, rings, config, |ring: &Ring, tag| {
@@ -340,7 +342,6 @@ fn tag_set<'bound, const SLEEPS: bool, const WAITS: bool>(
             memory: Coherent::zeroed_slice(scope.device(), WORDS, GFP_KERNEL)?,
         })
     })
-    .map_err(|_| "no tag set")
 }
 
 /// What a test has of a disk besides it.
@@ -352,9 +353,9 @@ struct Seen {
 fn disk<'bound, const SLEEPS: bool, const WAITS: bool>(
     tag_set: &Arc<TagSet<'bound, Driver<SLEEPS, WAITS>>>,
     sectors: u64,
-) -> Result<(Disk<'bound, Driver<SLEEPS, WAITS>>, Seen), &'static str> {
+) -> Result<(Disk<'bound, Driver<SLEEPS, WAITS>>, Seen)> {
     let seen = Seen {
-        dropped: Arc::new(AtomicU32::new(0), GFP_KERNEL).map_err(no_memory)?,
+        dropped: Arc::new(AtomicU32::new(0), GFP_KERNEL)?,
         tally: Tally::new()?,
     };
     let data = Data {
@@ -362,41 +363,36 @@ fn disk<'bound, const SLEEPS: bool, const WAITS: bool>(
         has_slot: sectors != 0,
         dropped: seen.dropped.clone(),
     };
-    let number = NUMBERS.alloc().map_err(|_| "no number")?;
+    let number = NUMBERS.alloc()?;
     let disk = DiskBuilder::new()
         .capacity_sectors(sectors)
         .geometry(Geometry::STANDARD)
         .max_hw_sectors(8)
-        .build_numbered("phyrtest", number, tag_set, data)
-        .map_err(|_| "no disk")?;
+        .build_numbered("phyrtest", number, tag_set, data)?;
     Ok((disk, seen))
 }
 
 /// Sends `nr` requests to `disk`.
-fn send<T: Operations<Passthrough = Ended>>(
-    disk: &Disk<'_, T>,
-    seen: &Seen,
-    nr: u32,
-) -> Result<(), &'static str> {
-    let queue = disk.queue().map_err(|_| "no queue")?;
+fn send<T: Operations<Passthrough = Ended>>(disk: &Disk<'_, T>, seen: &Seen, nr: u32) -> Result {
+    let queue = disk.queue()?;
     for _ in 0..nr {
         let rq = queue.alloc(DataDirection::ToDevice, true);
-        rq.map_err(|_| "no request")?
-            .execute(Ended(seen.tally.clone()));
+        rq?.execute(Ended(seen.tally.clone()));
     }
     Ok(())
 }
 
 /// Waits for `condition`: until well after anything that the tests wait for, and well before a
 /// request's time is over by itself.
-fn wait_for(what: &'static str, mut condition: impl FnMut() -> bool) -> Outcome {
+#[track_caller]
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> Outcome {
     for _ in 0..500 {
         if condition() {
             return Ok(());
         }
         sleep();
     }
-    Err(what)
+    Err(Failure::new(fmt!("{what}")))
 }
 
 /// Ends what is in flight on all queues, and starts what waits, so that a test that has failed can
@@ -527,30 +523,20 @@ fn attributes(scope: Scope<'_>) -> Outcome {
     let set = tag_set::<false, false>(scope, &device, 1)?;
     for sectors in [0, 64] {
         let (disk, seen) = disk(&set, sectors)?;
-        if &*read(c"/sys/block/phyrtest0/serial").map_err(|_| "no attribute")? != b"12345678\n" {
-            return Err("another text");
-        }
+        check_eq!(&*read(c"/sys/block/phyrtest0/serial")?, b"12345678\n");
         let slot = read(c"/sys/block/phyrtest0/slot");
-        if slot.is_ok() != (sectors != 0) || slot.is_err_and(|e| e != ENOENT) {
-            return Err("visible, or not");
+        if sectors == 0 {
+            check_err!(slot, ENOENT);
+        } else {
+            slot?;
         }
-        if read(c"/sys/block/phyrtest0/error").err() != Some(ENODATA) {
-            return Err("another error");
-        }
-        if read(c"/sys/block/phyrtest0/too_much").err() != Some(EINVAL) {
-            return Err("more than a page");
-        }
-        let kept = File::open(c"/sys/block/phyrtest0/serial").map_err(|_| "not opened")?;
+        check_err!(read(c"/sys/block/phyrtest0/error"), ENODATA);
+        check_err!(read(c"/sys/block/phyrtest0/too_much"), EINVAL);
+        let kept = File::open(c"/sys/block/phyrtest0/serial")?;
         drop(disk);
-        if seen.dropped.load(Relaxed) != 1 {
-            return Err("the data is still there");
-        }
-        if kept.read(&mut [0; 16]).err() != Some(ENODEV) {
-            return Err("shown after the end");
-        }
-        if File::open(c"/sys/block/phyrtest0/serial").is_ok() {
-            return Err("there after the end");
-        }
+        check_eq!(seen.dropped.load(Relaxed), 1);
+        check_err!(kept.read(&mut [0; 16]), ENODEV);
+        check_err!(File::open(c"/sys/block/phyrtest0/serial"), ENOENT);
     }
     Ok(())
 }
@@ -561,15 +547,11 @@ fn geometry(scope: Scope<'_>) -> Outcome {
     device.at_once.store(true, Relaxed);
     let set = tag_set::<false, false>(scope, &device, 1)?;
     let (disk, _) = disk(&set, 3 * 2048 + 2047)?;
-    let file = File::open(c"/dev/phyrtest0").map_err(|_| "not opened")?;
-    if file.geometry() != Ok((64, 32, 3)) {
-        return Err("another geometry");
-    }
+    let file = File::open(c"/dev/phyrtest0")?;
+    check_eq!(file.geometry(), Ok((64, 32, 3)));
     drop(disk);
     drop(set);
-    if file.geometry() != Ok((64, 32, 0)) {
-        return Err("another geometry after the end");
-    }
+    check_eq!(file.geometry(), Ok((64, 32, 0)));
     Ok(())
 }
 
@@ -580,17 +562,19 @@ fn numbers(scope: Scope<'_>) -> Outcome {
     let (first, _) = disk(&set, 0)?;
     let (_second, _) = disk(&set, 0)?;
     let is_there = |path| File::open(path).is_ok();
-    if !is_there(c"/sys/block/phyrtest0/size") || !is_there(c"/sys/block/phyrtest1/size") {
-        return Err("other names");
-    }
+    check!(is_there(c"/sys/block/phyrtest0/size"));
+    check!(is_there(c"/sys/block/phyrtest1/size"));
     drop(first);
-    if is_there(c"/sys/block/phyrtest0/size") {
-        return Err("not removed");
-    }
+    check!(!is_there(c"/sys/block/phyrtest0/size"));
     let (_third, _) = disk(&set, 0)?;
-    if !is_there(c"/sys/block/phyrtest0/size") || is_there(c"/sys/block/phyrtest2/size") {
-        return Err("the number was not free");
-    }
+    check!(
+        is_there(c"/sys/block/phyrtest0/size"),
+        "the number was not free"
+    );
+    check!(
+        !is_there(c"/sys/block/phyrtest2/size"),
+        "the number was not free"
+    );
     Ok(())
 }
 
@@ -618,30 +602,21 @@ fn abort_one(
             if hw.is_in_flight(tag) {
                 continue;
             }
-            if hw.abort(tag) {
-                return Err("aborted what is not in flight");
-            }
+            check!(!hw.abort(tag), "tag {tag}");
         }
     }
-    let (hw, tag) = set
+    let (hw, tag) = check_some!(set
         .hw_queues()
         .iter()
         .flat_map(|hw| (0..DEPTH).map(move |tag| (hw, tag)))
-        .find(|(hw, tag)| hw.is_in_flight(*tag))
-        .ok_or("not in flight")?;
-    if !hw.abort(tag) {
-        return Err("not aborted");
-    }
+        .find(|(hw, tag)| hw.is_in_flight(*tag)));
+    check!(hw.abort(tag));
     wait_for("the handler did not run", || {
         seen.tally.timed_out.load(Acquire) == 1
     })?;
     sleep();
-    if (device.timeouts.load(Relaxed), nr()) != (1, 2) {
-        return Err("the handler ran for another");
-    }
-    if hw.abort(tag) {
-        return Err("aborted twice");
-    }
+    check_eq!((device.timeouts.load(Relaxed), nr()), (1, 2));
+    check!(!hw.abort(tag));
     while complete_one(set) {}
     wait_for("not completed", || seen.tally.well.load(Acquire) == 2)
 }
@@ -656,9 +631,7 @@ fn abort_and_complete(scope: Scope<'_>) -> Outcome {
     let (disk, seen) = disk(&set, 0)?;
     send(&disk, &seen, REQUESTS)?;
     wait_for("not all have ended", || seen.tally.all() == REQUESTS)?;
-    if seen.tally.otherwise.load(Relaxed) != 0 {
-        return Err("another end");
-    }
+    check_eq!(seen.tally.otherwise.load(Relaxed), 0);
     Ok(())
 }
 
@@ -674,9 +647,7 @@ fn room(scope: Scope<'_>) -> Outcome {
             wait_for("nothing came", || complete_one(&set))?;
             wait_for("not completed", || seen.tally.well.load(Acquire) == done)?;
         }
-        if device.refused.load(Relaxed) < 5 {
-            return Err("nothing was refused");
-        }
+        check_cmp!(device.refused.load(Relaxed), >=, 5);
         Ok(())
     })();
     end_all(&set, &device);
@@ -698,9 +669,7 @@ fn room_is_waited_for(scope: Scope<'_>) -> Outcome {
             sleep();
         }
         // With `Busy` it is tried every 3 ms.
-        if device.refused.load(Relaxed) > before + 1 {
-            return Err("tried again, though nothing has completed");
-        }
+        check_cmp!(device.refused.load(Relaxed), <=, before + 1);
         wait_for("nothing in flight", || complete_one(&set))?;
         wait_for("not tried again", || complete_one(&set))
     })();
@@ -740,9 +709,7 @@ fn room_of_another_disk(scope: Scope<'_>) -> Outcome {
         wait_for("the request was lost", || {
             seen_other.tally.well.load(Acquire) == 1
         })?;
-        if seen_one.tally.all() != 0 {
-            return Err("not in flight any more");
-        }
+        check_eq!(seen_one.tally.all(), 0);
         Ok(())
     })();
     end_all(&set, &device);
@@ -789,11 +756,9 @@ fn room_and_batches(scope: Scope<'static>) -> Outcome {
     device.room.store(1, Relaxed);
     // Of several queues, so that there is no I/O scheduler.
     let set = tag_set::<false, true>(scope, &device, 2)?;
-    let stuck = Arc::new(Stuck::default(), GFP_KERNEL).map_err(no_memory)?;
+    let stuck = Arc::new(Stuck::default(), GFP_KERNEL)?;
     let (theirs, wanted) = (set.clone(), stuck.clone());
-    system_long()
-        .try_spawn(GFP_KERNEL, move || complete_in_batches(&theirs, &wanted))
-        .map_err(no_memory)?;
+    system_long().try_spawn(GFP_KERNEL, move || complete_in_batches(&theirs, &wanted))?;
     let result = (|| {
         let (disk, _) = disk(&set, 512)?;
         // Requests end on the processor that reports them, as those in a batch do.
@@ -801,25 +766,23 @@ fn room_and_batches(scope: Scope<'static>) -> Outcome {
             c"/sys/block/phyrtest0/queue/rq_affinity",
             bindings::O_WRONLY,
         )
-        .and_then(|file| file.write(b"0"))
-        .map_err(|_| "no affinity")?;
-        let file = File::open(c"/dev/phyrtest0").map_err(|_| "not opened")?;
-        let mut bytes = KVec::from_elem(0, 256 << 10, GFP_KERNEL).map_err(no_memory)?;
-        file.read(&mut bytes).map_err(|_| "not read")?;
+        .and_then(|file| file.write(b"0"))?;
+        let file = File::open(c"/dev/phyrtest0")?;
+        let mut bytes = KVec::from_elem(0, 256 << 10, GFP_KERNEL)?;
+        file.read(&mut bytes)?;
         drop(file);
         drop(disk);
-        if device.refused.load(Relaxed) == 0 {
-            return Err("nothing was refused");
-        }
+        check_cmp!(device.refused.load(Relaxed), !=, 0);
         Ok(())
     })();
     stuck.over.store(true, Release);
     wait_for("the worker did not stop", || {
         stuck.has_stopped.load(Acquire)
     })?;
-    if stuck.is_stuck.load(Relaxed) {
-        return Err("requests waited for room that was there");
-    }
+    check!(
+        !stuck.is_stuck.load(Relaxed),
+        "requests waited for room that was there"
+    );
     result
 }
 
@@ -830,9 +793,7 @@ fn sleeping(scope: Scope<'_>) -> Outcome {
     device.sleeps.store(1, Relaxed);
     let set = tag_set::<true, false>(scope, &device, 2)?;
     let (disk, seen) = disk(&set, 64)?;
-    if device.queued.load(Relaxed) == 0 {
-        return Err("not read");
-    }
+    check_cmp!(device.queued.load(Relaxed), !=, 0);
     send(&disk, &seen, 20)?;
     wait_for("not completed", || seen.tally.well.load(Acquire) == 20)?;
     // The request ends before the call sleeps.
@@ -840,36 +801,30 @@ fn sleeping(scope: Scope<'_>) -> Outcome {
     send(&disk, &seen, 1)?;
     wait_for("not completed", || seen.tally.well.load(Acquire) == 21)?;
     drop(TagSet::quiesce(set.clone()));
-    if device.inside.load(Acquire) != 0 {
-        return Err("quiesced before a call has returned");
-    }
+    check_eq!(device.inside.load(Acquire), 0);
     sleeping_reader(&device, disk)
 }
 
 /// A task that reads calls `queue_rq` itself. The request ends, and nobody knows of the task but
 /// who waits for the calls.
 fn sleeping_reader(device: &Arc<Device>, disk: Disk<'_, Sleeper>) -> Outcome {
-    let file = File::open(c"/dev/phyrtest0").map_err(|_| "not opened")?;
-    let has_read = Arc::new(AtomicBool::new(false), GFP_KERNEL).map_err(no_memory)?;
+    let file = File::open(c"/dev/phyrtest0")?;
+    let has_read = Arc::new(AtomicBool::new(false), GFP_KERNEL)?;
     let theirs = has_read.clone();
     // Longer than a removal takes by itself.
     device.sleeps.store(1500, Relaxed);
     let before = device.queued.load(Acquire);
-    system_long()
-        .try_spawn(GFP_KERNEL, move || {
-            // At the end, where nobody has looked for partitions.
-            let _ = file.read_at(&mut [0; 512], 24 << 10);
-            drop(file);
-            theirs.store(true, Release);
-        })
-        .map_err(no_memory)?;
+    system_long().try_spawn(GFP_KERNEL, move || {
+        // At the end, where nobody has looked for partitions.
+        let _ = file.read_at(&mut [0; 512], 24 << 10);
+        drop(file);
+        theirs.store(true, Release);
+    })?;
     wait_for("not called", || device.queued.load(Acquire) != before)?;
     drop(disk);
     let inside = device.inside.load(Acquire);
     wait_for("not read", || has_read.load(Acquire))?;
-    if inside != 0 {
-        return Err("the disk has ended before a call");
-    }
+    check_eq!(inside, 0);
     Ok(())
 }
 
@@ -887,9 +842,7 @@ fn per_tag(scope: Scope<'_>) -> Outcome {
                 seen.tally.well.load(Acquire) == 5 * round
             })?;
         }
-        if device.mixed_up.load(Relaxed) != 0 {
-            return Err("the slot of another tag");
-        }
+        check_eq!(device.mixed_up.load(Relaxed), 0);
         Ok(())
     })();
     end_all(&set, &device);
@@ -899,24 +852,20 @@ fn per_tag(scope: Scope<'_>) -> Outcome {
 /// Coherent memory as a range, as a whole and in parts.
 fn coherent(scope: Scope<'_>) -> Outcome {
     let dev = scope.device();
-    let table: Coherent<[[u64; 4]]> =
-        Coherent::zeroed_slice(dev, 128, GFP_KERNEL).map_err(no_memory)?;
+    let table: Coherent<[[u64; 4]]> = Coherent::zeroed_slice(dev, 128, GFP_KERNEL)?;
     let all = DmaVec::from(&table);
-    if all.len() != 4096 || all.addr().into_raw() != table.dma_address() {
-        return Err("another whole");
-    }
+    check_eq!(all.len(), 4096);
+    check_eq!(all.addr().into_raw(), table.dma_address());
     let part = |n: usize| -> Result<DmaVec> { Ok(io_project!(&table, [try: n]).into()) };
     for n in [0, 1, 127] {
-        let vec = part(n).map_err(|_| "no part")?;
+        let vec = part(n)?;
         // CAST: a small number.
-        if vec.len() != 32 || vec.addr().into_raw() != all.addr().into_raw() + 32 * n as u64 {
-            return Err("another part");
-        }
+        check_eq!(vec.len(), 32);
+        check_eq!(vec.addr().into_raw(), all.addr().into_raw() + 32 * n as u64);
     }
-    let one: Coherent<u64> = Coherent::zeroed(dev, GFP_KERNEL).map_err(no_memory)?;
-    if DmaVec::from(&one).len() != 8 || part(128).is_ok() {
-        return Err("another length");
-    }
+    let one: Coherent<u64> = Coherent::zeroed(dev, GFP_KERNEL)?;
+    check_eq!(DmaVec::from(&one).len(), 8);
+    check!(part(128).is_err());
     Ok(())
 }
 
@@ -929,68 +878,67 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_there_with_the_disk() {
-        assert_eq!(run(attributes), Ok(()));
+    fn attributes_are_there_with_the_disk() -> Outcome {
+        run(attributes)
     }
 
     #[test]
-    fn a_geometry_outlives_the_disk() {
-        assert_eq!(run(geometry), Ok(()));
+    fn a_geometry_outlives_the_disk() -> Outcome {
+        run(geometry)
     }
 
     #[test]
-    fn a_number_is_free_with_its_disk() {
-        assert_eq!(run(numbers), Ok(()));
+    fn a_number_is_free_with_its_disk() -> Outcome {
+        run(numbers)
     }
 
     #[test]
-    fn what_is_aborted_times_out_at_once() {
-        assert_eq!(run(abort), Ok(()));
+    fn what_is_aborted_times_out_at_once() -> Outcome {
+        run(abort)
     }
 
     #[test]
-    fn what_completes_meanwhile_ends_once() {
-        assert_eq!(run(abort_and_complete), Ok(()));
+    fn what_completes_meanwhile_ends_once() -> Outcome {
+        run(abort_and_complete)
     }
 
     #[test]
-    fn room_comes_with_a_completion() {
-        assert_eq!(run(room), Ok(()));
+    fn room_comes_with_a_completion() -> Outcome {
+        run(room)
     }
 
     #[test]
-    fn room_is_not_asked_for_meanwhile() {
-        assert_eq!(run(room_is_waited_for), Ok(()));
+    fn room_is_not_asked_for_meanwhile() -> Outcome {
+        run(room_is_waited_for)
     }
 
     #[test]
-    fn nothing_waits_for_room_that_nothing_makes() {
-        assert_eq!(run(room_that_nothing_makes), Ok(()));
+    fn nothing_waits_for_room_that_nothing_makes() -> Outcome {
+        run(room_that_nothing_makes)
     }
 
     #[test]
-    fn nothing_waits_for_another_disk() {
-        assert_eq!(run(room_of_another_disk), Ok(()));
+    fn nothing_waits_for_another_disk() -> Outcome {
+        run(room_of_another_disk)
     }
 
     #[test]
-    fn what_waits_for_room_is_seen_by_batches() {
-        let result = with_dma_api(|_, _| room_and_batches(binding()?.scope));
-        assert_eq!(result, Ok(()));
+    fn what_waits_for_room_is_seen_by_batches() -> Outcome {
+        with_dma_api(|_, _| room_and_batches(binding()?.scope))
     }
 
     #[test]
-    fn queue_rq_may_sleep() {
-        assert_eq!(run(sleeping), Ok(()));
+    fn queue_rq_may_sleep() -> Outcome {
+        run(sleeping)
     }
 
     #[test]
-    fn each_tag_has_its_own() {
-        assert_eq!(run(per_tag), Ok(()));
+    fn each_tag_has_its_own() -> Outcome {
+        run(per_tag)
     }
 
     #[test]
-    fn coherent_memory_is_a_range() {
-        assert_eq!(run(coherent), Ok(()));
+    fn coherent_memory_is_a_range() -> Outcome {
+        run(coherent)
     }
 }

@@ -5,9 +5,12 @@
 //! On the debug kernel kCFI looks at each of these calls, and lockdep at a second driver on
 //! `phyr_blk` beside `rust_nvme`, of which both tell in the kernel log.
 
-use crate::fixture::{
-    no_memory,
-    with_dma_api, //
+use crate::{
+    check::Outcome,
+    fixture::{
+        in_scope,
+        with_dma_api, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -44,10 +47,7 @@ use phyr_blk::{
 };
 use phyr_driver::{
     event::Event,
-    scope::{
-        scope,
-        Scope, //
-    }, //
+    scope::Scope, //
 };
 
 /// How long a request may be in flight.
@@ -142,18 +142,14 @@ impl Operations for Null {
 }
 
 /// Runs `test` in a scope of its own.
-fn with_scope(
-    test: impl for<'b> FnOnce(Scope<'b>) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
-    with_dma_api(|pdev, _| scope(pdev.as_ref(), |scope| Ok(test(scope))).unwrap_or(Err("no scope")))
+fn with_scope(test: impl for<'b> FnOnce(Scope<'b>) -> Outcome) -> Outcome {
+    with_dma_api(|pdev, _| in_scope(pdev.as_ref(), test))
 }
 
 /// Runs `test` with an empty disk on a device that does nothing.
-fn with_disk(
-    test: impl FnOnce(&Disk<'_, Null>) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
+fn with_disk(test: impl FnOnce(&Disk<'_, Null>) -> Outcome) -> Outcome {
     with_scope(|scope| {
-        let disk = disk(scope, Limits::NONE, DiskBuilder::new()).map_err(|_| "no disk")?;
+        let disk = disk(scope, Limits::NONE, DiskBuilder::new())?;
         test(&disk)
     })
 }
@@ -169,7 +165,7 @@ fn disk<'b>(scope: Scope<'b>, limits: Limits, disk: DiskBuilder) -> Result<Disk<
 }
 
 /// Sends a request with this fate, and waits for its end.
-fn ask(disk: &Disk<'_, Null>, fate: Fate) -> Result<Arc<Seen>, &'static str> {
+fn ask(disk: &Disk<'_, Null>, fate: Fate) -> Result<Arc<Seen>> {
     let seen = Arc::pin_init(
         pin_init!(Seen {
             ended <- Event::new(),
@@ -178,17 +174,14 @@ fn ask(disk: &Disk<'_, Null>, fate: Fate) -> Result<Arc<Seen>, &'static str> {
             timeouts: Atomic::new(0),
         }),
         GFP_KERNEL,
-    )
-    .map_err(no_memory)?;
-    let queue = disk.queue().map_err(|_| "no queue")?;
-    let request = queue
-        .alloc(DataDirection::ToDevice, true)
-        .map_err(|_| "no request")?;
+    )?;
+    let queue = disk.queue()?;
+    let request = queue.alloc(DataDirection::ToDevice, true)?;
     request.execute(Ask {
         fate,
         seen: seen.clone(),
     });
-    seen.ended.wait(PATIENCE).map_err(|_| "it does not end")?;
+    seen.ended.wait(PATIENCE)?;
     Ok(seen)
 }
 
@@ -210,33 +203,33 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_the_drivers_own_ends() -> Result<(), &'static str> {
+    fn a_request_of_the_drivers_own_ends() -> Outcome {
         with_disk(|disk| {
             for _ in 0..20 {
                 let seen = ask(disk, Fate::Completes)?;
-                assert_eq!(became(&seen), (raw(Status::Ok), 1, 0));
+                check_eq!(became(&seen), (raw(Status::Ok), 1, 0));
             }
             Ok(())
         })
     }
 
     #[test]
-    fn a_request_that_is_lost_times_out() -> Result<(), &'static str> {
+    fn a_request_that_is_lost_times_out() -> Outcome {
         with_disk(|disk| {
             for _ in 0..3 {
                 let seen = ask(disk, Fate::IsLost)?;
-                assert_eq!(became(&seen), (raw(Status::Timeout), 1, 1));
+                check_eq!(became(&seen), (raw(Status::Timeout), 1, 1));
             }
             Ok(())
         })
     }
 
     #[test]
-    fn what_the_driver_keeps_survives_a_second_try() -> Result<(), &'static str> {
+    fn what_the_driver_keeps_survives_a_second_try() -> Outcome {
         with_disk(|disk| {
             for _ in 0..20 {
                 let seen = ask(disk, Fate::ComesAgain)?;
-                assert_eq!(became(&seen), (raw(Status::Ok), 2, 0));
+                check_eq!(became(&seen), (raw(Status::Ok), 2, 0));
             }
             Ok(())
         })
@@ -244,10 +237,10 @@ mod tests {
 
     /// None of these numbers makes the kernel warn.
     #[test]
-    fn a_tag_set_has_numbers_that_there_can_be() -> Result<(), &'static str> {
+    fn a_tag_set_has_numbers_that_there_can_be() -> Outcome {
         with_scope(|scope| {
-            let mapper = Mapper::new(scope.device(), Limits::NONE).map_err(|_| "no mapper")?;
-            let mapper = Arc::new(mapper, GFP_KERNEL).map_err(no_memory)?;
+            let mapper = Mapper::new(scope.device(), Limits::NONE)?;
+            let mapper = Arc::new(mapper, GFP_KERNEL)?;
             let made = |config, nr| {
                 let mut queues = KVec::new();
                 for _ in 0..nr {
@@ -265,31 +258,34 @@ mod tests {
                 (u16::MAX, u16::MAX, 1, [Some(ENOMEM), None]),
             ] {
                 let result = made(Config::new(depth, segments), nr).err();
-                assert!(errors.contains(&result));
+                check!(
+                    errors.contains(&result),
+                    "{result:?} of {depth}, {segments}, {nr}"
+                );
             }
             // Vectors that there are not: the processors are spread.
             for first in [0, 1, 4000, u32::MAX] {
                 let affinity = Affinity::Interrupts { first };
-                assert_eq!(made(Config::new(1, 1).affinity(affinity), 2), Ok(()));
+                made(Config::new(1, 1).affinity(affinity), 2)?;
             }
             Ok(())
         })
     }
 
     #[test]
-    fn a_disk_that_does_not_go_with_its_mapper_is_refused() -> Result<(), &'static str> {
+    fn a_disk_that_does_not_go_with_its_mapper_is_refused() -> Outcome {
         with_scope(|scope| {
             let build = |limits, builder| disk(scope, limits, builder).map(drop);
-            let short = Limits::NONE.with_max_segment(65536).ok_or("limits")?;
-            let kept = short.with_min_align_mask(4095).ok_or("limits")?;
+            let short = check_some!(Limits::NONE.with_max_segment(65536));
+            let kept = check_some!(short.with_min_align_mask(4095));
             let new = || DiskBuilder::new().max_hw_sectors(2048);
-            assert_eq!(build(short, new()), Ok(()));
-            assert_eq!(build(short, new().max_segment_size(u32::MAX)), Ok(()));
+            build(short, new())?;
+            build(short, new().max_segment_size(u32::MAX))?;
             // A list of pages: no segment is cut, and bounced memory stays in its place.
             let pages = || new().virt_boundary_mask(4095);
-            assert_eq!(build(short, pages()), Err(EINVAL));
-            assert_eq!(build(kept, pages()), Err(EINVAL));
-            assert_eq!(build(kept, pages().max_hw_sectors(128)), Ok(()));
+            check_err!(build(short, pages()), EINVAL);
+            check_err!(build(kept, pages()), EINVAL);
+            build(kept, pages().max_hw_sectors(128))?;
             Ok(())
         })
     }

@@ -12,8 +12,11 @@ use crate::{
         holds,
         ranges,
         Fixture,
-        Outcome,
         BOTH, //
+    },
+    check::{
+        Failure,
+        Outcome, //
     },
     edu::{
         Engine,
@@ -49,25 +52,23 @@ fn carry<I>(
     let (from, to) = (2 * PAGE_SIZE, 9 * PAGE_SIZE);
     fill(buf, from, BUFFER, 1)?;
 
-    attachment.map(BOTH).map_err(|_| "not mapped")?;
+    attachment.map(BOTH)?;
     let vecs = ranges(attachment)?;
-    if vecs.iter().map(|vec| vec.len()).sum::<usize>() != buf.size() {
-        return Err("not as long as the buffer");
-    }
+    check_eq!(vecs.iter().map(|vec| vec.len()).sum::<usize>(), buf.size());
     table::check(mapper, vecs.iter().copied(), fixture.phyrs.iter().copied())?;
 
     let (vec, at) = find(&vecs, from)?;
-    engine.read(vec, at, BUFFER).map_err(|_| "no read")?;
+    engine.read(vec, at, BUFFER)?;
     let (vec, at) = find(&vecs, to)?;
-    engine.write(vec, at, BUFFER).map_err(|_| "no write")?;
+    engine.write(vec, at, BUFFER)?;
     holds(buf, to, BUFFER, 1)?;
 
     // The other way: what the CPU writes meanwhile, the device reads.
     fill(buf, from, BUFFER, 2)?;
     let (vec, at) = find(&vecs, from)?;
-    engine.read(vec, at, BUFFER).map_err(|_| "no read")?;
+    engine.read(vec, at, BUFFER)?;
     let (vec, at) = find(&vecs, 0)?;
-    engine.write(vec, at, BUFFER).map_err(|_| "no write")?;
+    engine.write(vec, at, BUFFER)?;
 
     attachment.unmap();
     table::check_gone(mapper, vecs.iter().copied())?;
@@ -89,18 +90,16 @@ fn linear(mapper: &Mapper<'_>, attachment: &Attachment<phyr_dma_buf::Static>) ->
     }
     let before = |nr| {
         let vecs = ranges(attachment)?;
-        Ok::<usize, &'static str>(vecs.iter().take(nr).map(|vec| vec.len()).sum())
+        Ok::<usize, Failure>(vecs.iter().take(nr).map(|vec| vec.len()).sum())
     };
-    match (attachment.linear(), gap) {
-        (Ok(vec), None) if vec.len() == attachment.len() => Ok(()),
-        (Err(NotLinear::Gap { segment, offset }), Some(nr)) if mapper.granule().is_none() => {
-            if segment != nr || before(nr)? != offset {
-                return Err("the gap is elsewhere");
-            }
-            Ok(())
-        }
-        _ => Err("not as expected"),
-    }
+    let Some(segment) = gap else {
+        check_eq!(attachment.linear()?.len(), attachment.len());
+        return Ok(());
+    };
+    check!(mapper.granule().is_none(), "a gap before segment {segment}");
+    let offset = before(segment)?;
+    check_eq!(attachment.linear(), Err(NotLinear::Gap { segment, offset }));
+    Ok(())
 }
 
 #[kunit_tests(phyr_device_dma_buf)]
@@ -108,162 +107,128 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_both_ways_static() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn bytes_both_ways_static() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(40)?;
-            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
-            let attachment = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
+            let engine = Engine::new(pdev)?;
+            let attachment = fixed(pdev.as_ref(), &fixture)?;
             carry(&fixture, &attachment, &engine, mapper)?;
             // And again: an attachment can be mapped many times.
             carry(&fixture, &attachment, &engine, mapper)?;
             drop(attachment);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn bytes_both_ways_dynamic() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn bytes_both_ways_dynamic() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(40)?;
-            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+            let engine = Engine::new(pdev)?;
             let (attachment, told) = dynamic(pdev.as_ref(), &fixture)?;
             carry(&fixture, &attachment, &engine, mapper)?;
             drop(attachment);
-            if told.0.load(Relaxed) != 0 {
-                return Err("told, though not mapped");
-            }
+            check_eq!(told.0.load(Relaxed), 0);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn mapped_once_an_attachment_but_by_many() {
-        let result = with_dma_api(|pdev, _| {
+    fn mapped_once_an_attachment_but_by_many() -> Outcome {
+        with_dma_api(|pdev, _| {
             let fixture = Fixture::new(4)?;
-            let one = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
+            let one = fixed(pdev.as_ref(), &fixture)?;
             let (two, _) = dynamic(pdev.as_ref(), &fixture)?;
-            if !matches!(one.dma_vecs(|_| ()), Err(e) if e == ENXIO) {
-                return Err("ranges before it is mapped");
-            }
-            one.map(BOTH).map_err(|_| "not mapped")?;
-            if one.map(BOTH) != Err(EBUSY) {
-                return Err("mapped twice");
-            }
-            two.map(BOTH).map_err(|_| "not mapped by another")?;
-            if fixture.buf.counts() != (2, 2) {
-                return Err("miscounted");
-            }
+            check_err!(one.dma_vecs(|_| ()), ENXIO);
+            one.map(BOTH)?;
+            check_err!(one.map(BOTH), EBUSY);
+            two.map(BOTH)?;
+            check_eq!(fixture.buf.counts(), (2, 2));
             one.unmap();
             one.unmap();
-            if fixture.buf.counts() != (2, 1) || one.is_mapped() || !two.is_mapped() {
-                return Err("miscounted after an unmap");
-            }
+            check_eq!(fixture.buf.counts(), (2, 1));
+            check!(!one.is_mapped());
+            check!(two.is_mapped());
             // Dropped while it is mapped.
             drop((one, two));
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn linear_looks_at_every_segment() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn linear_looks_at_every_segment() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(40)?;
-            let attachment = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
-            if attachment.linear() != Err(NotLinear::Not(ENXIO)) {
-                return Err("linear before it is mapped");
-            }
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            let attachment = fixed(pdev.as_ref(), &fixture)?;
+            check_eq!(attachment.linear(), Err(NotLinear::Not(ENXIO)));
+            attachment.map(BOTH)?;
             linear(mapper, &attachment)?;
             drop(attachment);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn entries_are_cut_for_the_device() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn entries_are_cut_for_the_device() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(40)?;
-            let attachment = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            let attachment = fixed(pdev.as_ref(), &fixture)?;
+            attachment.map(BOTH)?;
             let vecs = ranges(&attachment)?;
             let limits = Limits::of_device(pdev.as_ref());
             for vec in &vecs {
                 // CAST: a `usize` is at most 64 bits wide.
-                if vec.len() as u64 > limits.room(vec.addr().into_raw()) {
-                    return Err("an entry is over the limits");
-                }
+                check_cmp!(vec.len() as u64, <=, limits.room(vec.addr().into_raw()));
             }
-            if mapper.granule().is_some() && vecs.len() != (40 * PAGE_SIZE).div_ceil(0x10000) {
-                return Err("cut too often");
+            if mapper.granule().is_some() {
+                check_eq!(vecs.len(), (40 * PAGE_SIZE).div_ceil(0x10000));
             }
             drop(attachment);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn a_file_for_reading_is_not_written() {
+    fn a_file_for_reading_is_not_written() -> Outcome {
         use DataDirection::{
             FromDevice,
             ToDevice, //
         };
-        if crate::wants_domain() {
-            return;
-        }
-        let refused = |access, dir| {
-            let mut map = Err(EINVAL);
-            with_dma_api(|pdev, _| {
-                let fixture = Fixture::with(2, access, None).map_err(|_| "not exported")?;
-                let attachment = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
-                map = attachment.map(dir);
+        with_dma_api(|pdev, _| {
+            for (access, dir, expected) in [
+                (Access::ReadOnly, ToDevice, Ok(())),
+                (Access::ReadOnly, FromDevice, Err(EACCES)),
+                (Access::ReadOnly, BOTH, Err(EACCES)),
+                (Access::WriteOnly, FromDevice, Ok(())),
+                (Access::WriteOnly, ToDevice, Err(EACCES)),
+                (Access::WriteOnly, BOTH, Err(EACCES)),
+                (Access::ReadWrite, BOTH, Ok(())),
+                (Access::ReadWrite, DataDirection::None, Err(EINVAL)),
+            ] {
+                let fixture = Fixture::with(2, access, None)?;
+                let attachment = fixed(pdev.as_ref(), &fixture)?;
+                check_eq!(attachment.map(dir), expected, "{access:?}, {dir:?}");
                 drop(attachment);
-                fixture.end()
-            })
-            .map(|()| map)
-        };
-        assert_eq!(refused(Access::ReadOnly, ToDevice), Ok(Ok(())));
-        assert_eq!(refused(Access::ReadOnly, FromDevice), Ok(Err(EACCES)));
-        assert_eq!(refused(Access::ReadOnly, BOTH), Ok(Err(EACCES)));
-        assert_eq!(refused(Access::WriteOnly, FromDevice), Ok(Ok(())));
-        assert_eq!(refused(Access::WriteOnly, ToDevice), Ok(Err(EACCES)));
-        assert_eq!(refused(Access::WriteOnly, BOTH), Ok(Err(EACCES)));
-        assert_eq!(refused(Access::ReadWrite, BOTH), Ok(Ok(())));
-        assert_eq!(
-            refused(Access::ReadWrite, DataDirection::None),
-            Ok(Err(EINVAL))
-        );
+                fixture.end()?;
+            }
+            Ok(())
+        })
     }
 
     #[test]
-    fn the_cpu_keeps_to_the_file_and_the_bounds() {
-        let result = (|| {
-            let fixture = Fixture::with(2, Access::ReadOnly, None).map_err(|_| "not exported")?;
-            let buf = fixture.buf.dma_buf();
-            if buf.cpu(DataDirection::ToDevice).is_ok() || buf.cpu(BOTH).is_ok() {
-                return Err("access to write");
-            }
-            let mut cpu = buf
-                .cpu(DataDirection::FromDevice)
-                .map_err(|_| "no access to read")?;
-            let (size, mut bytes) = (buf.size(), [1; 2]);
-            if cpu.write(0, &bytes) != Err(EACCES) {
-                return Err("written");
-            }
-            if cpu.read(size - 1, &mut bytes).is_ok() || cpu.read(usize::MAX, &mut bytes).is_ok() {
-                return Err("read behind the end");
-            }
-            cpu.read(size - 2, &mut bytes).map_err(|_| "not read")?;
-            if bytes != [0; 2] {
-                return Err("not zeroed");
-            }
-            drop(cpu);
-            fixture.end()
-        })();
-        assert_eq!(result, Ok(()));
+    fn the_cpu_keeps_to_the_file_and_the_bounds() -> Outcome {
+        let fixture = Fixture::with(2, Access::ReadOnly, None)?;
+        let buf = fixture.buf.dma_buf();
+        check!(buf.cpu(DataDirection::ToDevice).is_err());
+        check!(buf.cpu(BOTH).is_err());
+        let mut cpu = buf.cpu(DataDirection::FromDevice)?;
+        let (size, mut bytes) = (buf.size(), [1; 2]);
+        check_err!(cpu.write(0, &bytes), EACCES);
+        check!(cpu.read(size - 1, &mut bytes).is_err());
+        check!(cpu.read(usize::MAX, &mut bytes).is_err());
+        cpu.read(size - 2, &mut bytes)?;
+        check_eq!(bytes, [0; 2]);
+        drop(cpu);
+        fixture.end()
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         Fixture,
         BOTH, //
     },
+    check::Outcome,
     fixture::{
         self,
         with_dma_api, //
@@ -75,8 +76,8 @@ impl Exporter for Pieces {
 }
 
 /// A device without an IOMMU, whose binding a test can end.
-fn another_device() -> Result<faux::Registration, &'static str> {
-    let device = faux::Registration::new(c"phyr_test", None).map_err(|_| "no other device")?;
+fn another_device() -> Result<faux::Registration> {
+    let device = faux::Registration::new(c"phyr_test", None)?;
     let dev = raw::device(AsRef::<Device<Bound>>::as_ref(
         AsRef::<faux::Device<Bound>>::as_ref(&device),
     ));
@@ -97,97 +98,73 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_by_the_exporter() {
-        let result = with_dma_api(|pdev, _| {
-            let fixture = Fixture::with(1, Access::ReadWrite, Some(EOPNOTSUPP))
-                .map_err(|_| "not exported")?;
-            if !matches!(fixed(pdev.as_ref(), &fixture), Err(e) if e == EOPNOTSUPP) {
-                return Err("attached");
-            }
+    fn refused_by_the_exporter() -> Outcome {
+        with_dma_api(|pdev, _| {
+            let fixture = Fixture::with(1, Access::ReadWrite, Some(EOPNOTSUPP))?;
+            check_err!(fixed(pdev.as_ref(), &fixture), EOPNOTSUPP);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// The device goes away with an attachment that was leaked while it is mapped.
     #[test]
-    fn a_leaked_attachment_ends_with_the_binding() {
-        let result = (|| {
-            let fixture = Fixture::new(8)?;
-            let device = another_device()?;
-            let (attachment, told) = dynamic(bound(&device), &fixture)?;
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
-            // As good as forgotten, but that the memory checker is not to find it at the end.
-            let mut leaked = ManuallyDrop::new(attachment);
-            drop(device);
-            if told.0.load(Relaxed) != 1 || fixture.buf.counts() != (0, 0) {
-                return Err("not detached");
-            }
-            if leaked.map(BOTH) != Err(ENODEV)
-                || !matches!(leaked.dma_vecs(|_| ()), Err(e) if e == ENODEV)
-                || leaked.linear() != Err(NotLinear::Not(ENODEV))
-                || leaked.is_mapped()
-            {
-                return Err("it can be used");
-            }
-            leaked.unmap();
-            // SAFETY: it is dropped once, here.
-            unsafe { ManuallyDrop::drop(&mut leaked) };
-            fixture.end()
-        })();
-        assert_eq!(result, Ok(()));
+    fn a_leaked_attachment_ends_with_the_binding() -> Outcome {
+        let fixture = Fixture::new(8)?;
+        let device = another_device()?;
+        let (attachment, told) = dynamic(bound(&device), &fixture)?;
+        attachment.map(BOTH)?;
+        // As good as forgotten, but that the memory checker is not to find it at the end.
+        let mut leaked = ManuallyDrop::new(attachment);
+        drop(device);
+        check_eq!(told.0.load(Relaxed), 1);
+        check_eq!(fixture.buf.counts(), (0, 0));
+        check_err!(leaked.map(BOTH), ENODEV);
+        check_err!(leaked.dma_vecs(|_| ()), ENODEV);
+        check_eq!(leaked.linear(), Err(NotLinear::Not(ENODEV)));
+        check!(!leaked.is_mapped());
+        leaked.unmap();
+        // SAFETY: it is dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut leaked) };
+        fixture.end()
     }
 
     /// Nor does a leaked reference hurt: the buffer stays, and keeps its memory.
     #[test]
-    fn a_leaked_buffer_keeps_its_memory() {
-        let result = (|| {
-            let fixture = Fixture::new(2)?;
-            let mut leaked = ManuallyDrop::new(fixture.buf.clone());
-            let calls = fixture.calls.clone();
-            drop(fixture);
-            settle();
-            if calls.released.load(Relaxed) != 0 {
-                return Err("released");
-            }
-            fill(leaked.dma_buf(), 0, 16, 1)?;
-            holds(leaked.dma_buf(), 0, 16, 1)?;
-            // SAFETY: it is dropped once, here.
-            unsafe { ManuallyDrop::drop(&mut leaked) };
-            settle();
-            if calls.released.load(Relaxed) != 1 {
-                return Err("not released");
-            }
-            Ok(())
-        })();
-        assert_eq!(result, Ok(()));
+    fn a_leaked_buffer_keeps_its_memory() -> Outcome {
+        let fixture = Fixture::new(2)?;
+        let mut leaked = ManuallyDrop::new(fixture.buf.clone());
+        let calls = fixture.calls.clone();
+        drop(fixture);
+        settle();
+        check_eq!(calls.released.load(Relaxed), 0);
+        fill(leaked.dma_buf(), 0, 16, 1)?;
+        holds(leaked.dma_buf(), 0, 16, 1)?;
+        // SAFETY: it is dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut leaked) };
+        settle();
+        check_eq!(calls.released.load(Relaxed), 1);
+        Ok(())
     }
 
     #[test]
-    fn an_exporter_knows_its_own() {
+    fn an_exporter_knows_its_own() -> Outcome {
         let result = (|| {
             let fixture = Fixture::new(1)?;
-            if Exported::<Other>::of(fixture.dma_buf()).is_ok() {
-                return Err("taken for another's");
-            }
-            let same = Exported::<Counting>::of(fixture.dma_buf()).map_err(|_| "not known")?;
-            if !core::ptr::eq(same.exporter(), fixture.buf.exporter()) {
-                return Err("not the same");
-            }
+            check!(Exported::<Other>::of(fixture.dma_buf()).is_err());
+            let same = Exported::<Counting>::of(fixture.dma_buf())?;
+            check!(core::ptr::eq(same.exporter(), fixture.buf.exporter()));
             drop(same);
             let fake =
                 foreign::exported(PAGE_SIZE, &[DmaVec::new(DmaAddr::from_raw(0), PAGE_SIZE)])?;
-            if Exported::<Counting>::of(fake).is_ok() {
-                return Err("a foreign one taken for its own");
-            }
+            check!(Exported::<Counting>::of(fake).is_err());
             fixture.end()
         })();
         settle();
-        assert_eq!(result, Ok(()));
+        result
     }
 
     #[test]
-    fn only_whole_pages_are_exported() {
+    fn only_whole_pages_are_exported() -> Outcome {
         let export = |memory: KVVec<Pages>| -> Result {
             phyr_dma_buf::export(memory, Pieces, Access::ReadWrite).map(drop)
         };
@@ -199,64 +176,52 @@ mod tests {
             Ok(all)
         };
         let try_export = |shape: &[(usize, usize)]| pieces(shape).and_then(export);
-        assert_eq!(try_export(&[]), Err(EINVAL));
-        assert_eq!(try_export(&[(0, PAGE_SIZE - 1)]), Err(EINVAL));
-        assert_eq!(
-            try_export(&[(0, PAGE_SIZE), (16, PAGE_SIZE - 16)]),
-            Err(EINVAL)
-        );
-        assert_eq!(try_export(&[(0, PAGE_SIZE), (0, PAGE_SIZE)]), Ok(()));
+        check_err!(try_export(&[]), EINVAL);
+        check_err!(try_export(&[(0, PAGE_SIZE - 1)]), EINVAL);
+        check_err!(try_export(&[(0, PAGE_SIZE), (16, PAGE_SIZE - 16)]), EINVAL);
+        try_export(&[(0, PAGE_SIZE), (0, PAGE_SIZE)])?;
         settle();
+        Ok(())
     }
 
     /// A table of a foreign exporter: what is beyond the buffer is not seen, what is missing is
     /// found, and `linear()` goes over all of it.
     #[test]
-    fn tables_of_others() {
-        let result = with_dma_api(|pdev, _| {
+    fn tables_of_others() -> Outcome {
+        with_dma_api(|pdev, _| {
             // CAST: the tests run on 64 bits.
             let page = PAGE_SIZE as u64;
             let vec =
                 |at: u64, nr: usize| DmaVec::new(DmaAddr::from_raw(at * page), nr * PAGE_SIZE);
             let import = |size: usize, table: &[DmaVec]| {
                 let buf = foreign::exported(size * PAGE_SIZE, table)?;
-                Attachment::fixed(pdev.as_ref(), buf).map_err(|_| "not attached")
+                Attachment::fixed(pdev.as_ref(), buf)
             };
             // One run in three segments, of which the buffer ends in the second.
             let table = [vec(16, 2), vec(18, 4), vec(22, 1)];
             let attachment = import(5, &table)?;
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
-            if attachment.linear() != Ok(vec(16, 5)) {
-                return Err("not linear");
-            }
-            if ranges(&attachment)?[..] != [vec(16, 2), vec(18, 3)] {
-                return Err("not clipped");
-            }
+            attachment.map(BOTH)?;
+            check_eq!(attachment.linear(), Ok(vec(16, 5)));
+            check_eq!(ranges(&attachment)?[..], [vec(16, 2), vec(18, 3)]);
             drop(attachment);
             // As long as it says, but in two runs; the last segment leaves the gap.
             let table = [vec(16, 2), vec(18, 4), vec(23, 1)];
             let attachment = import(7, &table)?;
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            attachment.map(BOTH)?;
             let gap = NotLinear::Gap {
                 segment: 2,
                 offset: 6 * PAGE_SIZE,
             };
-            if attachment.linear() != Err(gap) {
-                return Err("the gap is not found");
-            }
+            check_eq!(attachment.linear(), Err(gap));
             drop(attachment);
             // A page too short: nothing stays mapped.
             let attachment = import(8, &table)?;
-            if attachment.map(BOTH) != Err(EIO) || attachment.is_mapped() {
-                return Err("mapped");
-            }
+            check_err!(attachment.map(BOTH), EIO);
+            check!(!attachment.is_mapped());
             drop(attachment);
             settle();
-            if foreign::mapped() != 0 {
-                return Err("calls do not balance");
-            }
+            check_eq!(foreign::mapped(), 0);
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 }

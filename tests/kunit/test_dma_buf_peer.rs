@@ -3,16 +3,19 @@
 //! dma-bufs of a BAR: one device's memory, mapped for another.
 //!
 //! They need a second device, and a machine on which the kernel allows such traffic; see
-//! `tests/cells`.
+//! `tests/matrix/test`.
 
 use crate::{
     buffers::{
         find,
         ranges,
         settle,
-        Outcome,
         Told,
         BOTH, //
+    },
+    check::{
+        Failure,
+        Outcome, //
     },
     edu::{
         Engine,
@@ -78,61 +81,61 @@ pub(crate) fn export(memory: &peer::Memory, ranges: &[(usize, usize)]) -> Result
 fn attach(
     pdev: &pci::Device<Bound>,
     buf: &Exported<Bars>,
-) -> Result<(Attachment<Told>, Arc<Told>), &'static str> {
-    let told = Arc::new(Told::default(), GFP_KERNEL).map_err(|_| "no memory")?;
-    let attachment = Attachment::dynamic(pdev.as_ref(), buf.dma_buf().into(), true, told.clone())
-        .map_err(|_| "not attached: does this machine have peer-to-peer DMA?")?;
+) -> Result<(Attachment<Told>, Arc<Told>)> {
+    let told = Arc::new(Told::default(), GFP_KERNEL)?;
+    let attachment = Attachment::dynamic(pdev.as_ref(), buf.dma_buf().into(), true, told.clone())?;
     Ok((attachment, told))
 }
 
 /// Where byte `at` of the buffer is in the BAR.
-fn place(mut at: usize) -> Result<usize, &'static str> {
+fn place(mut at: usize) -> Result<usize, Failure> {
     for (offset, len) in RANGES {
         if at < len {
             return Ok(offset + at);
         }
         at -= len;
     }
-    Err("not that long")
+    Err(Failure::new(fmt!(
+        "{at} bytes behind the end of the buffer"
+    )))
 }
 
 /// All ranges are one behind an IOMMU, and lead to the BAR. The engine moves bytes within them.
 fn carry(memory: &peer::Memory, pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
-    let buf = export(memory, &RANGES).map_err(|_| "not exported")?;
+    let buf = export(memory, &RANGES)?;
     let (attachment, _) = attach(pdev, &buf)?;
-    attachment.map(BOTH).map_err(|_| "not mapped")?;
+    attachment.map(BOTH)?;
     let vecs = ranges(&attachment)?;
 
-    let start = memory.pdev.resource_start(BAR).map_err(|_| "no BAR")?;
+    let start = memory.pdev.resource_start(BAR)?;
     let mut phyrs = KVVec::new();
     for (offset, len) in RANGES {
         // CAST: the tests run on 64 bits.
-        let phyr = Phyr::new(PhysAddr::from_raw(start + offset as u64), len);
-        let phyr = phyr.map_err(|_| "no phyr")?;
-        phyrs.push(phyr, GFP_KERNEL).map_err(|_| "no memory")?;
+        let phyr = Phyr::new(PhysAddr::from_raw(start + offset as u64), len)?;
+        phyrs.push(phyr, GFP_KERNEL)?;
     }
     table::check(mapper, vecs.iter().copied(), phyrs.iter().copied())?;
     let gap = NotLinear::Gap {
         segment: 1,
         offset: 2 * PAGE_SIZE,
     };
-    match (attachment.linear(), mapper.granule()) {
-        (Ok(vec), Some(_)) if vec.len() == buf.dma_buf().size() => {}
-        (Err(e), None) if e == gap => {}
-        _ => return Err("not as linear as expected"),
+    if mapper.granule().is_some() {
+        check_eq!(attachment.linear()?.len(), buf.dma_buf().size());
+    } else {
+        check_eq!(attachment.linear(), Err(gap));
     }
 
     let bar = memory.bar()?;
-    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    let engine = Engine::new(pdev)?;
     peer::fill(&bar, 0, LEN, |_| 0)?;
     // From the first range to the last, and to the end of the second.
     let (from, to, seed) = (PAGE_SIZE, [5 * PAGE_SIZE, 4 * PAGE_SIZE], 3);
     peer::fill(&bar, place(from)?, BUFFER, |n| pattern(seed + n))?;
     let (vec, at) = find(&vecs, from)?;
-    engine.read(vec, at, BUFFER).map_err(|_| "no read")?;
+    engine.read(vec, at, BUFFER)?;
     for to in to {
         let (vec, at) = find(&vecs, to)?;
-        engine.write(vec, at, BUFFER).map_err(|_| "no write")?;
+        engine.write(vec, at, BUFFER)?;
         peer::holds(&bar, place(to)?, BUFFER, |n| pattern(seed + n))?;
     }
     // Next to the ranges nothing was written.
@@ -140,11 +143,9 @@ fn carry(memory: &peer::Memory, pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) 
     peer::holds(&bar, 5 * PAGE_SIZE, 3 * PAGE_SIZE, |_| 0)?;
     peer::holds(&bar, 11 * PAGE_SIZE, PAGE_SIZE, |_| 0)?;
 
-    buf.revoke().map_err(|_| "not revoked")?;
+    buf.revoke()?;
     table::check_gone(mapper, vecs.iter().copied())?;
-    if attachment.map(BOTH) != Err(ENODEV) {
-        return Err("mapped when revoked");
-    }
+    check_err!(attachment.map(BOTH), ENODEV);
     Ok(())
 }
 
@@ -155,8 +156,9 @@ fn with_memory(
 ) -> Outcome {
     let Some(memory) = peer::memory() else {
         return if crate::wants_peer() {
-            pr_err!("no ivshmem device is bound to phyr_test\n");
-            Err("no second device")
+            Err(Failure::new(fmt!(
+                "no ivshmem device is bound to phyr_test"
+            )))
         } else {
             Ok(())
         };
@@ -171,92 +173,76 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_a_bar_in_one_mapping() {
-        let result = with_memory(carry);
-        assert_eq!(result, Ok(()));
+    fn ranges_of_a_bar_in_one_mapping() -> Outcome {
+        with_memory(carry)
     }
 
     #[test]
-    fn who_cannot_be_told_or_does_not_expect_it_is_refused() {
-        let result = with_memory(|memory, pdev, _| {
-            let buf = export(memory, &RANGES).map_err(|_| "not exported")?;
+    fn who_cannot_be_told_or_does_not_expect_it_is_refused() -> Outcome {
+        with_memory(|memory, pdev, _| {
+            let buf = export(memory, &RANGES)?;
             let fixed = Attachment::fixed(pdev.as_ref(), buf.dma_buf().into());
-            let told = Arc::new(Told::default(), GFP_KERNEL).map_err(|_| "no memory")?;
+            let told = Arc::new(Told::default(), GFP_KERNEL)?;
             let dynamic = Attachment::dynamic(pdev.as_ref(), buf.dma_buf().into(), false, told);
-            if !matches!(fixed, Err(e) if e == EOPNOTSUPP)
-                || !matches!(dynamic, Err(e) if e == EOPNOTSUPP)
-            {
-                return Err("attached");
-            }
+            check_err!(fixed, EOPNOTSUPP);
+            check_err!(dynamic, EOPNOTSUPP);
             // Nor does the CPU get at it.
-            if !matches!(buf.dma_buf().cpu(BOTH), Err(e) if e == EINVAL) {
-                return Err("accessed");
-            }
-            if buf.counts() != (0, 0) {
-                return Err("miscounted");
-            }
+            check_err!(buf.dma_buf().cpu(BOTH), EINVAL);
+            check_eq!(buf.counts(), (0, 0));
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn ranges_are_whole_pages_of_the_bar() {
-        let result = with_memory(|memory, _, _| {
+    fn ranges_are_whole_pages_of_the_bar() -> Outcome {
+        with_memory(|memory, _, _| {
             // CAST: the tests run on 64 bits.
-            let len = memory.pdev.resource_len(BAR).map_err(|_| "no BAR")? as usize;
-            let refused =
-                |ranges: &[(usize, usize)]| matches!(export(memory, ranges), Err(e) if e == EINVAL);
-            let all = [
-                refused(&[]),
-                refused(&[(0, 0)]),
-                refused(&[(0, 1)]),
-                refused(&[(1, PAGE_SIZE)]),
-                refused(&[(0, len + PAGE_SIZE)]),
-                refused(&[(len, PAGE_SIZE)]),
-                refused(&[(0, PAGE_SIZE), (usize::MAX, PAGE_SIZE)]),
-                !refused(&[(0, len)]),
+            let len = memory.pdev.resource_len(BAR)? as usize;
+            let refused: [&[(usize, usize)]; 7] = [
+                &[],
+                &[(0, 0)],
+                &[(0, 1)],
+                &[(1, PAGE_SIZE)],
+                &[(0, len + PAGE_SIZE)],
+                &[(len, PAGE_SIZE)],
+                &[(0, PAGE_SIZE), (usize::MAX, PAGE_SIZE)],
             ];
-            if all.contains(&false) {
-                return Err("not as expected");
+            for ranges in refused {
+                check_eq!(export(memory, ranges).err(), Some(EINVAL), "{ranges:?}");
             }
+            drop(export(memory, &[(0, len)])?);
             // SAFETY: as in `export`, of no BAR.
             let none = unsafe { memory.peer.export(6, &RANGES, Bars, Access::ReadWrite) };
-            if !matches!(none, Err(e) if e == EINVAL) {
-                return Err("exported no BAR");
-            }
+            check_err!(none, EINVAL);
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// The exporter is unbound while its buffer is mapped, and the buffer outlives it.
     #[test]
-    fn revoked_as_the_exporter_goes() {
-        let result = with_memory(|memory, pdev, mapper| {
-            let buf = export(memory, &RANGES).map_err(|_| "not exported")?;
+    fn revoked_as_the_exporter_goes() -> Outcome {
+        with_memory(|memory, pdev, mapper| {
+            let buf = export(memory, &RANGES)?;
             // One that is gone before.
-            drop(export(memory, &RANGES).map_err(|_| "not exported")?);
+            drop(export(memory, &RANGES)?);
             settle();
             let (attachment, told) = attach(pdev, &buf)?;
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            attachment.map(BOTH)?;
             let vecs = ranges(&attachment)?;
             peer::unbound(|| {
-                if told.0.load(Relaxed) != 1 || !buf.is_revoked() || attachment.is_mapped() {
-                    return Err("not revoked");
-                }
+                check_eq!(told.0.load(Relaxed), 1);
+                check!(buf.is_revoked());
+                check!(!attachment.is_mapped());
                 table::check_gone(mapper, vecs.iter().copied())?;
-                if attachment.map(BOTH) != Err(ENODEV) || attach(pdev, &buf).is_ok() {
-                    return Err("still there");
-                }
+                check_err!(attachment.map(BOTH), ENODEV);
+                check!(attach(pdev, &buf).is_err());
                 drop(attachment);
                 drop(buf);
                 settle();
                 Ok(())
             })
-        });
-        assert_eq!(result, Ok(()));
+        })?;
         // And again, now that it is bound again.
-        assert_eq!(with_memory(carry), Ok(()));
+        with_memory(carry)
     }
 }

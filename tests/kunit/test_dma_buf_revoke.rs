@@ -12,8 +12,11 @@ use crate::{
         settle,
         sleep,
         Fixture,
-        Outcome,
         BOTH, //
+    },
+    check::{
+        Failure,
+        Outcome, //
     },
     edu::{
         Engine,
@@ -53,36 +56,32 @@ use phyr_dma_buf::Attachment;
 
 /// After an unmap, and after a revoke, the device gets nowhere through the addresses that it had.
 fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
-    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    let engine = Engine::new(pdev)?;
     let buf = fixture.buf.dma_buf();
     fill(buf, 0, BUFFER, 1)?;
     let (attachment, _) = dynamic(pdev.as_ref(), fixture)?;
     let unchanged = |cpu: &phyr_dma_buf::CpuAccess| {
         for n in 0..BUFFER {
             let mut byte = [0];
-            cpu.read(n, &mut byte).map_err(|_| "not read")?;
-            if byte != [pattern(1 + n)] {
-                return Err("the device still wrote");
-            }
+            cpu.read(n, &mut byte)?;
+            check_eq!(byte, [pattern(1 + n)], "at {n}");
         }
         Ok(())
     };
     for revoke in [false, true] {
-        attachment.map(BOTH).map_err(|_| "not mapped")?;
+        attachment.map(BOTH)?;
         let vecs = ranges(&attachment)?;
         // What the device has in its buffer would change the memory.
         let (vec, at) = find(&vecs, PAGE_SIZE)?;
-        engine.read(vec, at, BUFFER).map_err(|_| "no read")?;
-        let cpu = buf
-            .cpu(DataDirection::FromDevice)
-            .map_err(|_| "no access to read")?;
+        engine.read(vec, at, BUFFER)?;
+        let cpu = buf.cpu(DataDirection::FromDevice)?;
         if revoke {
-            fixture.buf.revoke().map_err(|_| "not revoked")?;
+            fixture.buf.revoke()?;
         } else {
             attachment.unmap();
         }
         let (vec, at) = find(&vecs, 0)?;
-        engine.write(vec, at, BUFFER).map_err(|_| "no write")?;
+        engine.write(vec, at, BUFFER)?;
         unchanged(&cpu)?;
     }
     pr_info!("phyr_test: a write behind a revoke changed nothing\n");
@@ -91,18 +90,12 @@ fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
 
 /// What every use of a revoked buffer must be.
 fn all_refused<I>(dev: &Device<Bound>, fixture: &Fixture, attachment: &Attachment<I>) -> Outcome {
-    if attachment.is_mapped() || fixture.buf.counts().1 != 0 || !fixture.buf.is_revoked() {
-        return Err("not revoked");
-    }
-    if attachment.map(BOTH) != Err(ENODEV) {
-        return Err("mapped");
-    }
-    if !matches!(fixed(dev, fixture), Err(e) if e == ENODEV) {
-        return Err("attached");
-    }
-    if !matches!(fixture.buf.dma_buf().cpu(BOTH), Err(e) if e == ENODEV) {
-        return Err("accessed");
-    }
+    check!(!attachment.is_mapped());
+    check_eq!(fixture.buf.counts().1, 0);
+    check!(fixture.buf.is_revoked());
+    check_err!(attachment.map(BOTH), ENODEV);
+    check_err!(fixed(dev, fixture), ENODEV);
+    check_err!(fixture.buf.dma_buf().cpu(BOTH), ENODEV);
     Ok(())
 }
 
@@ -115,12 +108,12 @@ struct Done {
 }
 
 impl Done {
-    fn new() -> Result<Arc<Self>, &'static str> {
+    fn new() -> Result<Arc<Self>> {
         let init = pin_init!(Self {
             done <- Completion::new(),
             yes: AtomicI32::new(0),
         });
-        Arc::pin_init(init, GFP_KERNEL).map_err(|_| "no memory")
+        Arc::pin_init(init, GFP_KERNEL)
     }
 
     fn set(&self) {
@@ -134,18 +127,16 @@ impl Done {
 }
 
 /// Revokes in another thread; the signal is set when that is done.
-fn revoke_elsewhere(fixture: &Fixture) -> Result<Arc<Done>, &'static str> {
+fn revoke_elsewhere(fixture: &Fixture) -> Result<Arc<Done>> {
     let (done, buf) = (Done::new()?, fixture.buf.clone());
     let signal = done.clone();
-    workqueue::system_unbound()
-        .try_spawn(GFP_KERNEL, move || {
-            if buf.revoke().is_ok() {
-                signal.set();
-            }
-            drop(buf);
-            signal.done.complete_all();
-        })
-        .map_err(|_| "no thread")?;
+    workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+        if buf.revoke().is_ok() {
+            signal.set();
+        }
+        drop(buf);
+        signal.done.complete_all();
+    })?;
     Ok(done)
 }
 
@@ -154,59 +145,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn revoked_from_a_dynamic_importer() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn revoked_from_a_dynamic_importer() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(8)?;
             let (attachment, told) = dynamic(pdev.as_ref(), &fixture)?;
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
+            attachment.map(BOTH)?;
             let vecs = ranges(&attachment)?;
-            fixture.buf.revoke().map_err(|_| "not revoked")?;
-            if told.0.load(Relaxed) != 1 {
-                return Err("not told once");
-            }
+            fixture.buf.revoke()?;
+            check_eq!(told.0.load(Relaxed), 1);
             table::check_gone(mapper, vecs.iter().copied())?;
             all_refused(pdev.as_ref(), &fixture, &attachment)?;
-            fixture.buf.revoke().map_err(|_| "not revoked again")?;
+            fixture.buf.revoke()?;
             drop(attachment);
-            if told.0.load(Relaxed) != 1 {
-                return Err("told of no mapping");
-            }
+            check_eq!(told.0.load(Relaxed), 1);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn not_revoked_from_a_static_importer() {
-        let result = with_dma_api(|pdev, _| {
+    fn not_revoked_from_a_static_importer() -> Outcome {
+        with_dma_api(|pdev, _| {
             let fixture = Fixture::new(8)?;
             let (other, told) = dynamic(pdev.as_ref(), &fixture)?;
-            let attachment = fixed(pdev.as_ref(), &fixture).map_err(|_| "not attached")?;
-            attachment.map(BOTH).map_err(|_| "not mapped")?;
-            other.map(BOTH).map_err(|_| "not mapped")?;
-            if fixture.buf.revoke() != Err(EBUSY) {
-                return Err("revoked");
-            }
+            let attachment = fixed(pdev.as_ref(), &fixture)?;
+            attachment.map(BOTH)?;
+            other.map(BOTH)?;
+            check_err!(fixture.buf.revoke(), EBUSY);
             // Nothing has changed, for the other one either.
-            if fixture.buf.is_revoked()
-                || !attachment.is_mapped()
-                || !other.is_mapped()
-                || told.0.load(Relaxed) != 0
-            {
-                return Err("something has changed");
-            }
+            check!(!fixture.buf.is_revoked());
+            check!(attachment.is_mapped());
+            check!(other.is_mapped());
+            check_eq!(told.0.load(Relaxed), 0);
             attachment.unmap();
-            fixture.buf.revoke().map_err(|_| "not revoked")?;
+            fixture.buf.revoke()?;
             all_refused(pdev.as_ref(), &fixture, &attachment)?;
             drop((attachment, other));
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn revoke_waits_for_an_importer_that_unmaps_later() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn revoke_waits_for_an_importer_that_unmaps_later() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(8)?;
             let importer = Importer::dynamic(pdev.as_ref(), &fixture.dma_buf())?;
             importer.map()?;
@@ -215,23 +195,21 @@ mod tests {
                 sleep();
             }
             sleep();
-            if first.is_set() || second.is_set() {
-                return Err("did not wait");
-            }
+            check!(!first.is_set());
+            check!(!second.is_set());
             let vecs = importer.unmap()?;
             table::check_gone(mapper, vecs.iter().copied())?;
             first.done.wait_for_completion();
             second.done.wait_for_completion();
             drop(importer);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// Who is killed while fences or importers are waited for has revoked the buffer all the same.
     #[test]
-    fn revoke_can_be_killed() {
-        let result = with_dma_api(|pdev, _| {
+    fn revoke_can_be_killed() -> Outcome {
+        with_dma_api(|pdev, _| {
             let fixture = Fixture::new(8)?;
             let importer = Importer::dynamic(pdev.as_ref(), &fixture.dma_buf())?;
             importer.map()?;
@@ -241,18 +219,14 @@ mod tests {
                 fence.signal();
                 (first, fixture.buf.revoke())
             });
-            if killed != (Err(EINTR), Err(EINTR)) {
-                return Err("not killed");
-            }
-            if !fixture.buf.is_revoked() || !importer.is_told() {
-                return Err("not revoked");
-            }
+            check_eq!(killed, (Err(EINTR), Err(EINTR)));
+            check!(fixture.buf.is_revoked());
+            check!(importer.is_told());
             importer.unmap()?;
-            fixture.buf.revoke().map_err(|_| "not revoked in the end")?;
+            fixture.buf.revoke()?;
             drop(importer);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// Importers that detach and have forgotten to unmap: the device no longer gets there, and the
@@ -261,8 +235,8 @@ mod tests {
     /// The kernel's own debugging of dma-bufs would lose some memory by it.
     #[cfg(not(CONFIG_DMABUF_DEBUG))]
     #[test]
-    fn what_an_importer_leaves_mapped_is_unmapped() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn what_an_importer_leaves_mapped_is_unmapped() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             for attach in [Importer::fixed, Importer::deaf, Importer::dynamic] {
                 let fixture = Fixture::new(8)?;
                 let importer = attach(pdev.as_ref(), &fixture.dma_buf())?;
@@ -270,18 +244,17 @@ mod tests {
                 let vecs = importer.ranges()?;
                 drop(importer);
                 table::check_gone(mapper, vecs.iter().copied())?;
-                fixture.buf.revoke().map_err(|_| "not revoked")?;
+                fixture.buf.revoke()?;
                 fixture.end()?;
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// Nor do pins last longer than the attachment, of however many it was; those of another do.
     #[test]
-    fn what_an_importer_leaves_pinned_is_unpinned() {
-        let result = with_dma_api(|pdev, _| {
+    fn what_an_importer_leaves_pinned_is_unpinned() -> Outcome {
+        with_dma_api(|pdev, _| {
             for attach in [Importer::deaf, Importer::dynamic] {
                 let fixture = Fixture::new(8)?;
                 let other = Importer::deaf(pdev.as_ref(), &fixture.dma_buf())?;
@@ -290,47 +263,37 @@ mod tests {
                 importer.pin()?;
                 importer.pin()?;
                 drop(importer);
-                if fixture.buf.revoke() != Err(EBUSY) {
-                    return Err("revoked");
-                }
+                check_err!(fixture.buf.revoke(), EBUSY);
                 other.unpin();
-                fixture.buf.revoke().map_err(|_| "not revoked")?;
+                fixture.buf.revoke()?;
                 drop(other);
                 fixture.end()?;
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn pinned_by_one_that_cannot_be_told() {
-        let result = with_dma_api(|pdev, _| {
+    fn pinned_by_one_that_cannot_be_told() -> Outcome {
+        with_dma_api(|pdev, _| {
             let fixture = Fixture::new(8)?;
             let importer = Importer::deaf(pdev.as_ref(), &fixture.dma_buf())?;
             importer.pin()?;
-            if fixture.buf.revoke() != Err(EBUSY) {
-                return Err("revoked");
-            }
+            check_err!(fixture.buf.revoke(), EBUSY);
             importer.unpin();
             importer.map()?;
-            if fixture.buf.revoke() != Err(EBUSY) {
-                return Err("revoked while mapped");
-            }
+            check_err!(fixture.buf.revoke(), EBUSY);
             importer.unmap()?;
-            fixture.buf.revoke().map_err(|_| "not revoked")?;
-            if importer.pin().is_ok() {
-                return Err("pinned when revoked");
-            }
+            fixture.buf.revoke()?;
+            check!(importer.pin().is_err());
             drop(importer);
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn revoked_while_others_map() {
-        let result = with_dma_api(|pdev, _| {
+    fn revoked_while_others_map() -> Outcome {
+        with_dma_api(|pdev, _| {
             for _ in 0..8 {
                 let fixture = Fixture::new(8)?;
                 let (attachment, _) = dynamic(pdev.as_ref(), &fixture)?;
@@ -343,7 +306,7 @@ mod tests {
                         match attachment.map(BOTH) {
                             Ok(()) => attachment.unmap(),
                             Err(e) if e == ENODEV => refused += 1,
-                            Err(_) => return Err("another error"),
+                            Err(e) => return Err(Failure::from(e)),
                         }
                     }
                 }
@@ -353,51 +316,43 @@ mod tests {
                 fixture.end()?;
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// The exporter is called, and caches and bounce buffers are synced, when the devices are done.
     #[test]
-    fn the_cpu_waits_for_fences() {
-        let result = (|| {
-            let fixture = Fixture::new(1)?;
-            let fence = Fence::write(&fixture.dma_buf())?;
-            let (done, buf) = (Done::new()?, fixture.dma_buf());
-            let signal = done.clone();
-            workqueue::system_unbound()
-                .try_spawn(GFP_KERNEL, move || {
-                    if buf.cpu(DataDirection::FromDevice).is_ok() {
-                        signal.set();
-                    }
-                    drop(buf);
-                    signal.done.complete_all();
-                })
-                .map_err(|_| "no thread")?;
-            sleep();
-            let early = done.is_set() || fixture.calls.cpu.load(Relaxed) != 0;
-            fence.signal();
-            done.done.wait_for_completion();
-            if early || !done.is_set() {
-                return Err("did not wait");
+    fn the_cpu_waits_for_fences() -> Outcome {
+        let fixture = Fixture::new(1)?;
+        let fence = Fence::write(&fixture.dma_buf())?;
+        let (done, buf) = (Done::new()?, fixture.dma_buf());
+        let signal = done.clone();
+        workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+            if buf.cpu(DataDirection::FromDevice).is_ok() {
+                signal.set();
             }
-            settle();
-            fixture.end()
-        })();
-        assert_eq!(result, Ok(()));
+            drop(buf);
+            signal.done.complete_all();
+        })?;
+        sleep();
+        let early = done.is_set() || fixture.calls.cpu.load(Relaxed) != 0;
+        fence.signal();
+        done.done.wait_for_completion();
+        check!(!early);
+        check!(done.is_set());
+        settle();
+        fixture.end()
     }
 
     /// Only where it is asked for (`faults=1`), as in the tests of linear mappings.
     #[test]
-    fn behind_a_revoke_the_device_faults() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn behind_a_revoke_the_device_faults() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             if mapper.granule().is_none() || !crate::wants_faults() {
                 return Ok(());
             }
             let fixture = Fixture::new(8)?;
             faults(pdev, &fixture)?;
             fixture.end()
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 }

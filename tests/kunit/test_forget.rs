@@ -26,15 +26,18 @@ use crate::{
         sleep,
         Calls,
         Fixture,
-        Outcome,
         BOTH, //
+    },
+    check::{
+        check_bytes,
+        Failure,
+        Outcome, //
     },
     edu::Engine,
     fixture::{
         self,
         buffer,
         bytes,
-        no_memory,
         piece,
         with_device, //
     },
@@ -115,11 +118,10 @@ struct Forgotten {
 static FORGOTTEN: AtomicPtr<Forgotten> = AtomicPtr::new(ptr::null_mut());
 
 /// Forgets `value`, of which `phyrs` must not be given out again.
-fn forget<T>(value: T, phyrs: KVec<Phyr>) -> Outcome {
+fn forget<T>(value: T, phyrs: KVec<Phyr>) -> Result {
     let words = size_of::<T>().div_ceil(size_of::<usize>());
-    let mut copy = KVec::with_capacity(words, GFP_KERNEL).map_err(no_memory)?;
-    copy.extend_with(words, MaybeUninit::zeroed(), GFP_KERNEL)
-        .map_err(no_memory)?;
+    let mut copy = KVec::with_capacity(words, GFP_KERNEL)?;
+    copy.extend_with(words, MaybeUninit::zeroed(), GFP_KERNEL)?;
     // SAFETY: the source is a value, which is read as bytes that may be uninitialised, and as
     // nothing else later; the destination has room for them and is another allocation.
     unsafe {
@@ -132,7 +134,7 @@ fn forget<T>(value: T, phyrs: KVec<Phyr>) -> Outcome {
         _value: copy,
         phyrs,
     };
-    let forgotten = KBox::new(forgotten, GFP_KERNEL).map_err(no_memory)?;
+    let forgotten = KBox::new(forgotten, GFP_KERNEL)?;
     FORGOTTEN.store(KBox::into_raw(forgotten), Relaxed);
 
     core::mem::forget(value);
@@ -140,11 +142,10 @@ fn forget<T>(value: T, phyrs: KVec<Phyr>) -> Outcome {
 }
 
 /// Where `memory` is.
-fn phyrs<M: Memory>(memory: &M) -> Result<KVec<Phyr>, &'static str> {
+fn phyrs<M: Memory>(memory: &M) -> Result<KVec<Phyr>> {
     let mut phyrs = KVec::new();
     for phyr in memory.phyrs() {
-        let phyr = phyr.map_err(|_| "no phyr")?;
-        phyrs.push(phyr, GFP_KERNEL).map_err(no_memory)?;
+        phyrs.push(phyr?, GFP_KERNEL)?;
     }
     Ok(phyrs)
 }
@@ -170,28 +171,25 @@ fn is_forgotten(page: Phyr) -> bool {
 fn all_stay() -> Outcome {
     let mut others = KVVec::new();
     for _ in 0..256 {
-        let other = piece(0, PAGE_SIZE).map_err(no_memory)?;
-        if phyrs(&other)?.into_iter().any(is_forgotten) {
-            return Err("a page was given out again");
-        }
-        others.push(other, GFP_KERNEL).map_err(no_memory)?;
+        let other = piece(0, PAGE_SIZE)?;
+        let again = phyrs(&other)?.into_iter().find(|&phyr| is_forgotten(phyr));
+        check_eq!(again, None, "given out again");
+        others.push(other, GFP_KERNEL)?;
     }
     Ok(())
 }
 
 /// The device goes on with the range `vec`: it writes there and reads it back.
 fn goes_on(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>, vec: DmaVec) -> Outcome {
-    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    let engine = Engine::new(pdev)?;
     let (all, other) = (bytes(LEN, 41)?, bytes(LEN, 42)?);
     let mut seen = bytes(LEN, 43)?;
-    let own = piece(0, PAGE_SIZE).map_err(no_memory)?;
-    let mut own = mapper
-        .map(own, BOTH, GFP_KERNEL)
-        .map_err(|_| "not mapped")?;
-    let at = own.dma_vecs().next().ok_or("no range")?;
+    let own = piece(0, PAGE_SIZE)?;
+    let mut own = mapper.map(own, BOTH, GFP_KERNEL)?;
+    let at = check_some!(own.dma_vecs().next());
     let mut cpu = own.cpu();
-    cpu.write(0, &all).map_err(|_| "not written")?;
-    cpu.write(LEN, &other).map_err(|_| "not written")?;
+    cpu.write(0, &all)?;
+    cpu.write(LEN, &other)?;
     drop(cpu);
 
     engine
@@ -200,13 +198,9 @@ fn goes_on(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>, vec: DmaVec) -> Outco
         // Something else in the device's own buffer.
         .and_then(|()| engine.read(at, LEN, LEN))
         .and_then(|()| engine.read(vec, 0, LEN))
-        .and_then(|()| engine.write(at, 2 * LEN, LEN))
-        .map_err(|_| "no transfer")?;
-    own.cpu().read(2 * LEN, &mut seen).map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("other bytes came back");
-    }
-    Ok(())
+        .and_then(|()| engine.write(at, 2 * LEN, LEN))?;
+    own.cpu().read(2 * LEN, &mut seen)?;
+    check_bytes(&seen, &all)
 }
 
 /// Counts how often it was dropped.
@@ -249,7 +243,7 @@ static BINDING: AtomicPtr<Binding> = AtomicPtr::new(ptr::null_mut());
 static ATTACHED: [AtomicPtr<Calls>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
 /// How many of the buffers of [`ATTACHED`] are attached.
-fn attached() -> Result<usize, &'static str> {
+fn attached() -> Result<usize, Failure> {
     let mut attached = 0;
     if crate::forgets_domains() {
         return Ok(0);
@@ -257,11 +251,9 @@ fn attached() -> Result<usize, &'static str> {
     settle();
     for calls in &ATTACHED {
         // SAFETY: it was leaked, by `attachments`.
-        let calls = unsafe { calls.load(Acquire).as_ref() }.ok_or("never attached")?;
-        if calls.released.load(Relaxed) != 0 {
-            return Err("a buffer was released to which somebody refers");
-        }
-        attached += usize::from(!calls.balance());
+        let calls = check_some!(unsafe { calls.load(Acquire).as_ref() });
+        check_eq!(calls.released.load(Relaxed), 0);
+        attached += usize::from(calls.open() != [0; 3]);
     }
     Ok(attached)
 }
@@ -273,46 +265,32 @@ pub(crate) fn probe(scope: Scope<'_>) -> Outcome {
         return Ok(());
     }
     if FORGOTTEN.load(Acquire).is_null() {
-        let (binding, owner) = Binding::new(scope).map_err(|_| "no binding")?;
+        let (binding, owner) = Binding::new(scope)?;
         BINDING.store(Arc::into_raw(binding).cast_mut(), Release);
-        return forget(owner, KVec::new());
+        return Ok(forget(owner, KVec::new())?);
     }
-    let pdev = scope.device().try_into();
-    after(pdev.map_err(|_| "no PCI device")?)
+    after(scope.device().try_into()?)
 }
 
 /// The binding of the first probe.
-fn first_binding() -> Result<&'static Binding, &'static str> {
+fn first_binding() -> Result<&'static Binding, Failure> {
     // SAFETY: it was leaked, by `probe`.
-    unsafe { BINDING.load(Acquire).as_ref() }.ok_or("no binding")
+    Ok(check_some!(unsafe { BINDING.load(Acquire).as_ref() }))
 }
 
 fn after(pdev: &pci::Device<Bound>) -> Outcome {
     let first = first_binding()?;
-    if !first.is_over() || first.with(|_| Ok(())) != Err(ENODEV) {
-        return Err("a binding outlived itself");
-    }
-    if HANDLERS_DROPPED.load(Relaxed) != 1 {
-        return Err("a handler outlived the binding");
-    }
-    if GUARDED_DROPPED.load(Relaxed) != 1 {
-        return Err("a guarded value outlived the binding");
-    }
-    if BEFORE_DEVRES.load(Relaxed) != 1 {
-        return Err("a guarded value outlived a managed resource");
-    }
-    if attached()? != 0 {
-        return Err("a buffer is still attached");
-    }
-    if translation(pdev.as_ref()) == Translation::Owned {
-        return Err("the device is still in the domain that it had");
-    }
+    check!(first.is_over());
+    check_err!(first.with(|_| Ok(())), ENODEV);
+    check_eq!(HANDLERS_DROPPED.load(Relaxed), 1);
+    check_eq!(GUARDED_DROPPED.load(Relaxed), 1);
+    check_eq!(BEFORE_DEVRES.load(Relaxed), 1);
+    check_eq!(attached()?, 0);
+    check_cmp!(translation(pdev.as_ref()), !=, Translation::Owned);
     all_stay()?;
-    let mapper = Mapper::new(pdev.as_ref(), Limits::NONE).map_err(|_| "no mapper")?;
-    let mapping = mapper
-        .map(buffer(4).map_err(no_memory)?, BOTH, GFP_KERNEL)
-        .map_err(|_| "not mapped")?;
-    let vec = mapping.dma_vecs().next().ok_or("no range")?;
+    let mapper = Mapper::new(pdev.as_ref(), Limits::NONE)?;
+    let mapping = mapper.map(buffer(4)?, BOTH, GFP_KERNEL)?;
+    let vec = check_some!(mapping.dma_vecs().next());
     goes_on(pdev, &mapper, vec)?;
     drop(mapping.unmap());
     pr_info!("what was forgotten has stayed, and the device is bound again\n");
@@ -322,62 +300,51 @@ fn after(pdev: &pci::Device<Bound>) -> Outcome {
 /// A mapping of `memory` is forgotten.
 fn mapping<M: Memory>(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>, memory: M) -> Outcome {
     let phyrs = phyrs(&memory)?;
-    let mapping = mapper
-        .map(memory, BOTH, GFP_KERNEL)
-        .map_err(|_| "not mapped")?;
-    let vec = mapping.dma_vecs().next().ok_or("no range")?;
+    let mapping = mapper.map(memory, BOTH, GFP_KERNEL)?;
+    let vec = check_some!(mapping.dma_vecs().next());
     let place = table::lookup(mapper.device(), vec.addr().into_raw());
     forget(mapping, phyrs)?;
     all_stay()?;
-    if table::lookup(mapper.device(), vec.addr().into_raw()) != place {
-        return Err("the mapping ended");
-    }
+    check_eq!(table::lookup(mapper.device(), vec.addr().into_raw()), place);
     goes_on(pdev, mapper, vec)
 }
 
 /// Pieces that do not join, of which an IOMMU's mapping has several ranges.
-fn parts() -> Result<KVVec<Pages>, &'static str> {
+fn parts() -> Result<KVVec<Pages>> {
     let mut parts = KVVec::new();
     for offset in [0, 512, 1024] {
-        let part = piece(offset, 512).map_err(no_memory)?;
-        parts.push(part, GFP_KERNEL).map_err(no_memory)?;
+        let part = piece(offset, 512)?;
+        parts.push(part, GFP_KERNEL)?;
     }
     Ok(parts)
 }
 
 /// The CPU's turn is forgotten: the mapping ends as always.
 fn turns(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
-    let memory = pages(3).map_err(no_memory)?;
-    let mut mapping = mapper
-        .map(memory, BOTH, GFP_KERNEL)
-        .map_err(|_| "not mapped")?;
-    let vec = mapping.dma_vecs().next().ok_or("no range")?;
+    let memory = pages(3)?;
+    let mut mapping = mapper.map(memory, BOTH, GFP_KERNEL)?;
+    let vec = check_some!(mapping.dma_vecs().next());
     forget(mapping.cpu(), KVec::new())?;
     goes_on(pdev, mapper, vec)?;
     let mut cpu = mapping.cpu();
     // Its range of addresses stays, with nobody who knows it.
-    forget(
-        cpu.vmap().map_err(|_| "no range of addresses")?,
-        KVec::new(),
-    )?;
-    cpu.write(0, b"again").map_err(|_| "not written")?;
+    forget(cpu.vmap()?, KVec::new())?;
+    cpu.write(0, b"again")?;
     drop(cpu);
     let memory = mapping.unmap();
     let mut seen = [0; 5];
-    memory.read(0, &mut seen).map_err(|_| "not read")?;
-    if &seen != b"again" {
-        return Err("other bytes");
-    }
+    memory.read(0, &mut seen)?;
+    check_eq!(&seen, b"again");
     Ok(())
 }
 
 /// A linear mapping, and the CPU's turn with one.
 fn linear(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
-    let memory = Chunks::zeroed(2 * PAGE_SIZE, 1, GFP_KERNEL).map_err(no_memory)?;
+    let memory = Chunks::zeroed(2 * PAGE_SIZE, 1, GFP_KERNEL)?;
     let phyrs = phyrs(&memory)?;
-    let mut linear = mapper.linear(memory, BOTH).map_err(|_| "not linear")?;
+    let mut linear = mapper.linear(memory, BOTH)?;
     let vec = linear.dma_vec();
-    forget(linear.cpu().map_err(|_| "no turn")?, KVec::new())?;
+    forget(linear.cpu()?, KVec::new())?;
     goes_on(pdev, mapper, vec)?;
     forget(linear, phyrs)?;
     all_stay()?;
@@ -386,14 +353,14 @@ fn linear(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
 
 /// A copy, and the device's turn with it.
 fn copy(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
-    let memory = buffer(3).map_err(no_memory)?;
+    let memory = buffer(3)?;
     let phyrs = phyrs(&memory)?;
-    let mut copy = mapper.linear_copy(memory, BOTH).map_err(|_| "no copy")?;
-    let turn = copy.hand_over().map_err(|_| "not handed over")?;
+    let mut copy = mapper.linear_copy(memory, BOTH)?;
+    let turn = copy.hand_over()?;
     let vec = turn.dma_vec();
     forget(turn, KVec::new())?;
     goes_on(pdev, mapper, vec)?;
-    copy.write(0, b"mine").map_err(|_| "not written")?;
+    copy.write(0, b"mine")?;
     forget(copy, phyrs)?;
     all_stay()?;
     goes_on(pdev, mapper, vec)
@@ -407,24 +374,22 @@ fn batch(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
             segments: 8,
             bytes: 8 * PAGE_SIZE,
         };
-        let mut batch = mapper
-            .batch(room, BOTH, GFP_KERNEL)
-            .map_err(|_| "not opened")?;
+        let mut batch = mapper.batch(room, BOTH, GFP_KERNEL)?;
         let mut places = KVec::new();
         for nr in [1, 3] {
-            let piece = buffer(nr).map_err(no_memory)?;
+            let piece = buffer(nr)?;
             for phyr in phyrs(&piece)? {
-                places.push(phyr, GFP_KERNEL).map_err(no_memory)?;
+                places.push(phyr, GFP_KERNEL)?;
             }
-            batch.add(piece).map_err(|_| "not added")?;
+            batch.add(piece)?;
         }
         if !finalised {
             forget(batch, places)?;
             all_stay()?;
             continue;
         }
-        let mapping = batch.finalise().map_err(|_| "not finalised")?;
-        let vec = mapping.dma_vecs().next().ok_or("no range")?;
+        let mapping = batch.finalise()?;
+        let vec = check_some!(mapping.dma_vecs().next());
         forget(mapping, places)?;
         all_stay()?;
         goes_on(pdev, mapper, vec)?;
@@ -435,14 +400,14 @@ fn batch(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
 /// Attachments that are mapped: the device reaches the buffer, which nobody else refers to.
 fn attachments(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
     let one = Fixture::new(4)?;
-    let attachment = fixed(pdev.as_ref(), &one).map_err(|_| "not attached")?;
-    attachment.map(BOTH).map_err(|_| "not mapped")?;
+    let attachment = fixed(pdev.as_ref(), &one)?;
+    attachment.map(BOTH)?;
     let (first, _) = find(&ranges(&attachment)?, 0)?;
     forget(attachment, KVec::new())?;
 
     let other = Fixture::new(4)?;
     let (attachment, _) = dynamic(pdev.as_ref(), &other)?;
-    attachment.map(BOTH).map_err(|_| "not mapped")?;
+    attachment.map(BOTH)?;
     let (second, _) = find(&ranges(&attachment)?, 0)?;
     forget(attachment, KVec::new())?;
 
@@ -452,15 +417,12 @@ fn attachments(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
         drop(fixture);
     }
     sleep();
-    if attached()? != 2 {
-        return Err("a buffer is not attached any more");
-    }
+    check_eq!(attached()?, 2);
     goes_on(pdev, mapper, first)?;
     goes_on(pdev, mapper, second)?;
-    match Domain::attach(pdev.as_ref(), None) {
-        Err(NotAttached::DmaBufs(2) | NotAttached::NoIommu) => Ok(()),
-        _ => Err("a domain, or another reason"),
-    }
+    let domain = Domain::attach(pdev.as_ref(), None);
+    check_matches!(domain, Err(NotAttached::DmaBufs(2) | NotAttached::NoIommu));
+    Ok(())
 }
 
 /// The CPU's turn with a buffer, and the last reference to one.
@@ -469,29 +431,25 @@ fn buffers() -> Outcome {
     let calls = fixture.calls.clone();
     let mut phyrs = KVec::new();
     for &phyr in &fixture.phyrs {
-        phyrs.push(phyr, GFP_KERNEL).map_err(no_memory)?;
+        phyrs.push(phyr, GFP_KERNEL)?;
     }
     let cpu = fixture.buf.dma_buf().cpu(DataDirection::ToDevice);
-    forget(cpu.map_err(|_| "no turn")?, phyrs)?;
+    forget(cpu?, phyrs)?;
     drop(fixture);
     settle();
     sleep();
-    if calls.released.load(Relaxed) != 0 {
-        return Err("released in the CPU's turn");
-    }
+    check_eq!(calls.released.load(Relaxed), 0);
     let fixture = Fixture::new(4)?;
     let calls = fixture.calls.clone();
     forget(fixture.buf, KVec::new())?;
     settle();
-    if calls.released.load(Relaxed) != 0 {
-        return Err("released, though somebody refers to it");
-    }
+    check_eq!(calls.released.load(Relaxed), 0);
     all_stay()
 }
 
 /// A handler, and the vectors that it is of: it is called until the device is unbound.
 fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
-    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    let engine = Engine::new(pdev)?;
     let fixture::Binding { scope, pdev } = fixture::binding()?;
     for (min, max, error) in [
         (0, 1, EINVAL),
@@ -499,29 +457,26 @@ fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
         (0, 0, EINVAL),
         (33, 64, ENOSPC),
     ] {
-        if Vectors::alloc(scope, pdev, min, max, Types::one(IrqType::Msi)).err() != Some(error) {
-            return Err("vectors that there cannot be, or another reason");
-        }
+        let vectors = Vectors::alloc(scope, pdev, min, max, Types::one(IrqType::Msi));
+        check_eq!(vectors.err(), Some(error), "{min} to {max}");
     }
     let types = Types::one(IrqType::Msi);
-    let vectors = Vectors::alloc(scope, pdev, 1, 1, types).map_err(|_| "no vectors")?;
-    if Vectors::alloc(scope, pdev, 1, 1, Types::ANY).err() != Some(EBUSY) {
-        return Err("vectors beside vectors");
-    }
+    let vectors = Vectors::alloc(scope, pdev, 1, 1, types)?;
+    check_err!(Vectors::alloc(scope, pdev, 1, 1, Types::ANY), EBUSY);
     let handler = Count {
         _dropped: Tally(&HANDLERS_DROPPED),
     };
     let irq = vectors.request(0, c"phyr_test", handler);
-    forget(irq.map_err(|_| "no handler")?, KVec::new())?;
+    forget(irq?, KVec::new())?;
     let before = INTERRUPTS.load(Relaxed);
-    engine.interrupt().map_err(|_| "no interrupt")?;
+    engine.interrupt()?;
     for _ in 0..3000 {
         if INTERRUPTS.load(Relaxed) != before {
             return Ok(());
         }
         sleep();
     }
-    Err("the handler was not called")
+    Err(Failure::new(fmt!("the handler was not called")))
 }
 
 /// A value that is tied to the binding, and who ends one: it is dropped as the device is unbound,
@@ -529,17 +484,14 @@ fn interrupts(pdev: &pci::Device<Bound>) -> Outcome {
 fn guarded() -> Outcome {
     let scope = fixture::binding()?.scope;
     let guarded = Guarded::new(scope, Tally(&GUARDED_DROPPED));
-    forget(guarded.map_err(no_memory)?, KVec::new())?;
+    forget(guarded?, KVec::new())?;
     // It gives out references that live as long as the scope.
     let managed = Devres::<Managed>::new(scope.device(), Ok::<_, Error>(Managed));
-    forget(managed.map_err(no_memory)?, KVec::new())?;
-    if GUARDED_DROPPED.load(Relaxed) != 0 {
-        return Err("dropped");
-    }
+    forget(managed?, KVec::new())?;
+    check_eq!(GUARDED_DROPPED.load(Relaxed), 0);
     let binding = first_binding()?;
-    if binding.is_over() || binding.with(|_| Ok(())).is_err() {
-        return Err("the binding is over");
-    }
+    check!(!binding.is_over());
+    binding.with(|_| Ok(()))?;
     Ok(())
 }
 
@@ -554,56 +506,46 @@ fn domain(pdev: &pci::Device<Bound>) -> Outcome {
     let at = |nr: u64| DmaAddr::from_raw(0x40_0000_0000 + (nr << 20));
     let access = phyr_iommu::Access::READ_WRITE;
     // What the device's scope holds is dropped while the device is in the domain.
-    let slot = Arc::pin_init(new_mutex!(None), GFP_KERNEL).map_err(no_memory)?;
+    let slot = Arc::pin_init(new_mutex!(None), GFP_KERNEL)?;
     let older = Guarded::new(scope, slot.clone());
-    forget(older.map_err(no_memory)?, KVec::new())?;
-    let domain = Domain::attach(dev, None).map_err(|_| "not attached")?;
-    let held = domain.map_at(pages(2).map_err(no_memory)?, at(2), access);
-    *slot.lock() = Some(held.map_err(|_| "not mapped")?);
+    forget(older?, KVec::new())?;
+    let domain = Domain::attach(dev, None)?;
+    let held = domain.map_at(pages(2)?, at(2), access);
+    *slot.lock() = Some(held?);
 
-    let memory = pages(4).map_err(no_memory)?;
+    let memory = pages(4)?;
     let places = phyrs(&memory)?;
     let forgotten = domain.map_at(memory, at(0), access);
-    forget(forgotten.map_err(|_| "not mapped")?, places)?;
+    forget(forgotten?, places)?;
     all_stay()?;
-    let place = domain.lookup(at(0)).ok_or("the mapping ended")?;
+    let place = check_some!(domain.lookup(at(0)));
 
-    let memory = pages(4).map_err(no_memory)?;
+    let memory = pages(4)?;
     let places = phyrs(&memory)?;
     let ended = domain.map_at(memory, at(1), access);
-    let mut gather = domain.gather(1).map_err(no_memory)?;
-    gather
-        .unmap(ended.map_err(|_| "not mapped")?)
-        .map_err(|_| "not unmapped")?;
+    let mut gather = domain.gather(1)?;
+    gather.unmap(ended?)?;
     forget(gather, places)?;
     all_stay()?;
 
-    let mapper = domain
-        .mapper(Limits::NONE, 1 << 24)
-        .map_err(|_| "no room")?;
-    mapping(pdev, &mapper, buffer(5).map_err(no_memory)?)?;
+    let mapper = domain.mapper(Limits::NONE, 1 << 24)?;
+    mapping(pdev, &mapper, buffer(5)?)?;
     mapping(pdev, &mapper, parts()?)?;
     forget(mapper, KVec::new())?;
     all_stay()?;
 
     forget(domain, KVec::new())?;
     all_stay()?;
-    if table::lookup(dev, at(0).into_raw()) != Some(place.into_raw()) {
-        return Err("the domain ended");
-    }
-    match Domain::attach(dev, None) {
-        Err(NotAttached::InUse) => Ok(()),
-        _ => Err("attached to two domains, or another reason"),
-    }
+    check_eq!(table::lookup(dev, at(0).into_raw()), Some(place.into_raw()));
+    check_eq!(Domain::attach(dev, None).err(), Some(NotAttached::InUse));
+    Ok(())
 }
 
 #[kunit_tests(phyr_device_forget)]
 mod tests {
     use super::*;
 
-    fn run(
-        test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Outcome,
-    ) -> Result<(), &'static str> {
+    fn run(test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Outcome) -> Outcome {
         if !crate::forgets() {
             return Ok(());
         }
@@ -611,70 +553,67 @@ mod tests {
     }
 
     #[test]
-    fn mappings() {
-        let result = run(|pdev, mapper| {
-            mapping(pdev, mapper, piece(0, PAGE_SIZE).map_err(no_memory)?)?;
-            mapping(pdev, mapper, buffer(5).map_err(no_memory)?)?;
+    fn mappings() -> Outcome {
+        run(|pdev, mapper| {
+            mapping(pdev, mapper, piece(0, PAGE_SIZE)?)?;
+            mapping(pdev, mapper, buffer(5)?)?;
             mapping(pdev, mapper, parts()?)
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn turns_of_the_cpu() {
-        assert_eq!(run(turns), Ok(()));
+    fn turns_of_the_cpu() -> Outcome {
+        run(turns)
     }
 
     #[test]
-    fn linear_mappings() {
-        assert_eq!(run(linear), Ok(()));
+    fn linear_mappings() -> Outcome {
+        run(linear)
     }
 
     #[test]
-    fn copies() {
-        assert_eq!(run(copy), Ok(()));
+    fn copies() -> Outcome {
+        run(copy)
     }
 
     #[test]
-    fn batches() {
-        assert_eq!(run(batch), Ok(()));
+    fn batches() -> Outcome {
+        run(batch)
     }
 
     #[test]
-    fn attachments_of_dma_bufs() {
-        let result = run(|pdev, mapper| {
+    fn attachments_of_dma_bufs() -> Outcome {
+        run(|pdev, mapper| {
             if crate::forgets_domains() {
                 return Ok(());
             }
             attachments(pdev, mapper)
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn dma_bufs() {
-        assert_eq!(run(|_, _| buffers()), Ok(()));
+    fn dma_bufs() -> Outcome {
+        run(|_, _| buffers())
     }
 
     #[test]
-    fn handlers_of_interrupts() {
-        assert_eq!(run(|pdev, _| interrupts(pdev)), Ok(()));
+    fn handlers_of_interrupts() -> Outcome {
+        run(|pdev, _| interrupts(pdev))
     }
 
     #[test]
-    fn values_of_the_binding() {
-        assert_eq!(run(|_, _| guarded()), Ok(()));
+    fn values_of_the_binding() -> Outcome {
+        run(|_, _| guarded())
     }
 
     /// The last one: the DMA API's mappings are out of the device's reach afterwards.
     #[test]
-    fn domains() {
-        let result = run(|pdev, _| {
+    fn domains() -> Outcome {
+        run(|pdev, _| {
             if !crate::forgets_domains() {
                 return Ok(());
             }
             domain(pdev)
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! Documentation/invariants.rst.
 
 use crate::{
+    check::Outcome,
     fixture::{
         buffer,
         pattern,
@@ -32,18 +33,16 @@ mod tests {
 
     /// A leaked mapping keeps its page: the device still reaches it, and nobody else gets it.
     #[test]
-    fn a_leaked_mapping_keeps_its_memory() {
-        let result = with_device(|_, mapper| {
+    fn a_leaked_mapping_keeps_its_memory() -> Outcome {
+        with_device(|_, mapper| {
             let place = |memory: &Pages| {
                 let mut phyrs = phyr::memory::segments(memory, *mapper.limits()).flatten();
                 phyrs.next().map(|phyr| phyr.paddr())
             };
-            let memory = piece(0, PAGE_SIZE).map_err(|_| "no memory")?;
+            let memory = piece(0, PAGE_SIZE)?;
             let ours = place(&memory);
-            let mapping = mapper
-                .map(memory, DataDirection::FromDevice, GFP_KERNEL)
-                .map_err(|_| "not mapped")?;
-            let vec = mapping.dma_vecs().next().ok_or("no range")?;
+            let mapping = mapper.map(memory, DataDirection::FromDevice, GFP_KERNEL)?;
+            let vec = check_some!(mapping.dma_vecs().next());
             let addr = vec.addr().into_raw();
             let before = table::lookup(mapper.device(), addr);
             // As good as forgotten, but that the memory checker is not to find it at the end.
@@ -51,63 +50,44 @@ mod tests {
 
             // Were the page free, one of these would be it.
             for _ in 0..64 {
-                let other = piece(0, PAGE_SIZE).map_err(|_| "no memory")?;
-                if place(&other) == ours {
-                    return Err("the page was given out again");
-                }
+                let other = piece(0, PAGE_SIZE)?;
+                check_cmp!(place(&other), !=, ours);
             }
-            if table::lookup(mapper.device(), addr) != before {
-                return Err("the mapping ended");
-            }
+            check_eq!(table::lookup(mapper.device(), addr), before);
             // SAFETY: it is dropped once, here.
             unsafe { ManuallyDrop::drop(&mut leaked) };
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// The CPU's guard reads and writes what the mapping owns, within its bounds.
     #[test]
-    fn the_cpu_has_its_turn() {
-        let result = with_device(|_, mapper| {
-            let mut mapping = mapper
-                .map(
-                    buffer(3).map_err(|_| "no memory")?,
-                    DataDirection::Bidirectional,
-                    GFP_KERNEL,
-                )
-                .map_err(|_| "not mapped")?;
+    fn the_cpu_has_its_turn() -> Outcome {
+        with_device(|_, mapper| {
+            let mut mapping = mapper.map(buffer(3)?, DataDirection::Bidirectional, GFP_KERNEL)?;
             let at = PAGE_SIZE - 4;
             let bytes = core::array::from_fn::<u8, 8, _>(pattern);
-            mapping.cpu().write(at, &bytes).map_err(|_| "not written")?;
+            mapping.cpu().write(at, &bytes)?;
 
             let mut seen = [0; 8];
-            mapping.cpu().read(at, &mut seen).map_err(|_| "not read")?;
-            if seen != bytes {
-                return Err("other bytes");
-            }
-            if mapping.cpu().read(3 * PAGE_SIZE - 7, &mut seen).is_ok() {
-                return Err("read behind the end");
-            }
-            if mapping.cpu().write(usize::MAX, &bytes).is_ok() {
-                return Err("written behind the end");
-            }
+            mapping.cpu().read(at, &mut seen)?;
+            check_eq!(seen, bytes);
+            check!(mapping.cpu().read(3 * PAGE_SIZE - 7, &mut seen).is_err());
+            check!(mapping.cpu().write(usize::MAX, &bytes).is_err());
             let memory = mapping.unmap();
-            memory.read(at, &mut seen).map_err(|_| "not read")?;
-            if seen != bytes {
-                return Err("other bytes after the end");
-            }
+            memory.read(at, &mut seen)?;
+            check_eq!(seen, bytes);
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// The unmap state leaves nothing to unmap behind.
     #[test]
-    fn a_state_is_taken_once() {
+    fn a_state_is_taken_once() -> Outcome {
         let mut state = State::UNMAPPED;
-        assert!(!state.is_mapped());
-        assert!(!state.take().is_mapped());
-        assert_eq!(core::mem::size_of::<State>(), 24);
+        check!(!state.is_mapped());
+        check!(!state.take().is_mapped());
+        check_eq!(core::mem::size_of::<State>(), 24);
+        Ok(())
     }
 }

@@ -3,6 +3,11 @@
 //! A domain that a driver owns: what the device gets at, and what it does not.
 
 use crate::{
+    check::{
+        check_bytes,
+        Failure,
+        Outcome, //
+    },
     edu::{
         Engine,
         BUFFER, //
@@ -10,7 +15,6 @@ use crate::{
     fixture::{
         self,
         bytes,
-        no_memory,
         piece,
         with_dma_api,
         LEN_2M,
@@ -85,8 +89,8 @@ fn leads(domain: &Domain<'_>, iova: DmaAddr) -> Option<PhysAddr> {
 }
 
 /// `nr` pages that are not in the order in which they are in memory.
-fn scattered(nr: usize) -> Result<Chunks, &'static str> {
-    let mut memory = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL).map_err(no_memory)?;
+fn scattered(nr: usize) -> Result<Chunks> {
+    let mut memory = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL)?;
     for at in 0..nr / 2 {
         memory.swap(at, nr - 1 - at);
     }
@@ -106,18 +110,18 @@ fn place<M: Memory>(memory: &M, nr: usize) -> Option<PhysAddr> {
     None
 }
 
+/// Checks that nothing was mapped, for just this reason.
+#[track_caller]
 fn refused<M: Memory>(
     result: Result<Mapping<'_, M>, NotMapped<M, Reason>>,
     why: Reason,
-) -> Result<M, &'static str> {
-    match result {
-        Ok(_) => Err("mapped"),
-        Err(refused) if refused.reason == why => Ok(refused.memory),
-        Err(refused) => {
-            pr_err!("{}\n", refused.reason);
-            Err("another reason")
-        }
-    }
+) -> Outcome {
+    check_eq!(reason(result), Some(why));
+    Ok(())
+}
+
+fn reason<M: Memory>(result: Result<Mapping<'_, M>, NotMapped<M, Reason>>) -> Option<Reason> {
+    result.err().map(|refused| refused.reason)
 }
 
 /// Whether the device has an IOMMU: there it can have a domain, also if that lets all through.
@@ -126,40 +130,23 @@ fn has_iommu(dev: &Device<Bound>) -> bool {
 }
 
 /// Runs `test` in a domain of the device's own, if there is an IOMMU, and checks what is left.
-fn with_domain(
-    test: impl FnOnce(&pci::Device<Bound>, &Domain<'_>) -> Result<(), &'static str>,
-) -> Result<(), &'static str> {
+fn with_domain(test: impl FnOnce(&pci::Device<Bound>, &Domain<'_>) -> Outcome) -> Outcome {
     with_dma_api(|pdev, mapper| {
         let dev = mapper.device();
         let before = translation(dev);
         if !has_iommu(dev) {
-            return match Domain::attach(dev, None) {
-                Err(NotAttached::NoIommu) => Ok(()),
-                _ => Err("no IOMMU: attached, or another reason"),
-            };
+            check_eq!(Domain::attach(dev, None).err(), Some(NotAttached::NoIommu));
+            return Ok(());
         }
-        let domain = attach(dev)?;
-        if translation(dev) != Translation::Owned {
-            return Err("not in the domain");
-        }
+        let domain = Domain::attach(dev, None)?;
+        check_eq!(translation(dev), Translation::Owned);
         test(pdev, &domain)?;
         let mut left = 0;
         domain.for_each(|_, _| left += 1);
-        if left != 0 {
-            return Err("something is still mapped");
-        }
+        check_eq!(left, 0);
         drop(domain);
-        if translation(dev) != before {
-            return Err("not back");
-        }
+        check_eq!(translation(dev), before);
         Ok(())
-    })
-}
-
-fn attach<'a>(dev: &'a Device<Bound>) -> Result<Domain<'a>, &'static str> {
-    Domain::attach(dev, None).map_err(|reason| {
-        pr_err!("{reason}\n");
-        "not attached"
     })
 }
 
@@ -169,67 +156,49 @@ fn vec(iova: DmaAddr) -> DmaVec {
 }
 
 /// The device carries bytes from one place to another.
-fn carry(engine: &Engine<'_>, domain: &Domain<'_>) -> Result<(), &'static str> {
+fn carry(engine: &Engine<'_>, domain: &Domain<'_>) -> Outcome {
     let all = bytes(BUFFER, 21)?;
     let mut from = scattered(8)?;
-    from.write(PAGE_SIZE + 5, &all).map_err(|_| "not written")?;
+    from.write(PAGE_SIZE + 5, &all)?;
     let places = [0, 1, 6, 7].map(|nr| (nr, place(&from, nr)));
-    let from = domain
-        .map_at(from, at(0), Access::READ)
-        .map_err(|_| "from: not mapped")?;
-    let to = domain
-        .map(scattered(8)?, Access::WRITE)
-        .map_err(|_| "to: not mapped")?;
+    let from = domain.map_at(from, at(0), Access::READ)?;
+    let to = domain.map(scattered(8)?, Access::WRITE)?;
 
     for (nr, place) in places {
         // CAST: a few pages.
-        if leads(domain, at(nr as u64)) != place {
-            return Err("the page table leads elsewhere");
-        }
+        check_eq!(leads(domain, at(nr as u64)), place);
     }
     engine
         .read(from.dma_vec(), PAGE_SIZE + 5, BUFFER)
-        .and_then(|()| engine.write(to.dma_vec(), 3 * PAGE_SIZE - 7, BUFFER))
-        .map_err(|_| "no transfer")?;
+        .and_then(|()| engine.write(to.dma_vec(), 3 * PAGE_SIZE - 7, BUFFER))?;
     let mut seen = bytes(BUFFER, 22)?;
     let to = to.unmap();
-    to.read(3 * PAGE_SIZE - 7, &mut seen)
-        .map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("other bytes");
-    }
-    Ok(())
+    to.read(3 * PAGE_SIZE - 7, &mut seen)?;
+    check_bytes(&seen, &all)
 }
 
 /// A page at two addresses: what the device writes at one it reads at the other.
-fn aliased(engine: &Engine<'_>, domain: &Domain<'_>) -> Result<(), &'static str> {
-    let memory = Arc::new(scattered(2)?, GFP_KERNEL).map_err(no_memory)?;
+fn aliased(engine: &Engine<'_>, domain: &Domain<'_>) -> Outcome {
+    let memory = Arc::new(scattered(2)?, GFP_KERNEL)?;
     let all = bytes(64, 33)?;
     let mut source = scattered(1)?;
-    source.write(0, &all).map_err(|_| "not written")?;
-    let source = domain.map(source, Access::READ).map_err(|_| "not mapped")?;
+    source.write(0, &all)?;
+    let source = domain.map(source, Access::READ)?;
     let map = |pages| domain.map_at(memory.clone(), at(pages), Access::READ_WRITE);
-    let (one, two) = (map(0).map_err(|_| "one")?, map(512).map_err(|_| "two")?);
-    if leads(domain, at(1)) != leads(domain, at(513)) {
-        return Err("not the same page");
-    }
+    let (one, two) = (map(0)?, map(512)?);
+    check_eq!(leads(domain, at(1)), leads(domain, at(513)));
     engine
         .read(source.dma_vec(), 0, 64)
         .and_then(|()| engine.write(one.dma_vec(), 100, 64))
         .and_then(|()| engine.read(two.dma_vec(), 100, 64))
-        .and_then(|()| engine.write(two.dma_vec(), PAGE_SIZE, 64))
-        .map_err(|_| "no transfer")?;
+        .and_then(|()| engine.write(two.dma_vec(), PAGE_SIZE, 64))?;
     drop(one.unmap());
-    if leads(domain, at(0)).is_some() || leads(domain, at(512)).is_none() {
-        return Err("the other is gone");
-    }
+    check_eq!(leads(domain, at(0)), None);
+    check!(leads(domain, at(512)).is_some());
     drop(two);
     let mut seen = bytes(64, 34)?;
-    memory.read(PAGE_SIZE, &mut seen).map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("other bytes");
-    }
-    Ok(())
+    memory.read(PAGE_SIZE, &mut seen)?;
+    check_bytes(&seen, &all)
 }
 
 /// Memory of which only the first phyr is there; the second is beyond what any IOMMU can tell.
@@ -259,13 +228,11 @@ unsafe impl Memory for HalfThere {
 }
 
 /// Each bad input has its reason, and leaves nothing behind.
-fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
+fn bad_input(domain: &Domain<'_>) -> Outcome {
     let access = Access::READ_WRITE;
     let two = || scattered(2);
     let granule = domain.granule().size();
-    let map_at = |iova| -> Result<_, &'static str> {
-        Ok(domain.map_at(two()?, DmaAddr::from_raw(iova), access))
-    };
+    let map_at = |iova| -> Result<_> { Ok(domain.map_at(two()?, DmaAddr::from_raw(iova), access)) };
     refused(domain.map(KVVec::<Pages>::new(), access), Reason::Empty)?;
     let unaligned = Reason::Unaligned {
         iova: BASE + 1,
@@ -274,8 +241,8 @@ fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
     refused(map_at(BASE + 1)?, unaligned)?;
     let mut pieces = KVVec::new();
     for (offset, len) in [(0, PAGE_SIZE), (16, 64)] {
-        let piece = piece(offset, len).map_err(no_memory)?;
-        pieces.push(piece, GFP_KERNEL).map_err(no_memory)?;
+        let piece = piece(offset, len)?;
+        pieces.push(piece, GFP_KERNEL)?;
     }
     let misaligned = Reason::Misaligned {
         phyr: 1,
@@ -284,29 +251,19 @@ fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
     };
     refused(domain.map(pieces, access), misaligned)?;
     // The last page there is: two do not fit.
-    match map_at(u64::MAX - PAGE + 1)? {
-        Err(refused)
-            if matches!(
-                refused.reason,
-                Reason::OutOfAperture { .. } | Reason::Overflow
-            ) => {}
-        _ => return Err("beyond the end: mapped, or another reason"),
-    }
+    let beyond = reason(map_at(u64::MAX - PAGE + 1)?);
+    check_matches!(
+        beyond,
+        Some(Reason::OutOfAperture { .. } | Reason::Overflow)
+    );
     // Overlap: all of it, the first page, the last page, in the middle of a longer one.
-    let there = domain
-        .map_at(scattered(4)?, at(8), access)
-        .map_err(|_| "not mapped")?;
+    let there = domain.map_at(scattered(4)?, at(8), access)?;
     for pages in [8, 7, 11, 9] {
-        let memory = refused(
-            domain.map_at(two()?, at(pages), access),
-            Reason::Overlap(BASE + 8 * PAGE),
-        )?;
-        drop(memory);
+        let overlap = domain.map_at(two()?, at(pages), access);
+        refused(overlap, Reason::Overlap(BASE + 8 * PAGE))?;
     }
     for pages in [6, 12] {
-        domain
-            .map_at(two()?, at(pages), access)
-            .map_err(|_| "a neighbour was refused")?;
+        domain.map_at(two()?, at(pages), access)?;
     }
     drop(there);
 
@@ -319,22 +276,12 @@ fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
     match domain.map_at(half, at(0), access) {
         // An IOMMU with physical addresses of 63 bits (virtio) takes it.
         Ok(mapping) if leads(domain, at(3)).is_some() => drop(mapping),
-        Ok(_) => return Err("half there: mapped"),
-        Err(NotMapped {
-            reason: Reason::Failed(_),
-            ..
-        }) => {}
-        Err(refused) => {
-            pr_err!("{}\n", refused.reason);
-            return Err("half there: another reason");
-        }
+        other => check_matches!(reason(other), Some(Reason::Failed(_))),
     }
-    if (0..4).any(|page| leads(domain, at(page)).is_some()) {
-        return Err("half there: still mapped");
+    for page in 0..4 {
+        check_eq!(leads(domain, at(page)), None, "page {page}");
     }
-    domain
-        .map_at(two()?, at(0), access)
-        .map_err(|_| "half there: still taken")?;
+    domain.map_at(two()?, at(0), access)?;
     Ok(())
 }
 
@@ -342,72 +289,50 @@ fn bad_input(domain: &Domain<'_>) -> Result<(), &'static str> {
 const ROOM: usize = 64 * PAGE_SIZE;
 
 /// A mapper takes its addresses from its own room, and nobody else does.
-fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Result<(), &'static str> {
+fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Outcome {
     let dir = DataDirection::Bidirectional;
-    let mapper = domain.mapper(Limits::NONE, ROOM).map_err(|_| "no mapper")?;
-    if mapper.max_mapping_size() != ROOM || mapper.granule().is_none() {
-        return Err("not the room that was asked for");
-    }
-    let map = |nr: usize| -> Result<_, &'static str> {
-        Ok(mapper.map(fixture::buffer(nr).map_err(no_memory)?, dir, GFP_KERNEL))
-    };
-    let half = map(32)?.map_err(|_| "half: not mapped")?;
+    let mapper = domain.mapper(Limits::NONE, ROOM)?;
+    check_eq!(mapper.max_mapping_size(), ROOM);
+    check!(mapper.granule().is_some());
+    let map = |nr: usize| -> Result<_> { Ok(mapper.map(fixture::buffer(nr)?, dir, GFP_KERNEL)) };
+    let half = map(32)??;
     // The rest is too short for this, in one range or page by page.
-    let refused = match map(33)? {
-        Ok(_) => return Err("more than all: mapped"),
-        Err(refused) if refused.reason == ENOSPC => refused.memory,
-        Err(_) => return Err("more than all: another error"),
-    };
-    if refused.len() != 33 * PAGE_SIZE {
-        return Err("other memory came back");
-    }
-    let rest = map(32)?.map_err(|_| "the rest: not mapped")?;
-    match map(1)? {
-        Err(refused) if refused.reason == ENOSPC => {}
-        _ => return Err("beyond: mapped, or another error"),
-    }
-    match mapper.linear(scattered(65)?, dir) {
-        Err(NotMapped {
-            reason: NotLinear::Limit { limit, max, .. },
-            ..
-            // CAST: a few pages.
-        }) if limit == Limit::MappingSize && max == ROOM as u64 => {}
-        _ => return Err("longer than the room: mapped, or another reason"),
-    }
+    let refused = check_err!(map(33)?, ENOSPC);
+    check_eq!(refused.memory.len(), 33 * PAGE_SIZE);
+    let rest = map(32)??;
+    check_err!(map(1)?, ENOSPC);
+    let long = mapper.linear(scattered(65)?, dir).err().map(|e| e.reason);
+    // CAST: a few pages.
+    check_matches!(
+        long,
+        Some(NotLinear::Limit { limit: Limit::MappingSize, max, .. }) if max == ROOM as u64
+    );
     // The addresses of the mapper are nobody else's.
     for vec in Iterator::chain(half.dma_vecs(), rest.dma_vecs()) {
         let at = domain.map_at(scattered(1)?, vec.addr(), Access::READ);
-        match at {
-            Err(NotMapped {
-                reason: Reason::Overlap(_),
-                ..
-            }) => {}
-            _ => return Err("in the room: mapped, or another reason"),
-        }
+        check_matches!(reason(at), Some(Reason::Overlap(_)));
     }
-    let engine = Engine::new(pdev).map_err(|_| "no engine")?;
-    let (from, to) = (half.dma_vecs().next(), rest.dma_vecs().next());
-    let (from, to) = (from.ok_or("no range")?, to.ok_or("no range")?);
+    let engine = Engine::new(pdev)?;
+    let from = check_some!(half.dma_vecs().next());
+    let to = check_some!(rest.dma_vecs().next());
     engine
         .read(from, 2 * PAGE_SIZE - 9, 512)
-        .and_then(|()| engine.write(to, 3 * PAGE_SIZE - 9, 512))
-        .map_err(|_| "no transfer")?;
+        .and_then(|()| engine.write(to, 3 * PAGE_SIZE - 9, 512))?;
     drop(half);
     let lookup = |vec: DmaVec| table::lookup(pdev.as_ref(), vec.addr().into_raw());
-    if lookup(from).is_some() || lookup(to).is_none() || domain.lookup(to.addr()).is_some() {
-        return Err("not exactly what was unmapped");
-    }
+    check_eq!(lookup(from), None);
+    check!(lookup(to).is_some());
+    check_eq!(domain.lookup(to.addr()), None);
     drop(rest);
     // All of it is back, and goes to others with the mapper.
-    map(64)?.map_err(|_| "all: not mapped")?;
+    map(64)??;
     drop(mapper);
-    let at = domain.map_at(scattered(1)?, to.addr(), Access::READ);
-    at.map_err(|_| "the room is still taken")?;
+    domain.map_at(scattered(1)?, to.addr(), Access::READ)?;
     Ok(())
 }
 
 /// What the platform has reserved is not given out: the window of interrupts, on x86.
-fn reserved(domain: &Domain<'_>) -> Result<(), &'static str> {
+fn reserved(domain: &Domain<'_>) -> Outcome {
     #[cfg(CONFIG_X86)]
     {
         const MSI: u64 = 0xfee0_0000;
@@ -422,92 +347,74 @@ fn reserved(domain: &Domain<'_>) -> Result<(), &'static str> {
 }
 
 /// Large pages where memory and address allow, and the count says so.
-fn large_pages(domain: &Domain<'_>) -> Result<(), &'static str> {
+fn large_pages(domain: &Domain<'_>) -> Outcome {
     // CAST: a constant.
     const LARGE: u64 = LEN_2M as u64;
-    let memory = || Chunks::zeroed(2 * LEN_2M, ORDER_2M, GFP_KERNEL).map_err(no_memory);
-    let large = domain
-        .map(memory()?, Access::READ_WRITE)
-        .map_err(|_| "not mapped")?;
+    let memory = || Chunks::zeroed(2 * LEN_2M, ORDER_2M, GFP_KERNEL);
+    let large = domain.map(memory()?, Access::READ_WRITE)?;
     // With granules of 64 KiB there is nothing between them and 512 MiB.
     let has_large = domain.granule().size() == 4096;
-    if has_large && large.iova().into_raw() % LARGE != 0 {
-        return Err("not where large pages could begin");
+    if has_large {
+        check_eq!(large.iova().into_raw() % LARGE, 0);
     }
     let sizes = large.page_sizes();
     // Two that are neighbours are one where the IOMMU has pages of every size.
     let are_large = sizes.count(LARGE) == 2 || sizes.count(2 * LARGE) == 1;
-    if are_large != has_large || (sizes.count(PAGE) == 0) != has_large {
-        return Err("not two large pages");
-    }
+    check_eq!(are_large, has_large);
+    check_eq!(sizes.count(PAGE) == 0, has_large);
     // A page off: nothing but small ones.
-    let small = domain
-        .map_at(memory()?, at(1), Access::READ_WRITE)
-        .map_err(|_| "not mapped")?;
+    let small = domain.map_at(memory()?, at(1), Access::READ_WRITE)?;
     let sizes = small.page_sizes();
-    if (sizes.count(LARGE), sizes.count(PAGE)) != (0, 2 * LARGE / PAGE) {
-        return Err("not small pages");
-    }
+    check_eq!(
+        (sizes.count(LARGE), sizes.count(PAGE)),
+        (0, 2 * LARGE / PAGE)
+    );
     // Alignment that is asked for.
     let align = Alignment::new::<{ 16 << 20 }>();
     let aligned = domain.map_aligned(scattered(3)?, align, Access::READ);
-    let aligned = aligned.map_err(|_| "not mapped")?;
-    if aligned.iova().into_raw() % (16 << 20) != 0 {
-        return Err("not aligned");
-    }
+    check_eq!(aligned?.iova().into_raw() % (16 << 20), 0);
     Ok(())
 }
 
 /// Many mappings ended with one flush, and their memory in the order in which it went in.
-fn gathered(domain: &Domain<'_>) -> Result<(), &'static str> {
+fn gathered(domain: &Domain<'_>) -> Outcome {
     let mut mappings = KVVec::new();
     for nr in 0..16 {
         let mut memory = scattered(3)?;
         // CAST: a few.
-        memory
-            .write(0, &[nr as u8 + 1])
-            .map_err(|_| "not written")?;
+        memory.write(0, &[nr as u8 + 1])?;
         let mapping = domain.map_at(memory, at(8 * nr), Access::READ_WRITE);
-        let mapping = mapping.map_err(|_| "not mapped")?;
-        mappings.push(mapping, GFP_KERNEL).map_err(no_memory)?;
+        mappings.push(mapping?, GFP_KERNEL)?;
     }
-    let mut gather = domain.gather(15).map_err(no_memory)?;
+    let mut gather = domain.gather(15)?;
     let mut left = None;
     for mapping in mappings {
         if let Err(refused) = gather.unmap(mapping) {
-            if refused.reason != E2BIG || left.is_some() {
-                return Err("refused for another reason");
-            }
+            check_eq!(refused.reason, E2BIG);
+            check!(left.is_none());
             left = Some(refused.mapping);
         }
     }
-    if left.as_ref().map(|left| left.iova()) != Some(at(8 * 15)) {
-        return Err("the last fitted");
-    }
+    check_eq!(left.as_ref().map(|left| left.iova()), Some(at(8 * 15)));
     // The room is not given out before the flush.
     let early = domain.map_at(scattered(1)?, at(0), Access::READ);
     refused(early, Reason::Overlap(BASE))?;
     let memory = gather.flush();
     for (nr, memory) in memory.iter().enumerate() {
         let mut first = [0];
-        memory.read(0, &mut first).map_err(|_| "not read")?;
+        memory.read(0, &mut first)?;
         // CAST: a few.
-        if usize::from(first[0]) != nr + 1 || leads(domain, at(8 * nr as u64)).is_some() {
-            return Err("another memory, or still mapped");
-        }
+        check_eq!(usize::from(first[0]), nr + 1);
+        check_eq!(leads(domain, at(8 * nr as u64)), None);
     }
-    if memory.len() != 15 || leads(domain, at(8 * 15)).is_none() {
-        return Err("not those that went in");
-    }
-    let again = domain.map_at(scattered(1)?, at(0), Access::READ);
-    again.map_err(|_| "the room is still taken")?;
+    check_eq!(memory.len(), 15);
+    check!(leads(domain, at(8 * 15)).is_some());
+    domain.map_at(scattered(1)?, at(0), Access::READ)?;
     // Dropped, it flushes as well.
-    let mut gather = domain.gather(1).map_err(no_memory)?;
-    gather.unmap(left.ok_or("lost")?).map_err(|_| "refused")?;
+    let mut gather = domain.gather(1)?;
+    gather.unmap(check_some!(left))?;
     drop(gather);
-    if leads(domain, at(8 * 15)).is_some() {
-        return Err("still mapped");
-    }
+    check_eq!(leads(domain, at(8 * 15)), None);
     Ok(())
 }
 
@@ -523,10 +430,8 @@ const LARGE: usize = 254;
 /// Uses a domain a lot, and leaves `pages` pages in it.
 pub(crate) fn keep<'bound>(dev: &'bound Device<Bound>, pages: usize) -> Result<Kept<'bound>> {
     let domain = Domain::attach(dev, None)?;
-    random(&domain).map_err(|why| {
-        dev_err!(dev, "{why}\n");
-        EIO
-    })?;
+    // The reason is in the log.
+    random(&domain).map_err(|_| EIO)?;
     let left = match pages {
         0 => None,
         // A chunk that is one page of the IOMMU's next size.
@@ -544,20 +449,17 @@ pub(crate) fn keep<'bound>(dev: &'bound Device<Bound>, pages: usize) -> Result<K
 }
 
 /// Takes what is to be unmapped out of a model.
-fn forget(
-    model: &mut [Option<PhysAddr>],
-    mapping: &Mapping<'_, Chunks>,
-) -> Result<(), &'static str> {
+fn forget(model: &mut [Option<PhysAddr>], mapping: &Mapping<'_, Chunks>) -> Outcome {
     // CAST: a few pages.
     let first = ((mapping.iova().into_raw() - BASE) / PAGE) as usize;
     let pages = mapping.dma_vec().len() / PAGE_SIZE;
     let range = model.get_mut(first..first + pages);
-    range.ok_or("beyond the model")?.fill(None);
+    check_some!(range).fill(None);
     Ok(())
 }
 
 /// A thousand random steps, each checked against a model: an array of what is where.
-fn random(domain: &Domain<'_>) -> Result<(), &'static str> {
+fn random(domain: &Domain<'_>) -> Outcome {
     const PAGES: usize = 64;
     const STEPS: usize = 1000;
     let mut below = fixture::random(0x696f_6d6d);
@@ -583,51 +485,43 @@ fn random(domain: &Domain<'_>) -> Result<(), &'static str> {
                     domain.map_at(memory, at(first as u64), Access::READ_WRITE),
                 ) {
                     (true, Ok(mapping)) if first + nr <= PAGES => {
-                        mappings.push(mapping, GFP_KERNEL).map_err(no_memory)?;
+                        mappings.push(mapping, GFP_KERNEL)?;
                         for (page, place) in places.iter().take(nr).enumerate() {
-                            *model.get_mut(first + page).ok_or("beyond the model")? = *place;
+                            *check_some!(model.get_mut(first + page)) = *place;
                         }
                     }
                     // Beyond what the model looks at: taken down again.
                     (true, Ok(mapping)) => drop(mapping),
-                    (
-                        false,
-                        Err(NotMapped {
-                            reason: Reason::Overlap(_),
-                            ..
-                        }),
-                    ) => {}
-                    _ => return Err("not as the model has it"),
+                    (free, result) => {
+                        check_matches!((free, reason(result)), (false, Some(Reason::Overlap(_))))
+                    }
                 }
             }
             // Unmaps one.
             1 if !mappings.is_empty() => {
                 let which = below(mappings.len());
-                let mapping = mappings.remove(which).map_err(|_| "no such mapping")?;
+                let mapping = check_some!(mappings.remove(which).ok());
                 forget(&mut model, &mapping)?;
                 drop(mapping.unmap());
             }
             // Unmaps some at once.
             2 if mappings.len() > 6 => {
-                let mut gather = domain.gather(3).map_err(no_memory)?;
+                let mut gather = domain.gather(3)?;
                 for _ in 0..3 {
                     let which = below(mappings.len());
-                    let mapping = mappings.remove(which).map_err(|_| "no such mapping")?;
+                    let mapping = check_some!(mappings.remove(which).ok());
                     forget(&mut model, &mapping)?;
-                    gather.unmap(mapping).map_err(|_| "refused")?;
+                    gather.unmap(mapping)?;
                 }
-                if gather.flush().len() != 3 {
-                    return Err("not all that were gathered");
-                }
+                check_eq!(gather.flush().len(), 3);
             }
             _ => {}
         }
         let place = model.get(first).copied().flatten();
         // CAST: as above.
         let iova = at(first as u64);
-        if leads(domain, iova) != place || domain.lookup(iova) != place {
-            return Err("leads elsewhere");
-        }
+        check_eq!(leads(domain, iova), place, "page {first}");
+        check_eq!(domain.lookup(iova), place, "page {first}");
     }
     let mut mapped = [false; PAGES];
     domain.for_each(|iova, len| {
@@ -639,98 +533,78 @@ fn random(domain: &Domain<'_>) -> Result<(), &'static str> {
     });
     for (page, (place, mapped)) in Iterator::zip(model.iter(), mapped).enumerate() {
         // CAST: as above.
-        if leads(domain, at(page as u64)) != *place || place.is_some() != mapped {
-            return Err("not what the model has in the end");
-        }
+        check_eq!(leads(domain, at(page as u64)), *place, "page {page}");
+        check_eq!(mapped, place.is_some(), "page {page}");
     }
     Ok(())
 }
 
 /// The end of the room: as far as the device's mask.
-fn full(domain: &Domain<'_>) -> Result<(), &'static str> {
+fn full(domain: &Domain<'_>) -> Outcome {
     const LEN: usize = 1 << 20;
-    let map = || Chunks::zeroed(LEN, 8, GFP_KERNEL).map_err(no_memory);
+    let map = || Chunks::zeroed(LEN, 8, GFP_KERNEL);
     let mut mappings = KVVec::new();
     loop {
         match domain.map(map()?, Access::READ) {
             Ok(mapping) => {
                 // CAST: a `usize` is at most 64 bits wide.
-                if mapping.iova().into_raw() + LEN as u64 > 1 << 24 {
-                    return Err("out of the device's reach");
-                }
-                mappings.push(mapping, GFP_KERNEL).map_err(no_memory)?;
+                check_cmp!(mapping.iova().into_raw() + LEN as u64, <=, 1 << 24);
+                mappings.push(mapping, GFP_KERNEL)?;
             }
             Err(refused) if refused.reason == Reason::NoSpace => break,
-            Err(_) => return Err("full: another reason"),
+            Err(refused) => return Err(Failure::from(refused)),
         }
     }
-    if !(12..=16).contains(&mappings.len()) {
-        return Err("not full");
-    }
+    check!(
+        (12..=16).contains(&mappings.len()),
+        "{} MiB",
+        mappings.len()
+    );
     mappings.pop();
-    domain
-        .map(map()?, Access::READ)
-        .map_err(|_| "no room again")?;
+    domain.map(map()?, Access::READ)?;
     Ok(())
 }
 
 /// Accesses that the domain does not allow change nothing.
-fn faults(engine: &Engine<'_>, domain: &Domain<'_>) -> Result<(), &'static str> {
+fn faults(engine: &Engine<'_>, domain: &Domain<'_>) -> Outcome {
     let all = bytes(BUFFER, 41)?;
     let mut memory = scattered(2)?;
-    memory.write(0, &all).map_err(|_| "not written")?;
-    let source = domain.map_at(scattered(1)?, at(100), Access::READ);
-    let source = source.map_err(|_| "not mapped")?;
+    memory.write(0, &all)?;
+    let source = domain.map_at(scattered(1)?, at(100), Access::READ)?;
     // Two pages that the device writes, and so has in its IOTLB, before they are unmapped.
-    let warm = |memory| -> Result<_, &'static str> {
-        let mapping = domain
-            .map_at(memory, at(1), Access::READ_WRITE)
-            .map_err(|_| "not mapped")?;
+    let warm = |memory| -> Result<_> {
+        let mapping = domain.map_at(memory, at(1), Access::READ_WRITE)?;
         engine
             .read(mapping.dma_vec(), 0, BUFFER)
             .and_then(|()| engine.write(mapping.dma_vec(), 0, BUFFER))
-            .and_then(|()| engine.read(source.dma_vec(), 0, BUFFER))
-            .map_err(|_| "no transfer")?;
+            .and_then(|()| engine.read(source.dma_vec(), 0, BUFFER))?;
         Ok(mapping)
     };
-    engine
-        .read(source.dma_vec(), 0, BUFFER)
-        .map_err(|_| "no read")?;
+    engine.read(source.dma_vec(), 0, BUFFER)?;
 
-    let mapping = domain
-        .map_at(memory, at(1), Access::READ)
-        .map_err(|_| "not mapped")?;
+    let mapping = domain.map_at(memory, at(1), Access::READ)?;
     // Only for reading, the page below, the page above.
     for iova in [at(1), at(0), at(3)] {
-        engine.write(vec(iova), 0, BUFFER).map_err(|_| "no write")?;
+        engine.write(vec(iova), 0, BUFFER)?;
     }
     let memory = warm(mapping.unmap())?.unmap();
     // For Intel's driver to write the next two to the log, it must have forgotten these: it counts
     // for five seconds.
     fsleep(Delta::from_secs(6));
-    engine
-        .write(vec(at(1)), 0, BUFFER)
-        .map_err(|_| "no write")?;
+    engine.write(vec(at(1)), 0, BUFFER)?;
     let mut seen = bytes(BUFFER, 42)?;
-    memory.read(0, &mut seen).map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("the device wrote");
-    }
+    memory.read(0, &mut seen)?;
+    check_bytes(&seen, &all)?;
     // After a gathered end nothing is in reach either.
     let mapping = warm(memory)?;
-    let mut gather = domain.gather(1).map_err(no_memory)?;
-    gather.unmap(mapping).map_err(|_| "refused")?;
+    let mut gather = domain.gather(1)?;
+    gather.unmap(mapping)?;
     let memory = gather.flush();
-    engine
-        .write(vec(at(1)), 0, BUFFER)
-        .map_err(|_| "no write")?;
+    engine.write(vec(at(1)), 0, BUFFER)?;
     memory
         .iter()
-        .try_for_each(|memory| memory.read(0, &mut seen))
-        .map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("the device wrote after the flush");
-    }
+        .try_for_each(|memory| memory.read(0, &mut seen))?;
+    check_bytes(&seen, &all)?;
     pr_info!("phyr_test: what an owned domain does not allow changed nothing\n");
     Ok(())
 }
@@ -755,69 +629,66 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_device_carries_bytes_through_a_domain() {
-        let result = with_domain(|pdev, domain| {
-            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+    fn the_device_carries_bytes_through_a_domain() -> Outcome {
+        with_domain(|pdev, domain| {
+            let engine = Engine::new(pdev)?;
             carry(&engine, domain)?;
             aliased(&engine, domain)
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn each_bad_input_has_its_reason() {
-        let result = with_domain(|_, domain| {
+    fn each_bad_input_has_its_reason() -> Outcome {
+        with_domain(|_, domain| {
             bad_input(domain)?;
             reserved(domain)
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn large_pages_are_used_and_counted() {
-        assert_eq!(with_domain(|_, domain| large_pages(domain)), Ok(()));
+    fn large_pages_are_used_and_counted() -> Outcome {
+        with_domain(|_, domain| large_pages(domain))
     }
 
     #[test]
-    fn many_mappings_end_with_one_flush() {
-        assert_eq!(with_domain(|_, domain| gathered(domain)), Ok(()));
+    fn many_mappings_end_with_one_flush() -> Outcome {
+        with_domain(|_, domain| gathered(domain))
     }
 
     #[test]
-    fn a_thousand_random_steps_match_the_model() {
-        assert_eq!(with_domain(|_, domain| random(domain)), Ok(()));
+    fn a_thousand_random_steps_match_the_model() -> Outcome {
+        with_domain(|_, domain| random(domain))
     }
 
     #[test]
-    fn the_devices_mask_ends_the_room() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn the_devices_mask_ends_the_room() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             if !has_iommu(mapper.device()) {
                 return Ok(());
             }
-            fixture::with_mask::<24>(pdev, || full(&attach(mapper.device())?))
-        });
-        assert_eq!(result, Ok(()));
+            fixture::with_mask::<24>(pdev, || full(&Domain::attach(mapper.device(), None)?))
+        })
     }
 
     #[test]
-    fn a_device_has_one_domain() {
-        let result = with_domain(|pdev, _| match Domain::attach(pdev.as_ref(), None) {
-            Err(NotAttached::InUse) => Ok(()),
-            _ => Err("two domains, or another reason"),
-        });
-        assert_eq!(result, Ok(()));
+    fn a_device_has_one_domain() -> Outcome {
+        with_domain(|pdev, _| {
+            let another = Domain::attach(pdev.as_ref(), None);
+            check_eq!(another.err(), Some(NotAttached::InUse));
+            Ok(())
+        })
     }
 
     /// More than the few MiB of other suites: the scatter, batch and linear suites map in a domain
     /// where `domain=1` is given.
     #[test]
-    fn a_mapper_has_room_of_its_own() {
-        assert_eq!(with_domain(own_room), Ok(()));
+    fn a_mapper_has_room_of_its_own() -> Outcome {
+        with_domain(own_room)
     }
 
     #[test]
-    fn a_mapper_in_a_domain_refuses_bad_input() {
-        let result = with_domain(|_, domain| {
+    fn a_mapper_in_a_domain_refuses_bad_input() -> Outcome {
+        with_domain(|_, domain| {
             let new = |limits, room| domain.mapper(limits, room).err();
             // The upper half of all addresses, which some IOMMU has; the lower half is never free.
             const HALF: usize = 1 << 63;
@@ -828,117 +699,98 @@ mod tests {
             let aligned = Limits::NONE.with_min_align_mask(2 * granule as u32 - 1);
             let all = [
                 (new(Limits::NONE, 0), EINVAL),
-                (new(small.ok_or("no limits")?, ROOM), EINVAL),
-                (new(aligned.ok_or("no limits")?, ROOM), EINVAL),
+                (new(check_some!(small), ROOM), EINVAL),
+                (new(check_some!(aligned), ROOM), EINVAL),
                 (new(Limits::NONE, usize::MAX), EOVERFLOW),
                 (new(Limits::NONE, HALF), ENOSPC),
             ];
             for (nr, (seen, expected)) in all.into_iter().enumerate() {
-                if seen != Some(expected) {
-                    pr_err!("{nr}: {seen:?}\n");
-                    return Err("no error, or another");
-                }
+                check_eq!(seen, Some(expected), "{nr}");
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// What is mapped keeps the domain, whoever drops the handles first.
     #[test]
-    fn a_mapping_keeps_its_domain() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn a_mapping_keeps_its_domain() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let dev = mapper.device();
             if !has_iommu(dev) {
                 return Ok(());
             }
             let before = translation(dev);
-            let domain = attach(dev)?;
-            let mapper = domain.mapper(Limits::NONE, ROOM).map_err(no_memory)?;
+            let domain = Domain::attach(dev, None)?;
+            let mapper = domain.mapper(Limits::NONE, ROOM)?;
             let linear = mapper.linear(scattered(4)?, DataDirection::Bidirectional);
-            let linear = linear.map_err(|_| "not linear")?;
+            let linear = linear?;
             let mapping = domain.map(scattered(2)?, Access::READ_WRITE);
-            let mapping = mapping.map_err(|_| "not mapped")?;
+            let mapping = mapping?;
             drop((domain, mapper));
 
-            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+            let engine = Engine::new(pdev)?;
             engine
                 .read(linear.dma_vec(), PAGE_SIZE - 3, 64)
-                .and_then(|()| engine.write(mapping.dma_vec(), PAGE_SIZE - 60, 64))
-                .map_err(|_| "no transfer")?;
-            if table::lookup(dev, linear.dma_vec().addr().into_raw()).is_none() {
-                return Err("not mapped any more");
-            }
+                .and_then(|()| engine.write(mapping.dma_vec(), PAGE_SIZE - 60, 64))?;
+            check!(table::lookup(dev, linear.dma_vec().addr().into_raw()).is_some());
             drop(linear);
-            if translation(dev) != Translation::Owned {
-                return Err("left too early");
-            }
+            check_eq!(translation(dev), Translation::Owned);
             drop(mapping);
-            if translation(dev) != before {
-                return Err("not back");
-            }
+            check_eq!(translation(dev), before);
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// Back from its own domain, the device does DMA as before.
     #[test]
-    fn the_dma_api_works_afterwards() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn the_dma_api_works_afterwards() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             if !has_iommu(mapper.device()) {
                 return Ok(());
             }
             for _ in 0..3 {
-                let domain = attach(mapper.device())?;
+                let domain = Domain::attach(mapper.device(), None)?;
                 let mapping = domain.map_at(scattered(4)?, at(0), Access::READ_WRITE);
-                drop(mapping.map_err(|_| "not mapped")?);
+                drop(mapping?);
                 drop(domain);
-                by_the_dma_api(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)?;
+                by_the_dma_api(&Engine::new(pdev)?, mapper)?;
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
-    fn by_the_dma_api(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+    fn by_the_dma_api(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
         let all = bytes(BUFFER, 51)?;
         let map = |memory| {
             let dir = DataDirection::Bidirectional;
-            mapper
-                .map(memory, dir, GFP_KERNEL)
-                .map_err(|_| "not mapped")
+            mapper.map(memory, dir, GFP_KERNEL)
         };
-        let mut from = piece(0, PAGE_SIZE).map_err(no_memory)?;
-        from.write(0, &all).map_err(|_| "not written")?;
+        let mut from = piece(0, PAGE_SIZE)?;
+        from.write(0, &all)?;
         let from = map(from)?;
-        let to = map(piece(0, PAGE_SIZE).map_err(no_memory)?)?;
+        let to = map(piece(0, PAGE_SIZE)?)?;
         let (source, target) = (from.dma_vecs().next(), to.dma_vecs().next());
-        let target = target.ok_or("no range")?;
+        let target = check_some!(target);
         engine
-            .read(source.ok_or("no range")?, 0, BUFFER)
-            .and_then(|()| engine.write(target, 0, BUFFER))
-            .map_err(|_| "no transfer")?;
+            .read(check_some!(source), 0, BUFFER)
+            .and_then(|()| engine.write(target, 0, BUFFER))?;
         let mut seen = bytes(BUFFER, 52)?;
         let to = to.unmap();
-        to.read(0, &mut seen).map_err(|_| "not read")?;
+        to.read(0, &mut seen)?;
         table::check_gone(mapper, core::iter::once(target))?;
-        if seen[..] != all[..] {
-            return Err("other bytes");
-        }
-        Ok(())
+        check_bytes(&seen, &all)
     }
 
     /// The handler gets what the IOMMU's driver reports; here the test does in its place.
     #[test]
-    fn faults_are_told() {
-        let result = with_dma_api(|_, mapper| {
+    fn faults_are_told() -> Outcome {
+        with_dma_api(|_, mapper| {
             let dev = mapper.device();
             if !has_iommu(dev) {
                 return Ok(());
             }
-            let seen = Arc::new(Seen::default(), GFP_KERNEL).map_err(no_memory)?;
-            let domain = Domain::attach(dev, Some(seen.clone())).map_err(|_| "not attached")?;
+            let seen = Arc::new(Seen::default(), GFP_KERNEL)?;
+            let domain = Domain::attach(dev, Some(seen.clone()))?;
             for write in [false, true] {
                 // SAFETY: the device is bound and in the domain.
                 unsafe {
@@ -955,27 +807,25 @@ mod tests {
                 }
             }
             drop(domain);
-            if (
-                seen.count.load(Ordering::Relaxed),
-                seen.iova.load(Ordering::Relaxed),
-            ) != (101, BASE)
-            {
-                return Err("not told, or something else");
-            }
+            check_eq!(
+                (
+                    seen.count.load(Ordering::Relaxed),
+                    seen.iova.load(Ordering::Relaxed),
+                ),
+                (101, BASE)
+            );
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// Only where it is asked for (`faults=1`); see `phyr_device_linear`.
     #[test]
-    fn what_is_not_allowed_faults() {
-        let result = with_domain(|pdev, domain| {
+    fn what_is_not_allowed_faults() -> Outcome {
+        with_domain(|pdev, domain| {
             if !crate::wants_faults() {
                 return Ok(());
             }
-            faults(&Engine::new(pdev).map_err(|_| "no engine")?, domain)
-        });
-        assert_eq!(result, Ok(()));
+            faults(&Engine::new(pdev)?, domain)
+        })
     }
 }

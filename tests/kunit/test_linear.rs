@@ -3,6 +3,11 @@
 //! Linear mappings on a device: one range or the right reason, and the bytes behind it.
 
 use crate::{
+    check::{
+        check_bytes,
+        Failure,
+        Outcome, //
+    },
     edu::{
         Engine,
         BUFFER, //
@@ -12,7 +17,6 @@ use crate::{
         buffer,
         bytes,
         mapper_like,
-        no_memory,
         piece,
         with_device, //
         with_dma_api,
@@ -70,20 +74,15 @@ fn reason<M: Memory>(result: Result<Linear<'_, M>, NotMapped<M, NotLinear>>) -> 
 }
 
 /// Checks that mapping `memory` fails for just this reason.
-fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: NotLinear) -> Result<(), &'static str> {
-    match mapper.linear(memory, DIR) {
-        Ok(_) => Err("mapped"),
-        Err(refused) if refused.reason == why => Ok(()),
-        Err(refused) => {
-            pr_err!("{}\n", refused.reason);
-            Err("another reason")
-        }
-    }
+#[track_caller]
+fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: NotLinear) -> Outcome {
+    check_eq!(reason(mapper.linear(memory, DIR)), Some(why));
+    Ok(())
 }
 
 /// What scattered memory must do on this device: where it is linear, checks all of its page table.
-fn scattered(mapper: &Mapper<'_>, nr: usize) -> Result<(), &'static str> {
-    let memory = buffer(nr).map_err(no_memory)?;
+fn scattered(mapper: &Mapper<'_>, nr: usize) -> Outcome {
+    let memory = buffer(nr)?;
     if mapper.granule().is_none() {
         let why = NotLinear::NotTranslated {
             phyr: 1,
@@ -93,24 +92,21 @@ fn scattered(mapper: &Mapper<'_>, nr: usize) -> Result<(), &'static str> {
     }
     let mut phyrs = KVVec::new();
     for phyr in memory.phyrs().flatten() {
-        phyrs.push(phyr, GFP_KERNEL).map_err(no_memory)?;
+        phyrs.push(phyr, GFP_KERNEL)?;
     }
-    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+    let linear = mapper.linear(memory, DIR)?;
     let vec = linear.dma_vec();
-    if vec.len() != nr * PAGE_SIZE {
-        return Err("not all of it");
-    }
+    check_eq!(vec.len(), nr * PAGE_SIZE);
     table::check(mapper, iter::once(vec), phyrs.iter().copied())?;
     drop(linear.unmap());
     table::check_gone(mapper, iter::once(vec))
 }
 
 /// Memory with `list` of a page each: where in it, and how much.
-fn pieces(list: &[(usize, usize)]) -> Result<KVVec<Pages>, &'static str> {
+fn pieces(list: &[(usize, usize)]) -> Result<KVVec<Pages>> {
     let mut all = KVVec::new();
     for &(offset, len) in list {
-        let piece = piece(offset, len).map_err(no_memory)?;
-        all.push(piece, GFP_KERNEL).map_err(no_memory)?;
+        all.push(piece(offset, len)?, GFP_KERNEL)?;
     }
     Ok(all)
 }
@@ -122,43 +118,30 @@ fn carry<M: PageMemory>(
     mapper: &Mapper<'_>,
     memory: impl Fn() -> Result<M>,
     at: usize,
-) -> Result<(), &'static str> {
+) -> Outcome {
     let all = bytes(BUFFER, at)?;
-    let linear = || -> Result<Linear<'_, M>, &'static str> {
-        let memory = memory().map_err(no_memory)?;
-        mapper.linear(memory, DIR).map_err(|_| "not mapped")
-    };
+    let linear = || -> Result<Linear<'_, M>> { Ok(mapper.linear(memory()?, DIR)?) };
     let (mut from, mut to) = (linear()?, linear()?);
 
-    let mut access = from.cpu().map_err(|_| "no turn of the CPU")?;
-    let mut vmap = access.vmap().map_err(|_| "no vmap")?;
-    vmap.write(at, &all).map_err(|_| "not written")?;
-    if vmap.write(8 * PAGE_SIZE - BUFFER + 1, &all).is_ok() {
-        return Err("written behind the end");
-    }
+    let mut access = from.cpu()?;
+    let mut vmap = access.vmap()?;
+    vmap.write(at, &all)?;
+    check!(vmap.write(8 * PAGE_SIZE - BUFFER + 1, &all).is_err());
     drop(vmap);
     drop(access);
     engine
         .read(from.dma_vec(), at, BUFFER)
-        .and_then(|()| engine.write(to.dma_vec(), at, BUFFER))
-        .map_err(|_| "no transfer")?;
+        .and_then(|()| engine.write(to.dma_vec(), at, BUFFER))?;
     let mut seen = bytes(BUFFER, at + 1)?;
-    to.cpu()
-        .and_then(|access| access.read(at, &mut seen))
-        .map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("other bytes");
-    }
+    to.cpu().and_then(|access| access.read(at, &mut seen))?;
+    check_bytes(&seen, &all)?;
     // Beside them nothing was written.
     let mut beside = [1, 1];
     let memory = to.unmap();
     memory
         .read(at - 1, &mut beside[..1])
-        .and_then(|()| memory.read(at + BUFFER, &mut beside[1..]))
-        .map_err(|_| "not read")?;
-    if beside != [0, 0] {
-        return Err("bytes beside");
-    }
+        .and_then(|()| memory.read(at + BUFFER, &mut beside[1..]))?;
+    check_eq!(beside, [0, 0]);
     Ok(())
 }
 
@@ -172,44 +155,29 @@ fn eight() -> Result<Chunks> {
 }
 
 /// As the CPU's own memory, through a copy.
-fn copied(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+fn copied(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     let at = PAGE_SIZE - 100;
     let all = bytes(BUFFER, 3)?;
-    let copy = |dir| {
-        let memory = buffer(8).map_err(no_memory)?;
-        mapper.linear_copy(memory, dir).map_err(|_| "no copy")
-    };
+    let copy = |dir| -> Result<_> { Ok(mapper.linear_copy(buffer(8)?, dir)?) };
     let mut from = copy(DataDirection::ToDevice)?;
     let mut to = copy(DataDirection::FromDevice)?;
 
-    from.write(at, &all).map_err(|_| "not written")?;
-    to.write(0, &[0x55]).map_err(|_| "not written")?;
-    let turn = from.hand_over().map_err(|_| "not handed over")?;
-    if turn.dma_vec().len() != 8 * PAGE_SIZE {
-        return Err("not all of it");
-    }
+    from.write(at, &all)?;
+    to.write(0, &[0x55])?;
+    let turn = from.hand_over()?;
+    check_eq!(turn.dma_vec().len(), 8 * PAGE_SIZE);
     let read = engine.read(turn.dma_vec(), at, BUFFER);
-    read.and_then(|()| turn.hand_back())
-        .map_err(|_| "no turn")?;
-    let turn = to.hand_over().map_err(|_| "not handed over")?;
+    read.and_then(|()| turn.hand_back())?;
+    let turn = to.hand_over()?;
     let written = engine.write(turn.dma_vec(), at, BUFFER);
-    written
-        .and_then(|()| turn.hand_back())
-        .map_err(|_| "no turn")?;
+    written.and_then(|()| turn.hand_back())?;
 
     let (mut seen, mut beside) = (bytes(BUFFER, 4)?, [0]);
     to.read(at, &mut seen)
-        .and_then(|()| to.read(0, &mut beside))
-        .map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("other bytes");
-    }
-    if beside != [0x55] {
-        return Err("what the device left out is lost");
-    }
-    if to.into_memory().len() != 8 * PAGE_SIZE {
-        return Err("other memory");
-    }
+        .and_then(|()| to.read(0, &mut beside))?;
+    check_bytes(&seen, &all)?;
+    check_eq!(beside, [0x55]);
+    check_eq!(to.into_memory().len(), 8 * PAGE_SIZE);
     Ok(())
 }
 
@@ -218,31 +186,29 @@ fn aligned<M: Memory>(
     mapper: &Mapper<'_>,
     memory: M,
     align: usize,
-) -> Result<u64, Result<NotLinear, &'static str>> {
-    let align = Alignment::new_checked(align).ok_or(Err("no alignment"))?;
-    match mapper.linear_aligned(memory, DIR, align) {
+) -> Result<Result<u64, NotLinear>, Failure> {
+    let align = check_some!(Alignment::new_checked(align));
+    Ok(match mapper.linear_aligned(memory, DIR, align) {
         Ok(linear) => Ok(linear.dma_vec().addr().into_raw()),
-        Err(refused) => Err(Ok(refused.reason)),
-    }
+        Err(refused) => Err(refused.reason),
+    })
 }
 
 /// After the end of a mapping the device gets nowhere through its address.
-fn faults(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+fn faults(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     let all = bytes(BUFFER, 11)?;
-    let mut memory = buffer(4).map_err(no_memory)?;
-    memory.write(0, &all).map_err(|_| "not written")?;
-    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+    let mut memory = buffer(4)?;
+    memory.write(0, &all)?;
+    let linear = mapper.linear(memory, DIR)?;
     let vec = linear.dma_vec();
 
     // What the device has in its buffer would change the memory.
-    engine.read(vec, PAGE_SIZE, BUFFER).map_err(|_| "no read")?;
+    engine.read(vec, PAGE_SIZE, BUFFER)?;
     let memory = linear.unmap();
-    engine.write(vec, 0, BUFFER).map_err(|_| "no write")?;
+    engine.write(vec, 0, BUFFER)?;
     let mut seen = bytes(BUFFER, 12)?;
-    memory.read(0, &mut seen).map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("the device still wrote");
-    }
+    memory.read(0, &mut seen)?;
+    check_bytes(&seen, &all)?;
     pr_info!("phyr_test: a write behind the end of a mapping changed nothing\n");
     Ok(())
 }
@@ -252,55 +218,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scattered_pages_are_one_range_or_not_translated() {
-        let result = with_device(|_, mapper| {
+    fn scattered_pages_are_one_range_or_not_translated() -> Outcome {
+        with_device(|_, mapper| {
             for nr in [2, 3, 64, 512, 700] {
                 scattered(mapper, nr)?;
             }
             // For a device that is not trusted: whole granules, as anything else is copied.
-            let unpacked = mapper_unpacked(mapper)?;
+            let unpacked = mapper_like(mapper, Limits::NONE)?.unpacked();
             scattered(&unpacked, 64)?;
             if mapper.granule().is_some() {
-                let part = piece(100, 200).map_err(no_memory)?;
+                let part = piece(100, 200)?;
                 refused(&unpacked, part, NotLinear::Bounced)?;
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
-    }
-
-    fn mapper_unpacked<'a>(mapper: &Mapper<'a>) -> Result<Mapper<'a>, &'static str> {
-        let mapper = mapper_like(mapper, Limits::NONE);
-        mapper.map(Mapper::unpacked).map_err(|_| "no mapper")
+        })
     }
 
     #[test]
-    fn contiguous_memory_is_linear_on_every_device_that_gets_no_copy() {
-        let result = with_device(|_, mapper| {
-            let memory = contiguous(4).map_err(no_memory)?;
+    fn contiguous_memory_is_linear_on_every_device_that_gets_no_copy() -> Outcome {
+        with_device(|_, mapper| {
+            let memory = contiguous(4)?;
             if bounces() {
                 return refused(mapper, memory, NotLinear::Bounced);
             }
-            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
-            if linear.dma_vec().len() != PAGE_SIZE << 4 {
-                return Err("not all of it");
-            }
+            let linear = mapper.linear(memory, DIR)?;
+            check_eq!(linear.dma_vec().len(), PAGE_SIZE << 4);
             // A part of a page.
-            let memory = piece(100, 200).map_err(no_memory)?;
-            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            let memory = piece(100, 200)?;
+            let linear = mapper.linear(memory, DIR)?;
             let vec = linear.dma_vec();
             let granule = mapper.granule().map_or(PAGE, Granule::size);
-            if (vec.addr().into_raw() & (granule - 1), vec.len()) != (100, 200) {
-                return Err("not that part");
-            }
+            check_eq!(
+                (vec.addr().into_raw() & (granule - 1), vec.len()),
+                (100, 200)
+            );
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn what_does_not_join_is_named() {
-        let result = with_device(|_, mapper| {
+    fn what_does_not_join_is_named() -> Outcome {
+        with_device(|_, mapper| {
             let Some(granule) = mapper.granule().map(Granule::size) else {
                 return Ok(());
             };
@@ -325,31 +283,25 @@ mod tests {
             // At both ends it may be a part.
             let memory = pieces(&[(half, half), whole, (0, 5)])?;
             let len = Memory::len(&memory);
-            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
-            if linear.dma_vec().len() != len {
-                return Err("not all of it");
-            }
+            let linear = mapper.linear(memory, DIR)?;
+            check_eq!(linear.dma_vec().len(), len);
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn limits_of_the_device_are_kept() {
-        let result = with_device(|_, mapper| {
+    fn limits_of_the_device_are_kept() -> Outcome {
+        with_device(|_, mapper| {
             if bounces() {
                 return Ok(());
             }
-            let with = |limits: Option<Limits>| {
-                mapper_like(mapper, limits.ok_or("no limits")?).map_err(|_| "no mapper")
-            };
+            let with = |limits: Option<Limits>| mapper_like(mapper, limits.ok_or(EINVAL)?);
             let over = |limit, asked, max| NotLinear::Limit { limit, asked, max };
             let mapper = with(Limits::NONE.with_max_segment(4 * PAGE))?;
-            let memory = |order| contiguous(order).map_err(no_memory);
-            mapper.linear(memory(2)?, DIR).map_err(|_| "not mapped")?;
+            mapper.linear(contiguous(2)?, DIR)?;
             refused(
                 &mapper,
-                memory(3)?,
+                contiguous(3)?,
                 over(Limit::Segment, 8 * PAGE, 4 * PAGE),
             )?;
 
@@ -358,37 +310,33 @@ mod tests {
             for nr in 0..64 {
                 // Of lengths that are no power of two where that can be.
                 let linear = if mapper.granule().is_some() && nr % 2 == 0 {
-                    let memory = Chunks::zeroed(3 * PAGE_SIZE, 0, GFP_KERNEL);
-                    mapper.linear(memory.map_err(no_memory)?, DIR)
+                    mapper.linear(Chunks::zeroed(3 * PAGE_SIZE, 0, GFP_KERNEL)?, DIR)
                 } else {
-                    mapper.linear(memory(2)?, DIR)
+                    mapper.linear(contiguous(2)?, DIR)
                 };
-                let linear = linear.map_err(|_| "not mapped")?;
+                let linear = linear?;
                 let (addr, len) = (linear.dma_vec().addr(), linear.dma_vec().len());
                 // CAST: a `usize` is at most 64 bits wide.
-                if addr.into_raw() % (4 * PAGE) + len as u64 > 4 * PAGE {
-                    return Err("across a boundary");
-                }
-                all.push(linear, GFP_KERNEL).map_err(no_memory)?;
+                check_cmp!(addr.into_raw() % (4 * PAGE) + len as u64, <=, 4 * PAGE);
+                all.push(linear, GFP_KERNEL)?;
             }
             drop(all);
             refused(
                 &mapper,
-                memory(3)?,
+                contiguous(3)?,
                 over(Limit::Boundary, 8 * PAGE, 4 * PAGE),
             )
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn masks_are_kept() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn masks_are_kept() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());
             }
             fixture::with_mask::<24>(pdev, || {
-                let memory = Again::new(9).map_err(no_memory)?;
+                let memory = Again::new(9)?;
                 let mask = (1 << 24) - 1;
                 let why = NotLinear::Limit {
                     limit: Limit::Mask,
@@ -397,32 +345,27 @@ mod tests {
                 };
                 refused(mapper, memory, why)?;
                 // Half of it, and no room for the other.
-                let half = || buffer((8 << 20) / PAGE_SIZE).map_err(no_memory);
-                let first = mapper.linear(half()?, DIR).map_err(|_| "not mapped")?;
+                let half = || buffer((8 << 20) / PAGE_SIZE);
+                let first = mapper.linear(half()?, DIR)?;
                 refused(mapper, half()?, NotLinear::NoSpace)?;
                 drop(first);
-                mapper.linear(half()?, DIR).map_err(|_| "not again")?;
+                mapper.linear(half()?, DIR)?;
                 Ok(())
             })
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// Without an IOMMU the address is the memory's.
     #[test]
-    fn where_memory_is_decides_on_the_direct_map() {
-        let result = with_device(|pdev, mapper| {
+    fn where_memory_is_decides_on_the_direct_map() -> Outcome {
+        with_device(|pdev, mapper| {
             if mapper.granule().is_some() || bounces() {
                 return Ok(());
             }
-            let memory = || contiguous(4).map_err(no_memory);
-            let align = |align| aligned(mapper, memory().map_err(Err)?, align);
-            if !matches!(align(PAGE_SIZE << 4), Ok(addr) if addr % (PAGE << 4) == 0) {
-                return Err("not aligned as it is");
-            }
-            if !matches!(align(1 << 40), Err(Ok(NotLinear::Alignment { .. }))) {
-                return Err("aligned as it is not");
-            }
+            let memory = || contiguous(4);
+            let align = |align| aligned(mapper, memory()?, align);
+            check_matches!(align(PAGE_SIZE << 4)?, Ok(addr) if addr % (PAGE << 4) == 0);
+            check_matches!(align(1 << 40)?, Err(NotLinear::Alignment { .. }));
             // This machine has no memory below 1 GiB, and the kernel takes no mask without some.
             if cfg!(CONFIG_ARM64) {
                 return Ok(());
@@ -430,61 +373,51 @@ mod tests {
             fixture::with_mask::<24>(pdev, || {
                 let memory = memory()?;
                 let start = memory.phyrs().flatten().next().map(|phyr| phyr.paddr());
-                if start.is_none_or(|start| start.into_raw() < 1 << 24) {
-                    return Err("memory that the mask reaches");
-                }
-                match reason(mapper.linear(memory, DIR)) {
-                    Some(NotLinear::Limit {
-                        limit: Limit::Mask,
-                        max,
-                        ..
-                    }) if max == (1 << 24) - 1 => Ok(()),
-                    _ => Err("out of reach: mapped, or another reason"),
-                }
+                let start = check_some!(start).into_raw();
+                check_cmp!(start, >=, 1 << 24, "memory that the mask reaches");
+                check_matches!(
+                    reason(mapper.linear(memory, DIR)),
+                    Some(NotLinear::Limit { limit: Limit::Mask, max, .. }) if max == (1 << 24) - 1
+                );
+                Ok(())
             })
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn alignment_is_honoured_or_refused() {
-        let result = with_device(|_, mapper| {
+    fn alignment_is_honoured_or_refused() -> Outcome {
+        with_device(|_, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());
             }
             for shift in 12..22 {
                 let align = 1 << shift;
-                let memory = buffer(3).map_err(no_memory)?;
+                let memory = buffer(3)?;
                 // CAST: a `usize` is at most 64 bits wide.
-                match aligned(mapper, memory, align) {
-                    Ok(addr) if addr % align as u64 == 0 => {}
-                    _ => return Err("not aligned"),
-                }
+                check_matches!(
+                    aligned(mapper, memory, align)?,
+                    Ok(addr) if addr % align as u64 == 0
+                );
             }
-            let memory = piece(512, 512).map_err(no_memory)?;
-            if !matches!(aligned(mapper, memory, 512), Ok(addr) if addr % 512 == 0) {
-                return Err("not aligned to a part of a page");
-            }
-            let memory = piece(512, 512).map_err(no_memory)?;
+            let memory = piece(512, 512)?;
+            check_matches!(aligned(mapper, memory, 512)?, Ok(addr) if addr % 512 == 0);
+            let memory = piece(512, 512)?;
             let why = NotLinear::Alignment {
                 align: 1024,
                 excess: 512,
             };
-            if aligned(mapper, memory, 1024) != Err(Ok(why)) {
-                return Err("not refused");
-            }
+            check_eq!(aligned(mapper, memory, 1024)?, Err(why));
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn the_device_carries_bytes_across_pages() {
-        let result = with_device(|pdev, mapper| {
+    fn the_device_carries_bytes_across_pages() -> Outcome {
+        with_device(|pdev, mapper| {
             if bounces() {
                 return Ok(());
             }
-            let engine = Engine::new(pdev).map_err(|_| "no engine")?;
+            let engine = Engine::new(pdev)?;
             for at in [1, PAGE_SIZE, 3 * PAGE_SIZE - 5] {
                 if mapper.granule().is_some() {
                     carry(&engine, mapper, eight, at)?;
@@ -492,91 +425,77 @@ mod tests {
                 carry(&engine, mapper, || contiguous(3), at)?;
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn a_copy_is_linear_everywhere() {
-        let result = with_dma_api(|pdev, mapper| {
-            copied(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)?;
+    fn a_copy_is_linear_everywhere() -> Outcome {
+        with_dma_api(|pdev, mapper| {
+            copied(&Engine::new(pdev)?, mapper)?;
 
-            let limits = Limits::NONE.with_max_segment(4 * PAGE).ok_or("no limits")?;
-            let mapper = mapper_like(mapper, limits).map_err(|_| "no mapper")?;
+            let limits = check_some!(Limits::NONE.with_max_segment(4 * PAGE));
+            let mapper = mapper_like(mapper, limits)?;
             let why = |memory, dir| mapper.linear_copy(memory, dir).err().map(|e| e.reason);
             let long = NotLinear::Limit {
                 limit: Limit::Segment,
                 asked: 5 * PAGE,
                 max: 4 * PAGE,
             };
-            if why(buffer(5).map_err(no_memory)?, DIR) != Some(long) {
-                return Err("too long: another reason");
-            }
-            let none = why(buffer(1).map_err(no_memory)?, DataDirection::None);
-            if none != Some(NotLinear::Failed(EINVAL)) {
-                return Err("no direction: another reason");
-            }
+            check_eq!(why(buffer(5)?, DIR), Some(long));
+            let none = why(buffer(1)?, DataDirection::None);
+            check_eq!(none, Some(NotLinear::Failed(EINVAL)));
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn nothing_and_no_direction_are_refused() {
-        let result = with_device(|_, mapper| {
+    fn nothing_and_no_direction_are_refused() -> Outcome {
+        with_device(|_, mapper| {
             refused(mapper, KVVec::<Pages>::new(), NotLinear::Empty)?;
-            let memory = buffer(1).map_err(no_memory)?;
+            let memory = buffer(1)?;
             let none = reason(mapper.linear(memory, DataDirection::None));
-            if none != Some(NotLinear::Failed(EINVAL)) {
-                return Err("no direction: another reason");
-            }
+            check_eq!(none, Some(NotLinear::Failed(EINVAL)));
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// The CPU's turn by one range of the kernel's addresses.
     /// A leaked mapping keeps its pages, and the device still reaches them.
     #[test]
-    fn a_leaked_mapping_keeps_its_memory() {
-        let result = with_device(|_, mapper| {
+    fn a_leaked_mapping_keeps_its_memory() -> Outcome {
+        with_device(|_, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());
             }
-            let memory = buffer(4).map_err(no_memory)?;
+            let memory = buffer(4)?;
             let phyr = memory.phyrs().nth(2).and_then(Result::ok);
-            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            let linear = mapper.linear(memory, DIR)?;
             let addr = linear.dma_vec().addr().into_raw() + 2 * PAGE;
             // As good as forgotten, but that the memory checker is not to find it at the end.
             let mut leaked = ManuallyDrop::new(linear);
             // Were the page free, one of these would be it.
             for _ in 0..64 {
-                let other = piece(0, PAGE_SIZE).map_err(no_memory)?;
-                if other.phyrs().next().and_then(Result::ok) == phyr {
-                    return Err("the page was given out again");
-                }
+                let other = piece(0, PAGE_SIZE)?;
+                check_cmp!(other.phyrs().next().and_then(Result::ok), !=, phyr);
             }
             let there = table::lookup(mapper.device(), addr);
-            if there.is_none() || there != phyr.map(|phyr| phyr.paddr().into_raw()) {
-                return Err("the mapping ended");
-            }
+            check!(there.is_some());
+            check_eq!(there, phyr.map(|phyr| phyr.paddr().into_raw()));
             // SAFETY: it is dropped once, here.
             unsafe { ManuallyDrop::drop(&mut leaked) };
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     /// Only where it is asked for (`faults=1`): the kernel logs a fault, which every other test
     /// takes for a failure.
     #[test]
-    fn behind_the_end_the_device_faults() {
-        let result = with_device(|pdev, mapper| {
+    fn behind_the_end_the_device_faults() -> Outcome {
+        with_device(|pdev, mapper| {
             if mapper.granule().is_none() || !crate::wants_faults() {
                 return Ok(());
             }
-            faults(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)
-        });
-        assert_eq!(result, Ok(()));
+            faults(&Engine::new(pdev)?, mapper)
+        })
     }
 }

@@ -3,13 +3,16 @@
 //! Linear mappings of much memory: lengths of more than 32 bits, and of many pages.
 
 use crate::{
+    check::{
+        check_bytes,
+        Outcome, //
+    },
     edu::{
         Engine,
         BUFFER, //
     },
     fixture::{
         bytes,
-        no_memory,
         skip,
         with_device,
         LEN_2M,
@@ -104,42 +107,39 @@ unsafe impl Memory for Again {
 }
 
 /// 6 GiB: lengths and offsets of more than 32 bits, for the engine, too.
-fn long(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<(), &'static str> {
+fn long(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     const LEN: usize = 6 << 30;
-    let mut memory = Again::new(LEN / CHUNK).map_err(no_memory)?;
+    let mut memory = Again::new(LEN / CHUNK)?;
     let all = bytes(BUFFER, 7)?;
     // What is to be read is in the last chunk only; its other 2 MiB are zeroes, as are those that a
     // device would get at that takes 32 bits of the offset.
-    let written = memory.last.write(PAGE_SIZE, &all);
-    written.map_err(|_| "not written")?;
+    memory.last.write(PAGE_SIZE, &all)?;
     let places = [0, (4 << 30) - 1, 4 << 30, LEN - CHUNK, LEN - 1];
     let places = places.map(|at| (at, memory.place(at)));
 
-    let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+    let linear = mapper.linear(memory, DIR)?;
     let vec = linear.dma_vec();
-    if vec.len() != LEN {
-        return Err("not all of it");
-    }
+    check_eq!(vec.len(), LEN);
     let at = |at: usize| {
         // CAST: a `usize` is at most 64 bits wide.
         vec.addr().into_raw() + at as u64
     };
     for (offset, place) in places {
-        if place.is_none() || table::lookup(mapper.device(), at(offset)) != place {
-            return Err("the page table leads elsewhere");
-        }
+        check!(place.is_some());
+        check_eq!(
+            table::lookup(mapper.device(), at(offset)),
+            place,
+            "at {offset:#x}"
+        );
     }
     // From the last chunk to the first page of the one at 5 GiB.
     engine
         .read(vec, LEN - CHUNK + PAGE_SIZE, BUFFER)
-        .and_then(|()| engine.write(vec, 5 << 30, BUFFER))
-        .map_err(|_| "no transfer")?;
+        .and_then(|()| engine.write(vec, 5 << 30, BUFFER))?;
     let mut seen = bytes(BUFFER, 8)?;
     let memory = linear.unmap();
-    memory.read(5 << 30, &mut seen).map_err(|_| "not read")?;
-    if seen[..] != all[..] {
-        return Err("other bytes");
-    }
+    memory.read(5 << 30, &mut seen)?;
+    check_bytes(&seen, &all)?;
     let gone = [0, 4 << 30, LEN - PAGE_SIZE].into_iter();
     table::check_gone(
         mapper,
@@ -152,43 +152,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_than_4_gib() {
+    fn more_than_4_gib() -> Outcome {
         if crate::flushes_little() {
-            return skip(c"QEMU's first stage flushes no more than 1 GiB at once");
+            skip(c"QEMU's first stage flushes no more than 1 GiB at once");
+            return Ok(());
         }
-        let result = with_device(|pdev, mapper| {
+        with_device(|pdev, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());
             }
-            long(&Engine::new(pdev).map_err(|_| "no engine")?, mapper)
-        });
-        assert_eq!(result, Ok(()));
+            long(&Engine::new(pdev)?, mapper)
+        })
     }
 
     /// However many pages there are, a mapping keeps a few words, and takes one range.
     #[test]
-    fn scattered_100_mib() {
-        assert!(core::mem::size_of::<phyr::linear::Mapped>() <= 48);
-        let result = with_device(|_, mapper| {
+    fn scattered_100_mib() -> Outcome {
+        check_cmp!(core::mem::size_of::<phyr::linear::Mapped>(), <=, 48);
+        with_device(|_, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());
             }
             const LEN: usize = 100 << 20;
-            let mut memory = Chunks::zeroed(LEN, 0, GFP_KERNEL).map_err(no_memory)?;
+            let mut memory = Chunks::zeroed(LEN, 0, GFP_KERNEL)?;
             let nr = memory.count();
             for at in 0..nr / 2 {
                 memory.swap(at, nr - 1 - at);
             }
-            let linear = mapper.linear(memory, DIR).map_err(|_| "not mapped")?;
+            let linear = mapper.linear(memory, DIR)?;
             let vec = linear.dma_vec();
-            if vec.len() != LEN {
-                return Err("not all of it");
-            }
+            check_eq!(vec.len(), LEN);
             let memory = linear.unmap();
             table::check_gone(mapper, iter::once(vec))?;
             drop(memory);
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 }

@@ -7,9 +7,13 @@
 //! device is tried in the same way beside the code: `phyr_types`, `phyr_plan`, `phyr_part`.
 
 use crate::{
+    check::{
+        Failure,
+        Name,
+        Outcome, //
+    },
     fixture::{
         buffer,
-        no_memory,
         with_device,
         with_dma_api, //
     },
@@ -52,8 +56,6 @@ use phyr_iommu::{
     Translation, //
 };
 
-type Outcome = Result<(), &'static str>;
-
 const DIR: DataDirection = DataDirection::Bidirectional;
 
 /// The longest allocation of a list: `kvmalloc()` has no more.
@@ -75,19 +77,15 @@ fn is_much(bytes: usize) -> bool {
 }
 
 /// Checks that a result is a success or one of `errors`.
-fn one_of<T>(what: &str, number: usize, result: Result<T>, errors: &[Error]) -> Result<Option<T>> {
+#[track_caller]
+fn one_of<T>(number: usize, result: Result<T>, errors: &[Error]) -> Result<Option<T>, Failure> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(e) if errors.contains(&e) => Ok(None),
         Err(e) => {
-            pr_err!("{what}: {number:#x}: {e:?}\n");
-            Err(e)
+            check!(errors.contains(&e), "{:?} of {number:#x}", Name(e));
+            Ok(None)
         }
     }
-}
-
-fn wrong(_: Error) -> &'static str {
-    "another error"
 }
 
 /// Flags that no allocation is meant to have, and some that one may.
@@ -109,15 +107,19 @@ fn flags() -> [Flags; 8] {
 fn batch(mapper: &Mapper<'_>, room: Capacity, flags: Flags, number: usize) -> Outcome {
     let errors = [EINVAL, ENOMEM, EOVERFLOW];
     let batch = mapper.batch(room, DIR, flags);
-    let Some(mut batch) = one_of("batch", number, batch, &errors).map_err(wrong)? else {
+    let Some(mut batch) = one_of(number, batch, &errors)? else {
         return Ok(());
     };
-    let piece = buffer(1).map_err(no_memory)?;
-    match batch.add(piece) {
-        Ok(()) => batch.finalise().map(drop).map_err(|_| "not finalised"),
-        Err(refused) if refused.reason == E2BIG && refused.memory.len() == PAGE_SIZE => Ok(()),
-        Err(_) => Err("a page: another error"),
+    match batch.add(buffer(1)?) {
+        Ok(()) => {
+            batch.finalise()?;
+        }
+        refused => {
+            let refused = check_err!(refused, E2BIG);
+            check_eq!(refused.memory.len(), PAGE_SIZE);
+        }
     }
+    Ok(())
 }
 
 fn batches(mapper: &Mapper<'_>) -> Outcome {
@@ -154,18 +156,16 @@ fn pages() -> Outcome {
             continue;
         }
         let pages = Pages::zeroed(len, GFP_KERNEL);
-        if let Some(pages) = one_of("pages", len, pages, &[EINVAL, ENOMEM]).map_err(wrong)? {
-            if pages.len() != len {
-                return Err("pages: another length");
-            }
+        if let Some(pages) = one_of(len, pages, &[EINVAL, ENOMEM])? {
+            check_eq!(pages.len(), len);
         }
     }
     for offset in numbers(PAGE_SIZE) {
         for len in numbers(2 * PAGE_SIZE) {
             let mut two = KVVec::new();
             for _ in 0..2 {
-                let page = Page::alloc_page(GFP_KERNEL).map_err(no_memory)?;
-                two.push(page, GFP_KERNEL).map_err(no_memory)?;
+                let page = Page::alloc_page(GFP_KERNEL)?;
+                two.push(page, GFP_KERNEL)?;
             }
             let fits = offset < PAGE_SIZE
                 && len != 0
@@ -174,14 +174,16 @@ fn pages() -> Outcome {
                     .is_some_and(|end| end > PAGE_SIZE && end <= 2 * PAGE_SIZE);
             match Pages::new(two, offset, len) {
                 Ok(pages) if fits => touch(pages)?,
-                Err(EINVAL) if !fits => {}
-                _ => return Err("a part of pages: not as it should be"),
+                other => {
+                    check!(!fits, "{len} at {offset:#x}");
+                    check_err!(other, EINVAL);
+                }
             }
         }
     }
     for (nr, flags) in flags().into_iter().enumerate() {
         let pages = Pages::zeroed(3 * PAGE_SIZE, flags);
-        one_of("pages, flags", nr, pages, &[ENOMEM]).map_err(wrong)?;
+        one_of(nr, pages, &[ENOMEM])?;
     }
     Ok(())
 }
@@ -197,10 +199,8 @@ fn touch<M: Memory>(mut memory: M) -> Outcome {
             let read = memory.read(offset, bytes);
             let written = memory.write(offset, bytes);
             let expected = if fits { Ok(()) } else { Err(EINVAL) };
-            if (read, written) != (expected, expected) {
-                pr_err!("{len} at {offset:#x} of {all}\n");
-                return Err("read or written: not as it should be");
-            }
+            check_eq!(read, expected, "{len} at {offset:#x} of {all}");
+            check_eq!(written, expected, "{len} at {offset:#x} of {all}");
         }
     }
     Ok(())
@@ -221,18 +221,18 @@ fn chunks() -> Outcome {
                 Chunks::zeroed(len, order, GFP_KERNEL | __GFP_NOWARN),
                 Chunks::for_user(len, order),
             ] {
-                let chunks = one_of("chunks", len, chunks, errors).map_err(wrong)?;
-                match chunks {
-                    Some(_) if !right => return Err("chunks of no length or order"),
-                    Some(chunks) if len == 3 * page && order == 1 => parts(chunks)?,
-                    _ => {}
+                let chunks = one_of(len, chunks, errors)?;
+                let Some(chunks) = chunks else { continue };
+                check!(right, "{len} bytes of order {order}");
+                if len == 3 * page && order == 1 {
+                    parts(chunks)?;
                 }
             }
         }
     }
     for (nr, flags) in flags().into_iter().enumerate() {
         let chunks = Chunks::zeroed(3 * PAGE_SIZE, 1, flags);
-        one_of("chunks, flags", nr, chunks, &[ENOMEM]).map_err(wrong)?;
+        one_of(nr, chunks, &[ENOMEM])?;
     }
     Ok(())
 }
@@ -240,9 +240,8 @@ fn chunks() -> Outcome {
 /// Asks two chunks for every number of a chunk and of a page.
 fn parts(mut chunks: Chunks) -> Outcome {
     for a in numbers(chunks.count()) {
-        if chunks.paddr(a).is_some() != (a < 2) || chunks.page(a).is_some() != (a < 3) {
-            return Err("a chunk or a page too many or too few");
-        }
+        check_eq!(chunks.paddr(a).is_some(), a < 2, "{a}");
+        check_eq!(chunks.page(a).is_some(), a < 3, "{a}");
         for b in numbers(chunks.count()) {
             chunks.swap(a, b);
         }
@@ -277,21 +276,15 @@ fn repeated(mapper: &Mapper<'_>) -> Outcome {
 
     let mut list = KVVec::new();
     for _ in 0..5 {
-        list.push(Huge, GFP_KERNEL).map_err(no_memory)?;
+        list.push(Huge, GFP_KERNEL)?;
     }
-    if Memory::len(&list) != usize::MAX {
-        return Err("the sum of lengths overflowed");
-    }
-    match mapper.map(list, DIR, GFP_KERNEL) {
-        Err(refused) if refused.reason == EINVAL => {}
-        _ => return Err("nothing of a length: mapped, or another error"),
-    }
+    check_eq!(Memory::len(&list), usize::MAX);
+    check_err!(mapper.map(list, DIR, GFP_KERNEL), EINVAL);
     let mut list = KVVec::new();
-    list.push(Huge, GFP_KERNEL).map_err(no_memory)?;
-    match mapper.linear_copy(list, DIR) {
-        Err(_) => Ok(()),
-        Ok(_) => Err("copied more than there is memory"),
-    }
+    list.push(Huge, GFP_KERNEL)?;
+    // More than there is memory.
+    check!(mapper.linear_copy(list, DIR).is_err());
+    Ok(())
 }
 
 /// Returns whether `addr` is a multiple of that power of two.
@@ -301,16 +294,13 @@ fn is_aligned(addr: DmaAddr, shift: u32) -> bool {
 
 /// A linear mapping at a multiple of each power of two.
 fn alignments(mapper: &Mapper<'_>) -> Outcome {
-    let memory = || contiguous(1).map_err(no_memory);
+    let memory = || contiguous(1);
     macro_rules! at {
         ($($shift:literal)*) => {$({
             let align = Alignment::new::<{ 1 << $shift }>();
-            match mapper.linear_aligned(memory()?, DIR, align) {
-                // CAST: a `usize` is at most 64 bits wide.
-                Ok(linear) if !is_aligned(linear.dma_vec().addr(), $shift) => {
-                    return Err("not aligned");
-                }
-                _ => {}
+            if let Ok(linear) = mapper.linear_aligned(memory()?, DIR, align) {
+                let addr = linear.dma_vec().addr();
+                check!(is_aligned(addr, $shift), "{addr:?}, {align:?}");
             }
         })*};
     }
@@ -334,11 +324,8 @@ fn limits(mapper: &Mapper<'_>) -> Outcome {
                 continue;
             };
             let enough = number >= smallest - (nr as u64);
-            match Mapper::new(dev, limits) {
-                Ok(_) if enough => {}
-                Err(EINVAL) if !enough => {}
-                _ => return Err("limits: not as they should be"),
-            }
+            let expected = if enough { None } else { Some(EINVAL) };
+            check_eq!(Mapper::new(dev, limits).err(), expected, "{limits:?}");
         }
     }
     Ok(())
@@ -361,19 +348,17 @@ fn kept(mapper: &Mapper<'_>) -> Outcome {
         let mask = ((1u64 << shift) - 1) as u32;
         // SAFETY: nothing is mapped.
         unsafe { *state = mask };
-        let limits = Limits::NONE.with_min_align_mask(mask).ok_or("no mask")?;
-        result = match Mapper::new(mapper.device(), limits) {
-            Ok(mapper) if u64::from(mask) < most => {
-                buffer(1).map_err(no_memory).and_then(|memory| {
-                    mapper
-                        .map(memory, DIR, GFP_KERNEL)
-                        .map(drop)
-                        .map_err(wrong_reason)
-                })
+        let limits = check_some!(Limits::NONE.with_min_align_mask(mask));
+        let run = || {
+            let mapper = Mapper::new(mapper.device(), limits);
+            if u64::from(mask) < most {
+                mapper?.map(buffer(1)?, DIR, GFP_KERNEL)?;
+            } else {
+                check_eq!(mapper.err(), Some(EINVAL), "{mask:#x}");
             }
-            Err(EINVAL) if u64::from(mask) >= most => Ok(()),
-            _ => Err("an alignment: not as it should be"),
+            Ok(())
         };
+        result = run();
         if result.is_err() {
             break;
         }
@@ -383,27 +368,25 @@ fn kept(mapper: &Mapper<'_>) -> Outcome {
     result
 }
 
-fn wrong_reason<M>(_: phyr::NotMapped<M>) -> &'static str {
-    "not mapped"
-}
-
 fn domain(mapper: &Mapper<'_>) -> Outcome {
     let dev = mapper.device();
     if translation(dev) == Translation::None {
         return Ok(());
     }
-    let domain = Domain::attach(dev, None).map_err(|_| "no domain")?;
+    let domain = Domain::attach(dev, None)?;
     // CAST: the size of a granule is that of a page of the IOMMU.
     let granule = domain.granule().size() as usize;
     for room in Iterator::chain(numbers(granule), numbers(1 << 39)) {
         let errors = [EINVAL, EOVERFLOW, ENOSPC, ENOMEM];
         let mapper = domain.mapper(Limits::NONE, room);
-        if let Some(mapper) = one_of("room", room, mapper, &errors).map_err(wrong)? {
+        if let Some(mapper) = one_of(room, mapper, &errors)? {
             let dir = DataDirection::ToDevice;
-            match mapper.map(buffer(2).map_err(no_memory)?, dir, GFP_KERNEL) {
-                Ok(_) if room > PAGE_SIZE => {}
-                Err(e) if room <= PAGE_SIZE && (e.reason == ENOSPC || e.reason == EFBIG) => {}
-                _ => return Err("in a room: mapped, or another error"),
+            let mapping = mapper.map(buffer(2)?, dir, GFP_KERNEL).map(drop);
+            let error = mapping.err().map(|refused| refused.reason);
+            if room > PAGE_SIZE {
+                check_eq!(error, None, "{room:#x}");
+            } else {
+                check_matches!(error, Some(ENOSPC | EFBIG));
             }
         }
     }
@@ -411,29 +394,26 @@ fn domain(mapper: &Mapper<'_>) -> Outcome {
     for iova in Iterator::chain(numbers(granule), numbers(1 << 39)) {
         // CAST: a `usize` is at most 64 bits wide.
         let at = DmaAddr::from_raw(iova as u64);
-        let memory = buffer(2).map_err(no_memory)?;
+        let memory = buffer(2)?;
         let mapped = domain.map_at(memory, at, access);
-        if mapped.is_ok() && domain.lookup(at).is_none() {
-            return Err("mapped elsewhere");
+        if mapped.is_ok() {
+            check!(domain.lookup(at).is_some(), "{at:?}");
         }
         drop(mapped);
-        if domain.lookup(at).is_some() {
-            return Err("still mapped");
-        }
+        check_eq!(domain.lookup(at), None, "{at:?}");
     }
     for capacity in numbers(LIST / size_of::<Pages>()) {
         if !is_much(capacity.saturating_mul(size_of::<Pages>())) {
             let gather = domain.gather::<Pages>(capacity);
-            one_of("gather", capacity, gather, &[ENOMEM]).map_err(wrong)?;
+            one_of(capacity, gather, &[ENOMEM])?;
         }
     }
     macro_rules! at {
         ($($shift:literal)*) => {$({
             let align = Alignment::new::<{ 1 << $shift }>();
-            let mapped = domain.map_aligned(buffer(2).map_err(no_memory)?, align, access);
-            // CAST: a `usize` is at most 64 bits wide.
-            if mapped.is_ok_and(|mapped| !is_aligned(mapped.iova(), $shift)) {
-                return Err("not aligned");
+            let mapped = domain.map_aligned(buffer(2)?, align, access);
+            if let Ok(mapped) = mapped {
+                check!(is_aligned(mapped.iova(), $shift), "{:?}, {align:?}", mapped.iova());
             }
         })*};
     }
@@ -446,52 +426,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_batches() {
-        assert_eq!(with_device(|_, mapper| batches(mapper)), Ok(()));
+    fn of_batches() -> Outcome {
+        with_device(|_, mapper| batches(mapper))
     }
 
     #[test]
-    fn of_pages() {
-        assert_eq!(with_device(|_, _| pages()), Ok(()));
+    fn of_pages() -> Outcome {
+        with_device(|_, _| pages())
     }
 
     #[test]
-    fn of_chunks() {
-        assert_eq!(with_device(|_, _| chunks()), Ok(()));
+    fn of_chunks() -> Outcome {
+        with_device(|_, _| chunks())
     }
 
     #[test]
-    fn of_memory_that_is_repeated() {
-        assert_eq!(with_device(|_, mapper| repeated(mapper)), Ok(()));
+    fn of_memory_that_is_repeated() -> Outcome {
+        with_device(|_, mapper| repeated(mapper))
     }
 
     #[test]
-    fn of_linear_mappings() {
-        assert_eq!(with_device(|_, mapper| alignments(mapper)), Ok(()));
+    fn of_linear_mappings() -> Outcome {
+        with_device(|_, mapper| alignments(mapper))
     }
 
     #[test]
-    fn of_limits() {
-        assert_eq!(with_dma_api(|_, mapper| limits(mapper)), Ok(()));
-        assert_eq!(with_dma_api(|_, mapper| kept(mapper)), Ok(()));
+    fn of_limits() -> Outcome {
+        with_dma_api(|_, mapper| limits(mapper))?;
+        with_dma_api(|_, mapper| kept(mapper))
     }
 
     #[test]
-    fn of_domains() {
-        assert_eq!(with_dma_api(|_, mapper| domain(mapper)), Ok(()));
+    fn of_domains() -> Outcome {
+        with_dma_api(|_, mapper| domain(mapper))
     }
 
     #[test]
-    fn of_mappings() {
-        let result = with_device(|_, mapper| {
+    fn of_mappings() -> Outcome {
+        with_device(|_, mapper| {
             for flags in flags() {
-                let memory = buffer(5).map_err(no_memory)?;
-                drop(mapper.map(memory, DIR, flags).map_err(wrong_reason)?);
+                let memory = buffer(5)?;
+                drop(mapper.map(memory, DIR, flags)?);
             }
-            let memory = contiguous(1).map_err(no_memory)?;
-            let mut mapping = mapper.map(memory, DIR, GFP_KERNEL).map_err(wrong_reason)?;
+            let memory = contiguous(1)?;
+            let mut mapping = mapper.map(memory, DIR, GFP_KERNEL)?;
             let (all, mut access) = (mapping.len(), mapping.cpu());
-            let mut vmap = access.vmap().map_err(no_memory)?;
+            let mut vmap = access.vmap()?;
             for offset in numbers(all) {
                 let mut bytes = [0; 16];
                 let expected = if offset.checked_add(16).is_some_and(|end| end <= all) {
@@ -499,48 +479,47 @@ mod tests {
                 } else {
                     Err(EINVAL)
                 };
-                if vmap.read(offset, &mut bytes) != expected
-                    || vmap.write(offset, &bytes) != expected
-                {
-                    return Err("by one range of addresses: not as it should be");
-                }
+                check_eq!(vmap.read(offset, &mut bytes), expected, "at {offset:#x}");
+                check_eq!(vmap.write(offset, &bytes), expected, "at {offset:#x}");
             }
             Ok(())
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn of_bio_vecs() -> Result {
+    fn of_bio_vecs() -> Outcome {
         let page = Page::alloc_page(GFP_KERNEL)?;
         for offset in numbers(PAGE_SIZE) {
             for len in numbers(PAGE_SIZE) {
                 let fits = len != 0 && offset.checked_add(len).is_some_and(|end| end <= PAGE_SIZE);
-                assert_eq!(BioVec::new(&page, offset, len).is_ok(), fits);
+                let bio_vec = BioVec::new(&page, offset, len);
+                check_eq!(bio_vec.is_ok(), fits, "{len:#x} at {offset:#x}");
             }
         }
         Ok(())
     }
 
     #[test]
-    fn of_events() -> Result {
+    fn of_events() -> Outcome {
         let event = KBox::pin_init(Event::new(), GFP_KERNEL)?;
         for timeout in [0, 1, i32::MAX as u32, 1 << 31, u32::MAX] {
             event.signal();
-            assert_eq!(event.wait(timeout), Ok(()));
+            check_eq!(event.wait(timeout), Ok(()), "{timeout}");
         }
         Ok(())
     }
 
     #[test]
-    fn of_files() {
+    fn of_files() -> Outcome {
         for fd in [-1, i32::MIN, i32::MAX] {
-            assert!(matches!(DmaBuf::get(fd), Err(EBADF)));
+            check_err!(DmaBuf::get(fd), EBADF);
         }
         for flags in numbers(3) {
             // CAST: the low bits are what is wanted.
             let flags = flags as u32;
-            assert_eq!(Access::from_flags(flags).is_some(), flags & 3 != 3);
+            let access = Access::from_flags(flags);
+            check_eq!(access.is_some(), flags & 3 != 3, "{flags:#x}");
         }
+        Ok(())
     }
 }

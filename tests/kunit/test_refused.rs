@@ -7,10 +7,10 @@
 //! DMA API's, which whoever runs the guest sees.
 
 use crate::{
+    check::Outcome,
     fixture::{
         buffer,
         mapper_like,
-        no_memory,
         piece,
         with_dma_api,
         with_mask, //
@@ -37,8 +37,6 @@ use phyr::{
     Limits,
     Mapper, //
 };
-
-type Outcome = Result<(), &'static str>;
 
 const DIR: DataDirection = DataDirection::Bidirectional;
 
@@ -70,9 +68,8 @@ fn with_machine(
         (*raw).set_untrusted((!machine.trusted).into());
         pool
     };
-    let result = Mapper::new(pdev.as_ref(), Limits::NONE)
-        .map_err(|_| "no mapper")
-        .and_then(|mapper| test(&mapper));
+    let run = || test(&Mapper::new(pdev.as_ref(), Limits::NONE)?);
+    let result = run();
     // SAFETY: nothing is mapped any more.
     unsafe {
         (*dev).dma_io_tlb_mem = pool;
@@ -82,49 +79,29 @@ fn with_machine(
 }
 
 /// Checks that nothing that maps `memory` does so, and that it all says `error`.
+#[track_caller]
 fn refuses<M: Memory>(
     mapper: &Mapper<'_>,
     memory: impl Fn() -> Result<M>,
     error: Error,
 ) -> Outcome {
-    let is = |what: &str, result: Error| {
-        if result == error {
-            return Ok(());
-        }
-        pr_err!("{what}: {result:?}\n");
-        Err("another error")
-    };
-    match mapper.map(memory().map_err(no_memory)?, DIR, GFP_KERNEL) {
-        Ok(_) => return Err("mapped"),
-        Err(refused) => is("map", refused.reason)?,
-    }
+    check_err!(mapper.map(memory()?, DIR, GFP_KERNEL), error);
     let room = Capacity {
         pieces: 2,
         segments: 64,
         bytes: 64 * PAGE_SIZE,
     };
-    let mut batch = mapper.batch(room, DIR, GFP_KERNEL).map_err(no_memory)?;
-    match batch.add(memory().map_err(no_memory)?) {
-        Ok(()) => return Err("in a batch"),
-        Err(refused) => is("batch", refused.reason)?,
-    }
+    let mut batch = mapper.batch(room, DIR, GFP_KERNEL)?;
+    check_err!(batch.add(memory()?), error);
     // The batch goes on.
-    if batch.segments() != 0 {
-        return Err("something of it is in the batch");
-    }
+    check_eq!(batch.segments(), 0);
     Ok(())
 }
 
 /// Checks that `memory` is mapped.
-fn maps<M: Memory>(mapper: &Mapper<'_>, memory: Result<M>) -> Outcome {
-    let memory = memory.map_err(no_memory)?;
-    match mapper.map(memory, DIR, GFP_KERNEL) {
-        Ok(_) => Ok(()),
-        Err(refused) => {
-            pr_err!("{:?}\n", refused.reason);
-            Err("not mapped")
-        }
-    }
+fn maps<M: Memory>(mapper: &Mapper<'_>, memory: Result<M>) -> Result {
+    mapper.map(memory?, DIR, GFP_KERNEL)?;
+    Ok(())
 }
 
 /// Two pages, and a part of a third one.
@@ -142,21 +119,19 @@ fn untrusted(mapper: &Mapper<'_>) -> Outcome {
         return Ok(());
     };
     // CAST: the size of a granule is that of a page of the IOMMU.
-    if mapper.can_bounce() || mapper.dma_alignment() != granule.size() as usize {
-        return Err("a granule is not what the mapper says");
-    }
+    check!(!mapper.can_bounce());
+    check_eq!(mapper.dma_alignment(), granule.size() as usize);
     // One phyr, its end, and both its ends; and runs of several.
     for (offset, len) in [(0, 512), (PAGE_SIZE - 512, 512), (512, 1024)] {
         refuses(mapper, || piece(offset, len), ENOBUFS)?;
     }
     refuses(mapper, cut, ENOBUFS)?;
-    match mapper.linear(cut().map_err(no_memory)?, DIR) {
-        Err(refused) if refused.reason == NotLinear::Bounced => {}
-        _ => return Err("linear: mapped, or another reason"),
-    }
+    let linear = mapper.linear(cut()?, DIR).err();
+    check_eq!(linear.map(|e| e.reason), Some(NotLinear::Bounced));
     // Whole granules need no copy.
     maps(mapper, piece(0, PAGE_SIZE))?;
-    maps(mapper, buffer(5))
+    maps(mapper, buffer(5))?;
+    Ok(())
 }
 
 /// A mapper of a device that reaches the lowest 16 MiB, without bounce buffers.
@@ -164,14 +139,10 @@ fn out_of_reach(mapper: &Mapper<'_>) -> Outcome {
     if mapper.granule().is_some() {
         return Ok(());
     }
-    if mapper.can_bounce() {
-        return Err("bounce buffers within reach");
-    }
+    check!(!mapper.can_bounce());
     let one = || piece(0, PAGE_SIZE);
-    let start = one().map_err(no_memory)?.phyrs().flatten().next();
-    if start.is_none_or(|phyr| phyr.paddr().into_raw() < 1 << 24) {
-        return Err("memory that the mask reaches");
-    }
+    let start = check_some!(one()?.phyrs().flatten().next());
+    check_cmp!(start.paddr().into_raw(), >=, 1 << 24, "memory that the mask reaches");
     // Where all is copied, but there is nothing to copy to, it is the same.
     refuses(mapper, one, ERANGE)?;
     refuses(mapper, || buffer(5), ERANGE)
@@ -183,29 +154,23 @@ fn full(mapper: &Mapper<'_>) -> Outcome {
     let dir = DataDirection::ToDevice;
     // CAST: a `usize` is at most 64 bits wide.
     let max = mapper.max_mapping_size() as u64;
-    let limits = Limits::NONE.with_max_segment(max).ok_or("no limits")?;
-    let mapper = mapper_like(mapper, limits).map_err(|_| "no mapper")?;
+    let limits = check_some!(Limits::NONE.with_max_segment(max));
+    let mapper = mapper_like(mapper, limits)?;
     let mut all = KVVec::new();
     // 64 MiB or less are there.
     let refused = loop {
-        let pages = Pages::zeroed(MIB, GFP_KERNEL).map_err(no_memory)?;
+        let pages = Pages::zeroed(MIB, GFP_KERNEL)?;
         match mapper.map(pages, dir, GFP_KERNEL) {
-            Ok(mapping) => all.push(mapping, GFP_KERNEL).map_err(no_memory)?,
+            Ok(mapping) => all.push(mapping, GFP_KERNEL)?,
             Err(refused) => break refused,
         }
-        if all.len() > 256 {
-            return Err("no end of bounce buffers");
-        }
+        check_cmp!(all.len(), <=, 256, "no end of bounce buffers");
     };
-    if refused.reason != EAGAIN {
-        pr_err!("{:?}\n", refused.reason);
-        return Err("full: another error");
-    }
+    check_eq!(refused.reason, EAGAIN);
     drop(all);
-    match mapper.map(refused.memory, dir, GFP_KERNEL) {
-        Ok(_) => Ok(()),
-        Err(_) => Err("bounce buffers did not come back"),
-    }
+    // They are back.
+    mapper.map(refused.memory, dir, GFP_KERNEL)?;
+    Ok(())
 }
 
 #[kunit_tests(phyr_device_refused)]
@@ -213,135 +178,121 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_granules_without_bounce_buffers() {
+    fn parts_of_granules_without_bounce_buffers() -> Outcome {
         let machine = Machine {
             bounces: false,
             trusted: false,
         };
-        let result = with_dma_api(|pdev, _| with_machine(pdev, machine, untrusted));
-        assert_eq!(result, Ok(()));
+        with_dma_api(|pdev, _| with_machine(pdev, machine, untrusted))
     }
 
     /// With bounce buffers the same device gets all of it.
     #[test]
-    fn parts_of_granules_are_bounced() {
+    fn parts_of_granules_are_bounced() -> Outcome {
         let machine = Machine {
             bounces: true,
             trusted: false,
         };
-        let result = with_dma_api(|pdev, _| {
+        with_dma_api(|pdev, _| {
             with_machine(pdev, machine, |mapper| {
                 if mapper.granule().is_none() || !mapper.can_bounce() {
                     return Ok(());
                 }
-                if mapper.dma_alignment() != 1 {
-                    return Err("an alignment that nobody needs");
-                }
+                check_eq!(mapper.dma_alignment(), 1);
                 maps(mapper, piece(512, 1024))?;
-                maps(mapper, cut())
+                maps(mapper, cut())?;
+                Ok(())
             })
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn a_trusted_device_needs_none() {
+    fn a_trusted_device_needs_none() -> Outcome {
         let machine = Machine {
             bounces: false,
             trusted: true,
         };
-        let result = with_dma_api(|pdev, _| {
+        with_dma_api(|pdev, _| {
             with_machine(pdev, machine, |mapper| {
-                if mapper.dma_alignment() != 1 || mapper.can_bounce() {
-                    return Err("an alignment that nobody needs, or bounce buffers");
-                }
+                check_eq!(mapper.dma_alignment(), 1);
+                check!(!mapper.can_bounce());
                 maps(mapper, piece(512, 1024))?;
-                maps(mapper, cut())
+                maps(mapper, cut())?;
+                Ok(())
             })
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn memory_beyond_the_mask() {
+    fn memory_beyond_the_mask() -> Outcome {
         let machine = Machine {
             bounces: false,
             trusted: true,
         };
-        let result = with_dma_api(|pdev, _| {
-            with_mask::<24>(pdev, || with_machine(pdev, machine, out_of_reach))
-        });
-        assert_eq!(result, Ok(()));
+        with_dma_api(|pdev, _| with_mask::<24>(pdev, || with_machine(pdev, machine, out_of_reach)))
     }
 
     /// Bounce buffers that the device does not reach are none.
     #[test]
-    fn bounce_buffers_beyond_the_mask() {
+    fn bounce_buffers_beyond_the_mask() -> Outcome {
         let machine = Machine {
             bounces: true,
             trusted: true,
         };
-        let result = with_dma_api(|pdev, _| {
-            with_mask::<24>(pdev, || with_machine(pdev, machine, out_of_reach))
-        });
-        assert_eq!(result, Ok(()));
+        with_dma_api(|pdev, _| with_mask::<24>(pdev, || with_machine(pdev, machine, out_of_reach)))
     }
 
     #[test]
-    fn more_than_can_be_bounced() {
-        let result = with_dma_api(|_, mapper| {
+    fn more_than_can_be_bounced() -> Outcome {
+        with_dma_api(|_, mapper| {
             if !crate::is_bounced() {
                 return Ok(());
             }
             // A phyr of 512 KiB; the mapper has no limits that would cut it.
             let long = || Chunks::zeroed(PAGE_SIZE << 7, 7, GFP_KERNEL);
-            if mapper.max_mapping_size() > PAGE_SIZE << 6 {
-                return Err("a bounce buffer is longer than it can be");
-            }
+            check_cmp!(mapper.max_mapping_size(), <=, PAGE_SIZE << 6);
             refuses(mapper, long, EFBIG)?;
             // CAST: a `usize` is at most 64 bits wide.
             let max = mapper.max_mapping_size() as u64;
-            let limits = Limits::NONE.with_max_segment(max).ok_or("no limits")?;
-            let mapper = mapper_like(mapper, limits).map_err(|_| "no mapper")?;
-            maps(&mapper, long())
-        });
-        assert_eq!(result, Ok(()));
+            let limits = check_some!(Limits::NONE.with_max_segment(max));
+            let mapper = mapper_like(mapper, limits)?;
+            maps(&mapper, long())?;
+            Ok(())
+        })
     }
 
     #[test]
-    fn bounce_buffers_come_to_an_end() {
-        let result = with_dma_api(|_, mapper| {
+    fn bounce_buffers_come_to_an_end() -> Outcome {
+        with_dma_api(|_, mapper| {
             if !crate::is_bounced() {
                 return Ok(());
             }
             full(mapper)
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 
     #[test]
-    fn where_the_other_end_of_memory_is_out_of_reach() {
+    fn where_the_other_end_of_memory_is_out_of_reach() -> Outcome {
         // A page within the reach of the device is mapped, whatever else is not.
         let machine = Machine {
             bounces: false,
             trusted: true,
         };
-        let result = with_dma_api(|pdev, _| {
+        with_dma_api(|pdev, _| {
             with_mask::<32>(pdev, || {
                 with_machine(pdev, machine, |mapper| {
                     if crate::is_bounced() {
                         return Ok(());
                     }
-                    let memory = contiguous(0).map_err(no_memory)?;
+                    let memory = contiguous(0)?;
                     let end = memory.phyrs().flatten().next().map(|phyr| phyr.end());
                     let reached = end.is_some_and(|end| end <= 1 << 32);
                     if mapper.granule().is_some() || reached {
-                        return maps(mapper, Ok(memory));
+                        maps(mapper, Ok(memory))?;
                     }
                     Ok(())
                 })
             })
-        });
-        assert_eq!(result, Ok(()));
+        })
     }
 }

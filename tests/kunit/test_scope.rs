@@ -3,7 +3,16 @@
 //! Scopes: what is leaked in one ends with it, and the state of the device stays as it was set
 //! before probe.
 
-use crate::fixture;
+use crate::{
+    check::{
+        Failure,
+        Outcome, //
+    },
+    fixture::{
+        self,
+        in_scope, //
+    }, //
+};
 use core::sync::atomic::{
     AtomicI32,
     Ordering::Relaxed, //
@@ -49,10 +58,7 @@ use phyr_driver::{
         start_dma,
         stop_dma, //
     },
-    scope::{
-        scope,
-        Scope, //
-    }, //
+    scope::Scope, //
 };
 
 const BAR_LEN: usize = 0x100;
@@ -143,13 +149,11 @@ impl ThreadedHandler for Line<'_> {
 }
 
 /// Returns the device, or `None` where another suite has left vectors allocated.
-fn device() -> Result<Option<&'static pci::Device<Core<'static>>>> {
+fn device() -> Result<Option<&'static pci::Device<Core<'static>>>, Failure> {
     if crate::forgets() {
         return Ok(None);
     }
-    fixture::binding()
-        .map(|binding| Some(binding.pdev))
-        .map_err(|_| ENODEV)
+    Ok(Some(fixture::binding()?.pdev))
 }
 
 fn generic<'a>(pdev: &'a pci::Device<Core<'_>>) -> &'a Device<Bound> {
@@ -175,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaked_handlers_end_with_the_scope() -> Result {
+    fn leaked_handlers_end_with_the_scope() -> Outcome {
         static HARD: Calls = Calls::new();
         static THREAD: Calls = Calls::new();
         let Some(pdev) = device()? else { return Ok(()) };
@@ -185,20 +189,20 @@ mod tests {
                 calls.thread.store(0, Relaxed);
                 calls.dropped.store(0, Relaxed);
             }
-            scope(generic(pdev), |scope| {
+            in_scope(generic(pdev), |scope| {
                 let vectors = Vectors::alloc(scope, pdev_in(scope, pdev), 1, 1, Types::one(kind))?;
-                assert_eq!(vectors.len(), 1);
+                check_eq!(vectors.len(), 1);
                 let bar = bar(scope)?;
                 let irq = vectors.request(0, c"phyr_test", line(&bar, &HARD))?;
                 core::mem::forget(irq);
                 bar.write32(1, RAISE);
                 Calls::wait(&HARD.hard)?;
-                assert_eq!(HARD.dropped.load(Relaxed), 0);
+                check_eq!(HARD.dropped.load(Relaxed), 0);
                 Ok(())
             })?;
-            assert_eq!(HARD.dropped.load(Relaxed), 1);
+            check_eq!(HARD.dropped.load(Relaxed), 1);
             // The vectors are free again.
-            scope(generic(pdev), |scope| {
+            in_scope(generic(pdev), |scope| {
                 let vectors = Vectors::alloc(scope, pdev_in(scope, pdev), 1, 1, Types::one(kind))?;
                 let bar = bar(scope)?;
                 let irq = vectors.request_threaded(0, c"phyr_test", line(&bar, &THREAD))?;
@@ -207,14 +211,14 @@ mod tests {
                 core::mem::forget(irq);
                 Ok(())
             })?;
-            assert_eq!(THREAD.get(), [1, 1, 1]);
-            assert_eq!(HARD.get()[0], 1);
+            check_eq!(THREAD.get(), [1, 1, 1]);
+            check_eq!(HARD.get()[0], 1);
         }
         Ok(())
     }
 
     #[test]
-    fn vectors_that_cannot_be_have_a_reason() -> Result {
+    fn vectors_that_cannot_be_have_a_reason() -> Outcome {
         let Some(pdev) = device()? else { return Ok(()) };
         let max = u32::MAX;
         for (min, most, error) in [
@@ -227,53 +231,55 @@ mod tests {
             (2048, max, ENOSPC),
             (33, 64, ENOSPC),
         ] {
-            let result = scope(generic(pdev), |scope| {
+            let result = in_scope(generic(pdev), |scope| {
                 let pdev = pdev_in(scope, pdev);
-                Vectors::alloc(scope, pdev, min, most, Types::MESSAGES).map(|_| ())
-            });
-            assert_eq!(result, Err(error));
+                let vectors = Vectors::alloc(scope, pdev, min, most, Types::MESSAGES);
+                Ok(vectors.map(|_| ()))
+            })?;
+            check_eq!(result, Err(error), "{min} to {most}");
         }
         for (pre, min, most) in [(1, 1, 2), (2, 1, max), (max, max, max)] {
-            let result = scope(generic(pdev), |scope| {
-                let pdev = pdev_in(scope, pdev);
-                Vectors::alloc_affinity(scope, pdev, pre, min, most, Types::MESSAGES).map(|_| ())
-            });
-            assert_eq!(result, Err(EINVAL));
+            let result = in_scope(generic(pdev), |scope| {
+                let (pdev, types) = (pdev_in(scope, pdev), Types::MESSAGES);
+                let vectors = Vectors::alloc_affinity(scope, pdev, pre, min, most, types);
+                Ok(vectors.map(|_| ()))
+            })?;
+            check_eq!(result, Err(EINVAL), "{pre}, {min} to {most}");
         }
-        scope(generic(pdev), |scope| {
+        in_scope(generic(pdev), |scope| {
             let pdev = pdev_in(scope, pdev);
             let vectors = Vectors::alloc(scope, pdev, 1, max, Types::MESSAGES)?;
             let again = Vectors::alloc(scope, pdev, 1, 1, Types::ANY);
-            assert_eq!(again.err(), Some(EBUSY));
+            check_err!(again, EBUSY);
             static CALLS: Calls = Calls::new();
             let bar = bar(scope)?;
             for name in [c"", c".", c"..", c"a/b"] {
                 let irq = vectors.request(0, name, line(&bar, &CALLS));
-                assert_eq!(irq.err(), Some(EINVAL));
+                check_err!(irq, EINVAL);
             }
             for index in [vectors.len(), 1 << 16, 1 << 32, usize::MAX] {
                 let irq = vectors.request(index, c"phyr_test", line(&bar, &CALLS));
-                assert_eq!(irq.err(), Some(EINVAL));
+                check_err!(irq, EINVAL);
             }
             Ok(())
         })
     }
 
     #[test]
-    fn a_leaked_owner_ends_the_binding() -> Result {
+    fn a_leaked_owner_ends_the_binding() -> Outcome {
         let Some(pdev) = device()? else { return Ok(()) };
-        let binding = scope(generic(pdev), |scope| {
+        let binding = in_scope(generic(pdev), |scope| {
             let (binding, owner) = Binding::new(scope)?;
             core::mem::forget(owner);
-            assert_eq!(binding.with(|_| Ok(7)), Ok(7));
+            check_eq!(binding.with(|_| Ok(7)), Ok(7));
             Ok(binding)
         })?;
-        assert_eq!(binding.with(|_| Ok(7)), Err(ENODEV));
+        check_err!(binding.with(|_| Ok(7)), ENODEV);
         Ok(())
     }
 
     #[test]
-    fn a_guarded_value_may_use_the_device_as_it_is_dropped() -> Result {
+    fn a_guarded_value_may_use_the_device_as_it_is_dropped() -> Outcome {
         static COMMANDS: AtomicI32 = AtomicI32::new(0);
         struct Last<'b>(&'b Device<Bound>);
         impl Drop for Last<'_> {
@@ -285,25 +291,25 @@ mod tests {
         }
         let Some(pdev) = device()? else { return Ok(()) };
         COMMANDS.store(0, Relaxed);
-        scope(generic(pdev), |scope| {
+        in_scope(generic(pdev), |scope| {
             core::mem::forget(Guarded::new(scope, Last(scope.device()))?);
             scope.keep(Last(scope.device()))?;
             drop(Guarded::new(scope, Last(scope.device()))?);
-            assert_eq!(COMMANDS.load(Relaxed), 1);
+            check_eq!(COMMANDS.load(Relaxed), 1);
             Ok(())
         })?;
-        assert_eq!(COMMANDS.load(Relaxed), 3);
+        check_eq!(COMMANDS.load(Relaxed), 3);
         Ok(())
     }
 
     /// `Mapper::new()` set it, and bounce buffers that were there were copied back beside the place
     /// where they belong.
     #[test]
-    fn a_mapper_does_not_change_the_device() -> Result {
+    fn a_mapper_does_not_change_the_device() -> Outcome {
         let Some(pdev) = device()? else { return Ok(()) };
         let dev = generic(pdev);
         let kept = Limits::of_device(dev).min_align_mask();
-        assert_eq!(kept, crate::MIN_ALIGN_MASK);
+        check_eq!(kept, crate::MIN_ALIGN_MASK);
         for (mask, expected) in [
             (0, None),
             (511, None),
@@ -311,15 +317,15 @@ mod tests {
             (2 * kept + 1, Some(EINVAL)),
             (u32::MAX, Some(EINVAL)),
         ] {
-            let limits = Limits::NONE.with_min_align_mask(mask).ok_or(EINVAL)?;
-            assert_eq!(Mapper::new(dev, limits).err(), expected);
-            assert_eq!(Limits::of_device(dev).min_align_mask(), kept);
+            let limits = check_some!(Limits::NONE.with_min_align_mask(mask));
+            check_eq!(Mapper::new(dev, limits).err(), expected, "{mask:#x}");
+            check_eq!(Limits::of_device(dev).min_align_mask(), kept);
         }
         Ok(())
     }
 
     #[test]
-    fn mastering_the_bus_is_one_bit() -> Result {
+    fn mastering_the_bus_is_one_bit() -> Outcome {
         let Some(pdev) = device()? else { return Ok(()) };
         let command = || {
             let mut command = 0;
@@ -342,14 +348,14 @@ mod tests {
         // CAST: a bit.
         let master = bindings::PCI_COMMAND_MASTER as u16;
         let before = command();
-        assert_eq!(before & master, master);
+        check_eq!(before & master, master);
         stop_dma(pdev);
-        assert_eq!(command(), before & !master);
-        assert_eq!(noted(), noted_before);
+        check_eq!(command(), before & !master);
+        check_eq!(noted(), noted_before);
         stop_dma(pdev);
-        assert_eq!(command(), before & !master);
+        check_eq!(command(), before & !master);
         start_dma(pdev);
-        assert_eq!(command(), before);
+        check_eq!(command(), before);
         Ok(())
     }
 }

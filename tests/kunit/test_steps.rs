@@ -18,12 +18,14 @@ use crate::{
         Told,
         BOTH, //
     },
+    check::{
+        Failure,
+        Outcome, //
+    },
     fixture::{
         buffer,
-        no_memory,
         piece,
-        with_dma_api,
-        NO_MEMORY, //
+        with_dma_api, //
     },
     peer,
     table::lookup,
@@ -76,7 +78,7 @@ use phyr_iommu::{
 };
 
 /// A test's own trouble, or what the path under test has returned.
-type Tried = Result<Result, &'static str>;
+type Tried = Result<Result, Failure>;
 
 /// More failures than any path has calls.
 const MANY: u32 = 500;
@@ -153,17 +155,15 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// Finds it by a mapping, which the page table must show: or else it would show no other.
-    fn new(mapper: &'a Mapper<'a>) -> Result<Self, &'static str> {
-        let mapping = mapper
-            .map(buffer(3).map_err(no_memory)?, BOTH, GFP_KERNEL)
-            .map_err(|_| "not mapped")?;
-        let first = mapping.dma_vecs().next().ok_or("no ranges")?;
+    fn new(mapper: &'a Mapper<'a>) -> Result<Self, Failure> {
+        let mapping = mapper.map(buffer(3)?, BOTH, GFP_KERNEL)?;
+        let first = check_some!(mapping.dma_vecs().next());
         let this = Self {
             dev: mapper.device(),
             near: mapper.granule().map(|_| first.addr().into_raw()),
         };
-        if mapper.granule().is_some() && this.mapped() != 3 {
-            return Err("the page table shows no mapping, or others");
+        if mapper.granule().is_some() {
+            check_eq!(this.mapped(), 3);
         }
         drop(mapping);
         this.empty()?;
@@ -182,21 +182,10 @@ impl<'a> Place<'a> {
     }
 
     /// Nothing is mapped there, and no memory is kept.
-    fn empty(&self) -> Result<(), &'static str> {
-        match COUNTED.load(Relaxed) {
-            0 => {}
-            nr => {
-                pr_err!("{nr} pieces of memory are left\n");
-                return Err("memory is left");
-            }
-        }
-        match self.mapped() {
-            0 => Ok(()),
-            nr => {
-                pr_err!("{nr} pages are mapped\n");
-                Err("something is left mapped")
-            }
-        }
+    fn empty(&self) -> Outcome {
+        check_eq!(COUNTED.load(Relaxed), 0, "pieces of memory are left");
+        check_eq!(self.mapped(), 0, "pages are left");
+        Ok(())
     }
 }
 
@@ -206,56 +195,39 @@ fn sweep(
     place: &Place<'_>,
     exceptions: Exceptions<'_>,
     mut path: impl FnMut() -> Tried,
-) -> Result<(), &'static str> {
-    path()?.map_err(|_| "fails by itself")?;
+) -> Outcome {
+    check_eq!(path()?, Ok(()), "{what}");
     place.empty()?;
     for nth in 1..MANY {
         fail::arm(None, nth);
         let result = path();
         let failed = fail::disarm();
         let Some(point) = failed else {
-            result?.map_err(|_| "fails without a failure")?;
-            if nth == 1 {
-                return Err("nothing on the path can fail");
-            }
+            check_eq!(result?, Ok(()), "{what}, without a failure");
+            check_cmp!(nth, !=, 1, "{what}: nothing can fail");
             pr_info!("{what}: {} calls have failed\n", nth - 1);
             return sweep_allocations(what, place, path);
         };
         let exception = exceptions.iter().find(|exception| exception.0 == point);
         let then = exception.map_or(Then::Fails(point.error()), |exception| exception.1);
-        let result = match result {
-            // The memory that is to be mapped is had in the same way.
-            Err(NO_MEMORY) if point == Point::alloc_pages => Err(ENOMEM),
-            result => result?,
-        };
+        let result = result?;
         let right = match (then, result) {
             (Then::Fails(e) | Then::Either(e), Err(got)) => e == got,
             (Then::Succeeds | Then::Either(_), Ok(())) => true,
             _ => false,
         };
-        if !right {
-            pr_err!("{what}: {} failed: {result:?}\n", point.name());
-            return Err("not the right error");
-        }
+        check!(right, "{what}: {} failed: {result:?}", point.name());
         again(what, point.name(), place, &mut path)?;
     }
-    Err("no end of failures")
+    Err(Failure::new(fmt!("{what}: no end of failures")))
 }
 
 /// After a failure: nothing is mapped, and the next try succeeds.
-fn again(
-    what: &str,
-    failed: &str,
-    place: &Place<'_>,
-    path: &mut impl FnMut() -> Tried,
-) -> Result<(), &'static str> {
+fn again(what: &str, failed: &str, place: &Place<'_>, path: &mut impl FnMut() -> Tried) -> Outcome {
     place
         .empty()
         .inspect_err(|_| pr_err!("{what}: {failed}\n"))?;
-    path()?.map_err(|e| {
-        pr_err!("{what}: after {failed}: {e:?}\n");
-        "the next try does not succeed"
-    })?;
+    check_eq!(path()?, Ok(()), "{what}, after {failed}");
     place.empty()
 }
 
@@ -289,11 +261,7 @@ impl Drop for Spare {
 
 /// Has each allocation of `path` fail, where the kernel can do that.
 #[cfg(CONFIG_FAILSLAB)]
-fn sweep_allocations(
-    what: &str,
-    place: &Place<'_>,
-    mut path: impl FnMut() -> Tried,
-) -> Result<(), &'static str> {
+fn sweep_allocations(what: &str, place: &Place<'_>, mut path: impl FnMut() -> Tried) -> Outcome {
     let mut refused = 0;
     for nth in 1..MANY {
         SPARED.store(0, Relaxed);
@@ -302,7 +270,7 @@ fn sweep_allocations(
         let left = fail_allocation(0).max(SPARED.load(Relaxed));
         settle();
         if left != 0 {
-            result?.map_err(|_| "fails without a failure")?;
+            check_eq!(result?, Ok(()), "{what}, without a failure");
             pr_info!(
                 "{what}: {} allocations have failed, {refused} times it did\n",
                 nth - 1
@@ -312,28 +280,27 @@ fn sweep_allocations(
         match result {
             // What the path needs besides, memory mostly, may be what failed.
             Ok(Ok(())) => {}
-            Ok(Err(ENOMEM)) | Err(NO_MEMORY) => refused += 1,
-            Err(e) => {
-                pr_err!("{what}: allocation {nth}\n");
-                return Err(e);
+            Ok(result) => {
+                check_err!(result, ENOMEM, "{what}: allocation {nth}");
+                refused += 1;
             }
-            Ok(Err(e)) => {
-                pr_err!("{what}: allocation {nth}: {e:?}\n");
-                return Err("not ENOMEM");
+            Err(failure) => {
+                pr_err!("{what}: allocation {nth}\n");
+                return Err(failure);
             }
         }
         again(what, "an allocation", place, &mut path)?;
     }
-    Err("no end of allocations")
+    Err(Failure::new(fmt!("{what}: no end of allocations")))
 }
 
 #[cfg(not(CONFIG_FAILSLAB))]
-fn sweep_allocations(_: &str, _: &Place<'_>, _: impl FnMut() -> Tried) -> Result<(), &'static str> {
+fn sweep_allocations(_: &str, _: &Place<'_>, _: impl FnMut() -> Tried) -> Outcome {
     Ok(())
 }
 
 /// Pieces of pages, such as can be packed.
-fn parts() -> Result<KVVec<Counted<Pages>>, &'static str> {
+fn parts() -> Result<KVVec<Counted<Pages>>> {
     let mut all = KVVec::new();
     for (offset, len) in [
         (0, PAGE_SIZE),
@@ -343,59 +310,64 @@ fn parts() -> Result<KVVec<Counted<Pages>>, &'static str> {
         (100, 50),
         (0, PAGE_SIZE),
     ] {
-        let piece = piece(offset, len).map_err(no_memory)?;
-        all.push(Counted::new(piece), GFP_KERNEL)
-            .map_err(no_memory)?;
+        all.push(Counted::new(piece(offset, len)?), GFP_KERNEL)?;
     }
     Ok(all)
 }
 
 /// Scattered pages.
-fn pages(nr: usize) -> Result<Counted<Pages>, &'static str> {
-    buffer(nr).map(Counted::new).map_err(no_memory)
+fn pages(nr: usize) -> Result<Counted<Pages>> {
+    buffer(nr).map(Counted::new)
 }
 
 /// Four pages in one piece.
-fn chunk() -> Result<Counted<Chunks>, &'static str> {
-    contiguous(2).map(Counted::new).map_err(no_memory)
+fn chunk() -> Result<Counted<Chunks>> {
+    contiguous(2).map(Counted::new)
 }
 
-fn scatter(mapper: &Mapper<'_>, memory: impl Memory) -> Result {
-    drop(mapper.map(memory, BOTH, GFP_KERNEL)?.unmap());
+fn scatter(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+    drop(mapper.map(memory?, BOTH, GFP_KERNEL)?.unmap());
+    Ok(())
+}
+
+fn linear(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+    drop(mapper.linear(memory?, BOTH)?);
+    Ok(())
+}
+
+fn linear_copy(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+    drop(mapper.linear_copy(memory?, BOTH)?);
     Ok(())
 }
 
 /// Maps memory and has the kernel see it in one range.
-fn looked_at(mapper: &Mapper<'_>, memory: impl PageMemory) -> Result {
-    let mut mapping = mapper.map(memory, BOTH, GFP_KERNEL)?;
+fn looked_at(mapper: &Mapper<'_>, memory: Result<impl PageMemory>) -> Result {
+    let mut mapping = mapper.map(memory?, BOTH, GFP_KERNEL)?;
     drop(mapping.cpu().vmap()?);
     drop(mapping.unmap());
     Ok(())
 }
 
 /// Opens a batch, adds to it, ends it; `end` as it must be, or by dropping it.
-fn batch(mapper: &Mapper<'_>, end: bool) -> Tried {
+fn batch(mapper: &Mapper<'_>, end: bool) -> Result {
     let pieces = parts()?;
     let room = Capacity {
         pieces: pieces.len(),
         segments: pieces.len(),
         bytes: 8 * PAGE_SIZE,
     };
-    let run = || {
-        let mut batch = mapper.batch(room, BOTH, GFP_KERNEL)?;
-        for piece in pieces {
-            batch.add(piece)?;
-        }
-        if end {
-            drop(batch.finalise()?.unmap());
-        }
-        Ok(())
-    };
-    Ok(run())
+    let mut batch = mapper.batch(room, BOTH, GFP_KERNEL)?;
+    for piece in pieces {
+        batch.add(piece)?;
+    }
+    if end {
+        drop(batch.finalise()?.unmap());
+    }
+    Ok(())
 }
 
 /// All that is asked of a mapper.
-fn paths(mapper: &Mapper<'_>) -> Result<(), &'static str> {
+fn paths(mapper: &Mapper<'_>) -> Outcome {
     // A range that is not to be had is got around, but where each phyr has one by itself.
     let around: Exceptions<'_> = &[
         (Point::dma_iova_try_alloc, Then::Succeeds),
@@ -404,58 +376,54 @@ fn paths(mapper: &Mapper<'_>) -> Result<(), &'static str> {
     let place = Place::new(mapper)?;
 
     sweep("scatter, one page", &place, around, || {
-        Ok(scatter(mapper, pages(1)?))
+        Ok(scatter(mapper, pages(1)))
     })?;
     sweep("scatter, joined", &place, around, || {
-        Ok(scatter(mapper, pages(6)?))
+        Ok(scatter(mapper, pages(6)))
     })?;
     sweep("scatter, packed", &place, around, || {
-        Ok(scatter(mapper, parts()?))
+        Ok(scatter(mapper, parts()))
     })?;
     let unpacked = mapper.clone().unpacked();
     sweep("scatter, runs", &place, around, || {
-        Ok(scatter(&unpacked, parts()?))
+        Ok(scatter(&unpacked, parts()))
     })?;
-    sweep("batch", &place, around, || batch(mapper, true))?;
-    sweep("batch, dropped", &place, around, || batch(mapper, false))?;
+    sweep("batch", &place, around, || Ok(batch(mapper, true)))?;
+    sweep("batch, dropped", &place, around, || {
+        Ok(batch(mapper, false))
+    })?;
 
     // One address, or none: there is no other way.
-    let linear: Exceptions<'_> = &[(
+    let bounced: Exceptions<'_> = &[(
         Point::dma_map_phys,
         Then::Fails(phyr::linear::NotLinear::Bounced.into()),
     )];
-    sweep("linear, contiguous", &place, linear, || {
-        Ok(mapper.linear(chunk()?, BOTH).map(drop).map_err(Error::from))
+    sweep("linear, contiguous", &place, bounced, || {
+        Ok(linear(mapper, chunk()))
     })?;
     if mapper.granule().is_some() {
-        sweep("linear, scattered", &place, linear, || {
-            Ok(mapper
-                .linear(pages(5)?, BOTH)
-                .map(drop)
-                .map_err(Error::from))
+        sweep("linear, scattered", &place, bounced, || {
+            Ok(linear(mapper, pages(5)))
         })?;
     }
     Ok(())
 }
 
 /// A domain from its beginning to its end, with all that there is in it.
-fn domain_life(dev: &Device<Bound>) -> Tried {
+fn domain_life(dev: &Device<Bound>) -> Result {
     let (one, many, window) = (pages(1)?, pages(6)?, parts()?);
-    let run = || {
-        let domain = Domain::attach(dev, None)?;
-        // Dropped before the domain is.
-        let _spare = Spare;
-        let one = domain.map(one, Access::READ_WRITE)?;
-        let many = domain.map(many, Access::READ)?;
-        let mut gather = domain.gather(2)?;
-        for mapping in [one, many] {
-            gather.unmap(mapping).map_err(|refused| refused.reason)?;
-        }
-        drop(gather.flush());
-        let mapper = domain.mapper(Limits::NONE, 1 << 20)?;
-        scatter(&mapper, window)
-    };
-    Ok(run())
+    let domain = Domain::attach(dev, None)?;
+    // Dropped before the domain is.
+    let _spare = Spare;
+    let one = domain.map(one, Access::READ_WRITE)?;
+    let many = domain.map(many, Access::READ)?;
+    let mut gather = domain.gather(2)?;
+    for mapping in [one, many] {
+        gather.unmap(mapping).map_err(|refused| refused.reason)?;
+    }
+    drop(gather.flush());
+    let mapper = domain.mapper(Limits::NONE, 1 << 20)?;
+    scatter(&mapper, Ok(window))
 }
 
 /// A buffer from its export on: attached, mapped, looked at.
@@ -503,43 +471,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dma_api() {
-        assert!(with_dma_api(|_, mapper| paths(mapper)).is_ok());
+    fn dma_api() -> Outcome {
+        with_dma_api(|_, mapper| paths(mapper))
     }
 
     #[test]
-    fn linear_copy() {
-        let result = with_dma_api(|_, mapper| {
+    fn linear_copy() -> Outcome {
+        with_dma_api(|_, mapper| {
             let place = Place::new(mapper)?;
             sweep("linear copy", &place, &[], || {
-                Ok(mapper
-                    .linear_copy(pages(3)?, BOTH)
-                    .map(drop)
-                    .map_err(Error::from))
+                Ok(super::linear_copy(mapper, pages(3)))
             })
-        });
-        assert!(result.is_ok());
+        })
     }
 
     #[test]
-    fn in_domain() {
-        let result = with_dma_api(|pdev, _| {
+    fn in_domain() -> Outcome {
+        with_dma_api(|pdev, _| {
             let dev = pdev.as_ref();
             if translation(dev) == Translation::None {
                 return Ok(());
             }
-            let domain = Domain::attach(dev, None).map_err(|_| "no domain")?;
-            let mapper = domain
-                .mapper(Limits::NONE, 1 << 30)
-                .map_err(|_| "no mapper")?;
+            let domain = Domain::attach(dev, None)?;
+            let mapper = domain.mapper(Limits::NONE, 1 << 30)?;
             paths(&mapper)
-        });
-        assert!(result.is_ok());
+        })
     }
 
     #[test]
-    fn domain() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn domain() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let dev = pdev.as_ref();
             let before = translation(dev);
             if before == Translation::None {
@@ -550,22 +511,19 @@ mod tests {
             let place = Place::new(mapper)?;
             let around: Exceptions<'_> = &[(Point::alloc_iova_fast, Then::Either(ENOMEM))];
             sweep("domain", &place, around, || {
-                let result = domain_life(dev)?;
-                if translation(dev) != before {
-                    return Err("the device is not back");
-                }
+                let result = domain_life(dev);
+                check_eq!(translation(dev), before);
                 Ok(result)
             })
-        });
-        assert!(result.is_ok());
+        })
     }
 
     #[test]
-    fn cpu() {
-        let result = with_dma_api(|_, mapper| {
+    fn cpu() -> Outcome {
+        with_dma_api(|_, mapper| {
             let place = Place::new(mapper)?;
             let around: Exceptions<'_> = &[(Point::dma_iova_try_alloc, Then::Succeeds)];
-            sweep("vmap", &place, around, || Ok(looked_at(mapper, chunk()?)))?;
+            sweep("vmap", &place, around, || Ok(looked_at(mapper, chunk())))?;
             // The core warns of an exporter that has no address to give: of what is on the way to
             // the exporter, and in it before that, each fails by its name.
             let fixture = Fixture::new(7)?;
@@ -576,21 +534,17 @@ mod tests {
             ] {
                 fail::arm(Some(point), 1);
                 let result = fixture.buf.dma_buf().cpu(BOTH).map(drop);
-                if fail::disarm() != Some(point) || result != Err(point.error()) {
-                    pr_err!("{}: {result:?}\n", point.name());
-                    return Err("not the right error");
-                }
-                let again = fixture.buf.dma_buf().cpu(BOTH);
-                drop(again.map_err(|_| "the next try does not succeed")?);
+                check_eq!(fail::disarm(), Some(point));
+                check_eq!(result, Err(point.error()), "{}", point.name());
+                drop(fixture.buf.dma_buf().cpu(BOTH)?);
             }
             fixture.end()
-        });
-        assert!(result.is_ok());
+        })
     }
 
     #[test]
-    fn dma_buf() {
-        let result = with_dma_api(|pdev, mapper| {
+    fn dma_buf() -> Outcome {
+        with_dma_api(|pdev, mapper| {
             let place = Place::new(mapper)?;
             // What cannot be one range is tried as many.
             let around: Exceptions<'_> = &[
@@ -606,29 +560,24 @@ mod tests {
                 Some(memory) => sweep("dma-buf, of a device", &place, around, || {
                     peer_life(memory, pdev)
                 }),
-                None if crate::wants_peer() => Err("no second device"),
+                None if crate::wants_peer() => Err(Failure::new(fmt!("no second device"))),
                 None => Ok(()),
             }
-        });
-        assert!(result.is_ok());
+        })
     }
 
     #[test]
-    fn descriptor() {
-        let result = with_dma_api(|_, _| {
+    fn descriptor() -> Outcome {
+        with_dma_api(|_, _| {
             let fixture = Fixture::new(1)?;
             let calls = fixture.calls.clone();
             fail::arm(Some(Point::dma_buf_fd), 1);
             let result = fixture.buf.into_fd(0);
-            if fail::disarm().is_none() || result != Err(EMFILE) {
-                return Err("not the right error");
-            }
+            check!(fail::disarm().is_some());
+            check_err!(result, EMFILE);
             settle();
-            match calls.released.load(Relaxed) {
-                1 => Ok(()),
-                _ => Err("not released"),
-            }
-        });
-        assert!(result.is_ok());
+            check_eq!(calls.released.load(Relaxed), 1);
+            Ok(())
+        })
     }
 }

@@ -6,6 +6,8 @@
 mod cmd;
 #[path = "../../samples/rust_nvme/desc.rs"]
 mod desc;
+#[path = "../../samples/rust_nvme/format.rs"]
+mod format;
 #[path = "../../samples/rust_nvme/identify.rs"]
 mod identify;
 #[path = "../../samples/rust_nvme/layout.rs"]
@@ -16,8 +18,8 @@ mod limits;
 mod map;
 #[path = "../../samples/rust_nvme/names.rs"]
 mod names;
-#[path = "../../samples/rust_nvme/plan.rs"]
-mod plan;
+#[path = "../../samples/rust_nvme/namespace.rs"]
+mod namespace;
 #[path = "../../samples/rust_nvme/prp.rs"]
 mod prp;
 #[path = "../../samples/rust_nvme/sgl.rs"]
@@ -28,6 +30,8 @@ mod sgl;
 mod tests;
 #[path = "../../samples/rust_nvme/uapi.rs"]
 mod uapi;
+#[path = "../../samples/rust_nvme/user_command.rs"]
+mod user_command;
 
 #[cfg_attr(coverage, coverage(off))]
 pub mod commands;

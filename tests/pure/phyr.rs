@@ -98,7 +98,7 @@ oracles! {
     format nvme::descriptors::check_format,
     slots nvme::descriptors::check_slots,
     map nvme::places::check,
-    commands nvme::commands::check_plan,
+    commands nvme::commands::check_user_command,
     words nvme::commands::check_words,
     identify nvme::commands::check_identify,
     limits numbers::check_limits,

@@ -10,26 +10,24 @@ use super::{
         Command, //
     },
     desc::{
-        Kind,
-        Pointer, //
+        DataPointer,
+        DescriptorKind, //
     },
-    identify::{
-        Hints,
-        Identity,
-        Namespace,
-        Refusal, //
-    },
-    layout::{
-        Format,
-        Layout, //
-    },
-    limits::Limits,
+    format::Format,
+    identify::ControllerIdentity,
+    layout::Layout,
+    limits::DiskLimits,
     names::Ids,
-    plan::{
-        Plan,
-        Way, //
+    namespace::{
+        Hints,
+        Namespace,
+        NamespaceError, //
     },
-    uapi, //
+    uapi,
+    user_command::{
+        UserCommand,
+        UserOp, //
+    }, //
 };
 use crate::{
     Input,
@@ -37,7 +35,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-pub fn check_plan(input: &mut Input<'_>) {
+pub fn check_user_command(input: &mut Input<'_>) {
     let blocks = input.number();
     let namespace = Namespace {
         read_only: input.once_in(4),
@@ -48,7 +46,6 @@ pub fn check_plan(input: &mut Input<'_>) {
         max_transfer: input.pick(&[1 << 20, 4096, 1 << 31, usize::MAX]),
         max_segments: 1,
         format: Format::Prp,
-        chain: false,
     };
     let mode = Mode {
         read: !input.once_in(8),
@@ -72,7 +69,7 @@ pub fn check_plan(input: &mut Input<'_>) {
         _ => uapi::CMD_WRITE,
     };
     let (is_read, is_write) = (op == uapi::CMD_READ, op == uapi::CMD_WRITE);
-    assert_eq!(Plan::is_command(op), is_read || is_write);
+    assert_eq!(UserCommand::is_command(op), is_read || is_write);
 
     let block = 1u64 << namespace.shift;
     let end = u128::from(cmd.slba) + u128::from(cmd.len) / u128::from(block);
@@ -94,22 +91,22 @@ pub fn check_plan(input: &mut Input<'_>) {
     .into_iter()
     .find_map(|(wrong, e)| wrong.then_some(e));
 
-    match Plan::new(op, &cmd, mode, &namespace, &layout) {
+    match UserCommand::new(op, &cmd, mode, &namespace, &layout) {
         Err(e) => assert_eq!(Some(e), refused),
-        Ok(plan) => {
+        Ok(command) => {
             assert_eq!(refused, None);
-            let way = if is_read {
-                Way::Read
+            let want = if is_read {
+                UserOp::Read
             } else {
-                Way::Write { fua }
+                UserOp::Write { fua }
             };
-            assert_eq!(plan.way, way);
+            assert_eq!(command.op, want);
             assert_eq!(
-                (plan.handle, plan.offset, plan.len),
+                (command.handle, command.offset, command.len),
                 (cmd.handle, cmd.offset, cmd.len)
             );
-            assert_eq!(plan.blocks.first, cmd.slba);
-            let bytes = (u64::from(plan.blocks.count_less_one) + 1) * block;
+            assert_eq!(command.blocks.first, cmd.slba);
+            let bytes = (u64::from(command.blocks.count_less_one) + 1) * block;
             assert_eq!(bytes, cmd.len.into());
         }
     }
@@ -133,9 +130,9 @@ pub fn check_words(input: &mut Input<'_>) {
                 (first, count)
             );
 
-            let kind = input.pick(&[Kind::Prp, Kind::Sgl]);
+            let kind = input.pick(&[DescriptorKind::Prp, DescriptorKind::Sgl]);
             let words = [input.number(), input.number()];
-            let data = Pointer {
+            let data = DataPointer {
                 kind,
                 words,
                 entries: 1,
@@ -150,7 +147,7 @@ pub fn check_words(input: &mut Input<'_>) {
             let got: [u32; 16] =
                 std::array::from_fn(|word| (entry[word / 2] >> (word % 2 * 32)) as u32);
             let pair = |at: usize| u64::from(got[at]) | u64::from(got[at + 1]) << 32;
-            let psdt = u32::from(kind == Kind::Sgl) << 14;
+            let psdt = u32::from(kind == DescriptorKind::Sgl) << 14;
             assert_eq!(got[0], u32::from(cid) << 16 | psdt | u32::from(opcode));
             assert_eq!((pair(6), pair(8), pair(10)), (words[0], words[1], first));
             let control = u32::from(fua && opcode == 1) << 30;
@@ -200,7 +197,7 @@ pub fn check_identify(input: &mut Input<'_>) {
         bits => 1usize << bits,
     };
 
-    match Identity::parse(&data, shift) {
+    match ControllerIdentity::parse(&data, shift) {
         Err(e) => assert!(e == EIO && data.len() < 540),
         Ok(mut identity) => {
             assert_eq!(identity.max_transfer, pages(le(77, 1).expect("MDTS")));
@@ -238,16 +235,16 @@ pub fn check_identify(input: &mut Input<'_>) {
     let format = 128 + 4 * index as usize;
     let (blocks, metadata, bits) = (le(0, 8), le(format, 2), le(format + 2, 1));
     match Namespace::parse(9, version, listed, &data) {
-        Err(Refusal::Short) => assert!(data.len() < 128 + 4 * 64),
-        Err(Refusal::Empty) => assert!(blocks == Some(0) || le(8, 8) == Some(0)),
-        Err(Refusal::Metadata { bytes, protection }) => {
+        Err(NamespaceError::Short) => assert!(data.len() < 128 + 4 * 64),
+        Err(NamespaceError::Empty) => assert!(blocks == Some(0) || le(8, 8) == Some(0)),
+        Err(NamespaceError::Metadata { bytes, protection }) => {
             assert!(bytes != 0 && metadata == Some(bytes.into()));
             assert_eq!(le(29, 1), Some(protection.into()));
         }
-        Err(Refusal::BlockSize(shift)) => {
+        Err(NamespaceError::BlockSize(shift)) => {
             assert!(bits == Some(shift.into()) && !(9..=12).contains(&shift));
         }
-        Err(Refusal::TooLarge {
+        Err(NamespaceError::TooLarge {
             blocks: said,
             shift,
         }) => {
@@ -297,7 +294,7 @@ pub fn check_identify(input: &mut Input<'_>) {
                 );
             }
             match (namespace.add_any(&data), le(14, 1), le(0, 1)) {
-                (Err(Refusal::NotReady(status)), said, _) => {
+                (Err(NamespaceError::NotReady(status)), said, _) => {
                     assert!(said == Some(status.into()) && status & 1 == 0);
                 }
                 (Ok(()), Some(status), Some(features)) => {
@@ -379,16 +376,15 @@ pub fn check_disk_limits(input: &mut Input<'_>) {
         max_transfer: input.pick(&[4096, 8192, 512 << 10, 4 << 20]),
         max_segments: 1 + input.below(256) as u16,
         format: input.pick(&[Format::Prp, Format::Sgl, Format::Either]),
-        chain: input.once_in(4),
     };
-    let mut identity = Identity::parse(&[0; 4096], 12).expect("it is long enough");
+    let mut identity = ControllerIdentity::parse(&[0; 4096], 12).expect("it is long enough");
     identity.has_discard = !input.once_in(4);
     identity.has_write_zeroes = !input.once_in(4);
     identity.max_zeroes = input.number() as usize >> input.below(64);
     identity.max_discard_ranges = input.below(256) as u8;
     identity.max_discard_blocks = input.number() as u32;
     identity.max_discard_total = input.number();
-    let limits = Limits::new(namespace, &identity, &layout);
+    let limits = DiskLimits::new(namespace, &identity, &layout);
     let block = 1u64 << namespace.shift;
 
     assert_eq!(u64::from(limits.logical_block), block);

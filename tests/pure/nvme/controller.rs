@@ -5,9 +5,9 @@
 //! builders make, and refuses what it forbids.
 
 use super::desc::{
-    Kind,
-    List,
-    Pointer, //
+    DescriptorKind,
+    DescriptorList,
+    DataPointer, //
 };
 use std::cell::Cell;
 
@@ -55,7 +55,7 @@ impl Memory {
     }
 }
 
-impl List for Memory {
+impl DescriptorList for Memory {
     fn addr(&self) -> u64 {
         self.addr
     }
@@ -71,14 +71,14 @@ impl List for Memory {
 
 /// Where the `len` bytes of a transfer are, range by range, and how many descriptors said so.
 pub fn walk(
-    pointer: &Pointer,
+    pointer: &DataPointer,
     memory: &Memory,
     len: u64,
     page: u64,
 ) -> Result<(Vec<(u64, u64)>, u32), &'static str> {
     let ranges = match pointer.kind {
-        Kind::Prp => walk_prp(pointer.words, memory, len, page),
-        Kind::Sgl => walk_sgl(pointer.words, memory, len),
+        DescriptorKind::Prp => walk_prp(pointer.words, memory, len, page),
+        DescriptorKind::Sgl => walk_sgl(pointer.words, memory, len),
     }?;
     if !memory.all_read_once() {
         return Err("words that are not read, or twice");

@@ -9,17 +9,15 @@ use super::{
         Memory, //
     },
     desc::{
-        Kind,
-        Pointer,
-        Range,
-        Unfit, //
-    },
-    layout::{
-        Format,
-        Layout,
+        DataPointer,
+        DataRange,
+        DescriptorError,
+        DescriptorKind,
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
+    format::Format,
+    layout::Layout,
     prp,
     sgl, //
 };
@@ -53,8 +51,8 @@ fn ranges(input: &mut Input<'_>, page: u64) -> Vec<(u64, u64)> {
     })
 }
 
-fn each(ranges: &[(u64, u64)]) -> impl Iterator<Item = Range> + Clone + '_ {
-    ranges.iter().map(|&(addr, len)| Range { addr, len })
+fn each(ranges: &[(u64, u64)]) -> impl Iterator<Item = DataRange> + Clone + '_ {
+    ranges.iter().map(|&(addr, len)| DataRange { addr, len })
 }
 
 fn bytes(ranges: &[(u64, u64)]) -> u128 {
@@ -62,13 +60,13 @@ fn bytes(ranges: &[(u64, u64)]) -> u128 {
 }
 
 /// The controller finds the bytes of `ranges` through `pointer`, in so many descriptors.
-fn leads_to(pointer: &Pointer, memory: &Memory, ranges: &[(u64, u64)], page: u64) {
+fn leads_to(pointer: &DataPointer, memory: &Memory, ranges: &[(u64, u64)], page: u64) {
     match walk(pointer, memory, bytes(ranges) as u64, page) {
         Ok((found, nr)) => {
             assert_eq!(pointer.entries, nr);
             match pointer.kind {
-                Kind::Prp => assert_eq!(touching(found), touching(ranges.iter().copied())),
-                Kind::Sgl => assert_eq!(found, ranges),
+                DescriptorKind::Prp => assert_eq!(touching(found), touching(ranges.iter().copied())),
+                DescriptorKind::Sgl => assert_eq!(found, ranges),
             }
         }
         Err(wrong) => panic!("{wrong}: {pointer:x?}"),
@@ -93,26 +91,26 @@ fn words(mut entries: u128, addr: u64, page: u64) -> u128 {
 }
 
 /// What PRPs cannot do for `ranges`: each that is true, by looking at all of them.
-fn unfit_prp(ranges: &[(u64, u64)], memory: (u64, usize), page: u64) -> Vec<Unfit> {
+fn unfit_prp(ranges: &[(u64, u64)], memory: (u64, usize), page: u64) -> Vec<DescriptorError> {
     let mut out = Vec::new();
     if ranges.is_empty() || ranges.iter().any(|range| range.1 == 0) {
-        out.push(Unfit::Empty);
+        out.push(DescriptorError::Empty);
     }
     if ranges.first().is_some_and(|range| range.0 % 4 != 0) {
-        out.push(Unfit::Misaligned);
+        out.push(DescriptorError::Misaligned);
     }
     // The last page of all cannot be used: behind it there is no address.
     let last =
         |&(addr, len): &(u64, u64)| u128::from(addr) + u128::from(len) > END - u128::from(page);
     if ranges.iter().any(last) {
-        out.push(Unfit::TooLong);
+        out.push(DescriptorError::TooLong);
     }
     let hole = |pair: &[(u64, u64)]| {
         let end = u128::from(pair[0].0) + u128::from(pair[0].1);
         end != pair[1].0.into() && (end % u128::from(page) != 0 || pair[1].0 % page != 0)
     };
     if ranges.windows(2).any(hole) {
-        out.push(Unfit::Gap);
+        out.push(DescriptorError::Gap);
     }
     // Of those that touch, a page is named once.
     let mut entries = 0;
@@ -129,27 +127,27 @@ fn unfit_prp(ranges: &[(u64, u64)], memory: (u64, usize), page: u64) -> Vec<Unfi
     // Counted only where it is not clear: a list has at least a word for each but the first.
     let (list, there) = (entries.saturating_sub(1), memory.1 as u128);
     if entries > 2 && (list > there || words(list, memory.0, page) > there) {
-        out.push(Unfit::TooMany);
+        out.push(DescriptorError::TooMany);
     }
     out
 }
 
-fn unfit_sgl(ranges: &[(u64, u64)], words: usize) -> Vec<Unfit> {
+fn unfit_sgl(ranges: &[(u64, u64)], words: usize) -> Vec<DescriptorError> {
     let mut out = Vec::new();
     if ranges.is_empty() || ranges.iter().any(|range| range.1 == 0) {
-        out.push(Unfit::Empty);
+        out.push(DescriptorError::Empty);
     }
     if ranges.iter().any(|range| (range.0 | range.1) % 4 != 0) {
-        out.push(Unfit::Misaligned);
+        out.push(DescriptorError::Misaligned);
     }
     if ranges
         .iter()
         .any(|range| wraps(range) || range.1 > u32::MAX.into())
     {
-        out.push(Unfit::TooLong);
+        out.push(DescriptorError::TooLong);
     }
     if ranges.len() > 1 && 2 * ranges.len() > words {
-        out.push(Unfit::TooMany);
+        out.push(DescriptorError::TooMany);
     }
     out
 }
@@ -172,7 +170,7 @@ pub fn check_prp(input: &mut Input<'_>) {
     match prp::build(each(&ranges), &mut memory, shift) {
         Ok(pointer) => {
             assert_eq!(unfit, []);
-            assert!(pointer.kind == Kind::Prp);
+            assert!(pointer.kind == DescriptorKind::Prp);
             let entries = u128::from(pointer.entries);
             let list = if entries > 2 {
                 words(entries - 1, addr, page)
@@ -200,7 +198,7 @@ pub fn check_sgl(input: &mut Input<'_>) {
     match sgl::build(each(&ranges), &mut memory) {
         Ok(pointer) => {
             assert_eq!(unfit, []);
-            assert!(pointer.kind == Kind::Sgl);
+            assert!(pointer.kind == DescriptorKind::Sgl);
             assert_eq!(pointer.entries as usize, ranges.len());
             leads_to(&pointer, &memory, &ranges, 4096);
         }
@@ -224,7 +222,7 @@ pub fn check_format(input: &mut Input<'_>) {
     let mut memory = Memory::new(there.0, there.1);
 
     let got = format.describe(each(&ranges), ranges.len(), bytes, &mut memory);
-    let gap = unfit_prp(&ranges, there, page).contains(&Unfit::Gap);
+    let gap = unfit_prp(&ranges, there, page).contains(&DescriptorError::Gap);
     let long = u64::from(bytes) >= 32768 * (ranges.len().max(1) as u64);
     // One range, of more than the two pages that PRPs describe without a list.
     let in_command = match ranges[..] {
@@ -241,9 +239,9 @@ pub fn check_format(input: &mut Input<'_>) {
                 Format::Sgl => true,
                 Format::Either => long || gap || in_command,
             };
-            assert_eq!(pointer.kind == Kind::Sgl, is_sgl);
+            assert_eq!(pointer.kind == DescriptorKind::Sgl, is_sgl);
             // After PRPs that were given up there may be more words than are read.
-            if pointer.kind == Kind::Sgl && !long && !in_command && format == Format::Either {
+            if pointer.kind == DescriptorKind::Sgl && !long && !in_command && format == Format::Either {
                 memory = Memory::new(there.0, there.1);
                 let again = sgl::build(each(&ranges), &mut memory);
                 assert_eq!(again, Ok(pointer));
@@ -257,7 +255,7 @@ pub fn check_format(input: &mut Input<'_>) {
                 Format::Either => {
                     let mut both = unfit_sgl(&ranges, there.1);
                     both.extend(unfit_prp(&ranges, there, page));
-                    both.retain(|&e| e != Unfit::Gap);
+                    both.retain(|&e| e != DescriptorError::Gap);
                     both
                 }
             };
@@ -275,7 +273,6 @@ pub fn check_slots(input: &mut Input<'_>) {
         max_transfer: (page * (1 + input.below(2048))) as usize,
         max_segments: nr as u16,
         format: format(input),
-        chain: false,
     };
     assert_eq!(layout.depth() + 1, layout.entries);
 
@@ -306,7 +303,7 @@ pub fn check_slots(input: &mut Input<'_>) {
     let pointer = match got {
         Ok(pointer) => pointer,
         // Only one that does not end with a page.
-        Err(Unfit::Gap) => return assert!(layout.format == Format::Prp),
+        Err(DescriptorError::Gap) => return assert!(layout.format == Format::Prp),
         Err(e) => panic!("{e:?} in {} words", layout.slot_words()),
     };
     leads_to(&pointer, &memory, &ranges, page);
@@ -323,7 +320,7 @@ fn formats_have_names() {
 fn an_sgl_segment_has_less_than_4_gib() {
     struct Endless(usize);
 
-    impl super::desc::List for Endless {
+    impl super::desc::DescriptorList for Endless {
         fn addr(&self) -> u64 {
             0
         }
@@ -337,14 +334,14 @@ fn an_sgl_segment_has_less_than_4_gib() {
         }
     }
 
-    let one = Range { addr: 0, len: 4 };
+    let one = DataRange { addr: 0, len: 4 };
     for (nr, fits) in [((1 << 28) - 1, true), (1 << 28, false)] {
         let mut list = Endless(0);
         let got = sgl::build(std::iter::repeat_n(one, nr), &mut list);
         assert_eq!(list.0, 2 * nr - 1);
         match got {
             Ok(pointer) => assert!(fits && pointer.words[1] & 0xffff_ffff == 16 * nr as u64),
-            Err(e) => assert!(!fits && e == Unfit::TooMany),
+            Err(e) => assert!(!fits && e == DescriptorError::TooMany),
         }
     }
 }

@@ -4,12 +4,12 @@
 
 use super::{
     controller::Memory,
-    desc::Unfit,
-    layout::{
+    desc::{
+        DescriptorError,
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    map::Map,
+    map::BufferMap,
     prp, //
 };
 use crate::{
@@ -49,7 +49,7 @@ pub fn check(input: &mut Input<'_>) {
     });
 
     let fail = input.once_in(16).then(|| input.below(4) as usize);
-    let mut map = Map::default();
+    let mut map = BufferMap::default();
     let mut len = 0u128;
     alloc::fail_after(fail);
     for &(addr, more) in &parts {
@@ -116,6 +116,6 @@ pub fn check(input: &mut Input<'_>) {
     if map.is_aligned() && map.is_paged() && offset % 4 == 0 && u64::from(want) < most {
         let mut memory = Memory::new(0x7000_0000, 64);
         let built = prp::build(map.ranges(span), &mut memory, PAGE_SHIFT);
-        assert!(!matches!(built, Err(Unfit::Gap | Unfit::Misaligned)));
+        assert!(!matches!(built, Err(DescriptorError::Gap | DescriptorError::Misaligned)));
     }
 }

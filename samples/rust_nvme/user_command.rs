@@ -1,67 +1,67 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a command of user space asks for, checked as far as it can be without its buffer.
+//! Commands of user space, checked as far as possible without their buffer.
 //!
 //! Nothing here calls the kernel. The numbers come from user space and can be anything.
 
 use super::{
     cmd::Blocks,
-    identify::Namespace,
     layout::Layout,
+    namespace::Namespace,
     uapi, //
 };
 use kernel::prelude::*;
 use phyr_blk::Mode;
 
-/// The way of a command's data.
+/// Operations of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum UserOp {
     /// From the namespace to the buffer.
     Read,
     /// From the buffer to the namespace.
     Write { fua: bool },
 }
 
-/// A command that makes sense, but for its buffer.
+/// A command with valid words; its buffer is yet to be looked up.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) way: Way,
+pub(crate) struct UserCommand {
+    pub(crate) op: UserOp,
     pub(crate) blocks: Blocks,
     pub(crate) handle: u32,
-    /// The part of the buffer.
+    /// Offset of the data in the buffer, in bytes.
     pub(crate) offset: u64,
     pub(crate) len: u32,
 }
 
-impl Plan {
-    /// Whether `op` is a command.
-    pub(crate) fn is_command(op: u32) -> bool {
-        op == uapi::CMD_READ || op == uapi::CMD_WRITE
+impl UserCommand {
+    /// Returns whether `code` is that of a command.
+    pub(crate) fn is_command(code: u32) -> bool {
+        code == uapi::CMD_READ || code == uapi::CMD_WRITE
     }
 
-    /// Checks command `op` on a file that was opened in `mode`.
+    /// Checks command `code` on a file that was opened in `mode`.
     ///
     /// # Errors
     ///
     /// - [`ENOTTY`]: there is no such command.
-    /// - [`EINVAL`]: flags or words that mean nothing; no whole blocks; an offset in the buffer
-    ///   that descriptors cannot say.
+    /// - [`EINVAL`]: unknown flags or reserved words; no whole blocks; an offset in the buffer that
+    ///   is no multiple of 4.
     /// - [`EBADF`]: the file was not opened for it.
     /// - [`EROFS`]: the namespace is write protected.
     /// - [`EMSGSIZE`]: more than a command can transfer.
     /// - [`ENXIO`]: beyond the end of the namespace.
     pub(crate) fn new(
-        op: u32,
+        code: u32,
         cmd: &uapi::Cmd,
         mode: Mode,
         namespace: &Namespace,
         layout: &Layout,
     ) -> Result<Self> {
-        let (way, flags, may) = match op {
-            uapi::CMD_READ => (Way::Read, 0, mode.read),
+        let (op, flags, may) = match code {
+            uapi::CMD_READ => (UserOp::Read, 0, mode.read),
             uapi::CMD_WRITE => {
                 let fua = cmd.flags & uapi::CMD_FUA != 0;
-                (Way::Write { fua }, uapi::CMD_FUA, mode.write)
+                (UserOp::Write { fua }, uapi::CMD_FUA, mode.write)
             }
             _ => return Err(ENOTTY),
         };
@@ -71,11 +71,11 @@ impl Plan {
         if !may {
             return Err(EBADF);
         }
-        if way != Way::Read && namespace.read_only {
+        if op != UserOp::Read && namespace.read_only {
             return Err(EROFS);
         }
         Ok(Self {
-            way,
+            op,
             blocks: blocks(cmd.slba, cmd.len, namespace, layout)?,
             handle: cmd.handle,
             offset: cmd.offset,
@@ -84,7 +84,7 @@ impl Plan {
     }
 }
 
-/// The blocks from `slba` on that have `len` bytes.
+/// Returns the blocks from `slba` on that have `len` bytes.
 fn blocks(slba: u64, len: u32, namespace: &Namespace, layout: &Layout) -> Result<Blocks> {
     if len == 0 || len % (1 << namespace.shift) != 0 {
         return Err(EINVAL);
@@ -104,10 +104,10 @@ fn blocks(slba: u64, len: u32, namespace: &Namespace, layout: &Layout) -> Result
     })
 }
 
-#[kunit_tests(rust_nvme_plan)]
+#[kunit_tests(rust_nvme_user_command)]
 mod tests {
     use super::{
-        super::layout::Format,
+        super::format::Format,
         *, //
     };
 
@@ -121,7 +121,6 @@ mod tests {
         max_transfer: 1 << 20,
         max_segments: 257,
         format: Format::Prp,
-        chain: false,
     };
     const CMD: uapi::Cmd = uapi::Cmd {
         offset: 4,
@@ -132,8 +131,8 @@ mod tests {
         reserved: 0,
     };
 
-    fn plan(op: u32, cmd: uapi::Cmd) -> Result<Plan> {
-        Plan::new(op, &cmd, MODE, &NAMESPACE, &LAYOUT)
+    fn check(op: u32, cmd: uapi::Cmd) -> Result<UserCommand> {
+        UserCommand::new(op, &cmd, MODE, &NAMESPACE, &LAYOUT)
     }
 
     #[test]
@@ -155,8 +154,8 @@ mod tests {
             (0, u32::MAX, Err(EINVAL)),
         ] {
             for op in [uapi::CMD_READ, uapi::CMD_WRITE] {
-                let got = plan(op, uapi::Cmd { slba, len, ..CMD });
-                let got = got.map(|plan| (plan.blocks.first, plan.blocks.count_less_one));
+                let got = check(op, uapi::Cmd { slba, len, ..CMD });
+                let got = got.map(|command| (command.blocks.first, command.blocks.count_less_one));
                 assert_eq!(got, want);
             }
         }
@@ -168,11 +167,12 @@ mod tests {
             flags: uapi::CMD_FUA,
             ..CMD
         };
-        assert!(plan(uapi::CMD_WRITE, fua).is_ok_and(|plan| plan.way == Way::Write { fua: true }));
-        assert!(plan(uapi::CMD_READ, fua).is_err_and(|e| e == EINVAL));
+        assert!(check(uapi::CMD_WRITE, fua)
+            .is_ok_and(|command| command.op == UserOp::Write { fua: true }));
+        assert!(check(uapi::CMD_READ, fua).is_err_and(|e| e == EINVAL));
         for op in [uapi::CMD_READ, uapi::CMD_WRITE] {
-            assert!(plan(op, CMD).is_ok());
-            assert!(Plan::is_command(op));
+            assert!(check(op, CMD).is_ok());
+            assert!(UserCommand::is_command(op));
             for cmd in [
                 uapi::Cmd { flags: 2, ..CMD },
                 uapi::Cmd {
@@ -187,12 +187,12 @@ mod tests {
                     ..CMD
                 },
             ] {
-                assert!(plan(op, cmd).is_err_and(|e| e == EINVAL));
+                assert!(check(op, cmd).is_err_and(|e| e == EINVAL));
             }
         }
         for op in [0, 1, uapi::IOC_INFO, u32::MAX] {
-            assert!(!Plan::is_command(op));
-            assert!(plan(op, CMD).is_err_and(|e| e == ENOTTY));
+            assert!(!UserCommand::is_command(op));
+            assert!(check(op, CMD).is_err_and(|e| e == ENOTTY));
         }
     }
 
@@ -210,7 +210,7 @@ mod tests {
                 read_only,
                 ..NAMESPACE
             };
-            let got = Plan::new(op, &CMD, Mode { read, write }, &namespace, &LAYOUT);
+            let got = UserCommand::new(op, &CMD, Mode { read, write }, &namespace, &LAYOUT);
             assert_eq!(got.map(|_| ()), want);
         }
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A driver that does what must never happen: one crime each time that it is loaded, for a checker
+ * A driver that does what must never happen: one bug each time that it is loaded, for a checker
  * of the debug kernel to see. Only for a guest that has QEMU's edu device (docs/specs/edu.rst).
  *
- *   modprobe phyr_broken crime=NAME
+ *   modprobe phyr_broken bug=NAME
  *
- * What it breaks it mends as far as that goes, so that the next crime finds a kernel in order. In
+ * What it breaks it mends as far as that goes, so that the next bug finds a kernel in order. In
  * C, as phyr's types let hardly any of this compile; in overflow.rs is what only Rust can do wrong.
  */
 
@@ -36,9 +36,9 @@
 /* Overlaps of a cache line that DMA-API debugging can count. */
 #define OVERLAPS 7
 
-static char *crime = "";
-module_param(crime, charp, 0444);
-MODULE_PARM_DESC(crime, "What to do wrong; tests/oracles/broken.c has the list");
+static char *bug = "";
+module_param(bug, charp, 0444);
+MODULE_PARM_DESC(bug, "What to do wrong; tests/checkers/broken.c has the list");
 
 static struct pci_dev *edu;
 static struct page *page;
@@ -306,7 +306,7 @@ static int use_freed(struct device *dev)
 	return 0;
 }
 
-/* No crime, but nobody sees the next one: lockdep is off, without a word. */
+/* No bug, but nobody sees the next one: lockdep is off, without a word. */
 static int blind_lockdep(struct device *dev)
 {
 	debug_locks_off();
@@ -315,8 +315,8 @@ static int blind_lockdep(struct device *dev)
 
 static const struct {
 	const char *name;
-	int (*commit)(struct device *dev);
-} crimes[] = {
+	int (*run)(struct device *dev);
+} bugs[] = {
 	{ "leak-mapping", leak_mapping },
 	{ "unmap-twice", unmap_twice },
 	{ "unmap-direction", unmap_direction },
@@ -342,8 +342,8 @@ static int broken_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	int ret;
 
-	for (int i = 0; i < ARRAY_SIZE(crimes); i++) {
-		if (strcmp(crimes[i].name, crime))
+	for (int i = 0; i < ARRAY_SIZE(bugs); i++) {
+		if (strcmp(bugs[i].name, bug))
 			continue;
 		ret = pci_enable_device_mem(pdev);
 		if (ret)
@@ -351,7 +351,7 @@ static int broken_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 		if (!ret) {
 			edu = pci_dev_get(pdev);
-			ret = crimes[i].commit(&pdev->dev);
+			ret = bugs[i].run(&pdev->dev);
 		}
 		if (ret) {
 			/* A failed probe is no end of a bound driver: nothing is left mapped. */
@@ -360,7 +360,7 @@ static int broken_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 			pci_disable_device(pdev);
 			return ret;
 		}
-		pr_info("%s: done\n", crime);
+		pr_info("%s: done\n", bug);
 		return 0;
 	}
 	return -EINVAL;
@@ -399,8 +399,8 @@ static int __init broken_init(void)
 	int ret;
 
 	/* It kills this process, which so must hold no device's lock. */
-	if (!strcmp(crime, "overflow")) {
-		pr_info("overflow: done: %u\n", phyr_broken_overflow(strlen(crime)));
+	if (!strcmp(bug, "overflow")) {
+		pr_info("overflow: done: %u\n", phyr_broken_overflow(strlen(bug)));
 		return 0;
 	}
 	page = alloc_page(GFP_KERNEL);
@@ -408,7 +408,7 @@ static int __init broken_init(void)
 		return -ENOMEM;
 	ret = pci_register_driver(&broken_driver);
 	if (!ret && !edu) {
-		pr_err("%s: not done\n", crime);
+		pr_err("%s: not done\n", bug);
 		pci_unregister_driver(&broken_driver);
 		ret = -ENODEV;
 	}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The choice between PRPs and SGLs.
+//!
+//! All that depends on the format of descriptors is a method of [`Format`], and each format has a
+//! file that builds them. To add one: a file beside [`prp`] and [`sgl`] with its `build()`, a
+//! variant of [`DescriptorKind`](super::desc::DescriptorKind), whose bits
+//! [`Command`](super::cmd::Command) sets, and a variant of [`Format`], for which the compiler then
+//! asks here.
+//!
+//! Nothing here calls the kernel.
+
+use super::{
+    desc::{
+        DataPointer,
+        DataRange,
+        DescriptorError,
+        DescriptorList,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prp,
+    sgl, //
+};
+use kernel::{
+    fmt,
+    prelude::*, //
+};
+
+/// From this average length of a range on an SGL is shorter than a PRP list by enough to be worth
+/// it; the C driver's default threshold.
+const SGL_THRESHOLD: usize = 32 << 10;
+
+/// The most segments of a request that may go by SGL: a list of one page, as in the C driver. To
+/// PRPs it does not matter how many segments there are.
+const MAX_SGL_SEGMENTS: usize = PAGE_SIZE / sgl::DESCRIPTOR;
+
+/// The descriptors that a controller's commands use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// PRPs only: all that the controller has, or the user's wish.
+    Prp,
+    /// SGLs only.
+    Sgl,
+    /// Whichever is shorter.
+    Either,
+}
+
+impl Format {
+    /// Returns the format that the user wants (`use_sgl`), if the controller has it.
+    pub(crate) fn choose(use_sgl: u8, has_sgl: bool) -> Self {
+        match use_sgl {
+            1 => Self::Prp,
+            _ if !has_sgl => Self::Prp,
+            2 => Self::Sgl,
+            _ => Self::Either,
+        }
+    }
+
+    /// Returns the most segments of a transfer of `max_transfer` bytes, which is 4 MiB at most.
+    pub(crate) fn max_segments(self, max_transfer: usize) -> u16 {
+        // One more for an offset in the first page.
+        let pages = max_transfer / PAGE_SIZE + 1;
+        let segments = match self {
+            Self::Prp => pages,
+            Self::Sgl | Self::Either => pages.min(MAX_SGL_SEGMENTS),
+        };
+        // CAST: 4 MiB have 1024 pages.
+        segments as u16
+    }
+
+    /// Returns the words of a list for `max_segments` segments of `max_transfer` bytes in all.
+    pub(crate) fn list_words(self, max_transfer: usize, max_segments: u16) -> usize {
+        let prp = prp::list_words(max_transfer, PAGE_SHIFT);
+        let sgl = usize::from(max_segments) * sgl::DESCRIPTOR / size_of::<u64>();
+        match self {
+            Self::Prp => prp,
+            Self::Sgl => sgl,
+            Self::Either => prp.max(sgl),
+        }
+    }
+
+    /// Returns whether segments must be whole pages of the controller, but for the start of the
+    /// first and the end of the last.
+    pub(crate) fn needs_pages(self) -> bool {
+        match self {
+            Self::Prp => true,
+            Self::Sgl | Self::Either => false,
+        }
+    }
+
+    /// Returns the most ranges of a command on a registered buffer, which is of whole pages of the
+    /// controller or not. The list has room for `max_segments` segments.
+    pub(crate) fn max_ranges(self, is_paged: bool, max_segments: u16) -> u32 {
+        match self {
+            Self::Prp | Self::Either if is_paged => u32::MAX,
+            _ => max_segments.into(),
+        }
+    }
+
+    /// Describes a range that is all, as most requests have it: [`Format::short`] in few enough
+    /// steps to be inlined. [`None`]: that may still describe it.
+    #[inline]
+    pub(crate) fn shortest(self, range: DataRange) -> Option<DataPointer> {
+        match self {
+            Self::Sgl => None,
+            Self::Prp | Self::Either => prp::short(range, PAGE_SHIFT),
+        }
+    }
+
+    /// Describes a range that is all, if the command itself has room for that. It has for any that
+    /// an SGL describes; a list that the controller need not read is worth that, however short.
+    pub(crate) fn short(self, range: DataRange) -> Option<DataPointer> {
+        match self {
+            Self::Prp => self.shortest(range),
+            Self::Sgl | Self::Either => self.shortest(range).or_else(|| sgl::short(range)),
+        }
+    }
+
+    /// Describes `count` ranges of `bytes` in all, with what does not fit in a command in `list`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`prp::build`] and [`sgl::build`]; [`DescriptorError::Gap`] of [`Format::Prp`]
+    /// only.
+    pub(crate) fn describe<L: DescriptorList>(
+        self,
+        ranges: impl Iterator<Item = DataRange> + Clone,
+        count: usize,
+        bytes: u32,
+        list: &mut L,
+    ) -> Result<DataPointer, DescriptorError> {
+        if count == 1 {
+            let only = ranges.clone().next();
+            if let Some(pointer) = only.and_then(|range| self.short(range)) {
+                return Ok(pointer);
+            }
+        }
+        match self {
+            Self::Prp => prp::build(ranges, list, PAGE_SHIFT),
+            Self::Sgl => sgl::build(ranges, list),
+            // CAST: A request's length fits in a `usize`.
+            Self::Either
+                if bytes as usize / count.max(1) >= SGL_THRESHOLD
+                    || prp::begins_with_gap(ranges.clone(), PAGE_SHIFT) =>
+            {
+                sgl::build(ranges, list)
+            }
+            Self::Either => match prp::build(ranges.clone(), list, PAGE_SHIFT) {
+                Err(DescriptorError::Gap) => sgl::build(ranges, list),
+                other => other,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prp => "PRP",
+            Self::Sgl => "SGL",
+            Self::Either => "PRP or SGL",
+        })
+    }
+}
+
+#[kunit_tests(rust_nvme_format)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_is_the_users_if_the_controller_has_it() {
+        for (use_sgl, without, with) in [
+            (0, "PRP", "PRP or SGL"),
+            (1, "PRP", "PRP"),
+            (2, "PRP", "SGL"),
+            (3, "PRP", "PRP or SGL"),
+            (255, "PRP", "PRP or SGL"),
+        ] {
+            for (has_sgl, name) in [(false, without), (true, with)] {
+                let format = Format::choose(use_sgl, has_sgl);
+                assert!(super::super::tests::is_written(fmt!("{format}"), name));
+            }
+        }
+    }
+
+    #[test]
+    fn only_sgls_limit_the_segments() {
+        for (bytes, prp, sgl) in [
+            (4096, 2, 2),
+            (255 * 4096, 256, 256),
+            (256 * 4096, 257, 256),
+            (4 << 20, 1025, 256),
+        ] {
+            for (format, segments) in [
+                (Format::Prp, prp),
+                (Format::Sgl, sgl),
+                (Format::Either, sgl),
+            ] {
+                assert_eq!(format.max_segments(bytes), segments);
+            }
+        }
+    }
+
+    #[test]
+    fn only_prps_want_whole_pages() {
+        for (format, needs_pages, of_pages, of_bytes) in [
+            (Format::Prp, true, u32::MAX, 7),
+            (Format::Sgl, false, 7, 7),
+            (Format::Either, false, u32::MAX, 7),
+        ] {
+            assert_eq!(format.needs_pages(), needs_pages);
+            assert_eq!(format.max_ranges(true, 7), of_pages);
+            assert_eq!(format.max_ranges(false, 7), of_bytes);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! I/O queues: commands on their way to the controller, and completions on their way back.
+//!
+//! The command identifier ([`Cid`]) is the request's tag, with a generation that changes each time
+//! the tag is used. The identifier of a completion is looked up in the table of requests in flight,
+//! so that a wrong one finds nothing, and neither does one that comes twice or late.
+//!
+//! A queue has two locks: one to submit, and one to process completions, which the interrupt
+//! handler, timeouts and resets do.
+
+use super::{
+    cmd::{
+        Cid,
+        Command, //
+    },
+    ctrl::Ctrl,
+    layout::Layout,
+    queue::{
+        Cq,
+        Sq, //
+    },
+    regs::{
+        cq_doorbell,
+        sq_doorbell, //
+    },
+    request::{
+        self,
+        NvmeBlk, //
+    },
+    setup::Setup, //
+};
+use kernel::{
+    new_spinlock,
+    new_spinlock_irq,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        SpinLock,
+        SpinLockIrq, //
+    }, //
+};
+use phyr_blk::{
+    Batch,
+    HwCtx,
+    Mapped,
+    Status, //
+};
+
+/// Completions that are processed before the lock is released and interrupts can be enabled: a
+/// timeout or a reset has them disabled meanwhile.
+const AT_ONCE: u16 = 64;
+
+/// A pair of rings, with the descriptor memory of its commands.
+#[pin_data]
+pub(crate) struct IoQueue<'bound> {
+    ctrl: Arc<Ctrl<'bound>>,
+    qid: u16,
+    vector: u16,
+    entries: u16,
+    setup: Setup<'bound>,
+    #[pin]
+    sq: SpinLock<Sq<'bound>>,
+    #[pin]
+    cq: SpinLockIrq<Cq<'bound>>,
+    /// A completion named no command in flight.
+    warned: Atomic<bool>,
+}
+
+impl<'bound> IoQueue<'bound> {
+    /// Allocates the memory of queue `qid`, which completes to interrupt `vector`.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENODEV`]: the BAR has no doorbells for it.
+    /// - [`ENOMEM`]: memory is short.
+    pub(crate) fn new(
+        ctrl: Arc<Ctrl<'bound>>,
+        qid: u16,
+        vector: u16,
+        layout: Layout,
+    ) -> Result<Arc<Self>> {
+        let (dev, bar) = (ctrl.device(), ctrl.bar());
+        let (entries, stride) = (layout.entries, ctrl.caps().doorbell_stride);
+        let sq = Sq::new(dev, bar.clone(), entries, sq_doorbell(qid, stride))?;
+        let cq = Cq::new(dev, bar.clone(), entries, cq_doorbell(qid, stride))?;
+        let setup = Setup::new(dev, &layout)?;
+
+        Arc::pin_init(
+            pin_init!(Self {
+                ctrl,
+                qid,
+                vector,
+                entries,
+                setup,
+                sq <- new_spinlock!(sq),
+                cq <- new_spinlock_irq!(cq),
+                warned: Atomic::new(false),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Empties the rings and has the controller create the queues. It must not have them already.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ctrl::run`].
+    pub(crate) fn create(&self) -> Result {
+        let sq = {
+            let mut sq = self.sq.lock();
+            sq.reset();
+            sq.addr()
+        };
+        let cq = {
+            let mut cq = self.cq.lock();
+            cq.reset();
+            cq.addr()
+        };
+
+        self.ctrl
+            .run(Command::create_cq(self.qid, self.entries, cq, self.vector))?;
+        self.ctrl
+            .run(Command::create_sq(self.qid, self.entries, sq))?;
+        Ok(())
+    }
+
+    /// Has the controller delete the queues.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Ctrl::run`].
+    pub(crate) fn delete(&self) -> Result {
+        self.ctrl.run(Command::delete_sq(self.qid))?;
+        self.ctrl.run(Command::delete_cq(self.qid))?;
+        Ok(())
+    }
+
+    /// Returns the controller.
+    #[inline]
+    pub(crate) fn ctrl(&self) -> &Ctrl<'bound> {
+        &self.ctrl
+    }
+
+    /// Returns the number of the queue.
+    pub(crate) fn qid(&self) -> u16 {
+        self.qid
+    }
+
+    /// Returns the interrupt vector.
+    pub(crate) fn vector(&self) -> u16 {
+        self.vector
+    }
+
+    /// Returns the [`Setup`] of its commands.
+    #[inline]
+    pub(crate) fn setup(&self) -> &Setup<'bound> {
+        &self.setup
+    }
+
+    /// Puts `io` in flight and submits its command. The doorbell is rung if it is the `last` one of
+    /// several.
+    #[inline(always)]
+    pub(crate) fn start(&self, io: Mapped<'_, 'bound, NvmeBlk>, command: Command, last: bool) {
+        let generation = io.generation();
+        // From here on the request is the completion's: the doorbell comes after.
+        let tag = io.park();
+        let cid = Cid { tag, generation };
+        self.submit(&command.with_cid(cid.into_raw()), last);
+    }
+
+    #[inline]
+    fn submit(&self, command: &Command, last: bool) {
+        let mut sq = self.sq.lock();
+
+        sq.push(command);
+        if last {
+            sq.commit();
+        }
+    }
+
+    /// Rings the doorbell, if commands were submitted since it was rung last.
+    pub(crate) fn commit(&self) {
+        self.sq.lock().commit();
+    }
+
+    /// Finishes the requests that the controller has completed. Returns whether there were any.
+    ///
+    /// One turn of the ring at most: a proper controller adds no completion before the doorbell,
+    /// and a broken one cannot occupy the CPU for ever.
+    pub(crate) fn process(&self, hw: &HwCtx<'bound, NvmeBlk>) -> bool {
+        hw.batch(|batch| {
+            let mut left = self.entries;
+            while left > 0 {
+                let most = left.min(AT_ONCE);
+                let taken = self.process_some(hw, batch, most);
+                left -= taken;
+                if taken < most {
+                    break;
+                }
+            }
+            left < self.entries
+        })
+    }
+
+    /// Finishes the requests of up to `most` completions. Returns the number of completions.
+    ///
+    /// The requests are finished under the lock, as in `nvme_poll()`: each completion is read once,
+    /// and the next owner of the lock can rely on it that no completion was read whose request is
+    /// still in flight. Usually only the queue's interrupt takes the lock; a timeout or a reset
+    /// does, too.
+    fn process_some(
+        &self,
+        hw: &HwCtx<'bound, NvmeBlk>,
+        batch: &mut Batch<NvmeBlk>,
+        most: u16,
+    ) -> u16 {
+        let mut cq = self.cq.lock();
+        let mut taken = 0;
+
+        while taken < most {
+            let Some(completion) = cq.pop() else {
+                break;
+            };
+            taken += 1;
+            let cid = Cid::from_raw(completion.cid);
+            match hw.take_generation(cid.tag, cid.generation) {
+                Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
+                Some(io) => request::fail(self.ctrl.device(), io, completion.status),
+                None => self.warn_of(completion.cid),
+            }
+        }
+        cq.commit();
+        taken
+    }
+
+    /// Logs a completion without a request; once for each queue, as a broken controller could cause
+    /// it without end.
+    #[cold]
+    fn warn_of(&self, cid: u16) {
+        if !self.warned.xchg(true, Relaxed) {
+            dev_warn!(
+                self.ctrl.device(),
+                "queue {}: no command {:#x} is in flight; this is not said again\n",
+                self.qid,
+                cid
+            );
+        }
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Transfers between a namespace and a registered buffer: a command of user space, from when it is
+//! a request of the block layer.
+
+use super::{
+    buffer::Buffer,
+    cmd::Command,
+    desc::DataPointer,
+    map::{
+        BufferSpan,
+        DataRanges, //
+    },
+    user_command::{
+        UserCommand,
+        UserOp, //
+    },
+};
+use kernel::prelude::*;
+use phyr_blk::{
+    uring::Pending,
+    Pass,
+    Passthrough,
+    Status, //
+};
+
+/// A command of user space with its buffer, which stays registered meanwhile.
+pub(crate) struct Transfer {
+    buffer: Pass<Buffer>,
+    span: BufferSpan,
+    command: UserCommand,
+    pending: Pending,
+}
+
+impl Transfer {
+    /// Returns the transfer of `command` with the part `span` of `buffer`, which completes
+    /// `pending`.
+    pub(crate) fn new(
+        buffer: Pass<Buffer>,
+        span: BufferSpan,
+        command: UserCommand,
+        pending: Pending,
+    ) -> Self {
+        Self {
+            buffer,
+            span,
+            command,
+            pending,
+        }
+    }
+
+    /// Returns the first block of the namespace.
+    pub(crate) fn first_block(&self) -> u64 {
+        self.command.blocks.first
+    }
+
+    /// Returns the number of bytes.
+    pub(crate) fn len(&self) -> u32 {
+        self.command.len
+    }
+
+    /// Returns whether it goes from the buffer to the namespace.
+    pub(crate) fn is_write(&self) -> bool {
+        self.command.op != UserOp::Read
+    }
+
+    /// Returns the command for the controller. `describe` describes the ranges of its data.
+    ///
+    /// # Errors
+    ///
+    /// Those of `describe`.
+    pub(crate) fn command<'a, E>(
+        &'a self,
+        nsid: u32,
+        describe: impl FnOnce(DataRanges<'a>, BufferSpan) -> Result<DataPointer, E>,
+    ) -> Result<Command, E> {
+        let pointer = describe(self.buffer.map().ranges(self.span), self.span)?;
+        let blocks = self.command.blocks;
+
+        Ok(match self.command.op {
+            UserOp::Read => Command::read(nsid, blocks, &pointer),
+            UserOp::Write { fua } => Command::write(nsid, blocks, &pointer, fua),
+        })
+    }
+}
+
+impl Passthrough for Transfer {
+    fn end(self, status: Status) {
+        let len = self.span.len();
+        // The controller is done with the buffer. It is released first, so that it can be
+        // unregistered as soon as the command has completed.
+        drop(self.buffer);
+        self.pending.complete(Result::from(status).map(|()| len));
+    }
+}
