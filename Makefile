@@ -63,6 +63,10 @@ bench:
 check:
 	@scripts/check
 
+# The pages of Documentation/ and of rustdoc; prints where they are.
+docs:
+	@scripts/docs
+
 help:
 	@echo 'make KDIR=TREE [LLVM=1]  build the modules here against a built tree, 7.3 or newer;'
 	@echo '                         also: make KDIR=TREE modules_install, clean'
@@ -77,7 +81,8 @@ help:
 	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs, faults, all at once; SEED=N repeats one'
 	@echo 'make bench [QUICK=1]     count instructions, side by side with C; QUICK=1: a few'
 	@echo 'make check               formatting, lints, documentation, compile-fail, unsafe, house'
+	@echo 'make docs                the documentation as HTML, with the reference of each crate'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
 
-.PHONY: modules modules_install clean shell demo test test-all test-pure soak bench check help
+.PHONY: modules modules_install clean shell demo test test-all test-pure soak bench check docs help

@@ -47,7 +47,7 @@ use phyr::{
         Chunks,
         Memory, //
     },
-    part::part,
+    part,
     DataDirection,
     DmaVec,
     Limits,
@@ -136,7 +136,7 @@ fn linear(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
     let mapping = match mapper.linear(memory, transfer.direction) {
         Ok(mapping) => mapping,
         Err(refused) => {
-            dev_err!(transfer.pdev, "not linear: {}\n", refused.reason);
+            dev_err!(transfer.pdev, "not linear: {}\n", refused.error);
             return Err(refused.into());
         }
     };

@@ -44,7 +44,7 @@ use kernel::{
     time::Delta, //
 };
 use phyr::{
-    part::part,
+    part,
     Limits,
     Mapper, //
 };

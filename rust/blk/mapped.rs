@@ -133,7 +133,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         // SAFETY: by the invariants of `Info` the slots of the tag belong to it.
         let slots = || unsafe { hw.slots(tag) };
         // SAFETY:
-        // - By the invariants of `Info` the state came from `map_request` of this mapper with these
+        // - By the invariants of `Info` the state came from `map_into` of this mapper with these
         //   slots, or has no use for any.
         // - That the device is done with the request is what the driver says by unmapping.
         unsafe { hw.mapper().unmap_in_place(&mut info.pdu_mut().state, slots) };

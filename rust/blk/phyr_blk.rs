@@ -137,6 +137,7 @@ mod operations;
 mod passthrough;
 mod pdu;
 mod request;
+mod source;
 mod status;
 mod tag_set;
 mod vtable;

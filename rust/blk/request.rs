@@ -18,6 +18,7 @@ use super::{
     },
     operations::Operations,
     pdu::Pdu,
+    source::RequestMemory,
     status::Status, //
 };
 use core::{
@@ -33,7 +34,13 @@ use kernel::{
     bindings,
     prelude::*, //
 };
-use phyr::Mapper;
+use phyr::{
+    source::Source,
+    trace,
+    Mapper,
+    MemoryKind,
+    Pinned, //
+};
 
 /// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
 const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
@@ -82,6 +89,18 @@ pub struct Info<'a, 'bound, T: Operations> {
 unsafe impl<T: Operations> Send for Info<'_, '_, T> {}
 
 impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
+    /// Reports the mapping that was just made.
+    #[cold]
+    #[inline(never)]
+    fn trace_map(&self) {
+        // SAFETY: by the type invariants the request is owned; the iterators end here.
+        let memory = unsafe { RequestMemory::new(self.rq.as_ptr()) };
+        // SAFETY: by the type invariants the slots of the tag belong to `self`.
+        let slots = unsafe { self.hw.slots(self.tag()) };
+        let (bio_vecs, state) = (memory.count_bio_vecs(), &self.pdu().state);
+        trace::map(self.hw.mapper(), bio_vecs, memory.phyrs(), state, slots);
+    }
+
     /// # Safety
     ///
     /// The arguments satisfy the type invariants: the caller hands ownership over.
@@ -328,7 +347,7 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
     /// called. That is a flush, and whatever only names sectors, such as a discard: if the device
     /// wants a list of its [`Ranges`], that list is the driver's, in memory that it made for each
     /// tag at probe. (C drivers attach a page to the request, `RQF_SPECIAL_PAYLOAD`, which
-    /// [`phyr::Mapper::map_request`] maps; they have to allocate it, and free it when the request
+    /// [`phyr::Mapper::map_into`] maps, too; they have to allocate it, and free it when the request
     /// ends.)
     ///
     /// This neither allocates nor sleeps.
@@ -340,7 +359,7 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
     /// - `EOPNOTSUPP`: it is an [`Op::Other`] with bytes, such as a zone append.
     /// - `E2BIG`, `EMSGSIZE`: the limits of the disk are not those of the tag set and the mapper,
     ///   which is a fault of the driver; the kernel log says so, once.
-    /// - What else [`phyr::Mapper::map_request`] says.
+    /// - What else [`phyr::Mapper::map_into`] says.
     #[inline]
     pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
         let direction = match self.op().data(self.bytes()) {
@@ -350,18 +369,24 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
         };
         let mut info = self.into_info();
         let (hw, rq, tag) = (info.hw, info.rq.as_ptr(), info.tag());
-        // SAFETY: by the type invariants the slots of the tag belong to `info`; this is the only
-        // reference to them.
+        // SAFETY: by the type invariants the request is valid, started and owned: the block layer
+        // keeps its pages until it is completed, and its operation is what allows the direction. It
+        // ends only by its owner, who unmaps it first: the mapping's state is in the `Pdu`, and
+        // `Mapped::unmap` alone makes a `Request` of it.
+        let memory = unsafe { Pinned::new(RequestMemory::new(rq), direction, MemoryKind::System) };
+        // SAFETY: by the type invariants the slots of the tag belong to `info`, and so to the
+        // mapping until it is unmapped; this is the only reference to them.
         let slots = || unsafe { hw.slots_mut(tag) };
         // INVARIANT: `hw`'s mapper makes the mapping with the tag's slots.
-        let state = &mut info.pdu_mut().state;
-        // SAFETY:
-        // - By the type invariants the request is valid, started and owned. It ends only by its
-        //   owner, who unmaps it first: the mapping's state is in the `Pdu`, and `Mapped::unmap`
-        //   alone makes a `Request` of it.
-        // - The slots belong to the request's tag, and so to the mapping until it is unmapped.
-        match unsafe { hw.mapper().map_request(rq, direction, slots, state) } {
-            Ok(()) => Ok(Mapped::from_info(info)),
+        let result = memory.and_then(|memory| hw.mapper().map_into(&memory, slots));
+        match result {
+            Ok(state) => {
+                info.pdu_mut().state = state;
+                if trace::map_enabled() {
+                    info.trace_map();
+                }
+                Ok(Mapped::from_info(info))
+            }
             Err(e) => {
                 let slots = hw.tag_set().max_segments();
                 report(hw.mapper(), e, info.bytes(), slots);

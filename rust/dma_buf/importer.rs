@@ -50,7 +50,7 @@ use phyr::{
         self,
         Point, //
     },
-    owned::MappedFor,
+    ownership::MappedFor,
     raw,
     DataDirection,
     DmaVec, //

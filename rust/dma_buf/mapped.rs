@@ -4,10 +4,7 @@
 //!
 //! One range if it can be, which takes a few words however long the buffer is; else scattered.
 
-use core::{
-    mem::ManuallyDrop,
-    ptr, //
-};
+use core::ptr;
 use kernel::{
     device::{
         Bound,
@@ -19,39 +16,38 @@ use kernel::{
     sync::aref::ARef, //
 };
 use phyr::{
-    linear,
+    device::does_dma,
+    linear::PinnedLinear,
+    mapping::PinnedMapping,
     memory::{
         segments,
-        Kind,
         Memory, //
     },
-    plan::Limits,
-    raw,
     DataDirection,
     DmaAddr,
     DmaVec,
+    Limits,
     Mapper,
-    Slot,
-    State, //
+    MemoryKind,
+    Pinned, //
 };
 
 /// Memory of a buffer that is mapped for a device; dropping it unmaps it.
 ///
 /// # Invariants
 ///
-/// `made` is that of a mapping by `mapper`. The mapper is for the device that `_device` keeps.
+/// `made` is of a mapper of the device that `device` keeps: it goes first.
 pub(super) struct Mapped {
-    made: ManuallyDrop<Made>,
-    mapper: Mapper<'static>,
-    _device: ARef<Device>,
+    made: Made,
+    device: ARef<Device>,
 }
 
-/// How a mapping was made.
+/// The ways in which it is mapped.
 enum Made {
     /// As one range of an IOMMU, or of memory that is contiguous. There is nothing to sync.
-    Linear(linear::Mapped),
+    Linear(PinnedLinear<'static>),
     /// As several, or by mappings that have to be synced.
-    Scatter(State, KVVec<Slot>),
+    Scatter(PinnedMapping<'static>),
     /// Not at all: these are addresses on a bus.
     Bus(KVVec<DmaVec>),
 }
@@ -80,34 +76,32 @@ impl Mapped {
         bus_offset: Option<u64>,
     ) -> Result<Self> {
         let device = ARef::from(device);
-        // SAFETY: `device` is kept for as long as the mapper is; that DMA may be mapped, which is
-        // what being bound stands for here, is a requirement of this function.
-        let bound = unsafe { &*ptr::from_ref(&*device).cast::<Device<Bound>>() };
-        let mapper = mapper(bound)?;
-
         let made = match bus_offset {
             Some(offset) => on_bus(memory, offset)?,
-            // SAFETY: by the requirements of this function.
-            None => unsafe { map(&mapper, memory, dir) }?,
+            None => {
+                // SAFETY: `device` is kept for as long as the mapper is, which is a part of `made`;
+                // the caller promises that DMA may be mapped, which is what being bound stands for
+                // here.
+                let bound = unsafe { &*ptr::from_ref(&*device).cast::<Device<Bound>>() };
+                // SAFETY: by the contract of `Memory` it is of its kind and stays in place; the
+                // caller promises that it outlives the mapping, and the direction.
+                unsafe { map(bound, memory, dir) }?
+            }
         };
         // INVARIANT: just mapped so.
-        Ok(Self {
-            made: ManuallyDrop::new(made),
-            mapper,
-            _device: device,
-        })
+        Ok(Self { made, device })
     }
 
-    /// The device that the memory is mapped for.
-    pub(super) fn device(&self) -> &Device<Bound> {
-        self.mapper.device()
+    /// Returns the device that the memory is mapped for.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
     }
 
-    /// The ranges that the device sees.
+    /// Returns the ranges that the device sees.
     pub(super) fn dma_vecs(&self) -> impl Iterator<Item = DmaVec> + '_ {
-        let (one, many, bus): (_, _, &[DmaVec]) = match &*self.made {
-            Made::Linear(state) => (Some(state.dma_vec()), None, &[]),
-            Made::Scatter(state, slots) => (None, Some(state.dma_vecs(slots)), &[]),
+        let (one, many, bus): (_, _, &[DmaVec]) = match &self.made {
+            Made::Linear(mapped) => (Some(mapped.dma_vec()), None, &[]),
+            Made::Scatter(mapped) => (None, Some(mapped.dma_vecs()), &[]),
             Made::Bus(vecs) => (None, None, vecs),
         };
         let mapped = Iterator::chain(one.into_iter(), many.into_iter().flatten());
@@ -116,60 +110,48 @@ impl Mapped {
 
     /// Lets the CPU see what the device wrote.
     pub(super) fn sync_for_cpu(&self) {
-        if let Made::Scatter(state, slots) = &*self.made {
-            // SAFETY: by the type invariant this is mapped.
-            unsafe { self.mapper.sync_for_cpu(state, slots) };
+        if let Made::Scatter(mapped) = &self.made {
+            mapped.sync_for_cpu();
         }
     }
 
     /// Lets the device see what the CPU wrote.
     pub(super) fn sync_for_device(&self) {
-        if let Made::Scatter(state, slots) = &*self.made {
-            // SAFETY: by the type invariant this is mapped.
-            unsafe { self.mapper.sync_for_device(state, slots) };
+        if let Made::Scatter(mapped) = &self.made {
+            mapped.sync_for_device();
         }
     }
 }
 
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: the value is not used again.
-        let made = unsafe { ManuallyDrop::take(&mut self.made) };
-        // SAFETY: by the type invariant. Who ends the mapping, which is what an importer asks
-        // for, has seen to it that the device is done.
-        unsafe {
-            match made {
-                Made::Linear(state) => self.mapper.unmap_linear(state),
-                Made::Scatter(state, slots) => self.mapper.unmap_from(state, &slots),
-                Made::Bus(_) => {}
-            }
-        }
-    }
-}
-
-/// Maps all of `memory`.
+/// Maps all of `memory` for `dev`.
 ///
 /// # Safety
 ///
-/// That of [`Mapped::new`], for the mapper's device.
-unsafe fn map<M: Memory>(mapper: &Mapper<'_>, memory: &M, dir: DataDirection) -> Result<Made> {
+/// `memory` outlives the mapping, and `dir` is a direction in which the device may access it.
+unsafe fn map<M: Memory>(
+    dev: &'static Device<Bound>,
+    memory: &M,
+    dir: DataDirection,
+) -> Result<Made> {
+    let mapper = mapper(dev)?;
     // A range that was linked cannot be synced. Where the device is coherent it need not be, unless
     // it is bounced; nor has memory of a device ever to be.
-    if mapper.is_coherent() || M::KIND == Kind::Mmio {
-        let align = Alignment::new::<1>();
-        // SAFETY: by the contract of `Memory` it yields the same every time, and is of its kind;
-        // the rest by the requirements of this function.
-        let state = unsafe { mapper.linear_into(|| memory.phyrs(), M::KIND, dir, align) };
-        if let Ok(state) = state {
-            return Ok(Made::Linear(state));
+    if mapper.is_coherent() || M::KIND == MemoryKind::Mmio {
+        // SAFETY: by the contract of `Memory` it is of its kind and stays in place for as long as it
+        // exists; the caller promises that it outlives the mapping, and the direction.
+        let pinned = unsafe { Pinned::new(memory.phyrs(), dir, M::KIND) }?;
+        if let Ok(mapped) = mapper.linear_pinned(&pinned, Alignment::new::<1>()) {
+            return Ok(Made::Linear(mapped.owned()));
         }
     }
-    // SAFETY: by the requirements of this function; the slots go with the state.
-    let (state, slots) = unsafe { mapper.map_memory(memory, dir, GFP_KERNEL) }?;
-    Ok(Made::Scatter(state, slots))
+    let source = segments(memory, *mapper.limits());
+    // SAFETY: by the contract of `Memory` it is of its kind and stays in place for as long as it
+    // exists; the caller promises that it outlives the mapping, and the direction.
+    let pinned = unsafe { Pinned::new(source, dir, M::KIND) }?;
+    Ok(Made::Scatter(mapper.map_pinned(&pinned, GFP_KERNEL)?))
 }
 
-/// Where `memory` is on a bus on which addresses are `offset` more than for the CPU.
+/// Returns where `memory` is on a bus on which addresses are `offset` more than for the CPU.
 fn on_bus<M: Memory>(memory: &M, offset: u64) -> Result<Made> {
     let mut vecs = KVVec::new();
     for phyr in segments(memory, Limits::NONE) {
@@ -180,11 +162,10 @@ fn on_bus<M: Memory>(memory: &M, offset: u64) -> Result<Made> {
     Ok(Made::Bus(vecs))
 }
 
-/// The mapper of an importer's device. Ranges are made as long as they can be: what the device's
+/// Makes the mapper of an importer's device. Ranges are made as long as they can be: what the device's
 /// limits say is for the entries of the table, which are cut afterwards.
 fn mapper(dev: &'static Device<Bound>) -> Result<Mapper<'static>> {
-    // SAFETY: `dev` is a valid device.
-    if unsafe { (*raw::device(dev)).dma_mask.is_null() } {
+    if !does_dma(dev) {
         return Err(EINVAL);
     }
     let mapper = Mapper::new(dev, Limits::NONE)?;

@@ -25,10 +25,7 @@ use kernel::{
     prelude::*,
     types::ForeignOwnable, //
 };
-use phyr::{
-    memory::vunmap_pages,
-    DataDirection, //
-};
+use phyr::DataDirection;
 
 /// Operations of a buffer that only devices get at.
 static UNPAGED: bindings::dma_buf_ops = bindings::dma_buf_ops {
@@ -263,9 +260,9 @@ unsafe extern "C" fn vmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys
 unsafe extern "C" fn vunmap(_buf: *mut bindings::dma_buf, map: *mut bindings::iosys_map) {
     // SAFETY: by the requirements of this function; `vmap` sets no I/O memory.
     let addr = unsafe { (*map).__bindgen_anon_1.vaddr };
-    if let Some(addr) = NonNull::new(addr.cast()) {
+    if let Some(addr) = NonNull::new(addr) {
         // SAFETY: `vmap` gave this range away.
-        unsafe { vunmap_pages(addr) };
+        unsafe { phyr::bindings::phyr_helper_vunmap(addr.as_ptr()) };
     }
 }
 

@@ -5,7 +5,7 @@
 //! How one device gets at another's BAR depends on where the two are. Within one PCI hierarchy that
 //! does not redirect, the traffic goes by bus address and never comes to the IOMMU: there is
 //! nothing to map. Through the host bridge it is mapped like memory, but as memory of a device
-//! ([`Kind::Mmio`]), and all ranges in one mapping. Elsewhere it is not possible. The importer's
+//! ([`MemoryKind::Mmio`]), and all ranges in one mapping. Elsewhere it is not possible. The importer's
 //! place decides once, as it attaches: a buffer of BARs is of this kind only, and never mixed.
 //!
 //! The BARs are the exporter's for as long as its driver is bound. When that ends the buffer is
@@ -60,11 +60,9 @@ use phyr::{
         self,
         Point, //
     },
-    memory::{
-        Kind,
-        Memory, //
-    },
+    memory::Memory,
     raw,
+    MemoryKind,
     Phyr,
     PhysAddr, //
 };
@@ -205,7 +203,7 @@ impl BarMemory {
 // buffer, which is revoked before the device is unbound, and which maps it for devices only before
 // that; that they may is what `PeerToPeer::export` asks for.
 unsafe impl Memory for BarMemory {
-    const KIND: Kind = Kind::Mmio;
+    const KIND: MemoryKind = MemoryKind::Mmio;
 
     type Phyrs<'a> = BarPieces<'a>;
 

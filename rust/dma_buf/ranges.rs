@@ -11,8 +11,8 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    plan::Limits,
     DmaVec, //
+    Limits,
 };
 
 /// The longest entry: its length is 32 bits wide, and whole pages are promised.

@@ -25,7 +25,6 @@ use core::{
 use kernel::{
     bindings,
     device::{
-        Bound,
         Device, //
     },
     error::to_result,
@@ -37,9 +36,9 @@ use phyr::{
         self,
         Point, //
     },
-    plan::Limits,
     DmaAddr,
     DmaVec, //
+    Limits,
 };
 
 /// A mapping with the table that describes it. Dropping it frees the table and unmaps.
@@ -138,7 +137,7 @@ impl Drop for Table {
 }
 
 /// What `dev` takes in one entry.
-fn entry_limits(dev: &Device<Bound>) -> Result<Limits> {
+fn entry_limits(dev: &Device) -> Result<Limits> {
     entry_limits_of(Limits::of_device(dev), max_segment(dev).into()).ok_or(EINVAL)
 }
 

@@ -62,8 +62,8 @@ use phyr::{
         self,
         Point, //
     },
-    plan::Limits,
     raw, //
+    Limits,
 };
 
 /// A driver of PCI devices that do DMA.

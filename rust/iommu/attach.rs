@@ -28,8 +28,8 @@ use phyr::{
         self,
         Point, //
     },
-    owned::{
-        Slot,
+    ownership::{
+        Ownership,
         ATTACHED, //
     },
     raw, //
@@ -155,8 +155,8 @@ impl Attached {
         dev: &Device<Bound>,
         domain: Arc<Raw>,
     ) -> Result<(Self, msi::Default), NotAttached> {
-        let lock = ATTACHED.lock();
-        let slot = Slot::of(dev);
+        let mut lock = ATTACHED.lock();
+        let slot = Ownership::of(dev);
         if slot.has(raw::device(dev)) {
             return Err(NotAttached::InUse);
         }
@@ -170,12 +170,11 @@ impl Attached {
         // Before it is so, that nobody maps for it with the DMA API who does not see it.
         // SAFETY: the lock is held, and the domain is new. The entry is there for a grace period
         // after the domain was dropped; it is removed before.
-        unsafe { slot.insert(domain.entry()) };
+        unsafe { slot.insert(&mut lock, domain.entry()) };
         // SAFETY: the device is bound, the domain valid and of its IOMMU.
         let result = unsafe { bindings::iommu_attach_device(domain.as_ptr(), raw::device(dev)) };
         if let Err(e) = to_result(result) {
-            // SAFETY: the lock is held, and the entry was just inserted.
-            unsafe { slot.remove(domain.entry()) };
+            slot.remove(&mut lock, domain.entry());
             return Err(match e {
                 EBUSY => NotAttached::InUse,
                 e => NotAttached::Failed(e),
@@ -192,7 +191,7 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let lock = ATTACHED.lock();
+        let mut lock = ATTACHED.lock();
         // By group: a device that has joined it meanwhile is in the domain as well.
         if let Some(group) = group(&self.dev) {
             // SAFETY: by the type invariant; the group goes back to the domain of the DMA API.
@@ -201,8 +200,7 @@ impl Drop for Attached {
                 bindings::iommu_group_put(group.as_ptr());
             }
         }
-        // SAFETY: the lock is held, and by the type invariant the entry is in this slot.
-        unsafe { Slot::of(&self.dev).remove(self.domain.entry()) };
+        Ownership::of(&self.dev).remove(&mut lock, self.domain.entry());
         drop(lock);
         // Not when the last share goes, which may be after the driver has.
         self.domain.silence();

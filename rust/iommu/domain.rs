@@ -45,15 +45,13 @@ use phyr::{
         Point, //
     },
     memory::Memory,
-    not_mapped::NotMapped,
-    plan::Limits,
     space::IovaSpace,
-    types::{
-        DmaAddr,
-        Granule,
-        PhysAddr, //
-    },
+    DmaAddr,
+    Granule,
+    Limits,
+    MapError,
     Mapper, //
+    PhysAddr,
 };
 
 /// How a device may access a mapping.
@@ -271,7 +269,7 @@ impl<'bound> Domain<'bound> {
         &self,
         memory: M,
         access: Access,
-    ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
+    ) -> Result<Mapping<'bound, M>, MapError<M, Reason>> {
         let bits = self.0.page_bits();
         let largest = pages::largest(bits, memory.len());
         Mapping::new(self, memory, access, |len| {
@@ -296,7 +294,7 @@ impl<'bound> Domain<'bound> {
         memory: M,
         align: Alignment,
         access: Access,
-    ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
+    ) -> Result<Mapping<'bound, M>, MapError<M, Reason>> {
         // CAST: a `usize` is at most 64 bits wide.
         let align = align.as_usize() as u64;
         Mapping::new(self, memory, access, |len| {
@@ -314,7 +312,7 @@ impl<'bound> Domain<'bound> {
         memory: M,
         iova: DmaAddr,
         access: Access,
-    ) -> Result<Mapping<'bound, M>, NotMapped<M, Reason>> {
+    ) -> Result<Mapping<'bound, M>, MapError<M, Reason>> {
         Mapping::new(self, memory, access, |len| {
             self.0.space.take_at(iova.into_raw(), len, Kind::Mapped)
         })

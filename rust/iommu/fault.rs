@@ -41,7 +41,7 @@ use kernel::{
         Arc, //
     }, //
 };
-use phyr::types::DmaAddr;
+use phyr::DmaAddr;
 
 /// An access of a device that its domain does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

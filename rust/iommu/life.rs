@@ -39,14 +39,14 @@ use kernel::{
         WorkItem, //
     }, //
 };
-use phyr::owned::Entry;
+use phyr::ownership::Entry;
 use phyr::{
     fail::{
         self,
         Point, //
     },
     raw,
-    types::Granule, //
+    Granule, //
 };
 
 /// A domain that its owner fills; freed some time after the last who has a share of it is gone.

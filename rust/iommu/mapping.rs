@@ -21,16 +21,14 @@ use kernel::{
 use phyr::{
     memory::{
         segments,
-        Kind,
         Memory, //
     },
-    not_mapped::NotMapped,
-    plan::Limits,
     source::Segments,
-    types::{
-        DmaAddr,
-        DmaVec, //
-    }, //
+    DmaAddr,
+    DmaVec, //
+    Limits,
+    MapError,
+    MemoryKind,
 };
 
 /// Why memory cannot be mapped in a domain.
@@ -155,7 +153,7 @@ impl<'bound, M: Memory> Mapping<'bound, M> {
         memory: M,
         access: Access,
         take: impl FnOnce(u64) -> Result<u64, Reason>,
-    ) -> Result<Self, NotMapped<M, Reason>> {
+    ) -> Result<Self, MapError<M, Reason>> {
         match map_all(&domain.0, &memory, access, take) {
             // INVARIANT: just mapped so.
             Ok((iova, len)) => Ok(Self {
@@ -164,7 +162,7 @@ impl<'bound, M: Memory> Mapping<'bound, M> {
                 len,
                 memory,
             }),
-            Err(reason) => Err(NotMapped::new(memory, reason)),
+            Err(reason) => Err(MapError::new(memory, reason)),
         }
     }
 
@@ -305,7 +303,7 @@ fn map_all<M: Memory>(
         let phyr = phyr?;
         Ok((phyr.paddr().into_raw(), phyr.len()))
     });
-    let prot = access.prot(M::KIND == Kind::Mmio);
+    let prot = access.prot(M::KIND == MemoryKind::Mmio);
     let flags = bindings::GFP_KERNEL_ACCOUNT;
     // SAFETY: by the contract of `Memory` it stays where it is, and a device may access all of it;
     // who maps it owns it. The range was taken, and all is aligned.

@@ -26,14 +26,14 @@ use kernel::{
 };
 use phyr::{
     raw,
-    types::Granule, //
+    Granule, //
 };
 
 /// The domain in which the kernel has a device that is bound.
 pub(super) struct Default(*mut bindings::iommu_domain);
 
 impl Default {
-    /// Returns that of `dev`, if it is in no other now: with [`ATTACHED`](phyr::owned::ATTACHED)
+    /// Returns that of `dev`, if it is in no other now: with [`ATTACHED`](phyr::ownership::ATTACHED)
     /// held from this to where `dev` is attached to another.
     pub(super) fn of(dev: &Device<Bound>) -> Self {
         // SAFETY: the device is bound, and so keeps its group.

@@ -26,10 +26,8 @@ use kernel::{
 use phyr::{
     device::dma_mask,
     raw,
-    types::{
-        DmaAddr,
-        Granule, //
-    }, //
+    DmaAddr,
+    Granule, //
 };
 
 /// What a range is taken by.

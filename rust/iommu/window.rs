@@ -29,14 +29,16 @@ use phyr::{
         self,
         Point, //
     },
-    ops::Mode,
-    space::IovaSpace,
-    types::{
-        DmaAddr,
-        Granule,
-        Phyr,
-        PhysAddr, //
-    }, //
+    space::{
+        Iova,
+        IovaSpace,
+        Single, //
+    },
+    DmaAddr,
+    Granule,
+    MapAttrs,
+    PhysAddr,
+    PinnedPhyr, //
 };
 
 /// A range of a domain, for a mapper alone.
@@ -55,7 +57,7 @@ pub(crate) struct Window<'bound> {
 // SAFETY: the allocator may be used by any thread, it has its own lock.
 unsafe impl Send for Window<'_> {}
 
-// SAFETY: as above.
+// SAFETY: the allocator may be used by several threads at once, it has its own lock.
 unsafe impl Sync for Window<'_> {}
 
 impl<'bound> Window<'bound> {
@@ -110,15 +112,111 @@ impl<'bound> Window<'bound> {
         let bytes = granules.checked_mul(granule.size() as usize)?;
         Some((granule.align_down(addr), bytes))
     }
-}
 
-// SAFETY: `iovas` gives out each granule once; what is mapped is in the domain that the device sees,
-// and `iommu_unmap()` flushes.
-unsafe impl IovaSpace for Window<'_> {
-    fn max_len(&self) -> u64 {
-        self.len
+    /// Takes room for `len` bytes that begin as far into a granule as `paddr` does; where they do,
+    /// or `None` if there is no room. `len` is not zero.
+    fn take(&self, paddr: PhysAddr, len: usize) -> Option<DmaAddr> {
+        let granule = self.domain.granule();
+        let offset = granule.offset(paddr.into_raw());
+        let granules = self.granules(offset, len)?;
+        // CAST: granules are counted in an `unsigned long`, which is 64 bits wide.
+        let limit = granule.number(self.last()) as usize;
+        fail::at(Point::alloc_iova_fast).ok()?;
+        // SAFETY: by the type invariant the allocator is initialised.
+        let nr = unsafe { helpers::alloc_iova_fast(self.iovas.get(), granules, limit, true) };
+        // CAST: granules are counted in an `unsigned long`, which is 64 bits wide.
+        (nr != 0).then(|| DmaAddr::from_raw(nr as u64 * granule.size() + offset))
     }
 
+    /// Gives back the room of `len` bytes at `addr`.
+    ///
+    /// # Safety
+    ///
+    /// [`Window::take`] took it for just that, nothing is mapped there, and it is not used again.
+    unsafe fn give_back(&self, addr: DmaAddr, len: usize) {
+        let granule = self.domain.granule();
+        let addr = addr.into_raw();
+        if let Some(granules) = self.granules(granule.offset(addr), len) {
+            // CAST: granules are counted in an `unsigned long`, which is 64 bits wide.
+            let nr = granule.number(addr) as usize;
+            // SAFETY: the caller promises that so many granules were taken there.
+            unsafe { helpers::free_iova_fast(self.iovas.get(), nr, granules) };
+        }
+    }
+
+    /// Maps the granules in which `phyr` is, at those of `addr`, which are taken and empty.
+    fn map(&self, addr: DmaAddr, phyr: PinnedPhyr, attrs: MapAttrs) -> Result {
+        let (paddr, len) = (phyr.phyr().paddr().into_raw(), phyr.phyr().len());
+        let (iova, bytes) = self.around(addr, len).ok_or(EOVERFLOW)?;
+        // SAFETY: by the invariant of `PinnedPhyr` the memory stays in place, and its granules come
+        // with it; the callers have taken the room. Atomic, as the DMA API does it.
+        unsafe {
+            self.domain.0.map_piece(
+                iova,
+                self.domain.granule().align_down(paddr),
+                bytes,
+                access(attrs).prot(attrs.is_mmio()),
+                bindings::GFP_ATOMIC,
+            )
+        }
+    }
+
+    /// Unmaps the granules of `len` bytes at `addr`, and flushes. Returns whether all of them were
+    /// mapped.
+    ///
+    /// # Safety
+    ///
+    /// They are mapped, and the device is done with them.
+    #[must_use]
+    unsafe fn unmap(&self, addr: DmaAddr, len: usize) -> bool {
+        match self.around(addr, len) {
+            // SAFETY: the caller promises that they are mapped.
+            Some((iova, bytes)) => unsafe { self.domain.0.unmap_range(iova, bytes) },
+            None => false,
+        }
+    }
+
+    /// Unmaps the first `linked` of the `len` bytes at `addr` and gives the room back.
+    ///
+    /// # Safety
+    ///
+    /// The room was taken for `len` bytes, of which exactly these are mapped; none of it is used
+    /// again.
+    unsafe fn end(&self, addr: DmaAddr, len: usize, linked: usize) {
+        // SAFETY: the caller promises that just so much is mapped; room of which something is left
+        // is not given out again.
+        unsafe {
+            if linked == 0 || self.unmap(addr, linked) {
+                self.give_back(addr, len);
+            }
+        }
+    }
+
+    /// Returns the errno of what there was no room for: taken once more, it tells want of memory
+    /// from want of addresses.
+    #[cold]
+    #[inline(never)]
+    fn why_not(&self, paddr: PhysAddr, len: usize) -> Error {
+        // CAST: a `usize` is at most 64 bits wide.
+        if len as u64 > self.len {
+            return EFBIG;
+        }
+        match self.take(paddr, len) {
+            Some(addr) => {
+                // SAFETY: just taken for that, and nothing is mapped there.
+                unsafe { self.give_back(addr, len) };
+                ENOMEM
+            }
+            None => ENOSPC,
+        }
+    }
+}
+
+// SAFETY:
+// - `iovas` gives out each granule once until it is freed, which `end` does, for what it has given.
+// - The device is in the domain, and reaches just what `map` has mapped there; `iommu_unmap()`
+//   flushes.
+unsafe impl IovaSpace for Window<'_> {
     fn first(&self) -> u64 {
         self.first
     }
@@ -127,97 +225,101 @@ unsafe impl IovaSpace for Window<'_> {
         self.first + (self.len - 1)
     }
 
-    fn alloc(&self, paddr: PhysAddr, len: usize) -> Option<DmaAddr> {
-        let granule = self.domain.granule();
-        let offset = granule.offset(paddr.into_raw());
-        let granules = self.granules(offset, len)?;
-        // CAST: granules are counted in an `unsigned long`, which is 64 bits wide.
-        let limit = granule.number(self.last()) as usize;
-        fail::at(Point::alloc_iova_fast).ok()?;
-        // SAFETY: by the type invariant.
-        let nr = unsafe { helpers::alloc_iova_fast(self.iovas.get(), granules, limit, true) };
-        // CAST: as above.
-        (nr != 0).then(|| DmaAddr::from_raw(nr as u64 * granule.size() + offset))
+    fn max_len(&self) -> u64 {
+        self.len
     }
 
-    unsafe fn free(&self, addr: DmaAddr, len: usize) {
-        let granule = self.domain.granule();
-        let addr = addr.into_raw();
-        if let Some(granules) = self.granules(granule.offset(addr), len) {
-            // SAFETY: by the type invariant, and the requirements of this function.
-            // CAST: as in `take`.
-            unsafe {
-                helpers::free_iova_fast(self.iovas.get(), granule.number(addr) as usize, granules)
-            };
-        }
+    fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)> {
+        // CAST: a `usize` is at most 64 bits wide.
+        Some((self.take(start, len)?, len as u64))
     }
 
-    unsafe fn map(&self, addr: DmaAddr, paddr: PhysAddr, len: usize, mode: Mode) -> Result {
-        let granule = self.domain.granule();
-        let (iova, bytes) = self.around(addr, len).ok_or(EOVERFLOW)?;
-        let paddr = granule.align_down(paddr.into_raw());
-        // SAFETY: by the requirements of this function. Atomic, as the DMA API does it.
-        unsafe {
-            self.domain.0.map_piece(
-                iova,
-                paddr,
-                bytes,
-                access(mode).prot(mode.is_mmio()),
-                bindings::GFP_ATOMIC,
-            )
-        }
+    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result {
+        // CAST: a `usize` is at most 64 bits wide.
+        self.map(to.addr().advanced(to.linked() as u64), phyr, to.attrs())
     }
 
-    unsafe fn map_all(
+    fn links_lists(&self) -> bool {
+        true
+    }
+
+    fn link_all(
         &self,
-        addr: DmaAddr,
-        source: &mut dyn Iterator<Item = Result<Phyr>>,
-        mode: Mode,
-        done: &mut usize,
-    ) -> Result {
+        to: &Iova,
+        phyrs: &mut dyn Iterator<Item = Result<PinnedPhyr>>,
+    ) -> (usize, Result) {
         let granule = self.domain.granule();
-        let offset = granule.offset(addr.into_raw());
+        let addr = to.addr().into_raw();
         let mut len = 0;
-        let pieces = source.map(|phyr| {
-            let phyr = phyr?;
+        let pieces = phyrs.map(|phyr| {
+            let phyr = phyr?.phyr();
             len += phyr.len();
             let whole = granule.around(phyr).ok_or(EOVERFLOW)?;
             Ok((whole.paddr().into_raw(), whole.len()))
         });
         let mut list = [Entry::default(); Self::LIST];
         let mut mapped = 0;
-        // SAFETY: by the requirements of this function. Atomic, as the DMA API does it.
+        // SAFETY: by the invariants of `Iova` and `PinnedPhyr` the granules are taken and empty, and
+        // the memory stays in place. Atomic, as the DMA API does it.
         let result = unsafe {
             self.domain.0.map_pieces(
-                granule.align_down(addr.into_raw()),
+                granule.align_down(addr),
                 pieces,
-                access(mode).prot(mode.is_mmio()),
+                access(to.attrs()).prot(to.attrs().is_mmio()),
                 bindings::GFP_ATOMIC,
                 &mut list,
                 &mut mapped,
             )
         };
         // What is mapped is in whole granules, what is asked for may not be.
-        // CAST: within a granule, which is that of a page of the IOMMU.
-        *done += match result {
+        let linked = match result {
             Ok(()) => len,
-            Err(_) => mapped.saturating_sub(offset as usize),
+            // CAST: within a granule, which is that of a page of the IOMMU.
+            Err(_) => mapped.saturating_sub(granule.offset(addr) as usize),
         };
-        result
+        (linked, result)
     }
 
-    unsafe fn unmap(&self, addr: DmaAddr, len: usize) -> bool {
-        match self.around(addr, len) {
-            // SAFETY: by the requirements of this function.
-            Some((iova, bytes)) => unsafe { self.domain.0.unmap_range(iova, bytes) },
-            None => false,
-        }
+    fn sync(&self, _iova: &mut Iova) -> Result {
+        // `iommu_map()` has done it.
+        Ok(())
+    }
+
+    fn unlink(&self, iova: &mut Iova, to: usize) {
+        // CAST: a `usize` is at most 64 bits wide.
+        let addr = iova.addr().advanced(to as u64);
+        // The room stays with the range.
+        // SAFETY: by the invariant of `Iova` these bytes are linked.
+        let _ = unsafe { self.unmap(addr, iova.linked() - to) };
+    }
+
+    fn destroy(&self, iova: Iova) {
+        // CAST: the size is that of `alloc`, a `usize`.
+        // SAFETY: by the invariant of `Iova` just this much is linked, and the room is taken.
+        unsafe { self.end(iova.addr(), iova.size() as usize, iova.linked()) };
+    }
+
+    fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
+        let (paddr, len) = (phyr.phyr().paddr(), phyr.phyr().len());
+        let addr = self.take(paddr, len);
+        let addr = addr.ok_or_else(|| self.why_not(paddr, len))?;
+        self.map(addr, phyr, attrs).inspect_err(|_| {
+            // SAFETY: taken above, and not mapped.
+            unsafe { self.give_back(addr, len) };
+        })?;
+        Ok(addr)
+    }
+
+    fn unmap_phys(&self, single: Single) {
+        let (addr, len) = (single.addr(), single.len());
+        // SAFETY: by the invariant of `Single` all of it is mapped, by `map_phys`.
+        unsafe { self.end(addr, len, len) };
     }
 }
 
-/// What a device may do with a mapping of `mode`.
-fn access(mode: Mode) -> Access {
-    match mode.direction() {
+/// Returns the access that a mapping for `attrs` gives to the device.
+fn access(attrs: MapAttrs) -> Access {
+    match attrs.direction() {
         DataDirection::ToDevice => Access::READ,
         DataDirection::FromDevice => Access::WRITE,
         _ => Access::READ_WRITE,

@@ -39,6 +39,6 @@ void phyr_helper_vunmap(const void *addr);
 extern struct tracepoint __tracepoint_phyr_map;
 extern struct tracepoint __tracepoint_phyr_descriptors;
 void rust_do_trace_phyr_map(struct device *dev, const struct phyr_map_counts *counts);
-void rust_do_trace_phyr_descriptors(struct device *dev, u32 kind, u32 entries);
+void rust_do_trace_phyr_descriptors(struct device *dev, const char *kind, u32 entries);
 
 #endif /* _PHYR_BINDINGS_H */

@@ -15,7 +15,8 @@ use kernel::device::{
 };
 
 /// Returns whether the device does DMA: whether its bus has given it a DMA mask.
-pub(crate) fn does_dma<Ctx: DeviceContext>(dev: &Device<Ctx>) -> bool {
+#[doc(hidden)]
+pub fn does_dma<Ctx: DeviceContext>(dev: &Device<Ctx>) -> bool {
     // SAFETY: `dev` is a valid device.
     unsafe { !(*raw::device(dev)).dma_mask.is_null() }
 }
@@ -66,6 +67,12 @@ pub(crate) fn needs_bouncing<Ctx: DeviceContext>(dev: &Device<Ctx>) -> bool {
     unsafe {
         kernel::bindings::dma_addressing_limited(dev) || bindings::phyr_helper_dma_bounces(dev)
     }
+}
+
+/// Returns whether all that the device gets to see are copies, where nothing translates.
+pub(crate) fn always_bounces<Ctx: DeviceContext>(dev: &Device<Ctx>) -> bool {
+    // SAFETY: `dev` is a valid device.
+    unsafe { bindings::phyr_helper_dma_bounces(raw::device(dev)) }
 }
 
 /// Returns the highest address that the device, and the bus that it is on, can tell.

@@ -3,7 +3,7 @@
 //! Linear: one DMA mapping of these pages, or the reason why not.
 //!
 //! [`Mapper::linear`] takes memory, wherever its pages are, and gives the device exactly one
-//! [`DmaVec`] for all of it. It plans first (`linear/plan.rs`), and refuses with a [`NotLinear`]
+//! [`DmaVec`] for all of it. It plans first (`linear/plan.rs`), and refuses with a [`LinearError`]
 //! before anything is allocated:
 //!
 //! | device | memory | mapped as |
@@ -21,65 +21,99 @@
 //! A mapping keeps a few words, however many pages there are, and its length is a `usize`.
 
 mod copy;
+mod error;
+#[cfg(CONFIG_KUNIT = "y")]
+mod model;
 mod plan;
 #[cfg(CONFIG_KUNIT = "y")]
 mod plan_test;
-mod reason;
 
 pub use self::{
     copy::{
         DeviceTurn,
         LinearCopy, //
     },
-    reason::{
+    error::{
         Edge,
         Limit,
-        NotLinear, //
+        LinearError, //
     },
 };
 
 use self::plan::{
-    Demand,
-    LinearPlanner,
-    Shape, //
+    Constraints,
+    LinearPlan,
+    LinearPlanner, //
 };
 use super::{
-    bindings,
+    attrs::MapAttrs,
+    bindings, device,
+    error::MapError,
+    limits::Limits,
+    map::{
+        choose::{
+            choose,
+            Shape,
+            Strategy, //
+        },
+        cpu::{
+            CpuAccess,
+            InTurns, //
+        },
+        dma_api::Space,
+        range::{
+            Closed,
+            IovaRange, //
+        }, //
+    },
     mapper::Mapper,
-    mapping::CpuAccess,
-    memory::{
-        Kind,
-        Memory, //
+    memory::Memory,
+    pinned::{
+        Pinned,
+        PinnedPhyr, //
     },
-    not_mapped::NotMapped,
-    ops::{
-        self,
-        Closed,
-        IovaRange,
-        Mode, //
-    },
-    plan::Limits,
     raw,
     source::{
         Segments,
         Source, //
     },
+    space::{
+        IovaSpace,
+        Single, //
+    },
     trace,
     types::{
-        DmaAddr,
         DmaVec,
+        Phyr,
         PhysAddr, //
     },
 };
 use core::{
-    mem::ManuallyDrop,
-    ptr, //
+    borrow::Borrow,
+    marker::PhantomData,
+    mem::ManuallyDrop, //
 };
 use kernel::{
     dma::DataDirection,
     prelude::*,
     ptr::Alignment, //
 };
+
+/// Pinned memory that is mapped for a device as one range, whoever keeps it. Dropping it unmaps it.
+///
+/// `R` is a mapper, or a reference to one.
+///
+/// # Invariants
+///
+/// `vec` is mapped for `attrs` by `mapper`: it is the linked part of an IOVA range of the size
+/// `range`, from its beginning on, or was mapped by itself.
+pub struct PinnedLinear<'bound, R: Borrow<Mapper<'bound>> = Mapper<'bound>> {
+    mapper: R,
+    vec: DmaVec,
+    range: Option<u64>,
+    attrs: MapAttrs,
+    _bound: PhantomData<&'bound ()>,
+}
 
 /// Memory that is mapped for a device as one range.
 ///
@@ -88,10 +122,9 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `mapped` is that of a mapping of `memory` by `mapper`.
+/// `mapped` is a mapping of `memory`. It is declared first: it ends before the memory is freed.
 pub struct Linear<'bound, M: Memory> {
-    mapper: Mapper<'bound>,
-    mapped: Mapped,
+    mapped: PinnedLinear<'bound>,
     memory: M,
 }
 
@@ -102,8 +135,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// The memory comes back, and nothing is left mapped; [`NotLinear`] has the reasons, each with
-    /// an errno of its own. [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`].
+    /// The memory comes back, and nothing is left mapped; [`LinearError`] has the reasons, each with
+    /// an errno of its own. [`LinearError::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`].
     ///
     /// # Examples
     ///
@@ -117,9 +150,9 @@ impl<'bound> Mapper<'bound> {
     ///     let align = Alignment::new::<65536>();
     ///     match mapper.linear_aligned(pages, DataDirection::FromDevice, align) {
     ///         Ok(frame) => Ok(frame),
-    ///         Err(refused) => {
-    ///             dev_err!(mapper.device(), "no frame: {}\n", refused.reason);
-    ///             Err(refused.into())
+    ///         Err(failed) => {
+    ///             dev_err!(mapper.device(), "no frame: {}\n", failed.error);
+    ///             Err(failed.into())
     ///         }
     ///     }
     /// }
@@ -128,7 +161,7 @@ impl<'bound> Mapper<'bound> {
         &self,
         memory: M,
         dir: DataDirection,
-    ) -> Result<Linear<'bound, M>, NotMapped<M, NotLinear>> {
+    ) -> Result<Linear<'bound, M>, MapError<M, LinearError>> {
         self.linear_aligned(memory, dir, Alignment::new::<1>())
     }
 
@@ -138,204 +171,261 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// Those of [`Mapper::linear`], among them [`NotLinear::Alignment`].
+    /// Those of [`Mapper::linear`], among them [`LinearError::Alignment`].
     pub fn linear_aligned<M: Memory>(
         &self,
         memory: M,
         dir: DataDirection,
         align: Alignment,
-    ) -> Result<Linear<'bound, M>, NotMapped<M, NotLinear>> {
-        // SAFETY: by the contract of `Memory` it yields the same every time, of its kind, stays
-        // where it is for as long as `memory` exists, and a device may access all of it. The
-        // mapping owns `memory`.
-        match unsafe { self.linear_into(|| memory.phyrs(), M::KIND, dir, align) } {
+    ) -> Result<Linear<'bound, M>, MapError<M, LinearError>> {
+        // SAFETY: by the contract of `Memory` it is of its kind, a device may access it, and it
+        // stays where it is for as long as it exists, for ever if it is leaked: with the mapping,
+        // which owns it.
+        let pinned = unsafe { Pinned::new(memory.phyrs(), dir, M::KIND) };
+        let mapped = pinned
+            .map_err(LinearError::Failed)
+            .and_then(|pinned| Ok(PinnedLinear::new(self, &pinned, align)?.owned()));
+        match mapped {
             // INVARIANT: just mapped so.
-            Ok(mapped) => Ok(Linear {
-                mapper: self.clone(),
-                mapped,
-                memory,
-            }),
-            Err(reason) => Err(NotMapped::new(memory, reason)),
+            Ok(mapped) => Ok(Linear { mapped, memory }),
+            Err(error) => Err(MapError::new(memory, error)),
         }
     }
 
-    /// Maps what `source` yields as one range; for libraries that keep the memory themselves.
+    /// Maps `memory`, which the caller keeps, as one range, at a multiple of `align`.
     ///
-    /// `source` is called twice: to plan, and to map.
+    /// Its source is read twice: to plan, and to map.
     ///
     /// Context: any; allocates no memory of its own and does not sleep.
     ///
     /// # Errors
     ///
-    /// Those of [`Mapper::linear`].
-    ///
-    /// # Safety
-    ///
-    /// - `source` yields the same every time.
-    /// - Until the mapping has ended by [`Mapper::unmap_linear`] the memory stays allocated; it is
-    ///   of the kind `kind`, and such as the device may access in the direction `dir`.
-    pub unsafe fn linear_into<S: Source>(
+    /// Those of [`Mapper::linear_aligned`].
+    pub fn linear_pinned<S: Source>(
         &self,
-        source: impl Fn() -> S,
-        kind: Kind,
-        dir: DataDirection,
+        memory: &Pinned<S>,
         align: Alignment,
-    ) -> Result<Mapped, NotLinear> {
-        self.check_domain().map_err(NotLinear::Failed)?;
-        let mode = Mode::new(dir, kind).map_err(NotLinear::Failed)?;
-        let mut planner = LinearPlanner::new(self.demand(align));
-        for phyr in source() {
-            planner.push(phyr.map_err(NotLinear::Failed)?)?;
-        }
-        let mapped = match planner.finish(|paddr| self.to_dma(paddr))? {
-            // SAFETY: the phyrs are physically contiguous, from `start` on; the rest is what the
-            // caller guarantees.
-            Shape::Direct { start, len } => unsafe { self.map_direct(start, len, mode) },
-            Shape::Range {
-                start,
-                len,
-                reserve,
-            } => {
-                let start = PhysAddr::from_raw(start);
-                let reserve = usize::try_from(reserve).map_err(|_| NotLinear::Overflow)?;
-                let range =
-                    IovaRange::try_alloc(self, start, reserve, mode).ok_or(NotLinear::NoSpace)?;
-                // SAFETY: the phyrs join at granules as the planner found, and the range is for
-                // just them; the rest is what the caller guarantees.
-                unsafe { self.link_all(range, len, source(), align) }
-            }
-        }?;
-        if trace::map_enabled() {
-            // CAST: joined phyrs of a mapping are counted in 32 bits.
-            let phyrs = Segments::new(source(), Limits::NONE).count() as u32;
-            let ranges = u32::from(mapped.range.is_some());
-            trace::linear(self, phyrs, mapped.vec.len() as u64, ranges);
-        }
-        Ok(mapped)
+    ) -> Result<PinnedLinear<'bound, &Self>, LinearError> {
+        PinnedLinear::new(self, memory, align)
     }
 
-    /// Ends the mapping `mapped`.
-    ///
-    /// Context: any; does not sleep.
-    ///
-    /// # Safety
-    ///
-    /// - `mapped` comes from [`Mapper::linear_into`] of this mapper.
-    /// - The device is done with the memory.
-    pub unsafe fn unmap_linear(&self, mapped: Mapped) {
-        let vec = mapped.vec;
-        // SAFETY: by the invariant of `Mapped` this was mapped so, and is not unmapped again.
-        unsafe {
-            match mapped.range {
-                Some(range) => ops::destroy(self, range, vec.len(), mapped.mode),
-                None => ops::unmap_phys(self, vec.addr(), vec.len(), mapped.mode),
-            }
-        }
-    }
-
-    /// What the planner has to know of the device.
-    fn demand(&self, align: Alignment) -> Demand {
-        let dev = raw::device(self.device());
+    /// Returns the constraints that the device puts on a linear mapping.
+    fn constraints(&self, align: Alignment) -> Constraints {
         let granule = self.granule();
-        Demand {
+        Constraints {
             granule,
             limits: *self.limits(),
             // CAST: a `usize` is at most 64 bits wide.
             max_len: self.max_mapping_size() as u64,
-            first: self.window().map_or(0, |space| space.first()),
+            first: Space::of(self).first(),
             mask: self.last_addr(),
             bounces: match granule {
                 Some(_) => !self.is_trusted(),
-                // SAFETY: the device is valid.
-                None => unsafe { bindings::phyr_helper_dma_bounces(dev) },
+                None => device::always_bounces(self.device()),
             },
-            // CAST: as above.
+            // CAST: a `usize` is at most 64 bits wide.
             align: align.as_usize() as u64,
         }
     }
 
-    /// The DMA address of a physical address where nothing translates, or all ones.
+    /// Returns the DMA address of a physical address where nothing translates, or all ones.
     fn to_dma(&self, paddr: u64) -> u64 {
         // SAFETY: the device is valid.
         unsafe { bindings::phyr_helper_phys_to_dma(raw::device(self.device()), paddr) }
     }
+}
 
-    /// # Safety
-    ///
-    /// Those of [`ops::map_phys`].
-    unsafe fn map_direct(&self, start: u64, len: u64, mode: Mode) -> Result<Mapped, NotLinear> {
-        let len = usize::try_from(len).map_err(|_| NotLinear::Overflow)?;
-        // SAFETY: by the requirements of this function.
-        let addr = unsafe { ops::map_phys(self, PhysAddr::from_raw(start), len, mode) }
-            // Nothing is allocated but for a copy.
-            .map_err(|_| NotLinear::Bounced)?;
-
-        // A copy is elsewhere. The DMA API may make one for reasons that it does not tell.
-        if addr.into_raw() != self.to_dma(start) {
-            // SAFETY: just mapped; the device never learned of it.
-            unsafe { ops::unmap_phys(self, addr, len, mode) };
-            return Err(NotLinear::Bounced);
+impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
+    /// Plans a mapping, and makes it.
+    fn new<S: Source>(
+        mapper: &'m Mapper<'bound>,
+        memory: &Pinned<S>,
+        align: Alignment,
+    ) -> Result<Self, LinearError> {
+        mapper.check_domain().map_err(LinearError::Failed)?;
+        let mut planner = LinearPlanner::new(mapper.constraints(align));
+        for phyr in memory.phyrs() {
+            planner.push(phyr.map_err(LinearError::Failed)?.phyr())?;
         }
-        // INVARIANT: just mapped so.
-        Ok(Mapped {
-            vec: DmaVec::new(addr, len),
-            range: None,
-            mode,
-        })
+        let plan = planner.finish(|paddr| mapper.to_dma(paddr))?;
+        // By definition one phyr where nothing translates, and one run elsewhere.
+        let shape = match plan {
+            LinearPlan::Direct { .. } => Shape::One,
+            LinearPlan::Range { .. } => Shape::Run,
+        };
+        let mapped = match (choose(mapper.reach(), shape), plan) {
+            (
+                Strategy::Joined,
+                LinearPlan::Range {
+                    start,
+                    len,
+                    reserve,
+                },
+            ) => Self::joined(mapper, memory, (start, len, reserve), align),
+            (_, LinearPlan::Direct { start, len } | LinearPlan::Range { start, len, .. }) => {
+                let len = usize::try_from(len).map_err(|_| LinearError::Overflow)?;
+                let phyr = Phyr::new(PhysAddr::from_raw(start), len)
+                    .map_err(|e| LinearError::Failed(e.into()))?;
+                // SAFETY: the phyrs of the pinned memory adjoin, from `start` on, as the planner
+                // found.
+                Self::single(mapper, unsafe { PinnedPhyr::again(phyr) }, memory.attrs())
+            }
+        }?;
+        if trace::map_enabled() {
+            // CAST: joined phyrs of a mapping are counted in 32 bits.
+            let phyrs = Segments::new(memory.source().phyrs(), Limits::NONE).count() as u32;
+            let ranges = u32::from(mapped.range.is_some());
+            trace::linear(mapper, phyrs, mapped.vec.len() as u64, ranges);
+        }
+        Ok(mapped)
     }
 
-    /// # Safety
-    ///
-    /// The memory of `source` is as [`Mapper::linear_into`] asks; its phyrs join, and `range` was
-    /// allocated for their `len` bytes.
-    unsafe fn link_all<S: Source>(
-        &self,
-        mut range: IovaRange<'_>,
-        len: u64,
-        source: S,
+    /// [`Strategy::Single`]; a copy is refused.
+    fn single(
+        mapper: &'m Mapper<'bound>,
+        phyr: PinnedPhyr,
+        attrs: MapAttrs,
+    ) -> Result<Self, LinearError> {
+        let (start, len) = (phyr.phyr().paddr().into_raw(), phyr.phyr().len());
+        let addr = Space::of(mapper)
+            .map_phys(phyr, attrs)
+            // Nothing is allocated but for a copy.
+            .map_err(|_| LinearError::Bounced)?;
+        // INVARIANT: just mapped so.
+        let mapped = Self {
+            mapper,
+            vec: DmaVec::new(addr, len),
+            range: None,
+            attrs,
+            _bound: PhantomData,
+        };
+        // A copy is elsewhere. The DMA API may make one for reasons that it does not tell.
+        if addr.into_raw() != mapper.to_dma(start) {
+            return Err(LinearError::Bounced);
+        }
+        Ok(mapped)
+    }
+
+    /// [`Strategy::Joined`], in a range of `reserve` bytes, for the alignment.
+    fn joined<S: Source>(
+        mapper: &'m Mapper<'bound>,
+        memory: &Pinned<S>,
+        (start, len, reserve): (u64, u64, u64),
         align: Alignment,
-    ) -> Result<Mapped, NotLinear> {
+    ) -> Result<Self, LinearError> {
+        let (space, attrs) = (Space::of(mapper), memory.attrs());
+        let granule = mapper.granule().ok_or(LinearError::NoSpace)?;
+        let reserve = usize::try_from(reserve).map_err(|_| LinearError::Overflow)?;
+        let start = PhysAddr::from_raw(start);
+        let mut range =
+            IovaRange::alloc(space, granule, start, reserve, attrs).ok_or(LinearError::NoSpace)?;
         // That an allocation is aligned to its length is how the allocator of the DMA API works,
         // not what it promises.
         // CAST: a `usize` is at most 64 bits wide.
         let (addr, align) = (range.addr().into_raw(), align.as_usize() as u64);
-        if addr % align != 0 || len > self.limits().room(addr) {
-            return Err(NotLinear::NoSpace);
+        if addr % align != 0 || len > mapper.limits().room(addr) {
+            return Err(LinearError::NoSpace);
         }
         let failed = |e| match e {
-            ENOMEM => NotLinear::NoMemory,
-            e => NotLinear::Failed(e),
+            ENOMEM => LinearError::NoMemory,
+            e => LinearError::Failed(e),
         };
-        // SAFETY: by the requirements of this function.
-        unsafe { range.link_all(Segments::new(source, Limits::NONE)) }.map_err(failed)?;
+        range.link_all(memory.phyrs().joined()).map_err(failed)?;
         // For the same reasons, of a part of a granule.
         if range.is_bounced() {
-            return Err(NotLinear::Bounced);
+            return Err(LinearError::Bounced);
         }
         range.sync().map_err(failed)?;
 
-        let (len, mode) = (range.linked(), range.mode());
+        let len = range.linked();
         let range = range.close();
         // INVARIANT: the range is linked up to `len`.
-        Ok(Mapped {
+        Ok(Self {
+            mapper,
             vec: DmaVec::new(range.addr, len),
-            range: Some(range),
-            mode,
+            range: Some(range.size),
+            attrs,
+            _bound: PhantomData,
+        })
+    }
+
+    /// Gives the mapping a mapper of its own.
+    pub fn owned(self) -> PinnedLinear<'bound> {
+        let this = ManuallyDrop::new(self);
+        // INVARIANT: it is mapped by the mapper that this is a clone of, and `this` is forgotten.
+        PinnedLinear {
+            mapper: this.mapper.clone(),
+            vec: this.vec,
+            range: this.range,
+            attrs: this.attrs,
+            _bound: PhantomData,
+        }
+    }
+}
+
+impl<'bound, R: Borrow<Mapper<'bound>>> PinnedLinear<'bound, R> {
+    /// Returns the one range that the device sees.
+    #[inline]
+    pub fn dma_vec(&self) -> DmaVec {
+        self.vec
+    }
+
+    /// Names the range again, if it was mapped by itself.
+    fn reopen(&self) -> Option<Single> {
+        if self.range.is_some() {
+            return None;
+        }
+        // INVARIANT: by the type invariant it is mapped so.
+        Some(Single {
+            addr: self.vec.addr(),
+            len: self.vec.len(),
+            attrs: self.attrs,
         })
     }
 }
 
-impl<'bound, M: Memory> Linear<'bound, M> {
-    /// The one range that the device sees.
+impl<'bound, R: Borrow<Mapper<'bound>>> InTurns for PinnedLinear<'bound, R> {
+    // The DMA API knows no others.
+    fn sync_for_cpu(&self) {
+        if let Some(single) = self.reopen() {
+            Space::of(self.mapper.borrow()).sync_for_cpu(&single);
+        }
+    }
+
+    fn sync_for_device(&self) {
+        if let Some(single) = self.reopen() {
+            Space::of(self.mapper.borrow()).sync_for_device(&single);
+        }
+    }
+}
+
+impl<'bound, R: Borrow<Mapper<'bound>>> Drop for PinnedLinear<'bound, R> {
+    fn drop(&mut self) {
+        let space = Space::of(self.mapper.borrow());
+        match (self.range, self.reopen()) {
+            (Some(size), _) => {
+                let (addr, len) = (self.vec.addr(), self.vec.len());
+                // SAFETY: by the type invariant it is linked so, in this space; it is not used
+                // again.
+                space.destroy(unsafe { Closed { addr, size }.reopen(len, self.attrs) });
+            }
+            (None, Some(single)) => space.unmap_phys(single),
+            (None, None) => {}
+        }
+    }
+}
+
+impl<M: Memory> Linear<'_, M> {
+    /// Returns the one range that the device sees.
     #[inline]
     pub fn dma_vec(&self) -> DmaVec {
         self.mapped.vec
     }
 
-    /// In which direction the memory is mapped.
+    /// Returns the direction in which the memory is mapped.
     #[inline]
     pub fn direction(&self) -> DataDirection {
-        self.mapped.mode.direction()
+        self.mapped.attrs.direction()
     }
 
     /// Hands the memory over to the CPU until the returned guard is dropped.
@@ -349,70 +439,18 @@ impl<'bound, M: Memory> Linear<'bound, M> {
     /// - `EOPNOTSUPP`: the caches of the device are kept in step by hand, and the DMA API cannot do
     ///   that for a range that was linked. End the mapping instead.
     pub fn cpu(&mut self) -> Result<CpuAccess<'_, M>> {
-        if self.mapped.range.is_some() && !self.mapper.is_coherent() {
+        if self.mapped.range.is_some() && !self.mapped.mapper.is_coherent() {
             return Err(EOPNOTSUPP);
         }
-        // SAFETY: by the type invariant.
-        Ok(unsafe { CpuAccess::linear(&self.mapper, &self.mapped, &mut self.memory) })
+        Ok(CpuAccess::new(&self.mapped, &mut self.memory))
     }
 
     /// Ends the mapping and gives the memory back. The device must be done with it.
     ///
     /// Context: any, unless it is the last of its mapper in a domain of the driver's own.
     pub fn unmap(self) -> M {
-        let this = ManuallyDrop::new(self);
-
-        // SAFETY: `this` is not used again, nor dropped; each field is taken out once.
-        let (mapper, mapped, memory) = unsafe {
-            (
-                ptr::read(&this.mapper),
-                ptr::read(&this.mapped),
-                ptr::read(&this.memory),
-            )
-        };
-        // SAFETY: by the type invariant; that the device is done is the driver's part.
-        unsafe { mapper.unmap_linear(mapped) };
+        let Self { mapped, memory } = self;
+        drop(mapped);
         memory
-    }
-}
-
-impl<M: Memory> Drop for Linear<'_, M> {
-    fn drop(&mut self) {
-        // SAFETY: `self.mapped` is not used again.
-        let mapped = unsafe { ptr::read(&self.mapped) };
-        // SAFETY: by the type invariant; that the device is done is the driver's part.
-        unsafe { self.mapper.unmap_linear(mapped) };
-    }
-}
-
-/// What the CPU remembers of a linear mapping, so that unmapping is exact.
-///
-/// It can be neither copied nor made by hand. One that is dropped leaves the mapping in place for
-/// ever.
-///
-/// # Invariants
-///
-/// `vec` is mapped for `mode`: it is the linked part of `range`, from its beginning on, or was
-/// mapped by `ops::map_phys`.
-#[must_use = "a mapping whose state is lost is never taken down"]
-pub struct Mapped {
-    vec: DmaVec,
-    range: Option<Closed>,
-    mode: Mode,
-}
-
-impl Mapped {
-    /// The one range that the device sees.
-    #[inline]
-    pub fn dma_vec(&self) -> DmaVec {
-        self.vec
-    }
-
-    /// The range, if `dma_sync_*()` knows it.
-    pub(crate) fn single(&self) -> Option<(DmaAddr, usize, Mode)> {
-        match self.range {
-            Some(_) => None,
-            None => Some((self.vec.addr(), self.vec.len(), self.mode)),
-        }
     }
 }

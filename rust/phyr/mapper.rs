@@ -7,11 +7,12 @@
 
 use super::{
     device,
-    owned::{
+    limits::Limits,
+    map::choose::Reach,
+    ownership::{
         check_not_owned,
-        Slot, //
+        Ownership, //
     },
-    plan::Limits,
     raw,
     space::IovaSpace,
     types::Granule, //
@@ -19,7 +20,8 @@ use super::{
 use kernel::{
     device::{
         Bound,
-        Device, //
+        Device,
+        DeviceContext, //
     },
     page::PAGE_SIZE,
     prelude::*,
@@ -57,14 +59,14 @@ pub struct Mapper<'bound> {
     /// Whether the caches of the processors and the device's accesses keep in step by themselves.
     coherent: bool,
     max_len: usize,
-    /// True if a range is not just given to `dma_map_phys()`: there is a `window`; or nothing
-    /// translates, not all of the machine's memory is within the device's reach, and there are no
-    /// bounce buffers that are.
-    special: bool,
-    /// Where it maps in a domain of the driver's own; `None`: where the DMA API does.
-    window: Option<Arc<dyn IovaSpace + 'bound>>,
+    /// Nothing translates, not all of the machine's memory is within the device's reach, and there
+    /// are no bounce buffers that are: what the device cannot reach is not given to the DMA API,
+    /// which would warn of it.
+    limited: bool,
+    /// The address space of the driver's own in which it maps; `None`: that of the DMA API.
+    space: Option<Arc<dyn IovaSpace + 'bound>>,
     /// Empty, unless the device may be in a domain that this does not map in.
-    slot: &'static Slot,
+    ownership: &'static Ownership,
 }
 
 impl<'bound> Mapper<'bound> {
@@ -135,11 +137,11 @@ impl<'bound> Mapper<'bound> {
             trusted: device::is_trusted(dev),
             coherent: device::is_coherent(dev),
             max_len: device::max_mapping_size(dev),
-            special: false,
-            window: None,
-            slot: Slot::of(dev),
+            limited: false,
+            space: None,
+            ownership: Ownership::of(dev),
         };
-        mapper.special = granule.is_none() && !mapper.can_bounce() && device::needs_bouncing(dev);
+        mapper.limited = granule.is_none() && !mapper.can_bounce() && device::needs_bouncing(dev);
         Ok(mapper)
     }
 
@@ -186,9 +188,9 @@ impl<'bound> Mapper<'bound> {
             coherent: true,
             // CAST: the length came from a `usize`.
             max_len: space.max_len() as usize,
-            special: true,
-            window: Some(space),
-            slot: Slot::none(),
+            limited: false,
+            space: Some(space),
+            ownership: Ownership::none(),
         })
     }
 
@@ -200,7 +202,7 @@ impl<'bound> Mapper<'bound> {
     #[cfg(CONFIG_KUNIT = "y")]
     #[doc(hidden)]
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
-        match &self.window {
+        match &self.space {
             Some(space) => {
                 let granule = self.granule.ok_or(EINVAL)?;
                 // SAFETY: this mapper was made so.
@@ -210,20 +212,20 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// The device that this maps for.
+    /// Returns the device that this maps for.
     #[inline]
     pub fn device(&self) -> &'bound Device<Bound> {
         self.dev
     }
 
-    /// The granule of the IOMMU that translates for the device, or `None` where none does (direct
+    /// Returns the granule of the IOMMU that translates for the device, or `None` where none does (direct
     /// map, pass-through, bounce buffers).
     #[inline]
     pub fn granule(&self) -> Option<Granule> {
         self.granule
     }
 
-    /// The longest mapping, in bytes, that there can be: `dma_max_mapping_size()`, or the room in a
+    /// Returns the length in bytes of the longest mapping: `dma_max_mapping_size()`, or the room in a
     /// domain.
     ///
     /// With the DMA API `usize::MAX` unless memory is bounced. A driver limits its requests by it.
@@ -257,7 +259,8 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// The length of the longest copy that can be made for the device; zero: none at all.
+    /// Returns the length of the longest copy that can be made for the device, or zero if there is
+    /// none.
     pub(crate) fn max_copy(&self) -> usize {
         let mask = match self.granule {
             // A copy is given an address as any memory is.
@@ -267,16 +270,27 @@ impl<'bound> Mapper<'bound> {
         device::max_bounce_size(self.dev, mask)
     }
 
-    /// Returns whether a range is not just given to `dma_map_phys()`.
+    /// Returns whether memory may be beyond the device's reach, for which nothing is copied.
     #[inline]
-    pub(crate) fn is_special(&self) -> bool {
-        self.special
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited
     }
 
-    /// Where it maps in a domain of the driver's own.
+    /// Returns the address space of the driver's own in which it maps, if that is so.
     #[inline]
-    pub(crate) fn window(&self) -> Option<&(dyn IovaSpace + 'bound)> {
-        self.window.as_deref()
+    pub(crate) fn space(&self) -> Option<&(dyn IovaSpace + 'bound)> {
+        self.space.as_deref()
+    }
+
+    /// Returns the way in which the device gets at memory.
+    #[inline]
+    pub(crate) fn reach(&self) -> Reach {
+        match self.granule {
+            Some(_) => Reach::Iommu {
+                packs: self.packs(),
+            },
+            None => Reach::Direct,
+        }
     }
 
     /// Checks that the device is not in a domain of its own that this does not map in: at the
@@ -287,48 +301,48 @@ impl<'bound> Mapper<'bound> {
     /// - `EBUSY`: it is.
     #[inline(always)]
     pub(crate) fn check_domain(&self) -> Result {
-        if !self.slot.is_empty() && self.slot.has(raw::device(self.dev)) {
+        if !self.ownership.is_empty() && self.ownership.has(raw::device(self.dev)) {
             return Err(EBUSY);
         }
         Ok(())
     }
 
-    /// The last address that it can give out.
+    /// Returns the last address that it can give out.
     pub(crate) fn last_addr(&self) -> u64 {
-        match &self.window {
-            Some(window) => window.last(),
+        match &self.space {
+            Some(space) => space.last(),
             None => device::dma_mask(self.dev),
         }
     }
 
-    /// Whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was made, see
+    /// Returns whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was made, see
     /// [`device::need_unmap`].
     #[inline]
     pub(crate) fn needs_unmap(&self) -> bool {
         self.granule.is_some() || device::need_unmap(self.dev)
     }
 
-    /// Whether what the device gets to see may be more than a buffer: the granules around it.
+    /// Returns whether the device may see more than a buffer: the granules around it.
     #[inline]
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }
 
-    /// Whether nothing has to be done for the processor to see what the device wrote, and the
-    /// other way round: `dev_is_dma_coherent()`.
+    /// Returns whether the processor sees what the device wrote, and the other way round, without a
+    /// call: `dev_is_dma_coherent()`.
     #[inline]
     #[doc(hidden)]
     pub fn is_coherent(&self) -> bool {
         self.coherent
     }
 
-    /// What the device asks of a segment.
+    /// Returns the limits of the device on a segment.
     #[inline]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// For tests: a mapper as for a device that is not trusted, which never lets runs share an IOVA
+    /// Makes a mapper, for tests, as for a device that is not trusted, which never lets runs share an IOVA
     /// allocation.
     #[cfg(CONFIG_KUNIT = "y")]
     #[doc(hidden)]
@@ -339,7 +353,7 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Whether runs may share one IOVA allocation.
+    /// Returns whether runs may share one IOVA allocation.
     ///
     /// A run that ends within a granule is then linked with all of that granule. The DMA API does
     /// the same for each mapping of its own, except for a device that it does not trust, or whose
@@ -361,7 +375,7 @@ impl Limits {
     /// `dma_get_seg_boundary()` and `dma_get_min_align_mask()`.
     ///
     /// Where nobody set them these are 64 KiB, 4 GiB and no bits.
-    pub fn of_device(dev: &Device<Bound>) -> Self {
+    pub fn of_device<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Self {
         // CAST: an `unsigned long` is at most 64 bits wide; one of all ones means no boundary.
         let mask = match device::segment_boundary(dev) {
             usize::MAX => u64::MAX,

@@ -28,59 +28,67 @@
 
 use kernel::prelude::*;
 
+mod attrs;
 #[doc(hidden)]
 pub mod bindings;
 mod coherent;
 #[doc(hidden)]
 pub mod device;
-mod layout;
-mod map_error;
+mod dma_vec;
+mod error;
+#[doc(hidden)]
+pub mod fail;
+mod limits;
+pub mod linear;
+mod map;
+mod mapper;
+pub mod memory;
 #[cfg(CONFIG_KUNIT = "y")]
 #[doc(hidden)]
 pub mod model;
 #[doc(hidden)]
-pub mod not_mapped;
-#[doc(hidden)]
-pub mod ops;
-#[doc(hidden)]
-pub mod owned;
-mod strategy;
-
-pub mod batch;
-#[doc(hidden)]
-pub mod fail;
-pub mod linear;
-pub mod mapper;
-pub mod mapping;
-pub mod memory;
-pub mod part;
-pub mod plan;
-pub mod scatter;
-pub mod source;
-pub mod space;
-pub mod state;
-pub mod trace;
-pub mod types;
-
+pub mod ownership;
+mod pinned;
 #[doc(hidden)]
 pub mod raw;
+pub mod source;
+pub mod space;
+pub mod trace;
+mod types;
 
+#[cfg(CONFIG_KUNIT = "y")]
+#[doc(hidden)]
+pub use self::map::plan::Planner;
 pub use self::{
+    attrs::{
+        MapAttrs,
+        MemoryKind, //
+    },
+    dma_vec::part,
+    error::MapError,
+    limits::Limits,
+    map::{
+        batch,
+        cpu::CpuAccess,
+        mapping,
+        state::{
+            DmaVecs,
+            Slot,
+            State, //
+        }, //
+    },
     mapper::Mapper,
-    not_mapped::NotMapped,
-    plan::Limits,
-    state::{
-        DmaVecs,
-        Slot,
-        State, //
+    pinned::{
+        Pinned,
+        PinnedPhyr, //
     },
     types::{
         BadPhyr,
         DmaAddr,
         DmaVec,
         Granule,
-        Phyr, //
-        PhysAddr,
+        Phyr,
+        PhysAddr, //
     }, //
 };
 pub use kernel::dma::DataDirection;
@@ -101,7 +109,7 @@ struct PhyrModule {
 impl kernel::Module for PhyrModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         // SAFETY: once, and nobody uses the crate before its module is loaded.
-        unsafe { owned::init() };
+        unsafe { ownership::init() };
         Ok(Self {
             #[cfg(phyr_fail_points)]
             _knobs: fail::knobs()?,

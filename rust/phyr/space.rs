@@ -1,26 +1,107 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Address spaces of a device other than that of the DMA API.
+//! The address space in which a mapper maps: that of the DMA API, or a region of a domain.
+//!
+//! What maps is written once, for an [`IovaSpace`]. There are two: the DMA API's (`map/dma_api.rs`)
+//! and what a library gives to [`Mapper::in_space`](super::Mapper::in_space), which is the IOVA
+//! region of a domain. None of the methods is unsafe: each takes values that say what was promised
+//! or done before, and that only the mapping core makes.
 
 use super::{
-    ops::Mode,
+    attrs::MapAttrs,
+    pinned::PinnedPhyr,
     types::{
         DmaAddr,
-        Phyr,
         PhysAddr, //
     }, //
 };
-use kernel::prelude::*;
+use kernel::{
+    bindings::dma_iova_state,
+    prelude::*, //
+};
 
-/// An address space in which a [`Mapper`](super::Mapper) maps, in place of the DMA API's.
+/// A range of IOVA that is taken, and what is linked in it.
 ///
-/// Its granule is that of the mapper. All of it may be called in any context.
+/// # Invariants
+///
+/// The [`IovaSpace`] that is asked to do something with it has given it out, and has not freed it;
+/// exactly its first `linked` bytes are mapped, for `attrs`.
+pub struct Iova {
+    pub(super) state: dma_iova_state,
+    pub(super) linked: usize,
+    pub(super) attrs: MapAttrs,
+}
+
+impl Iova {
+    /// Returns where it begins for the device.
+    #[inline]
+    pub fn addr(&self) -> DmaAddr {
+        DmaAddr::from_raw(self.state.addr)
+    }
+
+    /// Returns the size that [`IovaSpace::alloc`] has given it; the DMA API keeps a mark of its own
+    /// in it.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        self.state.__size
+    }
+
+    /// Returns the number of bytes that are linked, from the beginning on.
+    #[inline]
+    pub fn linked(&self) -> usize {
+        self.linked
+    }
+
+    /// Returns what it is linked for.
+    #[inline]
+    pub fn attrs(&self) -> MapAttrs {
+        self.attrs
+    }
+}
+
+/// A range that is mapped by itself.
+///
+/// # Invariants
+///
+/// [`IovaSpace::map_phys`] of the space that is asked to do something with it has mapped `len` bytes
+/// at `addr` for `attrs`, and they are still mapped.
+pub struct Single {
+    pub(super) addr: DmaAddr,
+    pub(super) len: usize,
+    pub(super) attrs: MapAttrs,
+}
+
+impl Single {
+    /// Returns where it begins for the device.
+    #[inline]
+    pub fn addr(&self) -> DmaAddr {
+        self.addr
+    }
+
+    /// Returns its length in bytes.
+    #[inline]
+    #[expect(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns what it is mapped for.
+    #[inline]
+    pub fn attrs(&self) -> MapAttrs {
+        self.attrs
+    }
+}
+
+/// An address space in which a [`Mapper`](super::Mapper) maps. Its granule is that of the mapper.
+///
+/// All of it may be called in any context.
 ///
 /// # Safety
 ///
-/// - [`IovaSpace::alloc`] gives out each address once until it is [freed](IovaSpace::free).
-/// - The device reaches what is mapped, and nothing else, through the addresses that it is mapped
-///   at; what [`IovaSpace::unmap`] has unmapped is out of its reach when that returns.
+/// - [`IovaSpace::alloc`] gives out no address that it has given out and that was not destroyed.
+/// - The device reaches the memory that is linked or mapped, and no other, through these addresses;
+///   when [`IovaSpace::unlink`], [`IovaSpace::destroy`] and [`IovaSpace::unmap_phys`] return, what
+///   they took is out of its reach, as far as the DMA API promises that (strict or lazy).
 pub unsafe trait IovaSpace: Send + Sync {
     /// Returns the first address.
     fn first(&self) -> u64;
@@ -31,58 +112,78 @@ pub unsafe trait IovaSpace: Send + Sync {
     /// Returns the length in bytes of the longest range that there can be.
     fn max_len(&self) -> u64;
 
-    /// Takes room for `len` bytes that begin as far into a granule as `paddr` does. Returns where
-    /// they do, or `None` if there is no room. `len` is not zero.
-    fn alloc(&self, paddr: PhysAddr, len: usize) -> Option<DmaAddr>;
+    /// Takes `len` bytes of IOVA, which are not zero, that begin as far into a granule as `start`
+    /// does. Returns their address and a word for [`Iova::size`], or `None` if there is no room.
+    fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)>;
 
-    /// Gives back the room of `len` bytes at `addr`.
-    ///
-    /// # Safety
-    ///
-    /// [`IovaSpace::alloc`] took it for just that, nothing is mapped there, and it is not used
-    /// again.
-    unsafe fn free(&self, addr: DmaAddr, len: usize);
-
-    /// Maps the granules in which `len` bytes at `paddr` are, at those of `addr`.
+    /// Links `phyr` behind what is linked in `to`. There is room for it; it begins at a granule,
+    /// as does what is behind `to.linked()`, unless this is the first link, and `to` begins as far
+    /// into one.
     ///
     /// # Errors
     ///
-    /// What the IOMMU's driver returns; nothing is mapped.
+    /// The range is as before.
     ///
-    /// # Safety
-    ///
-    /// - The memory is such as the device may access until it is unmapped, as `mode` says, with all
-    ///   of its granules.
-    /// - The granules of `addr` are taken, nothing is mapped there, and `addr` begins as far into a
-    ///   granule as `paddr` does.
-    unsafe fn map(&self, addr: DmaAddr, paddr: PhysAddr, len: usize, mode: Mode) -> Result;
+    /// - `ENOMEM`: no memory, such as for a page table.
+    /// - `EAGAIN`, `ENOBUFS`: those of [`IovaSpace::map_phys`], of what is to be bounced.
+    /// - What else the IOMMU's driver returns.
+    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result;
 
-    /// Maps all of `source`, one behind the other at `addr`, with few flushes. Adds to `done` what
-    /// is mapped.
+    /// Returns whether many phyrs are linked with fewer flushes by [`IovaSpace::link_all`].
+    #[inline]
+    fn links_lists(&self) -> bool {
+        false
+    }
+
+    /// Links `phyrs` in an empty range, each under the conditions of [`IovaSpace::link`]. Returns
+    /// the number of bytes that it has linked, and whether that is all.
     ///
     /// # Errors
     ///
-    /// What `source` fails with, or the IOMMU's driver; then just `done` is mapped.
-    ///
-    /// # Safety
-    ///
-    /// Those of [`IovaSpace::map`], for each phyr; each but the first begins at a granule, each but
-    /// the last ends at one.
-    unsafe fn map_all(
+    /// What an element of `phyrs` is, and those of [`IovaSpace::link`].
+    fn link_all(
         &self,
-        addr: DmaAddr,
-        source: &mut dyn Iterator<Item = Result<Phyr>>,
-        mode: Mode,
-        done: &mut usize,
-    ) -> Result;
+        _to: &Iova,
+        _phyrs: &mut dyn Iterator<Item = Result<PinnedPhyr>>,
+    ) -> (usize, Result) {
+        (0, Err(EOPNOTSUPP))
+    }
 
-    /// Unmaps the granules of `len` bytes at `addr`, and flushes. Returns whether all of them were
-    /// mapped.
+    /// Makes all that is linked visible to the device.
     ///
-    /// # Safety
+    /// # Errors
     ///
-    /// They were mapped by [`IovaSpace::map`] or [`IovaSpace::map_all`], and the device is done
-    /// with them.
-    #[must_use]
-    unsafe fn unmap(&self, addr: DmaAddr, len: usize) -> bool;
+    /// What the IOMMU's driver returns; the range is as before.
+    fn sync(&self, iova: &mut Iova) -> Result;
+
+    /// Unlinks all but the first `to` bytes, which end where a link has begun.
+    fn unlink(&self, iova: &mut Iova, to: usize);
+
+    /// Unlinks all of a range and frees it.
+    fn destroy(&self, iova: Iova);
+
+    /// Maps one physically contiguous range by itself.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOSPC`: no room among the device's addresses.
+    /// - `ENOMEM`: no memory, such as for a page table.
+    /// - `EAGAIN`: all bounce buffers are in use.
+    ///
+    /// And for ever, of which a line in the log tells:
+    ///
+    /// - `ENOBUFS`: the device may have a copy only, and there are no bounce buffers that it can
+    ///   reach.
+    /// - `EFBIG`: no bounce buffer, or no range of the mapper's own, is as long.
+    /// - `ERANGE`: the device cannot tell the addresses, and there is nothing to copy to.
+    fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr>;
+
+    /// Ends a mapping of [`IovaSpace::map_phys`].
+    fn unmap_phys(&self, single: Single);
+
+    /// Lets the CPU see what the device wrote.
+    fn sync_for_cpu(&self, _single: &Single) {}
+
+    /// Lets the device see what the CPU wrote.
+    fn sync_for_device(&self, _single: &Single) {}
 }

@@ -32,9 +32,6 @@ struct phyr_map_counts {
 	u32 iova_ranges;
 	u32 single_maps;
 };
-
-#define PHYR_DESCRIPTORS_PRP 0
-#define PHYR_DESCRIPTORS_SGL 1
 #endif
 
 TRACE_EVENT(phyr_map,
@@ -64,21 +61,19 @@ TRACE_EVENT(phyr_map,
 );
 
 TRACE_EVENT(phyr_descriptors,
-	TP_PROTO(struct device *dev, u32 kind, u32 entries),
+	TP_PROTO(struct device *dev, const char *kind, u32 entries),
 	TP_ARGS(dev, kind, entries),
 	TP_STRUCT__entry(
 		__string(device, dev_name(dev))
-		__field(u32, kind)
+		__string(kind, kind)
 		__field(u32, entries)
 	),
 	TP_fast_assign(
 		__assign_str(device);
-		__entry->kind = kind;
+		__assign_str(kind);
 		__entry->entries = entries;
 	),
-	TP_printk("dev=%s kind=%s entries=%u", __get_str(device),
-		  __print_symbolic(__entry->kind, { PHYR_DESCRIPTORS_PRP, "PRP" },
-				   { PHYR_DESCRIPTORS_SGL, "SGL" }),
+	TP_printk("dev=%s kind=%s entries=%u", __get_str(device), __get_str(kind),
 		  __entry->entries)
 );
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tracepoints: what a mapping was made of, what descriptors were built for it.
+//! Tracepoints: the parts of a mapping, the descriptors that were built for it.
 //!
 //! They are `phyr:phyr_map` and `phyr:phyr_descriptors` in tracefs. A driver's path pays one branch
 //! that is patched out while nobody looks.
@@ -9,17 +9,22 @@
 
 use super::{
     bindings::phyr_map_counts,
+    map::{
+        choose::Strategy,
+        state::{
+            Slot,
+            State, //
+        }, //
+    },
     mapper::Mapper,
-    source::Source,
-    state::{
-        Made,
-        Slot,
-        State, //
-    }, //
+    types::Phyr, //
 };
-use kernel::device::{
-    Bound,
-    Device, //
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    prelude::*, //
 };
 
 #[cfg(CONFIG_TRACEPOINTS)]
@@ -28,19 +33,10 @@ use super::{
     raw, //
 };
 
-/// The kinds of descriptors that [`descriptors`] tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Descriptors {
-    /// Physical region pages: an entry is the address of one page.
-    Prp = 0,
-    /// Scatter-gather list: an entry is an address and a length.
-    Sgl = 1,
-}
-
-/// Whether anyone watches `phyr:phyr_map`.
+/// Returns whether anyone watches `phyr:phyr_map`.
 #[inline(always)]
-pub(crate) fn map_enabled() -> bool {
+#[doc(hidden)]
+pub fn map_enabled() -> bool {
     #[cfg(CONFIG_TRACEPOINTS)]
     // SAFETY: the key of a tracepoint may always be asked.
     return unsafe {
@@ -54,7 +50,7 @@ pub(crate) fn map_enabled() -> bool {
     false
 }
 
-/// Whether anyone watches `phyr:phyr_descriptors`.
+/// Returns whether anyone watches `phyr:phyr_descriptors`.
 #[inline(always)]
 fn descriptors_enabled() -> bool {
     #[cfg(CONFIG_TRACEPOINTS)]
@@ -70,12 +66,13 @@ fn descriptors_enabled() -> bool {
     false
 }
 
-/// Reports a mapping that was made of `bio_vecs` pieces, which `source` joins to phyrs.
+/// Reports a mapping that was made of `bio_vecs` pieces, which were joined to `phyrs`.
+#[doc(hidden)]
 #[cold]
-pub(crate) fn map<S: Source>(
+pub fn map(
     mapper: &Mapper<'_>,
     bio_vecs: u32,
-    source: S,
+    source: impl Iterator<Item = Result<Phyr>>,
     state: &State,
     slots: &[Slot],
 ) {
@@ -90,11 +87,11 @@ pub(crate) fn map<S: Source>(
     let ranges = used.iter().filter(|slot| slot.closed().is_some()).count() as u32;
     // CAST: as above.
     let dma_vecs = state.dma_vecs(slots).len() as u32;
-    let (iova_ranges, single_maps) = match state.made() {
-        Made::Unmapped => (0, 0),
-        Made::Single => (0, 1),
-        Made::Joined | Made::Packed => (1, 0),
-        Made::Each => (ranges, dma_vecs - ranges),
+    let (iova_ranges, single_maps) = match state.strategy() {
+        Strategy::Unmapped => (0, 0),
+        Strategy::Single => (0, 1),
+        Strategy::Joined | Strategy::Packed => (1, 0),
+        Strategy::Runs | Strategy::Each => (ranges, dma_vecs - ranges),
     };
     let counts = phyr_map_counts {
         bytes,
@@ -135,17 +132,16 @@ fn report(mapper: &Mapper<'_>, mut counts: phyr_map_counts) {
     let _ = counts;
 }
 
-/// Reports that a driver built `entries` descriptors for a command of `dev`.
+/// Reports that a driver built `entries` descriptors of the kind `kind` for a command of `dev`.
 ///
 /// Context: any.
 #[inline]
-pub fn descriptors(dev: &Device<Bound>, kind: Descriptors, entries: u32) {
+pub fn descriptors(dev: &Device<Bound>, kind: &'static CStr, entries: u32) {
     if descriptors_enabled() {
         #[cfg(CONFIG_TRACEPOINTS)]
-        // SAFETY: the device is valid for the call.
-        // CAST: the enumeration is of this type.
+        // SAFETY: the device and the name are valid for the call.
         unsafe {
-            bindings::rust_do_trace_phyr_descriptors(raw::device(dev), kind as u32, entries)
+            bindings::rust_do_trace_phyr_descriptors(raw::device(dev), kind.as_char_ptr(), entries)
         };
         #[cfg(not(CONFIG_TRACEPOINTS))]
         let _ = (dev, kind, entries);

@@ -8,7 +8,7 @@
 //!
 //! C: `struct phys_vec` ([`include/linux/types.h`](srctree/include/linux/types.h)) and
 //! `struct dma_vec` ([`include/linux/dmaengine.h`](srctree/include/linux/dmaengine.h)); that the
-//! layouts are the same is asserted in `layout.rs`.
+//! layouts are the same is asserted in `raw.rs`.
 
 use core::num::NonZeroUsize;
 
@@ -247,6 +247,13 @@ impl Granule {
     #[inline]
     pub const fn aligned(self, addr: u64) -> bool {
         addr & self.mask == 0
+    }
+
+    /// Returns whether an IOMMU with this granule joins a range that ends at `end` and one that
+    /// begins at `start`, to one range of IOVA: both are where a granule begins.
+    #[inline]
+    pub const fn joins(self, end: u64, start: u64) -> bool {
+        self.aligned(end | start)
     }
 
     /// `addr` rounded up to a whole granule, or `None` on overflow.

@@ -170,8 +170,8 @@ impl<'bound> Setup<'bound> {
     #[inline]
     fn trace(&self, pointer: &DataPointer) {
         let kind = match pointer.kind {
-            DescriptorKind::Prp => trace::Descriptors::Prp,
-            DescriptorKind::Sgl => trace::Descriptors::Sgl,
+            DescriptorKind::Prp => c"PRP",
+            DescriptorKind::Sgl => c"SGL",
         };
         trace::descriptors(self.dev, kind, pointer.entries);
     }

@@ -25,16 +25,18 @@ use kernel::{
     ptr::Alignment, //
 };
 use phyr::{
+    linear::LinearError,
     memory::{
         Chunks,
-        Kind,
         Memory, //
     },
     raw,
     DataDirection,
     Limits,
     Mapper,
+    MemoryKind,
     Phyr,
+    Pinned,
     Slot, //
 };
 use phyr_driver::{
@@ -247,8 +249,9 @@ fn scatter(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     let (mapper, slots) = (&host.mapper, &mut host.slots);
     mark!("01");
     let source = input.phyrs.iter().copied().map(Ok);
-    // SAFETY: the memory is there until it is unmapped below; nobody else writes the slots.
-    let state = unsafe { mapper.map_into(source, DIR, slots) };
+    // SAFETY: the memory is there until it is unmapped below.
+    let pinned = unsafe { Pinned::new(source, DIR, MemoryKind::System) };
+    let state = pinned.and_then(|pinned| mapper.map_into(&pinned, || slots));
     mark!("02");
     let state = state.inspect_err(|_| nothing())?;
     let ranges = state.dma_vecs(slots).len();
@@ -262,22 +265,27 @@ fn scatter(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
 fn linear(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     let mapper = &host.mapper;
     let (phyrs, repeat) = (&input.phyrs, input.repeat);
-    let source = || (0..repeat).flat_map(|_| phyrs.iter().copied().map(Ok));
-    let once = || phyrs.iter().copied().map(Ok);
+    let source = (0..repeat).flat_map(|_| phyrs.iter().copied().map(Ok));
+    let once = phyrs.iter().copied().map(Ok);
     let align = Alignment::new::<1>();
     mark!("01");
     let mapped = if repeat > 1 {
         // SAFETY: the memory is there until it is unmapped below, and the phyrs stay the same.
-        unsafe { mapper.linear_into(source, Kind::System, DIR, align) }
+        let pinned = unsafe { Pinned::new(source, DIR, MemoryKind::System) };
+        pinned
+            .map_err(LinearError::Failed)
+            .and_then(|pinned| mapper.linear_pinned(&pinned, align))
     } else {
-        // SAFETY: as above.
-        unsafe { mapper.linear_into(once, Kind::System, DIR, align) }
+        // SAFETY: the memory is there until it is unmapped below, and the phyrs stay the same.
+        let pinned = unsafe { Pinned::new(once, DIR, MemoryKind::System) };
+        pinned
+            .map_err(LinearError::Failed)
+            .and_then(|pinned| mapper.linear_pinned(&pinned, align))
     };
     mark!("02");
     let mapped = mapped.inspect_err(|_| nothing())?;
     mark!("01");
-    // SAFETY: just mapped so; the device never learned of it.
-    unsafe { mapper.unmap_linear(mapped) };
+    drop(mapped);
     mark!("02");
     Ok(1)
 }

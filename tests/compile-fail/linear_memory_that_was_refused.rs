@@ -15,5 +15,5 @@ pub fn refused(mapper: &Mapper<'_>, mut pages: Pages) -> Result {
     #[cfg(misuse)]
     pages.write(0, b"mine?")?;
     //~^ error[E0382]: borrow of moved value: `pages`
-    refused.memory.write(0, b"mine")
+    refused.value.write(0, b"mine")
 }

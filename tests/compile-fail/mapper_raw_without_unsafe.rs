@@ -3,15 +3,15 @@
 //! Memory by its physical address, which nobody vouches for, is mapped by safe code.
 
 use kernel::prelude::*;
-use phyr::{source::Source, DataDirection, Mapper, Slot, State};
+use phyr::{source::Source, DataDirection, Mapper, MemoryKind, Pinned, Slot, State};
 
-pub fn raw(mapper: &Mapper<'_>, memory: impl Source + Clone, slots: &mut [Slot]) -> Result<State> {
-    let dir = DataDirection::ToDevice;
+pub fn raw(mapper: &Mapper<'_>, memory: impl Source, slots: &mut [Slot]) -> Result<State> {
+    let (dir, kind) = (DataDirection::ToDevice, MemoryKind::System);
     #[cfg(not(misuse))]
     // SAFETY: it is never called.
-    let state = unsafe { mapper.map_into(memory, dir, slots) };
+    let memory = unsafe { Pinned::new(memory, dir, kind) };
     #[cfg(misuse)]
-    let state = mapper.map_into(memory, dir, slots);
+    let memory = Pinned::new(memory, dir, kind);
     //~^ error[E0133]: call to unsafe function
-    state
+    mapper.map_into(&memory?, || slots)
 }

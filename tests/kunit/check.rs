@@ -28,9 +28,8 @@ use kernel::{
 };
 use phyr::{
     memory::Memory,
-    plan::PlanError,
     BadPhyr,
-    NotMapped, //
+    MapError, //
 };
 use phyr_iommu::{
     NotAttached,
@@ -91,19 +90,18 @@ causes! {
     AllocError
     BadPhyr
     NotAttached
-    PlanError
     phyr_iommu::Reason
-    phyr::linear::NotLinear
+    phyr::linear::LinearError
     phyr_dma_buf::NotLinear
 }
 
-impl<M, R: Cause> Cause for NotMapped<M, R> {
+impl<M, R: Cause> Cause for MapError<M, R> {
     fn errno(&self) -> Error {
-        self.reason.errno()
+        self.error.errno()
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.show(f)
+        self.error.show(f)
     }
 }
 

@@ -55,7 +55,7 @@ fn open<'m>(
 fn refuses(batch: &mut Batch<'_, '_, Pages>, piece: Pages, error: Error) -> Outcome {
     let len = piece.len();
     let refused = check_err!(batch.add(piece), error);
-    check_eq!(refused.memory.len(), len);
+    check_eq!(refused.value.len(), len);
     Ok(())
 }
 

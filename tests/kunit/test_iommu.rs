@@ -44,7 +44,7 @@ use kernel::{
 use phyr::{
     linear::{
         Limit,
-        NotLinear, //
+        LinearError, //
     },
     memory::{
         Chunks,
@@ -56,8 +56,8 @@ use phyr::{
     DmaAddr,
     DmaVec,
     Limits,
+    MapError,
     Mapper,
-    NotMapped,
     Phyr,
     PhysAddr, //
 };
@@ -112,16 +112,13 @@ fn place<M: Memory>(memory: &M, nr: usize) -> Option<PhysAddr> {
 
 /// Checks that nothing was mapped, for just this reason.
 #[track_caller]
-fn refused<M: Memory>(
-    result: Result<Mapping<'_, M>, NotMapped<M, Reason>>,
-    why: Reason,
-) -> Outcome {
+fn refused<M: Memory>(result: Result<Mapping<'_, M>, MapError<M, Reason>>, why: Reason) -> Outcome {
     check_eq!(reason(result), Some(why));
     Ok(())
 }
 
-fn reason<M: Memory>(result: Result<Mapping<'_, M>, NotMapped<M, Reason>>) -> Option<Reason> {
-    result.err().map(|refused| refused.reason)
+fn reason<M: Memory>(result: Result<Mapping<'_, M>, MapError<M, Reason>>) -> Option<Reason> {
+    result.err().map(|refused| refused.error)
 }
 
 /// Whether the device has an IOMMU: there it can have a domain, also if that lets all through.
@@ -298,14 +295,14 @@ fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Outcome {
     let half = map(32)??;
     // The rest is too short for this, in one range or page by page.
     let refused = check_err!(map(33)?, ENOSPC);
-    check_eq!(refused.memory.len(), 33 * PAGE_SIZE);
+    check_eq!(refused.value.len(), 33 * PAGE_SIZE);
     let rest = map(32)??;
     check_err!(map(1)?, ENOSPC);
-    let long = mapper.linear(scattered(65)?, dir).err().map(|e| e.reason);
+    let long = mapper.linear(scattered(65)?, dir).err().map(|e| e.error);
     // CAST: a few pages.
     check_matches!(
         long,
-        Some(NotLinear::Limit { limit: Limit::MappingSize, max, .. }) if max == ROOM as u64
+        Some(LinearError::Limit { limit: Limit::MappingSize, max, .. }) if max == ROOM as u64
     );
     // The addresses of the mapper are nobody else's.
     for vec in Iterator::chain(half.dma_vecs(), rest.dma_vecs()) {
@@ -551,7 +548,7 @@ fn full(domain: &Domain<'_>) -> Outcome {
                 check_cmp!(mapping.iova().into_raw() + LEN as u64, <=, 1 << 24);
                 mappings.push(mapping, GFP_KERNEL)?;
             }
-            Err(refused) if refused.reason == Reason::NoSpace => break,
+            Err(refused) if refused.error == Reason::NoSpace => break,
             Err(refused) => return Err(Failure::from(refused)),
         }
     }

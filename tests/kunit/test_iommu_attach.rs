@@ -56,7 +56,7 @@ use kernel::{
 };
 use phyr::{
     batch::Capacity,
-    linear::NotLinear,
+    linear::LinearError,
     memory::{
         Chunks,
         Memory, //
@@ -168,16 +168,16 @@ fn in_and_out(dev: &Device<Bound>) -> Result<bool, Failure> {
 /// What the DMA API's mappers say while the device is in `domain`.
 fn refused(domain: &Domain<'_>, mapper: &Mapper<'_>) -> Outcome {
     let dev = domain.device();
-    let busy = Some(NotLinear::Failed(EBUSY));
+    let busy = Some(LinearError::Failed(EBUSY));
     check_err!(Mapper::new(dev, Limits::NONE), EBUSY);
     for pages in [1, 9] {
         check_err!(mapper.map(buffer(pages)?, BOTH, GFP_KERNEL), EBUSY);
         let chunks = Chunks::zeroed(pages * PAGE_SIZE, 0, GFP_KERNEL)?;
         let linear = mapper.linear(chunks, BOTH).err();
-        check_eq!(linear.map(|e| e.reason), busy);
+        check_eq!(linear.map(|e| e.error), busy);
     }
     let copy = mapper.linear_copy(buffer(2)?, BOTH).err();
-    check_eq!(copy.map(|e| e.reason), busy);
+    check_eq!(copy.map(|e| e.error), busy);
     check_err!(mapper.batch::<Chunks>(ONE_PIECE, BOTH, GFP_KERNEL), EBUSY);
     // In the domain all goes.
     let inside = domain.mapper(Limits::NONE, 16 * PAGE_SIZE)?;
@@ -286,7 +286,7 @@ fn direct(dev: &Device<Bound>, engine: &Engine<'_>) -> Outcome {
         let iova = DmaAddr::from_raw(start + nr * page);
         let there = Chunks::zeroed(PAGE_SIZE, 0, GFP_KERNEL)?;
         let mapping = domain.map_at(there, iova, Access::READ).err();
-        check_eq!(mapping.map(|e| e.reason), Some(Reason::Reserved));
+        check_eq!(mapping.map(|e| e.error), Some(Reason::Reserved));
     }
     let vec = |at| DmaVec::new(DmaAddr::from_raw(start + at), PAGE_SIZE);
     engine
@@ -431,7 +431,7 @@ mod tests {
                 for _ in 0..20 * ROUNDS {
                     match mapper.map(piece(0, PAGE_SIZE)?, BOTH, GFP_KERNEL) {
                         Ok(_) => mapped += 1,
-                        Err(refused) if refused.reason == EBUSY => busy += 1,
+                        Err(refused) if refused.error == EBUSY => busy += 1,
                         Err(refused) => return Err(Failure::from(refused)),
                     }
                     if mapped > 100 && busy > 100 {

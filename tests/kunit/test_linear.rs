@@ -38,7 +38,7 @@ use phyr::{
         Edge,
         Limit,
         Linear,
-        NotLinear, //
+        LinearError, //
     },
     memory::{
         Chunks,
@@ -49,8 +49,8 @@ use phyr::{
     DataDirection,
     Granule,
     Limits,
+    MapError, //
     Mapper,
-    NotMapped, //
 };
 
 const DIR: DataDirection = DataDirection::Bidirectional;
@@ -69,13 +69,15 @@ pub(crate) fn contiguous(order: u32) -> Result<Chunks> {
     Chunks::zeroed(PAGE_SIZE << order, order, GFP_KERNEL)
 }
 
-fn reason<M: Memory>(result: Result<Linear<'_, M>, NotMapped<M, NotLinear>>) -> Option<NotLinear> {
-    result.err().map(|refused| refused.reason)
+fn reason<M: Memory>(
+    result: Result<Linear<'_, M>, MapError<M, LinearError>>,
+) -> Option<LinearError> {
+    result.err().map(|refused| refused.error)
 }
 
 /// Checks that mapping `memory` fails for just this reason.
 #[track_caller]
-fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: NotLinear) -> Outcome {
+fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: LinearError) -> Outcome {
     check_eq!(reason(mapper.linear(memory, DIR)), Some(why));
     Ok(())
 }
@@ -84,7 +86,7 @@ fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: NotLinear) -> Outcome
 fn scattered(mapper: &Mapper<'_>, nr: usize) -> Outcome {
     let memory = buffer(nr)?;
     if mapper.granule().is_none() {
-        let why = NotLinear::NotTranslated {
+        let why = LinearError::NotTranslated {
             phyr: 1,
             offset: PAGE,
         };
@@ -186,11 +188,11 @@ fn aligned<M: Memory>(
     mapper: &Mapper<'_>,
     memory: M,
     align: usize,
-) -> Result<Result<u64, NotLinear>, Failure> {
+) -> Result<Result<u64, LinearError>, Failure> {
     let align = check_some!(Alignment::new_checked(align));
     Ok(match mapper.linear_aligned(memory, DIR, align) {
         Ok(linear) => Ok(linear.dma_vec().addr().into_raw()),
-        Err(refused) => Err(refused.reason),
+        Err(refused) => Err(refused.error),
     })
 }
 
@@ -228,7 +230,7 @@ mod tests {
             scattered(&unpacked, 64)?;
             if mapper.granule().is_some() {
                 let part = piece(100, 200)?;
-                refused(&unpacked, part, NotLinear::Bounced)?;
+                refused(&unpacked, part, LinearError::Bounced)?;
             }
             Ok(())
         })
@@ -239,7 +241,7 @@ mod tests {
         with_device(|_, mapper| {
             let memory = contiguous(4)?;
             if bounces() {
-                return refused(mapper, memory, NotLinear::Bounced);
+                return refused(mapper, memory, LinearError::Bounced);
             }
             let linear = mapper.linear(memory, DIR)?;
             check_eq!(linear.dma_vec().len(), PAGE_SIZE << 4);
@@ -262,7 +264,7 @@ mod tests {
             let Some(granule) = mapper.granule().map(Granule::size) else {
                 return Ok(());
             };
-            let misaligned = |phyr, edge, offset| NotLinear::Misaligned {
+            let misaligned = |phyr, edge, offset| LinearError::Misaligned {
                 phyr,
                 edge,
                 offset,
@@ -275,7 +277,7 @@ mod tests {
             let memory = pieces(&[whole, whole, (0, 1), whole])?;
             refused(mapper, memory, misaligned(2, Edge::End, 2 * PAGE + 1))?;
             let memory = pieces(&[whole, (0, 8), (16, 8)])?;
-            let gap = NotLinear::Gap {
+            let gap = LinearError::Gap {
                 phyr: 2,
                 offset: PAGE + 8,
             };
@@ -296,7 +298,7 @@ mod tests {
                 return Ok(());
             }
             let with = |limits: Option<Limits>| mapper_like(mapper, limits.ok_or(EINVAL)?);
-            let over = |limit, asked, max| NotLinear::Limit { limit, asked, max };
+            let over = |limit, asked, max| LinearError::Limit { limit, asked, max };
             let mapper = with(Limits::NONE.with_max_segment(4 * PAGE))?;
             mapper.linear(contiguous(2)?, DIR)?;
             refused(
@@ -338,7 +340,7 @@ mod tests {
             fixture::with_mask::<24>(pdev, || {
                 let memory = Again::new(9)?;
                 let mask = (1 << 24) - 1;
-                let why = NotLinear::Limit {
+                let why = LinearError::Limit {
                     limit: Limit::Mask,
                     asked: (50 << 20) - 1,
                     max: mask,
@@ -347,7 +349,7 @@ mod tests {
                 // Half of it, and no room for the other.
                 let half = || buffer((8 << 20) / PAGE_SIZE);
                 let first = mapper.linear(half()?, DIR)?;
-                refused(mapper, half()?, NotLinear::NoSpace)?;
+                refused(mapper, half()?, LinearError::NoSpace)?;
                 drop(first);
                 mapper.linear(half()?, DIR)?;
                 Ok(())
@@ -365,7 +367,7 @@ mod tests {
             let memory = || contiguous(4);
             let align = |align| aligned(mapper, memory()?, align);
             check_matches!(align(PAGE_SIZE << 4)?, Ok(addr) if addr % (PAGE << 4) == 0);
-            check_matches!(align(1 << 40)?, Err(NotLinear::Alignment { .. }));
+            check_matches!(align(1 << 40)?, Err(LinearError::Alignment { .. }));
             // This machine has no memory below 1 GiB, and the kernel takes no mask without some.
             if cfg!(CONFIG_ARM64) {
                 return Ok(());
@@ -377,7 +379,7 @@ mod tests {
                 check_cmp!(start, >=, 1 << 24, "memory that the mask reaches");
                 check_matches!(
                     reason(mapper.linear(memory, DIR)),
-                    Some(NotLinear::Limit { limit: Limit::Mask, max, .. }) if max == (1 << 24) - 1
+                    Some(LinearError::Limit { limit: Limit::Mask, max, .. }) if max == (1 << 24) - 1
                 );
                 Ok(())
             })
@@ -402,7 +404,7 @@ mod tests {
             let memory = piece(512, 512)?;
             check_matches!(aligned(mapper, memory, 512)?, Ok(addr) if addr % 512 == 0);
             let memory = piece(512, 512)?;
-            let why = NotLinear::Alignment {
+            let why = LinearError::Alignment {
                 align: 1024,
                 excess: 512,
             };
@@ -435,15 +437,15 @@ mod tests {
 
             let limits = check_some!(Limits::NONE.with_max_segment(4 * PAGE));
             let mapper = mapper_like(mapper, limits)?;
-            let why = |memory, dir| mapper.linear_copy(memory, dir).err().map(|e| e.reason);
-            let long = NotLinear::Limit {
+            let why = |memory, dir| mapper.linear_copy(memory, dir).err().map(|e| e.error);
+            let long = LinearError::Limit {
                 limit: Limit::Segment,
                 asked: 5 * PAGE,
                 max: 4 * PAGE,
             };
             check_eq!(why(buffer(5)?, DIR), Some(long));
             let none = why(buffer(1)?, DataDirection::None);
-            check_eq!(none, Some(NotLinear::Failed(EINVAL)));
+            check_eq!(none, Some(LinearError::Failed(EINVAL)));
             Ok(())
         })
     }
@@ -451,10 +453,10 @@ mod tests {
     #[test]
     fn nothing_and_no_direction_are_refused() -> Outcome {
         with_device(|_, mapper| {
-            refused(mapper, KVVec::<Pages>::new(), NotLinear::Empty)?;
+            refused(mapper, KVVec::<Pages>::new(), LinearError::Empty)?;
             let memory = buffer(1)?;
             let none = reason(mapper.linear(memory, DataDirection::None));
-            check_eq!(none, Some(NotLinear::Failed(EINVAL)));
+            check_eq!(none, Some(LinearError::Failed(EINVAL)));
             Ok(())
         })
     }

@@ -116,7 +116,7 @@ fn batch(mapper: &Mapper<'_>, room: Capacity, flags: Flags, number: usize) -> Ou
         }
         refused => {
             let refused = check_err!(refused, E2BIG);
-            check_eq!(refused.memory.len(), PAGE_SIZE);
+            check_eq!(refused.value.len(), PAGE_SIZE);
         }
     }
     Ok(())
@@ -382,7 +382,7 @@ fn domain(mapper: &Mapper<'_>) -> Outcome {
         if let Some(mapper) = one_of(room, mapper, &errors)? {
             let dir = DataDirection::ToDevice;
             let mapping = mapper.map(buffer(2)?, dir, GFP_KERNEL).map(drop);
-            let error = mapping.err().map(|refused| refused.reason);
+            let error = mapping.err().map(|refused| refused.error);
             if room > PAGE_SIZE {
                 check_eq!(error, None, "{room:#x}");
             } else {

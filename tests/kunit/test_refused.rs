@@ -26,7 +26,7 @@ use kernel::{
 };
 use phyr::{
     batch::Capacity,
-    linear::NotLinear,
+    linear::LinearError,
     memory::{
         Chunks,
         Memory,
@@ -127,7 +127,7 @@ fn untrusted(mapper: &Mapper<'_>) -> Outcome {
     }
     refuses(mapper, cut, ENOBUFS)?;
     let linear = mapper.linear(cut()?, DIR).err();
-    check_eq!(linear.map(|e| e.reason), Some(NotLinear::Bounced));
+    check_eq!(linear.map(|e| e.error), Some(LinearError::Bounced));
     // Whole granules need no copy.
     maps(mapper, piece(0, PAGE_SIZE))?;
     maps(mapper, buffer(5))?;
@@ -166,10 +166,10 @@ fn full(mapper: &Mapper<'_>) -> Outcome {
         }
         check_cmp!(all.len(), <=, 256, "no end of bounce buffers");
     };
-    check_eq!(refused.reason, EAGAIN);
+    check_eq!(refused.error, EAGAIN);
     drop(all);
     // They are back.
-    mapper.map(refused.memory, dir, GFP_KERNEL)?;
+    mapper.map(refused.value, dir, GFP_KERNEL)?;
     Ok(())
 }
 

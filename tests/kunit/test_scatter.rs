@@ -34,13 +34,15 @@ use phyr::{
         Memory,
         Pages, //
     },
-    plan::Planner,
     DataDirection,
     DmaVec,
     Limits,
     Mapper,
+    MemoryKind,
     Phyr,
     PhysAddr,
+    Pinned,
+    Planner,
     Slot, //
 };
 
@@ -95,9 +97,9 @@ fn round_into<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, Failure> {
     let nr = expected(mapper, &memory)?;
     let mut slots = [Slot::EMPTY; SHAPE];
     let source = segments(&memory, *mapper.limits());
-    // SAFETY: the memory and the slots stay where they are until it is unmapped below.
-    let state = unsafe { mapper.map_into(source, DataDirection::Bidirectional, &mut slots) };
-    let state = state?;
+    // SAFETY: the memory stays where it is until it is unmapped below.
+    let pinned = unsafe { Pinned::new(source, DataDirection::Bidirectional, M::KIND) };
+    let state = mapper.map_into(&pinned?, || &mut slots)?;
 
     let mut vecs = [None; SHAPE];
     for (to, vec) in vecs.iter_mut().zip(state.dma_vecs(&slots)) {
@@ -336,16 +338,11 @@ mod tests {
                 memory.push(piece(0, 512)?, GFP_KERNEL)?;
             }
             let mut slots = [Slot::EMPTY; 2];
-            // SAFETY: it fails, which is what is tested; were it to succeed, the memory is only
+            let (source, kind) = (segments(&memory, Limits::NONE), MemoryKind::System);
+            // SAFETY: it is not mapped, which is what is tested; were it to be, the memory is only
             // freed at the end of the module's test and the device told of nothing.
-            let full = unsafe {
-                mapper.map_into(
-                    segments(&memory, Limits::NONE),
-                    DataDirection::ToDevice,
-                    &mut slots,
-                )
-            };
-            check_err!(full, E2BIG);
+            let pinned = unsafe { Pinned::new(source, DataDirection::ToDevice, kind) };
+            check_err!(mapper.map_into(&pinned?, || &mut slots), E2BIG);
             Ok(())
         })
     }
@@ -358,9 +355,10 @@ mod tests {
             let mapper = mapper_like(mapper, limits)?;
             let phyr = Phyr::new(PhysAddr::from_raw(0x10_0000), PAGE_SIZE + 1);
             let source = core::iter::once(phyr.map_err(|_| EINVAL));
-            // SAFETY: it fails before anything is mapped.
-            let long = unsafe { mapper.map_into(source, DataDirection::ToDevice, &mut []) };
-            check_err!(long, EMSGSIZE);
+            let (dir, kind) = (DataDirection::ToDevice, MemoryKind::System);
+            // SAFETY: it is refused before anything is mapped.
+            let long = unsafe { Pinned::new(source, dir, kind) };
+            check_err!(mapper.map_into(&long?, || &mut []), EMSGSIZE);
             let small = check_some!(Limits::NONE.with_max_segment(512));
             check_err!(mapper_like(&mapper, small), EINVAL);
             Ok(())

@@ -396,7 +396,7 @@ fn paths(mapper: &Mapper<'_>) -> Outcome {
     // One address, or none: there is no other way.
     let bounced: Exceptions<'_> = &[(
         Point::dma_map_phys,
-        Then::Fails(phyr::linear::NotLinear::Bounced.into()),
+        Then::Fails(phyr::linear::LinearError::Bounced.into()),
     )];
     sweep("linear, contiguous", &place, bounced, || {
         Ok(linear(mapper, chunk()))

@@ -2,19 +2,22 @@
 
 //! As `rust/phyr/linear.rs`, without what calls the kernel.
 
+#[path = "../../rust/phyr/linear/error.rs"]
+pub(crate) mod error;
+#[cfg_attr(coverage, coverage(off))]
+#[path = "../../rust/phyr/linear/model.rs"]
+pub(crate) mod model;
 #[path = "../../rust/phyr/linear/plan.rs"]
 mod plan;
 #[cfg(test)]
 #[path = "../../rust/phyr/linear/plan_test.rs"]
 mod plan_test;
-#[path = "../../rust/phyr/linear/reason.rs"]
-mod reason;
 
 #[cfg_attr(coverage, coverage(off))]
 pub mod oracle;
 
-pub use self::reason::{
+pub use self::error::{
     Edge,
     Limit,
-    NotLinear, //
+    LinearError, //
 };

@@ -3,11 +3,11 @@
 //! Oracles: what takes numbers and is neither a plan nor a range, worked out in another way.
 
 use crate::{
-    map_error::{
+    map::failure::{
         Facts,
-        MapError, //
+        Failure, //
     },
-    part::part,
+    dma_vec::part,
     planner::{
         limits,
         room, //
@@ -113,7 +113,7 @@ pub fn check_map_error(input: &mut Input<'_>) {
         }
     }
     assert_eq!(
-        reason == MapError::NoSpace,
+        reason == Failure::NoSpace,
         facts.is_translated && !facts.has_space && reason.is_final().is_none()
     );
     let passes = [ENOSPC, ENOMEM, EAGAIN].contains(&reason.into());

@@ -16,21 +16,20 @@
 extern crate self as phyr;
 extern crate self as phyr_blk;
 
-#[path = "../../rust/phyr/map_error.rs"]
-mod map_error;
 #[cfg_attr(coverage, coverage(off))]
 #[path = "../../rust/phyr/model.rs"]
 mod model;
-#[path = "../../rust/phyr/part.rs"]
-mod part;
-#[path = "../../rust/phyr/plan.rs"]
-mod plan;
+#[path = "../../rust/phyr/dma_vec.rs"]
+mod dma_vec;
+#[path = "../../rust/phyr/limits.rs"]
+mod limits;
 #[path = "../../rust/phyr/types.rs"]
 mod types;
 
 mod dma_buf;
 mod iommu;
 mod linear;
+mod map;
 mod nvme;
 mod source;
 
@@ -45,7 +44,8 @@ mod ranges;
 
 pub use self::{
     input::Input,
-    plan::Limits,
+    dma_vec::part,
+    limits::Limits,
     types::{
         BadPhyr,
         DmaAddr,

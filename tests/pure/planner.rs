@@ -3,21 +3,21 @@
 //! Oracles: the planner, and the planner against the kernel's own model.
 
 use crate::{
-    model,
-    plan::{
-        Limits,
+    map::plan::{
+        Join,
         Packed,
-        Place,
         PlanError,
         Planner, //
     },
+    model,
     ranges::{
         phyr,
         up,
         END, //
     },
     Granule,
-    Input, //
+    Input,
+    Limits, //
 };
 
 pub fn granule(input: &mut Input<'_>) -> Granule {
@@ -105,9 +105,9 @@ pub fn check(input: &mut Input<'_>) {
         }
         let place = if joins.is_some() {
             runs.pop();
-            Place::Joins
+            Join::Extends
         } else {
-            Place::Begins
+            Join::Begins
         };
         runs.push(run);
         (phyrs, bytes, end) = (phyrs + 1, bytes + len, start + len);
@@ -157,7 +157,7 @@ pub fn check_model(input: &mut Input<'_>) {
             phyr(addr, cut(&limits, addr, len)).expect("a small phyr")
         })
         .collect();
-    if let Err(wrong) = model::check(&list, granule, limits) {
+    if let Err(wrong) = crate::map::plan_model::check(&list, granule, limits) {
         panic!("{wrong}");
     }
 }

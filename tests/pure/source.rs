@@ -3,7 +3,7 @@
 //! As `rust/phyr/source.rs`, without what calls the kernel.
 
 #[path = "../../rust/phyr/source/segments.rs"]
-mod segments;
+pub(crate) mod segments;
 
 #[cfg_attr(coverage, coverage(off))]
 pub mod oracle;

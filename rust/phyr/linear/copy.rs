@@ -11,11 +11,12 @@
 //! C: what `swiotlb_bounce()` ([`kernel/dma/swiotlb.c`](srctree/kernel/dma/swiotlb.c)) does for one
 //! segment.
 
-use super::{
+use super::error::{
     Limit,
-    NotLinear, //
+    LinearError, //
 };
 use crate::{
+    error::MapError,
     fail::{
         self,
         Point, //
@@ -25,7 +26,6 @@ use crate::{
         check_pages,
         Memory, //
     },
-    not_mapped::NotMapped,
     types::{
         DmaAddr,
         DmaVec, //
@@ -60,7 +60,7 @@ impl<'bound> Mapper<'bound> {
     /// Makes a contiguous buffer that stands in for `memory`, which it owns from now on.
     ///
     /// A try of [`Mapper::linear`] should come first: this is for when that says
-    /// [`NotLinear::NotTranslated`].
+    /// [`LinearError::NotTranslated`].
     ///
     /// Context: may sleep.
     ///
@@ -68,10 +68,10 @@ impl<'bound> Mapper<'bound> {
     ///
     /// The memory comes back.
     ///
-    /// - [`NotLinear::Empty`], [`NotLinear::Limit`]: as for [`Mapper::linear`].
-    /// - [`NotLinear::NoMemory`]: there is no contiguous memory of that size, or no more memory.
-    /// - [`NotLinear::NoSpace`]: what there is lies across a boundary of the device.
-    /// - [`NotLinear::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
+    /// - [`LinearError::Empty`], [`LinearError::Limit`]: as for [`Mapper::linear`].
+    /// - [`LinearError::NoMemory`]: there is no contiguous memory of that size, or no more memory.
+    /// - [`LinearError::NoSpace`]: what there is lies across a boundary of the device.
+    /// - [`LinearError::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
     ///   the mapper is in a domain of the driver's own, where there is nothing to copy for; with
     ///   `EBUSY`: the device is in a domain of its own, and the mapper is not.
     ///
@@ -98,7 +98,7 @@ impl<'bound> Mapper<'bound> {
         &self,
         memory: M,
         dir: DataDirection,
-    ) -> Result<LinearCopy<'bound, M>, NotMapped<M, NotLinear>> {
+    ) -> Result<LinearCopy<'bound, M>, MapError<M, LinearError>> {
         match self.copy_buffer(memory.len(), dir) {
             Ok((buffer, page)) => Ok(LinearCopy {
                 _mapper: PhantomData,
@@ -107,7 +107,7 @@ impl<'bound> Mapper<'bound> {
                 page,
                 memory,
             }),
-            Err(reason) => Err(NotMapped::new(memory, reason)),
+            Err(reason) => Err(MapError::new(memory, reason)),
         }
     }
 
@@ -115,22 +115,22 @@ impl<'bound> Mapper<'bound> {
         &self,
         len: usize,
         dir: DataDirection,
-    ) -> Result<(Coherent<[u8]>, KVec<u8>), NotLinear> {
+    ) -> Result<(Coherent<[u8]>, KVec<u8>), LinearError> {
         // CAST: a `usize` is at most 64 bits wide.
         let asked = len as u64;
-        let limit = |limit, max| NotLinear::Limit { limit, asked, max };
+        let limit = |limit, max| LinearError::Limit { limit, asked, max };
         let limits = self.limits();
 
         if dir == DataDirection::None {
-            return Err(NotLinear::Failed(EINVAL));
+            return Err(LinearError::Failed(EINVAL));
         }
         // The DMA API has no address in the domain for its buffer.
-        if self.window().is_some() {
-            return Err(NotLinear::Failed(EOPNOTSUPP));
+        if self.space().is_some() {
+            return Err(LinearError::Failed(EOPNOTSUPP));
         }
-        self.check_domain().map_err(NotLinear::Failed)?;
+        self.check_domain().map_err(LinearError::Failed)?;
         if len == 0 {
-            return Err(NotLinear::Empty);
+            return Err(LinearError::Empty);
         }
         if asked > limits.max_segment() {
             return Err(limit(Limit::Segment, limits.max_segment()));
@@ -138,17 +138,17 @@ impl<'bound> Mapper<'bound> {
         if !limits.boundary_allows(asked) {
             return Err(limit(Limit::Boundary, limits.room(0)));
         }
-        check_pages(len.div_ceil(PAGE_SIZE)).map_err(|_| NotLinear::NoMemory)?;
-        let page =
-            KVec::from_elem(0, PAGE_SIZE.min(len), GFP_KERNEL).map_err(|_| NotLinear::NoMemory)?;
-        fail::at(Point::dma_alloc_attrs).map_err(|_| NotLinear::NoMemory)?;
+        check_pages(len.div_ceil(PAGE_SIZE)).map_err(|_| LinearError::NoMemory)?;
+        let page = KVec::from_elem(0, PAGE_SIZE.min(len), GFP_KERNEL)
+            .map_err(|_| LinearError::NoMemory)?;
+        fail::at(Point::dma_alloc_attrs).map_err(|_| LinearError::NoMemory)?;
         let (dev, attrs) = (self.device(), DMA_ATTR_NO_WARN);
         let buffer = Coherent::<u8>::zeroed_slice_with_attrs(dev, len, GFP_KERNEL, attrs)
-            .map_err(|_| NotLinear::NoMemory)?;
+            .map_err(|_| LinearError::NoMemory)?;
 
         // Pages are aligned to their number; a CMA area may not do as much.
         if asked > limits.room(buffer.dma_address()) {
-            return Err(NotLinear::NoSpace);
+            return Err(LinearError::NoSpace);
         }
         Ok((buffer, page))
     }

@@ -6,13 +6,13 @@
 //! Nothing has been allocated by then. This file is plain Rust: no kernel call, constant memory,
 //! constant time a phyr.
 
-use super::reason::{
+use super::error::{
     Edge,
     Limit,
-    NotLinear, //
+    LinearError, //
 };
 use crate::{
-    plan::Limits,
+    limits::Limits,
     types::{
         Granule,
         Phyr, //
@@ -20,12 +20,12 @@ use crate::{
 };
 use core::cmp::Ordering;
 
-/// What a device, and whoever wants the mapping, ask of it.
+/// Constraints on a linear mapping.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Demand {
+pub(super) struct Constraints {
     /// The IOMMU's granule; `None` where the device uses physical addresses.
     pub granule: Option<Granule>,
-    /// What the device asks of a segment.
+    /// Limits of the device on a segment.
     pub limits: Limits,
     /// The longest mapping that there can be, in bytes.
     pub max_len: u64,
@@ -37,13 +37,13 @@ pub(super) struct Demand {
     /// The DMA API gives the device copies: of everything, or behind an IOMMU of what is not whole
     /// granules.
     pub bounces: bool,
-    /// What the range's address is to be a multiple of: a power of two.
+    /// Alignment of the range's address in bytes: a power of two.
     pub align: u64,
 }
 
-/// What a linear mapping is made of.
+/// Plan of a linear mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum LinearPlan {
     /// One contiguous range of physical addresses.
     Direct {
         /// Where it begins.
@@ -57,7 +57,7 @@ pub(super) enum Shape {
         start: u64,
         /// Its length in bytes.
         len: u64,
-        /// How much IOVA to take, in bytes from `start` on. An allocation is aligned to its own
+        /// Bytes of IOVA to take, in bytes from `start` on. An allocation is aligned to its own
         /// length, rounded up to a power of two, so that taking more aligns it; for the same
         /// reason it crosses no boundary that is not shorter.
         reserve: u64,
@@ -67,7 +67,7 @@ pub(super) enum Shape {
 /// Plans one linear mapping; see the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(super) struct LinearPlanner {
-    demand: Demand,
+    constraints: Constraints,
     /// Number of phyrs so far, and of bytes in them.
     phyrs: usize,
     bytes: u64,
@@ -81,9 +81,9 @@ impl LinearPlanner {
     const MAX_RANGE: u64 = (1 << 63) - 1;
 
     /// Begins a plan.
-    pub(super) const fn new(demand: Demand) -> Self {
+    pub(super) const fn new(constraints: Constraints) -> Self {
         Self {
-            demand,
+            constraints,
             phyrs: 0,
             bytes: 0,
             start: 0,
@@ -95,10 +95,10 @@ impl LinearPlanner {
     ///
     /// # Errors
     ///
-    /// Why it cannot be in one range with those before it: [`NotLinear::NotTranslated`],
-    /// [`NotLinear::Gap`], [`NotLinear::Misaligned`] or [`NotLinear::Overflow`].
+    /// Why it cannot be in one range with those before it: [`LinearError::NotTranslated`],
+    /// [`LinearError::Gap`], [`LinearError::Misaligned`] or [`LinearError::Overflow`].
     #[inline]
-    pub(super) fn push(&mut self, phyr: Phyr) -> Result<(), NotLinear> {
+    pub(super) fn push(&mut self, phyr: Phyr) -> Result<(), LinearError> {
         let start = phyr.paddr().into_raw();
 
         if self.phyrs == 0 {
@@ -110,53 +110,55 @@ impl LinearPlanner {
         self.bytes = self
             .bytes
             .checked_add(phyr.len() as u64)
-            .ok_or(NotLinear::Overflow)?;
+            .ok_or(LinearError::Overflow)?;
         self.phyrs += 1;
         self.end = phyr.end();
         Ok(())
     }
 
-    /// Whether the IOMMU can join what ends at `self.end` and what begins at `start`.
+    /// Checks that the IOMMU can join what ends at `self.end` and what begins at `start`.
     #[inline]
-    fn check_joint(&self, start: u64) -> Result<(), NotLinear> {
+    fn check_joint(&self, start: u64) -> Result<(), LinearError> {
         let (phyr, offset) = (self.phyrs, self.bytes);
-        let Some(granule) = self.demand.granule else {
-            return Err(NotLinear::NotTranslated { phyr, offset });
+        let Some(granule) = self.constraints.granule else {
+            return Err(LinearError::NotTranslated { phyr, offset });
         };
-        let misaligned = |phyr, edge| NotLinear::Misaligned {
+        let misaligned = |phyr, edge| LinearError::Misaligned {
             phyr,
             edge,
             offset,
             granule: granule.size(),
         };
+        if granule.joins(self.end, start) {
+            return Ok(());
+        }
         match (granule.aligned(self.end), granule.aligned(start)) {
-            (true, true) => Ok(()),
-            (true, false) => Err(misaligned(phyr, Edge::Start)),
+            (true, _) => Err(misaligned(phyr, Edge::Start)),
             (false, true) => Err(misaligned(phyr - 1, Edge::End)),
-            (false, false) => Err(NotLinear::Gap { phyr, offset }),
+            (false, false) => Err(LinearError::Gap { phyr, offset }),
         }
     }
 
-    /// What the mapping is made of. `to_dma` is the DMA address of a physical address where no
+    /// Returns the plan. `to_dma` is the DMA address of a physical address where no
     /// IOMMU translates, or all ones where there is none.
     ///
     /// # Errors
     ///
     /// Every reason that is known before anything is allocated.
-    pub(super) fn finish(&self, to_dma: impl Fn(u64) -> u64) -> Result<Shape, NotLinear> {
-        let Demand {
+    pub(super) fn finish(&self, to_dma: impl Fn(u64) -> u64) -> Result<LinearPlan, LinearError> {
+        let Constraints {
             granule,
             limits,
             max_len,
             ..
-        } = self.demand;
+        } = self.constraints;
         let len = self.bytes;
 
         if self.phyrs == 0 {
-            return Err(NotLinear::Empty);
+            return Err(LinearError::Empty);
         }
         if len > limits.max_segment() {
-            return Err(NotLinear::Limit {
+            return Err(LinearError::Limit {
                 limit: Limit::Segment,
                 asked: len,
                 max: limits.max_segment(),
@@ -173,21 +175,21 @@ impl LinearPlanner {
         Ok(shape)
     }
 
-    fn too_long(&self) -> NotLinear {
-        NotLinear::Limit {
+    fn too_long(&self) -> LinearError {
+        LinearError::Limit {
             limit: Limit::MappingSize,
             asked: self.bytes,
-            max: self.demand.max_len,
+            max: self.constraints.max_len,
         }
     }
 
     /// The range begins where the memory does.
-    fn finish_direct(&self, to_dma: impl Fn(u64) -> u64) -> Result<Shape, NotLinear> {
+    fn finish_direct(&self, to_dma: impl Fn(u64) -> u64) -> Result<LinearPlan, LinearError> {
         let (start, len) = (self.start, self.bytes);
-        let out_of_reach = |asked| NotLinear::Limit {
+        let out_of_reach = |asked| LinearError::Limit {
             limit: Limit::Mask,
             asked,
-            max: self.demand.mask,
+            max: self.constraints.mask,
         };
         let (addr, last) = (to_dma(start), to_dma(start + (len - 1)));
 
@@ -196,77 +198,77 @@ impl LinearPlanner {
         }
         // The bus may shift parts of memory by different distances.
         if addr.checked_add(len - 1) != Some(last) {
-            return Err(NotLinear::Gap {
+            return Err(LinearError::Gap {
                 phyr: self.phyrs - 1,
                 offset: len - 1,
             });
         }
-        if last > self.demand.mask {
+        if last > self.constraints.mask {
             return Err(out_of_reach(last));
         }
         self.check_boundary(addr)?;
-        self.check_align(addr, self.demand.align)?;
-        if self.demand.bounces {
-            return Err(NotLinear::Bounced);
+        self.check_align(addr, self.constraints.align)?;
+        if self.constraints.bounces {
+            return Err(LinearError::Bounced);
         }
-        Ok(Shape::Direct { start, len })
+        Ok(LinearPlan::Direct { start, len })
     }
 
     /// The range begins as far into a granule as the first phyr does.
-    fn finish_range(&self, granule: Granule) -> Result<Shape, NotLinear> {
-        let Demand {
+    fn finish_range(&self, granule: Granule) -> Result<LinearPlan, LinearError> {
+        let Constraints {
             first, mask, align, ..
-        } = self.demand;
+        } = self.constraints;
         let (start, len) = (self.start, self.bytes);
         let offset = granule.offset(start);
 
         self.check_boundary(offset)?;
         // Of the address only the offset in the granule is given; the rest can be chosen.
         self.check_align(offset, align)?;
-        if self.demand.bounces && !(offset == 0 && granule.aligned(self.end)) {
-            return Err(NotLinear::Bounced);
+        if self.constraints.bounces && !(offset == 0 && granule.aligned(self.end)) {
+            return Err(LinearError::Bounced);
         }
 
         // From the beginning of the first granule on.
-        let mut span = offset.checked_add(len).ok_or(NotLinear::Overflow)?;
+        let mut span = offset.checked_add(len).ok_or(LinearError::Overflow)?;
         if align > granule.size() {
             span = span.max(align);
         }
-        let whole = granule.align_up(span).ok_or(NotLinear::Overflow)?;
+        let whole = granule.align_up(span).ok_or(LinearError::Overflow)?;
         // The lowest place that is aligned as the allocator does; address zero is never given out.
         let last = whole
             .checked_next_power_of_two()
             .and_then(|step| Some(first.max(1).checked_add(step - 1)? & !(step - 1)))
             .and_then(|place| place.checked_add(whole - 1))
-            .ok_or(NotLinear::Overflow)?;
+            .ok_or(LinearError::Overflow)?;
         if last > mask && first != 0 {
-            return Err(match len.cmp(&self.demand.max_len) {
+            return Err(match len.cmp(&self.constraints.max_len) {
                 Ordering::Greater => self.too_long(),
-                _ => NotLinear::NoSpace,
+                _ => LinearError::NoSpace,
             });
         }
         if last > mask {
-            return Err(NotLinear::Limit {
+            return Err(LinearError::Limit {
                 limit: Limit::Mask,
                 asked: last,
                 max: mask,
             });
         }
         if whole > Self::MAX_RANGE {
-            return Err(NotLinear::Overflow);
+            return Err(LinearError::Overflow);
         }
-        Ok(Shape::Range {
+        Ok(LinearPlan::Range {
             start,
             len,
             reserve: span - offset,
         })
     }
 
-    /// Whether a range that begins at `addr`, or as far behind a boundary, crosses the next one.
-    fn check_boundary(&self, addr: u64) -> Result<(), NotLinear> {
-        let room = self.demand.limits.room(addr);
+    /// Checks that no range that begins at `addr`, or as far behind a boundary, crosses the next one.
+    fn check_boundary(&self, addr: u64) -> Result<(), LinearError> {
+        let room = self.constraints.limits.room(addr);
         if self.bytes > room {
-            return Err(NotLinear::Limit {
+            return Err(LinearError::Limit {
                 limit: Limit::Boundary,
                 asked: self.bytes,
                 max: room,
@@ -275,11 +277,11 @@ impl LinearPlanner {
         Ok(())
     }
 
-    fn check_align(&self, addr: u64, align: u64) -> Result<(), NotLinear> {
+    fn check_align(&self, addr: u64, align: u64) -> Result<(), LinearError> {
         // A mask, as the alignment is a power of two; zero is none.
         match addr & align.saturating_sub(1) {
             0 => Ok(()),
-            excess => Err(NotLinear::Alignment { align, excess }),
+            excess => Err(LinearError::Alignment { align, excess }),
         }
     }
 }

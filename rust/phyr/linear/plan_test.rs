@@ -5,18 +5,21 @@
 #[kernel::prelude::kunit_tests(phyr_linear_plan)]
 mod tests {
     use crate::{
+        limits::Limits,
         linear::{
-            plan::{
-                Demand,
-                LinearPlanner,
-                Shape, //
+            error::{
+                Edge,
+                Limit,
+                LinearError, //
             },
-            Edge,
-            Limit,
-            NotLinear, //
+            model::first_break,
+            plan::{
+                Constraints,
+                LinearPlan,
+                LinearPlanner, //
+            }, //
         },
         model,
-        plan::Limits,
         types::{
             Granule,
             Phyr,
@@ -27,8 +30,8 @@ mod tests {
     const G: u64 = 4096;
 
     /// A device behind an IOMMU that can do everything.
-    fn translated() -> Demand {
-        Demand {
+    fn translated() -> Constraints {
+        Constraints {
             granule: Granule::new(G),
             limits: Limits::NONE,
             max_len: u64::MAX,
@@ -39,8 +42,8 @@ mod tests {
         }
     }
 
-    fn direct() -> Demand {
-        Demand {
+    fn direct() -> Constraints {
+        Constraints {
             granule: None,
             ..translated()
         }
@@ -52,26 +55,26 @@ mod tests {
 
     /// Plans the phyrs in `list`, each an address and a length; without an IOMMU DMA addresses are
     /// physical ones.
-    fn plan(demand: Demand, list: &[(u64, u64)]) -> Result<Shape, NotLinear> {
-        let mut planner = LinearPlanner::new(demand);
+    fn plan(constraints: Constraints, list: &[(u64, u64)]) -> Result<LinearPlan, LinearError> {
+        let mut planner = LinearPlanner::new(constraints);
         for &(addr, len) in list {
             // CAST: the numbers are those of a test.
             let phyr = Phyr::new(PhysAddr::from_raw(addr), len as usize);
-            planner.push(phyr.map_err(|_| NotLinear::Empty)?)?;
+            planner.push(phyr.map_err(|_| LinearError::Empty)?)?;
         }
         planner.finish(|paddr| paddr)
     }
 
-    fn range(start: u64, len: u64, reserve: u64) -> Result<Shape, NotLinear> {
-        Ok(Shape::Range {
+    fn range(start: u64, len: u64, reserve: u64) -> Result<LinearPlan, LinearError> {
+        Ok(LinearPlan::Range {
             start,
             len,
             reserve,
         })
     }
 
-    fn misaligned(phyr: usize, edge: Edge, offset: u64) -> Result<Shape, NotLinear> {
-        Err(NotLinear::Misaligned {
+    fn misaligned(phyr: usize, edge: Edge, offset: u64) -> Result<LinearPlan, LinearError> {
+        Err(LinearError::Misaligned {
             phyr,
             edge,
             offset,
@@ -79,14 +82,14 @@ mod tests {
         })
     }
 
-    fn over(limit: Limit, asked: u64, max: u64) -> Result<Shape, NotLinear> {
-        Err(NotLinear::Limit { limit, asked, max })
+    fn over(limit: Limit, asked: u64, max: u64) -> Result<LinearPlan, LinearError> {
+        Err(LinearError::Limit { limit, asked, max })
     }
 
     #[test]
     fn nothing_is_empty() {
-        assert_eq!(plan(translated(), &[]), Err(NotLinear::Empty));
-        assert_eq!(plan(direct(), &[]), Err(NotLinear::Empty));
+        assert_eq!(plan(translated(), &[]), Err(LinearError::Empty));
+        assert_eq!(plan(direct(), &[]), Err(LinearError::Empty));
     }
 
     #[test]
@@ -106,7 +109,7 @@ mod tests {
         let direct = plan(direct(), &list);
         assert_eq!(
             direct,
-            Ok(Shape::Direct {
+            Ok(LinearPlan::Direct {
                 start: G + 1,
                 len: G + 6
             })
@@ -116,14 +119,14 @@ mod tests {
     #[test]
     fn without_an_iommu_scattered_is_not_linear() {
         let list = [(G, G), (2 * G, G), (4 * G, G)];
-        let reason = NotLinear::NotTranslated {
+        let reason = LinearError::NotTranslated {
             phyr: 2,
             offset: 2 * G,
         };
         assert_eq!(plan(direct(), &list), Err(reason));
         // A granule before or behind, the same page again, one byte off.
         for addr in [0, G, 3 * G, 2 * G - 1, 2 * G + 1] {
-            let reason = NotLinear::NotTranslated { phyr: 1, offset: G };
+            let reason = LinearError::NotTranslated { phyr: 1, offset: G };
             assert_eq!(plan(direct(), &[(G, G), (addr, G)]), Err(reason));
         }
     }
@@ -136,7 +139,7 @@ mod tests {
         assert_eq!(three((5 * G, G - 1)), misaligned(1, Edge::End, 2 * G - 1));
         assert_eq!(three((5 * G, 1)), misaligned(1, Edge::End, G + 1));
         let list = [(G, G + 1), (5 * G + 1, G)];
-        let gap = NotLinear::Gap {
+        let gap = LinearError::Gap {
             phyr: 1,
             offset: G + 1,
         };
@@ -146,22 +149,22 @@ mod tests {
     #[test]
     fn lengths_at_their_limits() {
         let max = limits(Limits::NONE.with_max_segment(2 * G));
-        for demand in [translated(), direct()] {
-            let demand = Demand {
+        for constraints in [translated(), direct()] {
+            let constraints = Constraints {
                 limits: max,
-                ..demand
+                ..constraints
             };
-            assert!(plan(demand, &[(G, G), (2 * G, G)]).is_ok());
-            let long = plan(demand, &[(G, G), (2 * G, G + 1)]);
+            assert!(plan(constraints, &[(G, G), (2 * G, G)]).is_ok());
+            let long = plan(constraints, &[(G, G), (2 * G, G + 1)]);
             assert_eq!(long, over(Limit::Segment, 2 * G + 1, 2 * G));
 
-            let demand = Demand {
+            let constraints = Constraints {
                 limits: Limits::NONE,
                 max_len: 3 * G,
-                ..demand
+                ..constraints
             };
-            assert!(plan(demand, &[(G, 3 * G)]).is_ok());
-            let long = plan(demand, &[(G, 3 * G + 1)]);
+            assert!(plan(constraints, &[(G, 3 * G)]).is_ok());
+            let long = plan(constraints, &[(G, 3 * G + 1)]);
             assert_eq!(long, over(Limit::MappingSize, 3 * G + 1, 3 * G));
         }
     }
@@ -169,15 +172,16 @@ mod tests {
     /// Ranges lie at multiples of their length, rounded up to a power of two.
     #[test]
     fn room_of_a_mapper_of_its_own() {
-        let room = |first: u64, granules: u64| Demand {
+        let room = |first: u64, granules: u64| Constraints {
             max_len: granules * G,
             first: first * G,
             mask: (first + granules) * G - 1,
             ..translated()
         };
-        let plan =
-            |demand, granules: u64| plan(demand, &[(G, (granules - 1) * G), (9 * G, G)]).err();
-        let over = |asked, granules| NotLinear::Limit {
+        let plan = |constraints, granules: u64| {
+            plan(constraints, &[(G, (granules - 1) * G), (9 * G, G)]).err()
+        };
+        let over = |asked, granules| LinearError::Limit {
             limit: Limit::MappingSize,
             asked,
             max: granules * G,
@@ -185,9 +189,9 @@ mod tests {
         assert_eq!(plan(room(64, 64), 64), None);
         assert_eq!(plan(room(64, 64), 65), Some(over(65 * G, 64)));
         // Long enough, but not where such a range could be.
-        assert_eq!(plan(room(64, 96), 80), Some(NotLinear::NoSpace));
+        assert_eq!(plan(room(64, 96), 80), Some(LinearError::NoSpace));
         assert_eq!(plan(room(64, 96), 64), None);
-        assert_eq!(plan(room(65, 64), 33), Some(NotLinear::NoSpace));
+        assert_eq!(plan(room(65, 64), 33), Some(LinearError::NoSpace));
         assert_eq!(plan(room(65, 64), 32), None);
         assert_eq!(plan(room(64, 96), 97), Some(over(97 * G, 96)));
     }
@@ -195,60 +199,60 @@ mod tests {
     #[test]
     fn boundaries() {
         let limits = limits(Limits::NONE.with_boundary_mask(4 * G - 1));
-        let demand = Demand {
+        let constraints = Constraints {
             limits,
             ..translated()
         };
         // Where the range begins can be chosen, but not within its granule.
-        assert_eq!(plan(demand, &[(G, 4 * G)]), range(G, 4 * G, 4 * G));
+        assert_eq!(plan(constraints, &[(G, 4 * G)]), range(G, 4 * G, 4 * G));
         assert_eq!(
-            plan(demand, &[(G, 4 * G + 1)]),
+            plan(constraints, &[(G, 4 * G + 1)]),
             over(Limit::Boundary, 4 * G + 1, 4 * G)
         );
         assert_eq!(
-            plan(demand, &[(1, 4 * G)]),
+            plan(constraints, &[(1, 4 * G)]),
             over(Limit::Boundary, 4 * G, 4 * G - 1)
         );
         assert_eq!(
-            plan(demand, &[(G, 2 * G + 1)]),
+            plan(constraints, &[(G, 2 * G + 1)]),
             range(G, 2 * G + 1, 2 * G + 1)
         );
-        assert_eq!(plan(demand, &[(1, 3 * G)]), range(1, 3 * G, 3 * G));
+        assert_eq!(plan(constraints, &[(1, 3 * G)]), range(1, 3 * G, 3 * G));
 
-        let demand = Demand { limits, ..direct() };
-        assert!(plan(demand, &[(4 * G, 4 * G)]).is_ok());
-        assert!(plan(demand, &[(3 * G, G)]).is_ok());
+        let constraints = Constraints { limits, ..direct() };
+        assert!(plan(constraints, &[(4 * G, 4 * G)]).is_ok());
+        assert!(plan(constraints, &[(3 * G, G)]).is_ok());
         assert_eq!(
-            plan(demand, &[(3 * G, G + 1)]),
+            plan(constraints, &[(3 * G, G + 1)]),
             over(Limit::Boundary, G + 1, G)
         );
     }
 
     #[test]
     fn masks() {
-        let demand = Demand {
+        let constraints = Constraints {
             mask: 8 * G - 1,
             ..direct()
         };
-        assert!(plan(demand, &[(7 * G, G)]).is_ok());
+        assert!(plan(constraints, &[(7 * G, G)]).is_ok());
         assert_eq!(
-            plan(demand, &[(7 * G + 1, G)]),
+            plan(constraints, &[(7 * G + 1, G)]),
             over(Limit::Mask, 8 * G, 8 * G - 1)
         );
         assert_eq!(plan(direct(), &[(u64::MAX - G, G)]).is_ok(), true);
 
         // Behind an IOMMU the memory may be anywhere, but the range must fit: at a multiple of its
         // length, and not at zero.
-        let demand = Demand {
+        let constraints = Constraints {
             mask: 8 * G - 1,
             ..translated()
         };
         assert_eq!(
-            plan(demand, &[(99 * G, 4 * G)]),
+            plan(constraints, &[(99 * G, 4 * G)]),
             range(99 * G, 4 * G, 4 * G)
         );
         assert_eq!(
-            plan(demand, &[(99 * G, 4 * G + 1)]),
+            plan(constraints, &[(99 * G, 4 * G + 1)]),
             over(Limit::Mask, 13 * G - 1, 8 * G - 1)
         );
     }
@@ -260,10 +264,10 @@ mod tests {
             let mut planner = LinearPlanner::new(direct());
             // CAST: a few granules.
             let phyr = Phyr::new(PhysAddr::from_raw(8 * G), len as usize);
-            planner.push(phyr.map_err(|_| NotLinear::Empty)?)?;
+            planner.push(phyr.map_err(|_| LinearError::Empty)?)?;
             planner.finish(to_dma)
         };
-        let shape = |len| Ok(Shape::Direct { start: 8 * G, len });
+        let shape = |len| Ok(LinearPlan::Direct { start: 8 * G, len });
         assert_eq!(plan(2 * G, &|paddr| paddr - 4 * G), shape(2 * G));
         // Nothing from 9 granules on.
         let short = |paddr| if paddr < 9 * G { paddr } else { u64::MAX };
@@ -273,13 +277,13 @@ mod tests {
         // Another distance from there on.
         let other = |paddr| if paddr < 9 * G { paddr } else { paddr + G };
         assert_eq!(plan(G, &other), shape(G));
-        let gap = NotLinear::Gap { phyr: 0, offset: G };
+        let gap = LinearError::Gap { phyr: 0, offset: G };
         assert_eq!(plan(G + 1, &other), Err(gap));
     }
 
     #[test]
     fn alignments() {
-        let align = |align| Demand {
+        let align = |align| Constraints {
             align,
             ..translated()
         };
@@ -292,51 +296,57 @@ mod tests {
         assert_eq!(plan(align(G), &[(G, 1)]), range(G, 1, 1));
         assert_eq!(plan(align(512), &[(512, 1)]), range(512, 1, 1));
         // The offset within a granule is the memory's.
-        let excess = |align, excess| Err(NotLinear::Alignment { align, excess });
+        let excess = |align, excess| Err(LinearError::Alignment { align, excess });
         assert_eq!(plan(align(16 * G), &[(G + 8, G)]), excess(16 * G, 8));
         assert_eq!(plan(align(512), &[(G + 513, 1)]), excess(512, 1));
 
-        let align = |align| Demand { align, ..direct() };
+        let align = |align| Constraints { align, ..direct() };
         assert!(plan(align(2 * G), &[(2 * G, G)]).is_ok());
         assert_eq!(plan(align(2 * G), &[(3 * G, G)]), excess(2 * G, G));
         // No address is a multiple of the highest bit but zero, which is never given out.
-        let align = |align| Demand {
+        let align = |align| Constraints {
             align,
             ..translated()
         };
         let reserve = 1 << 62;
         assert_eq!(plan(align(reserve), &[(G, G)]), range(G, G, reserve));
-        assert_eq!(plan(align(1 << 63), &[(G, G)]), Err(NotLinear::Overflow));
+        assert_eq!(plan(align(1 << 63), &[(G, G)]), Err(LinearError::Overflow));
         // Room for an alignment counts.
-        let demand = Demand {
+        let constraints = Constraints {
             mask: 8 * G - 1,
             align: 16 * G,
             ..translated()
         };
         assert_eq!(
-            plan(demand, &[(G, G)]),
+            plan(constraints, &[(G, G)]),
             over(Limit::Mask, 32 * G - 1, 8 * G - 1)
         );
     }
 
     #[test]
     fn copies_are_refused() {
-        let bounces = |demand| Demand {
+        let bounces = |constraints| Constraints {
             bounces: true,
-            ..demand
+            ..constraints
         };
-        assert_eq!(plan(bounces(direct()), &[(G, G)]), Err(NotLinear::Bounced));
+        assert_eq!(
+            plan(bounces(direct()), &[(G, G)]),
+            Err(LinearError::Bounced)
+        );
         // Not for being long: a shorter one would be refused as well.
-        let demand = Demand {
+        let constraints = Constraints {
             max_len: G,
             ..bounces(direct())
         };
-        assert_eq!(plan(demand, &[(G, 2 * G)]), Err(NotLinear::Bounced));
+        assert_eq!(plan(constraints, &[(G, 2 * G)]), Err(LinearError::Bounced));
         // Behind an IOMMU only what is not whole granules is copied.
-        let demand = bounces(translated());
-        assert_eq!(plan(demand, &[(G, G), (3 * G, G)]), range(G, 2 * G, 2 * G));
+        let constraints = bounces(translated());
+        assert_eq!(
+            plan(constraints, &[(G, G), (3 * G, G)]),
+            range(G, 2 * G, 2 * G)
+        );
         for list in [[(G + 1, G - 1), (3 * G, G)], [(G, G), (3 * G, G - 1)]] {
-            assert_eq!(plan(demand, &list), Err(NotLinear::Bounced));
+            assert_eq!(plan(constraints, &list), Err(LinearError::Bounced));
         }
     }
 
@@ -347,16 +357,16 @@ mod tests {
         assert_eq!(plan(translated(), &[(0, max)]), range(0, max, max));
         assert_eq!(
             plan(translated(), &[(0, max + 1)]),
-            Err(NotLinear::Overflow)
+            Err(LinearError::Overflow)
         );
         let half = 1 << 63;
         let list = [(0, half), (0, half)];
-        assert_eq!(plan(translated(), &list), Err(NotLinear::Overflow));
+        assert_eq!(plan(translated(), &list), Err(LinearError::Overflow));
         // The length can be said, but not rounded up, or not with the offset in front of it.
         let list = [(0, half), (0, half - 1)];
-        assert_eq!(plan(translated(), &list), Err(NotLinear::Overflow));
+        assert_eq!(plan(translated(), &list), Err(LinearError::Overflow));
         let list = [(512, G - 512), (0, (G - 1).wrapping_neg() - 1)];
-        assert_eq!(plan(translated(), &list), Err(NotLinear::Overflow));
+        assert_eq!(plan(translated(), &list), Err(LinearError::Overflow));
         // No 32 bits anywhere.
         let list = [(0, 3 << 30), (4 << 30, 3 << 30)];
         assert_eq!(plan(translated(), &list), range(0, 6 << 30, 6 << 30));
@@ -370,15 +380,15 @@ mod tests {
 
         for _ in 0..4000 {
             let granule = Granule::new(16);
-            let demand = match random.below(4) {
+            let constraints = match random.below(4) {
                 0 => direct(),
-                _ => Demand {
+                _ => Constraints {
                     granule,
                     ..translated()
                 },
             };
             let list = model::List::almost_linear(&mut random, granule.unwrap_or(Granule::ONE));
-            let mut planner = LinearPlanner::new(demand);
+            let mut planner = LinearPlanner::new(constraints);
             let mut result = Ok(());
             for phyr in list.iter() {
                 result = result.and_then(|()| planner.push(phyr));
@@ -387,22 +397,22 @@ mod tests {
             let start = list.iter().next().map_or(0, |phyr| phyr.paddr().into_raw());
             let planned = result.and_then(|()| planner.finish(|paddr| paddr));
             // Where the planner says that it is, and whether the model says so, too.
-            let right = match (planned, model::first_break(&list, demand.granule)) {
+            let right = match (planned, first_break(&list, constraints.granule)) {
                 (
-                    Ok(Shape::Direct {
+                    Ok(LinearPlan::Direct {
                         start: at,
                         len: long,
                     }),
                     None,
-                ) => demand.granule.is_none() && (at, long) == (start, len),
+                ) => constraints.granule.is_none() && (at, long) == (start, len),
                 (
-                    Ok(Shape::Range {
+                    Ok(LinearPlan::Range {
                         start: at,
                         len: long,
                         reserve,
                     }),
                     None,
-                ) => demand.granule.is_some() && (at, long, reserve) == (start, len, len),
+                ) => constraints.granule.is_some() && (at, long, reserve) == (start, len, len),
                 (Err(reason), Some(broken)) => reason == broken,
                 _ => false,
             };

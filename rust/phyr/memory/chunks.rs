@@ -3,15 +3,18 @@
 //! Chunks of pages, in whatever order: memory for buffers that others map, too.
 
 use super::{
-    check_pages,
-    check_range,
-    list_flags,
-    page_flags,
-    read_pages,
-    unless_killed,
-    write_pages,
-    Memory,
-    PageMemory, //
+    alloc::{
+        check_pages,
+        list_flags,
+        page_flags,
+        unless_killed, //
+    },
+    traits::{
+        check_range,
+        each_page,
+        Memory,
+        PageMemory, //
+    }, //
 };
 use crate::{
     bindings,
@@ -20,7 +23,7 @@ use crate::{
         Point, //
     },
     raw,
-    source::page_piece,
+    source::page::page_piece,
     types::{
         Phyr,
         PhysAddr, //
@@ -188,14 +191,33 @@ unsafe impl Memory for Chunks {
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
         check_range(offset, to.len(), self.len)?;
-        // SAFETY: only this value gives the kernel access to the pages, and it is borrowed.
-        unsafe { read_pages(offset, to, |at| self.page(at)) }
+        each_page(
+            offset,
+            to.len(),
+            |at| self.page(at),
+            |page, start, range| {
+                let to = to.get_mut(range).ok_or(EINVAL)?;
+                // SAFETY: `to` may be written. Only this value gives the kernel access to the pages,
+                // and it is borrowed; a device or user space may write meanwhile, and any byte is a
+                // `u8`.
+                unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
+            },
+        )
     }
 
     fn write(&mut self, offset: usize, from: &[u8]) -> Result {
         check_range(offset, from.len(), self.len)?;
-        // SAFETY: as above, and it is borrowed mutably.
-        unsafe { write_pages(offset, from, |at| self.page(at)) }
+        each_page(
+            offset,
+            from.len(),
+            |at| self.page(at),
+            |page, start, range| {
+                let from = from.get(range).ok_or(EINVAL)?;
+                // SAFETY: `from` may be read. Only this value gives the kernel access to the pages, and
+                // it is borrowed mutably.
+                unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
+            },
+        )
     }
 }
 

@@ -5,9 +5,11 @@
 //! C: `vmap()` ([`mm/vmalloc.c`](srctree/mm/vmalloc.c)).
 
 use super::{
-    check_range,
-    list_flags,
-    PageMemory, //
+    alloc::list_flags,
+    traits::{
+        check_range,
+        PageMemory, //
+    }, //
 };
 use crate::{
     bindings,
@@ -106,8 +108,8 @@ impl<'a> Vmap<'a> {
 
 impl Drop for Vmap<'_> {
     fn drop(&mut self) {
-        // SAFETY: by the type invariant, and nobody uses it any more.
-        unsafe { vunmap_pages(self.addr) };
+        // SAFETY: by the type invariant `vmap_pages` has returned it; nobody uses it any more.
+        unsafe { bindings::phyr_helper_vunmap(self.addr.as_ptr().cast()) };
     }
 }
 
@@ -132,16 +134,4 @@ pub fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
     // SAFETY: these are `nr` pages. Who uses the range keeps them.
     let addr = unsafe { bindings::phyr_helper_vmap(pages.as_mut_ptr(), count) };
     NonNull::new(addr.cast()).ok_or(ENOMEM)
-}
-
-/// Undoes [`vmap_pages`].
-///
-/// Context: may sleep; not in an interrupt.
-///
-/// # Safety
-///
-/// `addr` is what `vmap_pages` returned, and is not used again.
-pub unsafe fn vunmap_pages(addr: NonNull<u8>) {
-    // SAFETY: by the requirements of this function.
-    unsafe { bindings::phyr_helper_vunmap(addr.as_ptr().cast()) };
 }

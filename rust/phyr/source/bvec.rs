@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/bvec.h`](srctree/include/linux/bvec.h)
 
-use super::page_piece;
+use super::page::page_piece;
 use crate::types::Phyr;
 use core::marker::PhantomData;
 use kernel::{
@@ -26,7 +26,7 @@ use kernel::{
 pub struct BioVec<'a>(bindings::bio_vec, PhantomData<&'a Page>);
 
 impl<'a> BioVec<'a> {
-    /// The `len` bytes at `offset` of `page`.
+    /// Names the `len` bytes at `offset` of `page`.
     ///
     /// # Errors
     ///
@@ -97,8 +97,8 @@ impl Iterator for BioVecs<'_> {
 mod tests {
     use super::*;
     use crate::{
-        plan::Limits,
-        source::Segments, //
+        limits::Limits,
+        source::segments::Segments, //
     };
 
     #[test]

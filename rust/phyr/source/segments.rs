@@ -1,23 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What all sources share: the pieces that they yield are joined where they adjoin, and cut to the
-//! limits of a queue or a device.
+//! Sources of memory: the trait, and the iterators that join pieces where they adjoin and cut them
+//! to the limits of a queue or a device.
 //!
 //! Plain Rust, without a kernel call.
 
 use crate::{
-    plan::Limits,
+    limits::Limits,
     types::{
         BadPhyr,
+        Granule,
         Phyr, //
     }, //
 };
+use core::num::NonZeroUsize;
 use kernel::prelude::*;
 
-/// A source of memory to be mapped: an iterator of phyrs, in order.
-pub trait Source: Iterator<Item = Result<Phyr>> {}
+/// A source of memory to be mapped: phyrs in order, and what is known of them beforehand.
+///
+/// An iterator of phyrs is a source of which nothing is known. A source that can tell more, such as
+/// a block request, saves a look at all phyrs.
+pub trait Source {
+    /// The phyrs, as the limits of a queue or a device cut them.
+    type Phyrs: Iterator<Item = Result<Phyr>> + Clone;
 
-impl<I: Iterator<Item = Result<Phyr>>> Source for I {}
+    /// The pieces that the phyrs are joined from.
+    type Pieces: Iterator<Item = Result<Phyr>> + Clone;
+
+    /// Returns the phyrs.
+    fn phyrs(&self) -> Self::Phyrs;
+
+    /// Returns the only phyr, if it is known that there is no other. `None` does not say that there
+    /// are several.
+    #[inline]
+    fn only(&self) -> Option<Result<Phyr>> {
+        let mut phyrs = self.phyrs();
+        match (phyrs.next(), phyrs.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Returns the pieces, if no limit, nor one of `limits`, is in the way of all of them as one
+    /// phyr.
+    #[inline]
+    fn pieces(&self, _limits: &Limits) -> Option<Self::Pieces> {
+        None
+    }
+
+    /// Returns the length of all pieces in bytes, if an IOMMU with this granule is known to join
+    /// all of them. To be taken for a hint: who joins looks at each edge.
+    #[inline]
+    fn run_len(&self, _granule: Granule) -> Option<NonZeroUsize> {
+        None
+    }
+}
+
+impl<I: Iterator<Item = Result<Phyr>> + Clone> Source for I {
+    type Phyrs = I;
+    type Pieces = I;
+
+    #[inline]
+    fn phyrs(&self) -> I {
+        self.clone()
+    }
+}
 
 impl From<BadPhyr> for Error {
     fn from(bad: BadPhyr) -> Self {
@@ -40,7 +87,7 @@ pub struct Segments<I> {
     rest: Option<Phyr>,
 }
 
-impl<I: Source> Segments<I> {
+impl<I: Iterator<Item = Result<Phyr>>> Segments<I> {
     /// Joins and cuts `pieces` to `limits`.
     #[inline]
     pub fn new(pieces: I, limits: Limits) -> Self {
@@ -71,7 +118,7 @@ fn take_full(rest: &mut Option<Phyr>, limits: Limits) -> Option<Phyr> {
     }
 }
 
-impl<I: Source> Iterator for Segments<I> {
+impl<I: Iterator<Item = Result<Phyr>>> Iterator for Segments<I> {
     type Item = Result<Phyr>;
 
     #[inline]
@@ -98,20 +145,21 @@ impl<I: Source> Iterator for Segments<I> {
 
 /// Joins adjacent pieces of the source `I`, where no limit is in the way.
 #[derive(Clone)]
-pub(crate) struct Joined<I> {
+pub struct Joined<I> {
     pieces: I,
     /// What has been read of the pieces and not been given out.
     rest: Option<Phyr>,
 }
 
-impl<I: Source> Joined<I> {
+impl<I: Iterator<Item = Result<Phyr>>> Joined<I> {
+    /// Joins `pieces`.
     #[inline(always)]
-    pub(crate) fn new(pieces: I) -> Self {
+    pub fn new(pieces: I) -> Self {
         Self { pieces, rest: None }
     }
 }
 
-impl<I: Source> Iterator for Joined<I> {
+impl<I: Iterator<Item = Result<Phyr>>> Iterator for Joined<I> {
     type Item = Result<Phyr>;
 
     // With the source's own into the loop that maps: what is kept from one phyr to the next stays
@@ -148,7 +196,7 @@ mod tests {
         types::PhysAddr, //
     };
 
-    /// Runs pieces through [`Segments`]; the addresses and lengths that come out.
+    /// Runs pieces through [`Segments`], and returns the addresses and lengths that come out.
     fn segments<const N: usize>(
         limits: Option<Limits>,
         pieces: &[(u64, usize)],

@@ -5,13 +5,13 @@
 
 use super::{
     plan::{
-        Demand,
+        Constraints,
         LinearPlanner,
-        Shape, //
+        LinearPlan, //
     },
     Edge,
     Limit,
-    NotLinear, //
+    LinearError, //
 };
 use crate::{
     model,
@@ -63,8 +63,8 @@ impl Bus {
     }
 }
 
-fn demand(input: &mut Input<'_>) -> Demand {
-    Demand {
+fn constraints(input: &mut Input<'_>) -> Constraints {
+    Constraints {
         granule: input.once_in(2).then(|| planner::granule(input)),
         limits: planner::limits(input),
         max_len: if input.once_in(4) {
@@ -115,7 +115,7 @@ fn phyrs(input: &mut Input<'_>, granule: Option<Granule>) -> Vec<Phyr> {
 
 /// What is asked for, in numbers that do not overflow.
 struct Case {
-    demand: Demand,
+    constraints: Constraints,
     bus: Bus,
     start: u64,
     end: u64,
@@ -123,11 +123,11 @@ struct Case {
 }
 
 pub fn check(input: &mut Input<'_>) {
-    let (demand, bus) = (demand(input), Bus::new(input));
-    let phyrs = phyrs(input, demand.granule);
-    let mut planner = LinearPlanner::new(demand);
+    let (constraints, bus) = (constraints(input), Bus::new(input));
+    let phyrs = phyrs(input, constraints.granule);
+    let mut planner = LinearPlanner::new(constraints);
     let mut case = Case {
-        demand,
+        constraints,
         bus,
         start: phyrs.first().map_or(0, |phyr| phyr.paddr().into_raw()),
         end: 0,
@@ -137,9 +137,9 @@ pub fn check(input: &mut Input<'_>) {
     for (nr, &phyr) in phyrs.iter().enumerate() {
         let start = phyr.paddr().into_raw();
         let wrong = (nr != 0 && start != case.end)
-            .then(|| joint(nr, case.bytes as u64, case.end, start, demand.granule))
+            .then(|| joint(nr, case.bytes as u64, case.end, start, constraints.granule))
             .flatten()
-            .or((case.bytes + phyr.len() as u128 >= END).then_some(NotLinear::Overflow));
+            .or((case.bytes + phyr.len() as u128 >= END).then_some(LinearError::Overflow));
         let got = planner.push(phyr);
         assert_eq!(got.err(), wrong);
         if wrong.is_some() {
@@ -161,11 +161,11 @@ fn joint(
     end: u64,
     start: u64,
     granule: Option<Granule>,
-) -> Option<NotLinear> {
+) -> Option<LinearError> {
     let Some(granule) = granule.map(Granule::size) else {
-        return Some(NotLinear::NotTranslated { phyr, offset });
+        return Some(LinearError::NotTranslated { phyr, offset });
     };
-    let misaligned = |phyr, edge| NotLinear::Misaligned {
+    let misaligned = |phyr, edge| LinearError::Misaligned {
         phyr,
         edge,
         offset,
@@ -175,7 +175,7 @@ fn joint(
         (0, 0) => None,
         (0, _) => Some(misaligned(phyr, Edge::Start)),
         (_, 0) => Some(misaligned(phyr - 1, Edge::End)),
-        _ => Some(NotLinear::Gap { phyr, offset }),
+        _ => Some(LinearError::Gap { phyr, offset }),
     }
 }
 
@@ -193,57 +193,57 @@ fn lowest(span: u128, granule: u64, from: u64) -> (u128, u128) {
     (u128::from(from.max(1)).div_ceil(step) * step, whole)
 }
 
-fn can_be_had(case: &Case, shape: Shape) {
-    let demand = &case.demand;
-    let aligned = |addr: u128| demand.align == 0 || addr % u128::from(demand.align) == 0;
+fn can_be_had(case: &Case, shape: LinearPlan) {
+    let constraints = &case.constraints;
+    let aligned = |addr: u128| constraints.align == 0 || addr % u128::from(constraints.align) == 0;
 
     assert!(case.bytes != 0);
-    assert!(case.bytes <= demand.limits.max_segment().into());
-    assert!(case.bytes <= demand.max_len.into());
+    assert!(case.bytes <= constraints.limits.max_segment().into());
+    assert!(case.bytes <= constraints.max_len.into());
     match shape {
-        Shape::Direct { start, len } => {
-            assert!(demand.granule.is_none() && !demand.bounces);
+        LinearPlan::Direct { start, len } => {
+            assert!(constraints.granule.is_none() && !constraints.bounces);
             assert_eq!((start, u128::from(len)), (case.start, case.bytes));
             let (first, last) = (case.bus.to_dma(start), case.bus.to_dma(start + (len - 1)));
             assert!(first != u64::MAX && last != u64::MAX);
             assert_eq!(u128::from(first) + case.bytes - 1, last.into());
-            assert!(last <= demand.mask && aligned(first.into()));
-            assert!(!crosses(&demand.limits, first.into(), case.bytes));
+            assert!(last <= constraints.mask && aligned(first.into()));
+            assert!(!crosses(&constraints.limits, first.into(), case.bytes));
         }
-        Shape::Range {
+        LinearPlan::Range {
             start,
             len,
             reserve,
         } => {
-            let granule = demand.granule.expect("an IOMMU").size();
+            let granule = constraints.granule.expect("an IOMMU").size();
             assert_eq!((start, u128::from(len)), (case.start, case.bytes));
             assert!(reserve >= len);
             let offset = u128::from(start % granule);
-            assert!(!demand.bounces || (offset == 0 && case.end % granule == 0));
+            assert!(!constraints.bounces || (offset == 0 && case.end % granule == 0));
             let span = offset + u128::from(reserve);
-            let (place, whole) = lowest(span, granule, demand.first);
-            assert!(whole < 1 << 63 && place + whole - 1 <= demand.mask.into());
+            let (place, whole) = lowest(span, granule, constraints.first);
+            assert!(whole < 1 << 63 && place + whole - 1 <= constraints.mask.into());
             // Wherever else it may come to lie.
             for steps in [0, 1, 2, 4] {
                 let addr = place + steps * whole.next_power_of_two() + offset;
                 assert!(aligned(addr));
-                assert!(!crosses(&demand.limits, addr, case.bytes));
+                assert!(!crosses(&constraints.limits, addr, case.bytes));
             }
         }
     }
 }
 
-fn is_true(case: &Case, reason: NotLinear) {
-    let demand = &case.demand;
-    let limits = &demand.limits;
-    let offset = demand.granule.map(|granule| case.start % granule.size());
+fn is_true(case: &Case, reason: LinearError) {
+    let constraints = &case.constraints;
+    let limits = &constraints.limits;
+    let offset = constraints.granule.map(|granule| case.start % granule.size());
     let reach = |paddr: u64| case.bus.to_dma(paddr);
     let last = || case.start + (case.bytes as u64 - 1);
     // Where the range begins, as far as it is known.
     let addr = || offset.unwrap_or_else(|| reach(case.start));
     // The longest range that is needed, where one is.
     let span = || {
-        let align = demand.granule.map_or(0, |granule| match demand.align {
+        let align = constraints.granule.map_or(0, |granule| match constraints.align {
             align if align > granule.size() => align,
             _ => 0,
         });
@@ -251,11 +251,11 @@ fn is_true(case: &Case, reason: NotLinear) {
     };
 
     match reason {
-        NotLinear::Empty => assert_eq!(case.bytes, 0),
-        NotLinear::Limit { limit, asked, max } => {
+        LinearError::Empty => assert_eq!(case.bytes, 0),
+        LinearError::Limit { limit, asked, max } => {
             // Nothing is at all ones on the bus: that is what there is for what it does not reach.
             let unreachable = limit == Limit::Mask
-                && demand.granule.is_none()
+                && constraints.granule.is_none()
                 && (reach(case.start) == u64::MAX || reach(last()) == u64::MAX);
             assert!(asked > max || unreachable);
             match limit {
@@ -263,7 +263,7 @@ fn is_true(case: &Case, reason: NotLinear) {
                     assert_eq!((u128::from(asked), max), (case.bytes, limits.max_segment()));
                 }
                 Limit::MappingSize => {
-                    assert_eq!((u128::from(asked), max), (case.bytes, demand.max_len));
+                    assert_eq!((u128::from(asked), max), (case.bytes, constraints.max_len));
                 }
                 Limit::Boundary => {
                     assert_eq!(u128::from(asked), case.bytes);
@@ -272,12 +272,12 @@ fn is_true(case: &Case, reason: NotLinear) {
                     assert!(crosses(limits, addr().into(), case.bytes));
                 }
                 Limit::Mask => {
-                    assert_eq!(max, demand.mask);
-                    match demand.granule {
+                    assert_eq!(max, constraints.mask);
+                    match constraints.granule {
                         Some(granule) => {
-                            let (place, whole) = lowest(span(), granule.size(), demand.first);
+                            let (place, whole) = lowest(span(), granule.size(), constraints.first);
                             assert_eq!(u128::from(asked), place + whole - 1);
-                            assert_eq!(demand.first, 0);
+                            assert_eq!(constraints.first, 0);
                         }
                         None if unreachable => assert_eq!(asked, last()),
                         None => assert_eq!(asked, reach(last())),
@@ -285,35 +285,35 @@ fn is_true(case: &Case, reason: NotLinear) {
                 }
             }
         }
-        NotLinear::Gap { phyr: _, offset } => {
+        LinearError::Gap { phyr: _, offset } => {
             // The memory is contiguous, on the bus it is not.
-            assert!(demand.granule.is_none());
+            assert!(constraints.granule.is_none());
             assert_eq!(u128::from(offset), case.bytes - 1);
             assert_ne!(
                 u128::from(reach(case.start)) + case.bytes - 1,
                 reach(last()).into()
             );
         }
-        NotLinear::Alignment { align, excess } => {
-            assert_eq!((align, excess), (demand.align, addr() % demand.align));
+        LinearError::Alignment { align, excess } => {
+            assert_eq!((align, excess), (constraints.align, addr() % constraints.align));
             assert_ne!(excess, 0);
         }
-        NotLinear::Bounced => {
-            assert!(demand.bounces);
-            let granule = demand.granule.map_or(0, Granule::size);
+        LinearError::Bounced => {
+            assert!(constraints.bounces);
+            let granule = constraints.granule.map_or(0, Granule::size);
             assert!(granule == 0 || addr() != 0 || case.end % granule != 0);
         }
-        NotLinear::Overflow => {
-            let granule = demand.granule.expect("an IOMMU").size();
-            let (place, whole) = lowest(span(), granule, demand.first);
+        LinearError::Overflow => {
+            let granule = constraints.granule.expect("an IOMMU").size();
+            let (place, whole) = lowest(span(), granule, constraints.first);
             assert!(place + whole - 1 >= END || whole >= 1 << 63);
         }
-        NotLinear::NoSpace => {
+        LinearError::NoSpace => {
             // The room is not the device's, and it would not do to ask for less than is allowed.
-            let granule = demand.granule.expect("an IOMMU").size();
-            let (place, whole) = lowest(span(), granule, demand.first);
-            assert!(demand.first != 0 && place + whole - 1 > demand.mask.into());
-            assert!(case.bytes <= demand.max_len.into());
+            let granule = constraints.granule.expect("an IOMMU").size();
+            let (place, whole) = lowest(span(), granule, constraints.first);
+            assert!(constraints.first != 0 && place + whole - 1 > constraints.mask.into());
+            assert!(case.bytes <= constraints.max_len.into());
         }
         other => panic!("{other:?} where all joins"),
     }
@@ -341,7 +341,7 @@ pub fn check_model(input: &mut Input<'_>) {
             phyr(addr, len).expect("a small phyr")
         })
         .collect();
-    let mut planner = LinearPlanner::new(Demand {
+    let mut planner = LinearPlanner::new(Constraints {
         granule,
         limits: Limits::NONE,
         max_len: u64::MAX,
@@ -351,5 +351,5 @@ pub fn check_model(input: &mut Input<'_>) {
         align: 1,
     });
     let refused = list.iter().find_map(|phyr| planner.push(phyr).err());
-    assert_eq!(refused, model::first_break(&list, granule));
+    assert_eq!(refused, super::model::first_break(&list, granule));
 }

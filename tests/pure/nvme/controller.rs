@@ -5,9 +5,9 @@
 //! builders make, and refuses what it forbids.
 
 use super::desc::{
+    DataPointer, //
     DescriptorKind,
     DescriptorList,
-    DataPointer, //
 };
 use std::cell::Cell;
 

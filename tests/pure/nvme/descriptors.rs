@@ -65,7 +65,9 @@ fn leads_to(pointer: &DataPointer, memory: &Memory, ranges: &[(u64, u64)], page:
         Ok((found, nr)) => {
             assert_eq!(pointer.entries, nr);
             match pointer.kind {
-                DescriptorKind::Prp => assert_eq!(touching(found), touching(ranges.iter().copied())),
+                DescriptorKind::Prp => {
+                    assert_eq!(touching(found), touching(ranges.iter().copied()))
+                }
                 DescriptorKind::Sgl => assert_eq!(found, ranges),
             }
         }
@@ -241,7 +243,11 @@ pub fn check_format(input: &mut Input<'_>) {
             };
             assert_eq!(pointer.kind == DescriptorKind::Sgl, is_sgl);
             // After PRPs that were given up there may be more words than are read.
-            if pointer.kind == DescriptorKind::Sgl && !long && !in_command && format == Format::Either {
+            if pointer.kind == DescriptorKind::Sgl
+                && !long
+                && !in_command
+                && format == Format::Either
+            {
                 memory = Memory::new(there.0, there.1);
                 let again = sgl::build(each(&ranges), &mut memory);
                 assert_eq!(again, Ok(pointer));

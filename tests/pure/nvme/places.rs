@@ -116,6 +116,9 @@ pub fn check(input: &mut Input<'_>) {
     if map.is_aligned() && map.is_paged() && offset % 4 == 0 && u64::from(want) < most {
         let mut memory = Memory::new(0x7000_0000, 64);
         let built = prp::build(map.ranges(span), &mut memory, PAGE_SHIFT);
-        assert!(!matches!(built, Err(DescriptorError::Gap | DescriptorError::Misaligned)));
+        assert!(!matches!(
+            built,
+            Err(DescriptorError::Gap | DescriptorError::Misaligned)
+        ));
     }
 }

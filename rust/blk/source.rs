@@ -9,28 +9,32 @@
 //! C: `blk_rq_map_iter_init()` in [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c), which is for
 //! C drivers what this is here.
 
-use super::{
-    page_piece,
-    Segments, //
-};
-use crate::{
-    plan::Limits,
-    types::{
-        Granule,
-        Phyr, //
-    },
-};
 use core::num::NonZeroUsize;
 use kernel::{
     bindings,
     prelude::*, //
 };
+use phyr::{
+    source::{
+        page::page_piece,
+        Segments,
+        Source, //
+    },
+    Granule,
+    Limits,
+    Phyr, //
+};
 
 /// `RQF_SPECIAL_PAYLOAD`
 const SPECIAL_PAYLOAD: u32 = 1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD;
 
-/// The phyrs of a block request.
-pub type RequestPhyrs = Segments<RequestPieces>;
+/// The memory of a block request: what is left to do of all its bios, or its special payload.
+///
+/// # Invariants
+///
+/// Whoever holds this, or an iterator of it, owns the started request at `rq`.
+#[derive(Clone)]
+pub(crate) struct RequestMemory(*const bindings::request);
 
 /// The pieces of a block request as its bio_vecs hold them.
 ///
@@ -40,7 +44,7 @@ pub type RequestPhyrs = Segments<RequestPieces>;
 /// - Unless `size` is zero, `vecs` is the bio_vec array that `size`, `idx` and `done` are the
 ///   remainder of.
 #[derive(Clone)]
-pub struct RequestPieces {
+pub(crate) struct RequestPieces {
     bio: *const bindings::bio,
     vecs: *const bindings::bio_vec,
     /// Bytes left in this bio.
@@ -52,14 +56,12 @@ pub struct RequestPieces {
 }
 
 impl RequestPieces {
-    /// Begins at the first byte of `rq` that is not completed.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the started request `rq` for as long as the iterator is used.
+    /// Begins at the first byte of the request that is not completed.
     #[inline]
-    unsafe fn new(rq: *const bindings::request) -> Self {
-        // SAFETY: the request is valid and owned by the caller, so nobody else changes it.
+    fn new(RequestMemory(rq): &RequestMemory) -> Self {
+        let rq = *rq;
+        // SAFETY: by the invariant of `RequestMemory` the request is valid, and nobody else changes
+        // it.
         let (flags, bio) = unsafe { ((*rq).rq_flags, (*rq).bio) };
 
         if flags & SPECIAL_PAYLOAD != 0 {
@@ -69,7 +71,7 @@ impl RequestPieces {
             return Self {
                 bio: core::ptr::null(),
                 vecs: vec,
-                // SAFETY: as above.
+                // SAFETY: the vector is a member of the request.
                 size: unsafe { (*vec).bv_len },
                 idx: 0,
                 done: 0,
@@ -98,7 +100,7 @@ impl RequestPieces {
     /// `bio` is a bio of the request.
     #[inline]
     unsafe fn enter(&mut self, bio: *const bindings::bio) {
-        // SAFETY: the bio is valid by the requirements of this function.
+        // SAFETY: the caller promises that it is a bio of the request.
         let (iter, vecs) = unsafe { ((*bio).bi_iter, (*bio).bi_io_vec) };
 
         // INVARIANT: the iterator of a bio is the remainder of its array.
@@ -148,7 +150,7 @@ impl RequestPieces {
         true
     }
 
-    /// The piece of a bio_vec.
+    /// Returns the piece of a bio_vec as a phyr.
     ///
     /// # Safety
     ///
@@ -183,31 +185,54 @@ impl Iterator for RequestPieces {
     }
 }
 
-impl RequestPhyrs {
-    /// The phyrs of `rq`: what is left to do of all its bios, or its special payload.
+impl RequestMemory {
+    /// Names the memory of `rq`.
     ///
     /// # Safety
     ///
-    /// The caller owns the started request `rq` for as long as the iterator is used.
+    /// The caller owns the started request `rq` for as long as this, or an iterator of it, is used.
     #[inline]
-    pub unsafe fn of_request(rq: *const bindings::request) -> Self {
-        // SAFETY: by the requirements of this function.
-        let (pieces, limits) = unsafe { (RequestPieces::new(rq), Self::limits(rq)) };
-        Self::new(pieces, limits)
+    pub(crate) unsafe fn new(rq: *const bindings::request) -> Self {
+        // INVARIANT: the caller promises just that.
+        Self(rq)
     }
 
-    /// The only phyr of `rq`, if it has but one; of one it may still be said that it has several.
+    /// Returns the limits of the queue of the request.
+    #[inline]
+    fn limits(&self) -> Limits {
+        // SAFETY: by the type invariant the request is valid, and so is its queue. Of its limits,
+        // the two that are read do not change once it has a disk.
+        let limits = unsafe { &raw const (*(*self.0).q).limits };
+        // SAFETY: they are a member of the queue.
+        let (max, mask) = unsafe { ((*limits).max_segment_size, (*limits).seg_boundary_mask) };
+        Limits::of_queue(max, mask)
+    }
+
+    /// Returns the number of bio_vecs, for those who watch.
+    pub(crate) fn count_bio_vecs(&self) -> u32 {
+        // CAST: the bio_vecs of a request are counted in 16 bits.
+        RequestPieces::new(self).count() as u32
+    }
+}
+
+impl Source for RequestMemory {
+    type Phyrs = Segments<RequestPieces>;
+    type Pieces = RequestPieces;
+
+    #[inline]
+    fn phyrs(&self) -> Self::Phyrs {
+        Segments::new(RequestPieces::new(self), self.limits())
+    }
+
+    /// Returns the only phyr, if there is but one; `None` does not say that there are several.
     ///
     /// The block layer says that it is one segment, by the limits of its queue, and all of its
     /// bytes are in one bio_vec: `req_bvec()` in
     /// [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h).
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the started request `rq`.
     #[inline]
-    pub(crate) unsafe fn only(rq: *const bindings::request) -> Option<Result<Phyr>> {
-        // SAFETY: by the requirements of this function.
+    fn only(&self) -> Option<Result<Phyr>> {
+        let rq = self.0;
+        // SAFETY: by the type invariant the request is valid.
         let (flags, segments, bio) = unsafe { ((*rq).rq_flags, (*rq).nr_phys_segments, (*rq).bio) };
         let is_special = flags & SPECIAL_PAYLOAD != 0;
         if segments != 1 || is_special || bio.is_null() {
@@ -233,95 +258,56 @@ impl RequestPhyrs {
         Some(unsafe { RequestPieces::piece(vec) })
     }
 
-    /// The pieces of `rq`, if no limit of its queue, nor of `limits`, is in the way of all of it as
-    /// one.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the started request `rq` for as long as the iterator is used.
     #[inline]
-    pub(crate) unsafe fn unlimited(
-        rq: *const bindings::request,
-        limits: &Limits,
-    ) -> Option<RequestPieces> {
-        // SAFETY: by the requirements of this function.
-        let (queue, flags, len) = unsafe { (Self::limits(rq), (*rq).rq_flags, (*rq).__data_len) };
+    fn pieces(&self, limits: &Limits) -> Option<RequestPieces> {
+        // SAFETY: by the type invariant the request is valid.
+        let (flags, len) = unsafe { ((*self.0).rq_flags, (*self.0).__data_len) };
         // CAST: a `usize` has at least 32 bits.
         let len = len as usize;
         // What a special payload has of bytes is not the request's length.
         if flags & SPECIAL_PAYLOAD != 0 {
             return None;
         }
-        if !queue.allow_anywhere(len) || !limits.allow_anywhere(len) {
+        if !self.limits().allow_anywhere(len) || !limits.allow_anywhere(len) {
             return None;
         }
-        // SAFETY: as above.
-        Some(unsafe { RequestPieces::new(rq) })
+        Some(RequestPieces::new(self))
     }
 
-    /// The limits of the queue of `rq`.
-    ///
-    /// # Safety
-    ///
-    /// `rq` is a request.
-    #[inline]
-    unsafe fn limits(rq: *const bindings::request) -> Limits {
-        // SAFETY: a request is of a queue. Of its limits, the two that are read do not change once
-        // it has a disk.
-        let limits = unsafe { &raw const (*(*rq).q).limits };
-        // SAFETY: as above.
-        let (max, mask) = unsafe { ((*limits).max_segment_size, (*limits).seg_boundary_mask) };
-        Limits::of_queue(max, mask)
-    }
-
-    /// The length of `rq`, if the block layer found no gap in it at which an IOMMU with this
-    /// granule could not join it: `blk_can_dma_map_iova()` in
+    /// Returns the length, if the block layer found no gap at which an IOMMU with this granule
+    /// could not join: `blk_can_dma_map_iova()` in
     /// [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c).
-    ///
-    /// To be taken for a hint: who joins looks at each edge.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the started request `rq`.
     #[inline]
-    pub(crate) unsafe fn joined_len(
-        rq: *const bindings::request,
-        granule: Granule,
-    ) -> Option<NonZeroUsize> {
-        // SAFETY: by the requirements of this function.
-        let (flags, gap, len) = unsafe { ((*rq).rq_flags, (*rq).phys_gap_bit, (*rq).__data_len) };
+    fn run_len(&self, granule: Granule) -> Option<NonZeroUsize> {
+        // SAFETY: by the type invariant the request is valid.
+        let (flags, gap, len) = unsafe {
+            (
+                (*self.0).rq_flags,
+                (*self.0).phys_gap_bit,
+                (*self.0).__data_len,
+            )
+        };
         let is_special = flags & SPECIAL_PAYLOAD != 0;
         // One more than the number of the lowest bit that is set in an edge; zero for none.
-        // CAST: a `usize` has at least 32 bits.
         let edge = 1u64.checked_shl(gap.into())? >> 1;
         if is_special || (edge != 0 && edge < granule.size()) {
             return None;
         }
+        // CAST: a `usize` has at least 32 bits.
         NonZeroUsize::new(len as usize)
-    }
-
-    /// Number of bio_vecs that `rq` consists of, for those who watch.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the started request `rq`.
-    pub(crate) unsafe fn count_bio_vecs(rq: *const bindings::request) -> u32 {
-        // SAFETY: by the requirements of this function.
-        // CAST: the bio_vecs of a request are counted in 16 bits.
-        unsafe { RequestPieces::new(rq) }.count() as u32
     }
 }
 
 #[cfg(CONFIG_KUNIT = "y")]
-#[kunit_tests(phyr_source_request)]
+#[kunit_tests(phyr_blk_source)]
 mod tests {
     use super::*;
-    use crate::bindings::phyr_helper_page_to_phys;
     use core::ptr;
     use kernel::{
         page::Page,
         types::Opaque, //
     };
+    use phyr::bindings::phyr_helper_page_to_phys;
 
     /// A request of two bios with two bio_vecs each, in four pages of memory, as far as this file
     /// looks at one.
@@ -369,11 +355,15 @@ mod tests {
             Ok(this)
         }
 
-        /// The phyrs as `(page, offset in it, length)`.
-        fn phyrs<const N: usize>(&self) -> Option<[(usize, u64, usize); N]> {
+        fn memory(&self) -> RequestMemory {
             // SAFETY: the request is this test's own, and as a request of the block layer in all
             // that is read of it.
-            let mut phyrs = unsafe { RequestPhyrs::of_request(&self.rq) };
+            unsafe { RequestMemory::new(&self.rq) }
+        }
+
+        /// Returns the phyrs as `(page, offset in it, length)`.
+        fn phyrs<const N: usize>(&self) -> Option<[(usize, u64, usize); N]> {
+            let mut phyrs = self.memory().phyrs();
             let mut out = [(0, 0, 0); N];
             for out in &mut out {
                 let phyr = phyrs.next()?.ok()?;
@@ -389,8 +379,7 @@ mod tests {
         }
 
         fn bio_vecs(&self) -> u32 {
-            // SAFETY: as above.
-            unsafe { RequestPhyrs::count_bio_vecs(&self.rq) }
+            self.memory().count_bio_vecs()
         }
     }
 
@@ -462,11 +451,9 @@ mod tests {
 
     /// The first of them as the only one, and the length if it is known to join.
     fn short(fake: &Fake, granule: u64) -> (Option<usize>, Option<usize>) {
-        // SAFETY: as in `phyrs`.
-        let only = unsafe { RequestPhyrs::only(&fake.rq) };
+        let only = fake.memory().only();
         let granule = Granule::new(granule).unwrap_or(Granule::ONE);
-        // SAFETY: as above.
-        let joined = unsafe { RequestPhyrs::joined_len(&fake.rq, granule) };
+        let joined = fake.memory().run_len(granule);
         (
             only.and_then(|phyr| Some(phyr.ok()?.len())),
             joined.map(NonZeroUsize::get),
@@ -530,11 +517,9 @@ mod tests {
             fake.rq.__bindgen_anon_3.special_vec = fake.vecs[1];
             special = fake.phyrs();
             // Its length says nothing of the limits.
-            // SAFETY: as in `phyrs`.
-            assert!(unsafe { RequestPhyrs::unlimited(&fake.rq, &Limits::NONE) }.is_none());
+            assert!(fake.memory().pieces(&Limits::NONE).is_none());
             fake.rq.rq_flags = 0;
-            // SAFETY: as above.
-            assert!(unsafe { RequestPhyrs::unlimited(&fake.rq, &Limits::NONE) }.is_some());
+            assert!(fake.memory().pieces(&Limits::NONE).is_some());
         }
         assert_eq!(special, Some([(1, 512, 1024)]));
     }

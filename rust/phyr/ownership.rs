@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The devices that are in a domain of their own, for those who map with the DMA API.
+//! Ownership of a device's address space: the DMA API's, or a domain of the driver's own.
 //!
 //! A mapping that the DMA API makes meanwhile is not in that domain: at its address the device gets
 //! nowhere, or at what the driver has mapped there. So a device is either in a domain of its own or
 //! mapped for:
 //!
 //! - A [`Mapper`](crate::Mapper) is refused with `EBUSY`, as it is made and at each mapping. On the
-//!   I/O path that costs a load and a branch: a mapper has its device's [`Slot`], which is null as
+//!   I/O path that costs a load and a branch: a mapper has its device's [`Ownership`], which is null as
 //!   long as no device that shares it is in such a domain.
 //! - An attachment to a dma-buf is refused with `EBUSY` as it is mapped, and keeps its device from
 //!   being given a domain as long as it is ([`MappedFor`]).
@@ -36,7 +36,7 @@ use kernel::{
 };
 
 kernel::sync::global_lock! {
-    /// Held by who looks at the domain of a device, and by who takes a device into one or out of
+    /// Held while the domain of a device is looked at, and while a device is taken into one or out of
     /// one: it is freed after that only. Guards what is mapped by [`MappedFor`].
     // SAFETY: `init` is called as this module is loaded, before anybody uses it.
     pub unsafe(uninit) static ATTACHED: Mutex<Counts> = Counts(KVec::new());
@@ -57,8 +57,8 @@ pub unsafe fn init() {
 /// # Invariants
 ///
 /// The entries that can be reached from it are valid until a grace period of RCU after they were
-/// [removed](Slot::remove).
-pub struct Slot(AtomicPtr<Entry>);
+/// [removed](Ownership::remove).
+pub struct Ownership(AtomicPtr<Entry>);
 
 /// A device in a domain of its own.
 pub struct Entry {
@@ -76,10 +76,10 @@ unsafe impl Sync for Entry {}
 /// Count of slots: two devices in domains of their own hardly ever share one of so many.
 const SLOTS: usize = 64;
 
-static ALL: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
+static ALL: [Ownership; SLOTS] = [const { Ownership::new() }; SLOTS];
 
 /// The slot of a mapper in such a domain, which is in nobody's way.
-static NONE: Slot = Slot::new();
+static NONE: Ownership = Ownership::new();
 
 impl Entry {
     pub fn new(dev: &Device<Bound>) -> Self {
@@ -90,7 +90,7 @@ impl Entry {
     }
 }
 
-impl Slot {
+impl Ownership {
     const fn new() -> Self {
         // INVARIANT: there are no entries.
         Self(AtomicPtr::new(ptr::null_mut()))
@@ -136,9 +136,9 @@ impl Slot {
     ///
     /// # Safety
     ///
-    /// [`ATTACHED`] is held. The entry is in no slot, and is valid until a grace period of RCU
-    /// after it was removed from this one.
-    pub unsafe fn insert(&self, entry: &Entry) {
+    /// The entry is in no other, and is valid until a grace period of RCU after it was removed from
+    /// this one.
+    pub unsafe fn insert(&self, _attached: &mut Counts, entry: &Entry) {
         entry
             .next
             .store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -149,10 +149,8 @@ impl Slot {
 
     /// Removes `entry`. Who is on the way may see it until a grace period of RCU is over.
     ///
-    /// # Safety
-    ///
-    /// [`ATTACHED`] is held, and the entry is in this slot.
-    pub unsafe fn remove(&self, entry: &Entry) {
+    /// Does nothing if it is not in it.
+    pub fn remove(&self, _attached: &mut Counts, entry: &Entry) {
         let mut link = &self.0;
         loop {
             let at = link.load(Ordering::Relaxed);
@@ -160,7 +158,7 @@ impl Slot {
                 // Its own link stays, for those who are at it.
                 return link.store(entry.next.load(Ordering::Relaxed), Ordering::Release);
             }
-            // SAFETY: with the lock held no entry goes away.
+            // SAFETY: the lock that guards the counts is held: no entry goes away.
             match unsafe { at.as_ref() } {
                 Some(other) => link = &other.next,
                 None => return,
@@ -178,7 +176,7 @@ impl Slot {
 /// - `EBUSY`: it is.
 pub fn check_not_owned<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Result {
     let _lock = ATTACHED.lock();
-    if Slot::of(dev).has(raw::device(dev)) {
+    if Ownership::of(dev).has(raw::device(dev)) {
         return Err(EBUSY);
     }
     Ok(())
@@ -215,7 +213,7 @@ impl MappedFor {
     /// - `ENOMEM`: no memory.
     pub fn new<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Result<Self> {
         let mut lock = ATTACHED.lock();
-        if Slot::of(dev).has(raw::device(dev)) {
+        if Ownership::of(dev).has(raw::device(dev)) {
             return Err(EBUSY);
         }
         let dev = raw::device(dev).addr();

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the CPU remembers of a mapping, so that unmapping is exact.
+//! State that the CPU keeps of a mapping, so that unmapping is exact.
 //!
-//! A [`State`] is small enough for a request's private data. It holds a mapping of one
-//! [`DmaVec`] whole; more of them are in [`Slot`]s, one a segment, that the mapping's owner set
-//! aside beforehand. Both are memory that no device can reach: what is unmapped is never read back
-//! from a descriptor.
+//! A [`State`] is small enough for a request's private data. It holds a mapping of one [`DmaVec`]
+//! whole; more of them are in [`Slot`]s, one a segment, that the mapping's owner has set aside
+//! beforehand. Both are memory that no device can reach: what is unmapped is never read back from a
+//! descriptor.
 
 use super::{
-    ops::{
-        Closed,
-        Mode, //
+    choose::Strategy,
+    plan::Join,
+    range::Closed, //
+};
+use crate::{
+    attrs::MapAttrs,
+    space::{
+        Iova,
+        IovaSpace,
+        Single, //
     },
-    plan::Place,
     types::{
         BadPhyr,
         DmaAddr,
@@ -47,9 +53,9 @@ impl Slot {
     /// All marks.
     const MARKS: u64 = 3 << 62;
 
-    /// As planned; `None` if it is so long that its length takes the room of the marks.
+    /// Makes a slot of a phyr as it was planned; `None` if it is so long that its length takes the room of the marks.
     #[inline]
-    pub(crate) const fn from_phyr(phyr: Phyr, place: Place) -> Option<Self> {
+    pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Option<Self> {
         // CAST: a `usize` is at most 64 bits wide.
         let len = phyr.len() as u64;
         if len & Self::MARKS != 0 {
@@ -57,14 +63,14 @@ impl Slot {
         }
         Some(Self {
             addr: phyr.paddr().into_raw(),
-            len: match place {
-                Place::Begins => len | Self::BEGINS,
-                Place::Joins => len,
+            len: match join {
+                Join::Begins => len | Self::BEGINS,
+                Join::Extends => len,
             },
         })
     }
 
-    /// The phyr that the slot was made from.
+    /// Returns the phyr that the slot was made from.
     #[inline]
     pub(crate) const fn phyr(self) -> Result<Phyr, BadPhyr> {
         // CAST: the length came from a `usize`.
@@ -74,13 +80,13 @@ impl Slot {
         )
     }
 
-    /// Whether a run begins with the phyr that the slot was made from.
+    /// Returns whether a run begins with the phyr that the slot was made from.
     #[inline]
     pub(crate) const fn begins(self) -> bool {
         self.len & Self::BEGINS != 0
     }
 
-    /// A range that `dma_map_phys` mapped, or that is a part of another.
+    /// Makes a slot of a range that `dma_map_phys()` mapped, or that is a part of another.
     #[inline]
     pub(crate) const fn range(addr: DmaAddr, len: usize) -> Self {
         Self {
@@ -90,7 +96,7 @@ impl Slot {
         }
     }
 
-    /// A range with an IOVA allocation of its own.
+    /// Makes a slot of a range with an IOVA allocation of its own.
     #[inline]
     pub(crate) const fn iova(range: Closed) -> Self {
         Self {
@@ -99,7 +105,7 @@ impl Slot {
         }
     }
 
-    /// The IOVA allocation, if the range has one of its own.
+    /// Returns the IOVA allocation, if the range has one of its own.
     #[inline]
     pub(crate) const fn closed(self) -> Option<Closed> {
         if self.len & Self::IOVA == 0 {
@@ -111,7 +117,28 @@ impl Slot {
         })
     }
 
-    /// The range as the device sees it.
+    /// Names the range again, to end it or to synchronise it.
+    ///
+    /// # Safety
+    ///
+    /// The slot holds a range that is mapped for `attrs` in the space that is to end it, with all
+    /// of its bytes linked if it is an IOVA allocation, and nobody else ends it meanwhile.
+    #[inline]
+    pub(crate) unsafe fn reopen(self, attrs: MapAttrs) -> Segment {
+        let vec = self.dma_vec();
+        match self.closed() {
+            // SAFETY: the caller promises that all of it is linked, and is ended once.
+            Some(range) => Segment::Iova(unsafe { range.reopen(vec.len(), attrs) }),
+            // INVARIANT: the caller promises that it is mapped so.
+            None => Segment::Single(Single {
+                addr: vec.addr(),
+                len: vec.len(),
+                attrs,
+            }),
+        }
+    }
+
+    /// Returns the range as the device sees it.
     #[inline]
     pub(crate) const fn dma_vec(self) -> DmaVec {
         // CAST: without its marks the length is that of a `usize`.
@@ -122,69 +149,80 @@ impl Slot {
     }
 }
 
-/// How a mapping was made, and so how it is taken down.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Made {
-    /// Nothing is mapped.
-    Unmapped,
-    /// One `dma_map_phys`; the range is in the state.
-    Single,
-    /// One IOVA allocation with one run; the range is in the state.
-    Joined,
-    /// One IOVA allocation with several runs; it is in the state, the ranges are in the slots.
-    Packed,
-    /// Ranges in the slots, each a `dma_map_phys` or an IOVA allocation of its own.
-    Each,
+/// A range of a slot, to be ended.
+pub(crate) enum Segment {
+    /// Mapped by itself.
+    Single(Single),
+    /// With an IOVA allocation of its own.
+    Iova(Iova),
 }
 
-/// What one mapping was made of; see the [module documentation](self).
+impl Segment {
+    /// Ends it, in the space in which it is mapped.
+    #[inline]
+    pub(crate) fn end(self, space: &impl IovaSpace) {
+        match self {
+            Self::Single(single) => space.unmap_phys(single),
+            Self::Iova(iova) => space.destroy(iova),
+        }
+    }
+}
+
+/// The state of one mapping; see the [module documentation](self).
 ///
 /// It can be neither copied nor made by hand, so that a mapping is taken down once. A state that is
 /// dropped while it is mapped leaves the mapping in place for ever.
 ///
 /// # Invariants
 ///
-/// `one`, and for `Made::Packed` and `Made::Each` the first `nr` slots that the mapping was
+/// `one`, and for `Strategy::Packed` and `Strategy::Each` the first `nr` slots that the mapping was
 /// made with, describe exactly what is mapped.
 #[must_use = "a mapping whose state is lost is never taken down"]
 pub struct State {
     one: Slot,
     nr: u32,
-    made: Made,
-    /// Whether the DMA API wants to be told of the end of the mapping.
+    strategy: Strategy,
+    /// The DMA API wants to be told of the end of the mapping.
     unmap: bool,
-    mode: Mode,
+    attrs: MapAttrs,
 }
 
 impl State {
-    /// The state of that which is not mapped.
+    /// The state of what is not mapped.
     pub const UNMAPPED: Self = Self {
         one: Slot::EMPTY,
         nr: 0,
-        made: Made::Unmapped,
+        strategy: Strategy::Unmapped,
         unmap: false,
-        mode: Mode::UNMAPPED,
+        attrs: MapAttrs::UNMAPPED,
     };
 
+    /// Makes the state of what is mapped.
+    ///
     /// # Safety
     ///
     /// The arguments describe exactly what is mapped, as the type invariant says.
     #[inline]
-    pub(crate) unsafe fn new(made: Made, one: Slot, nr: u32, mode: Mode, unmap: bool) -> Self {
-        // INVARIANT: by the safety requirements.
+    pub(crate) unsafe fn new(
+        strategy: Strategy,
+        one: Slot,
+        nr: u32,
+        attrs: MapAttrs,
+        unmap: bool,
+    ) -> Self {
+        // INVARIANT: the caller promises just that.
         Self {
             one,
             nr,
-            made,
+            strategy,
             unmap,
-            mode,
+            attrs,
         }
     }
 
     #[inline]
-    pub(crate) fn made(&self) -> Made {
-        self.made
+    pub(crate) fn strategy(&self) -> Strategy {
+        self.strategy
     }
 
     #[inline]
@@ -198,23 +236,24 @@ impl State {
     }
 
     #[inline]
-    pub(crate) fn mode(&self) -> Mode {
-        self.mode
+    pub(crate) fn attrs(&self) -> MapAttrs {
+        self.attrs
     }
 
-    /// Whether anything is mapped.
+    /// Returns whether anything is mapped.
     #[inline]
     pub fn is_mapped(&self) -> bool {
-        self.made != Made::Unmapped
+        self.strategy != Strategy::Unmapped
     }
 
-    /// The ranges that `dma_map_phys` mapped, which are those that `dma_sync_*` knows.
-    pub(crate) fn singles<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = DmaVec> + 'a {
-        let none = self.made == Made::Packed;
+    /// Returns the slots of ranges that were mapped by themselves, which are those that
+    /// `dma_sync_*()` knows.
+    pub(crate) fn singles<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = Slot> + 'a {
+        let none = self.strategy == Strategy::Packed;
         let ranges = self.dma_vecs(slots).slots;
         ranges
             .filter(move |slot| !none && slot.closed().is_none())
-            .map(|slot| slot.dma_vec())
+            .copied()
     }
 
     /// Leaves [`State::UNMAPPED`] behind and returns what was there.
@@ -223,44 +262,44 @@ impl State {
         core::mem::replace(self, Self::UNMAPPED)
     }
 
-    /// As [`State::take`] of which nobody wants the result.
+    /// Leaves [`State::UNMAPPED`] behind.
     #[inline]
     pub(crate) fn clear(&mut self) {
         // INVARIANT: nothing is what it says to be mapped.
-        self.made = Made::Unmapped;
+        self.strategy = Strategy::Unmapped;
         self.unmap = false;
     }
 
-    /// The range, if there is one that needs no slot.
+    /// Returns the range, if there is one that needs no slot.
     #[inline]
     pub fn dma_vec(&self) -> Option<DmaVec> {
-        match self.made {
-            Made::Single | Made::Joined => Some(self.one.dma_vec()),
-            Made::Unmapped | Made::Packed | Made::Each => None,
+        match self.strategy {
+            Strategy::Single | Strategy::Joined => Some(self.one.dma_vec()),
+            _ => None,
         }
     }
 
-    /// Those of `slots`, with which the mapping was made, that hold its ranges.
+    /// Returns those of `slots`, with which the mapping was made, that hold its ranges.
     #[inline]
     pub(crate) fn used<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
-        let nr = match self.made {
+        let nr = match self.strategy {
             // CAST: `nr` counted slots of a slice.
-            Made::Packed | Made::Each => self.nr as usize,
+            Strategy::Packed | Strategy::Each => self.nr as usize,
             _ => 0,
         };
         slots.get(..nr).unwrap_or(&[])
     }
 
-    /// The ranges that the device sees, in the order of the phyrs.
+    /// Returns the ranges that the device sees, in the order of the phyrs.
     ///
     /// `slots` are those that the mapping was made with; with others, the ranges are not of this
     /// mapping.
     #[inline]
     pub fn dma_vecs<'a>(&'a self, slots: &'a [Slot]) -> DmaVecs<'a> {
-        let slots = match self.made {
-            Made::Unmapped => &[],
-            Made::Single | Made::Joined => core::slice::from_ref(&self.one),
-            Made::Packed | Made::Each => self.used(slots),
+        let slots = match self.strategy {
+            Strategy::Unmapped => &[],
+            Strategy::Single | Strategy::Joined => core::slice::from_ref(&self.one),
+            _ => self.used(slots),
         };
         DmaVecs {
             slots: slots.iter(),
@@ -271,7 +310,7 @@ impl State {
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
-            .field("made", &self.made)
+            .field("strategy", &self.strategy)
             .field("nr", &self.nr)
             .finish()
     }

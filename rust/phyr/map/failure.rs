@@ -5,7 +5,7 @@
 //! It returns `DMA_MAPPING_ERROR`, or `-ENOMEM`, for all that there is. The reason is worked out
 //! afterwards, from [`Facts`] about the device and the machine: what passes is told from what fails
 //! for ever, so that a request is tried again or ended. Plain Rust, without a kernel call; the
-//! facts are looked up in `ops.rs`.
+//! facts are looked up in `diagnose.rs`.
 
 use kernel::{
     fmt,
@@ -33,7 +33,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Returns the reason that the facts leave.
-    pub(crate) fn reason(&self) -> MapError {
+    pub(crate) fn reason(&self) -> Failure {
         let &Self {
             len,
             mask,
@@ -44,27 +44,27 @@ impl Facts {
         let is_copied = self.is_copied || (!self.is_translated && !self.is_reached);
 
         if !self.is_reached && (self.is_translated || max_copy == 0) {
-            return MapError::OutOfReach { mask };
+            return Failure::OutOfReach { mask };
         }
         if is_copied && max_copy == 0 {
-            return MapError::NoBounceBuffers { len };
+            return Failure::NoBounceBuffers { len };
         }
         if is_copied && len > max_copy {
-            return MapError::TooLong { len, max: max_copy };
+            return Failure::TooLong { len, max: max_copy };
         }
         if self.is_translated && !self.has_space {
-            return MapError::NoSpace;
+            return Failure::NoSpace;
         }
         if is_copied {
-            return MapError::BounceBuffersFull;
+            return Failure::BounceBuffersFull;
         }
-        MapError::NoMemory
+        Failure::NoMemory
     }
 }
 
 /// The reason why memory was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MapError {
+pub(crate) enum Failure {
     /// No room among the device's addresses. Passes when other mappings end.
     NoSpace,
     /// No memory, such as for a page table. Passes.
@@ -90,7 +90,7 @@ pub(crate) enum MapError {
     },
 }
 
-impl MapError {
+impl Failure {
     /// Returns a number of the reason, counted from zero, if the same mapping will fail whenever it
     /// is tried.
     pub(crate) fn is_final(self) -> Option<u32> {
@@ -103,7 +103,7 @@ impl MapError {
     }
 }
 
-impl fmt::Display for MapError {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NoSpace => f.write_str("no room among the device's addresses"),
@@ -127,15 +127,15 @@ impl fmt::Display for MapError {
     }
 }
 
-impl From<MapError> for Error {
-    fn from(reason: MapError) -> Self {
+impl From<Failure> for Error {
+    fn from(reason: Failure) -> Self {
         match reason {
-            MapError::NoSpace => ENOSPC,
-            MapError::NoMemory => ENOMEM,
-            MapError::BounceBuffersFull => EAGAIN,
-            MapError::NoBounceBuffers { .. } => ENOBUFS,
-            MapError::TooLong { .. } => EFBIG,
-            MapError::OutOfReach { .. } => ERANGE,
+            Failure::NoSpace => ENOSPC,
+            Failure::NoMemory => ENOMEM,
+            Failure::BounceBuffersFull => EAGAIN,
+            Failure::NoBounceBuffers { .. } => ENOBUFS,
+            Failure::TooLong { .. } => EFBIG,
+            Failure::OutOfReach { .. } => ERANGE,
         }
     }
 }
@@ -229,16 +229,16 @@ mod tests {
     #[test]
     fn what_passes_is_told_from_what_does_not() {
         for reason in [
-            MapError::NoSpace,
-            MapError::NoMemory,
-            MapError::BounceBuffersFull,
+            Failure::NoSpace,
+            Failure::NoMemory,
+            Failure::BounceBuffersFull,
         ] {
             assert_eq!(reason.is_final(), None);
         }
         let all = [
-            MapError::NoBounceBuffers { len: 1 },
-            MapError::TooLong { len: 2, max: 1 },
-            MapError::OutOfReach { mask: 1 },
+            Failure::NoBounceBuffers { len: 1 },
+            Failure::TooLong { len: 2, max: 1 },
+            Failure::OutOfReach { mask: 1 },
         ];
         for (nr, reason) in (0..).zip(all) {
             assert_eq!(reason.is_final(), Some(nr));

@@ -8,32 +8,46 @@
 //! elsewhere each is mapped by itself.
 
 use super::{
+    choose::{
+        choose,
+        Shape,
+        Strategy, //
+    },
+    dma_api::Space,
+    mapping::{
+        Mapping,
+        PinnedMapping, //
+    },
+    plan::{
+        Join,
+        Planner, //
+    },
+    range::{
+        IovaRange,
+        MAX_LEN, //
+    },
+    state::{
+        Slot,
+        State, //
+    }, //
+};
+use crate::{
+    attrs::MapAttrs,
+    error::MapError,
     mapper::Mapper,
-    mapping::Mapping,
     memory::{
         list_flags,
         segments,
         Memory, //
     },
-    not_mapped::NotMapped,
-    ops::{
-        self,
-        IovaRange,
-        Mode, //
-    },
-    plan::{
-        Place,
-        Planner, //
+    pinned::{
+        Pinned,
+        PinnedPhyr, //
     },
     source::Source,
-    state::{
-        Made,
-        Slot,
-        State, //
-    },
+    space::IovaSpace,
     types::{
         Granule,
-        Phyr,
         PhysAddr, //
     }, //
 };
@@ -49,22 +63,22 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `slots` describes exactly what is mapped of `pieces`, as `road` says. Its capacity, and that of
+/// `slots` describes exactly what is mapped of `pieces`, as `target` says. Its capacity, and that of
 /// `pieces`, is the number that the batch was made for.
 pub struct Batch<'m, 'bound, M: Memory> {
     mapper: &'m Mapper<'bound>,
-    mode: Mode,
-    road: Road<'m>,
+    attrs: MapAttrs,
+    target: BatchTarget<'m>,
     slots: KVVec<Slot>,
     /// The pieces are freed after they are unmapped: below the fields that hold the mapping.
     pieces: KVVec<M>,
 }
 
-/// How the pieces are mapped.
-enum Road<'m> {
+/// The place where the pieces are mapped.
+enum BatchTarget<'m> {
     /// In one IOVA range; a slot a run.
     Range {
-        range: IovaRange<'m>,
+        range: IovaRange<Space<'m>>,
         planner: Planner,
         granule: Granule,
         /// Bytes of IOVA that there are.
@@ -74,7 +88,7 @@ enum Road<'m> {
     Singles,
 }
 
-/// What a batch has room for.
+/// The room of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
     /// Number of pieces of memory.
@@ -112,40 +126,42 @@ impl<'bound> Mapper<'bound> {
             return Err(EINVAL);
         }
         self.check_domain()?;
-        let mode = Mode::new(dir, M::KIND)?;
+        let attrs = MapAttrs::new(dir, M::KIND)?;
         let slots = KVVec::with_capacity(segments, list_flags(flags))?;
         let pieces = KVVec::with_capacity(pieces, list_flags(flags))?;
 
         // INVARIANT: nothing is mapped.
         Ok(Batch {
             mapper: self,
-            mode,
-            road: Road::new(self, bytes, mode)?,
+            attrs,
+            target: BatchTarget::new(self, bytes, attrs)?,
             slots,
             pieces,
         })
     }
 }
 
-impl<'m> Road<'m> {
-    fn new(mapper: &'m Mapper<'m>, bytes: usize, mode: Mode) -> Result<Self> {
-        let Some(granule) = mapper.granule().filter(|_| mapper.packs()) else {
+impl<'m> BatchTarget<'m> {
+    fn new(mapper: &'m Mapper<'m>, bytes: usize, attrs: MapAttrs) -> Result<Self> {
+        let reach = mapper.reach();
+        let chosen = |fit| choose(reach, Shape::Gaps { fit });
+        let (Strategy::Packed, Some(granule)) = (chosen(true), mapper.granule()) else {
             return Ok(Self::Singles);
         };
         // CAST: a `usize` is at most 64 bits wide.
         let room = granule.align_up(bytes as u64).ok_or(EOVERFLOW)?;
-        if room > IovaRange::MAX_LEN {
+        if room > MAX_LEN {
             return Err(EOVERFLOW);
         }
         // Where a piece would come to lie across a boundary of the device depends on those before
         // it: rather than refuse it, map each by itself.
-        if !mapper.limits().boundary_allows(room) {
+        if chosen(mapper.limits().boundary_allows(room)) != Strategy::Packed {
             return Ok(Self::Singles);
         }
         let room = usize::try_from(room)?;
-        let start = PhysAddr::from_raw(0);
+        let (space, start) = (Space::of(mapper), PhysAddr::from_raw(0));
 
-        Ok(match IovaRange::try_alloc(mapper, start, room, mode) {
+        Ok(match IovaRange::alloc(space, granule, start, room, attrs) {
             Some(range) => Self::Range {
                 range,
                 planner: Planner::new(granule, *mapper.limits()),
@@ -172,14 +188,14 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     /// - `ENOSPC`, `ENOMEM`, `EAGAIN`, `ENOBUFS`, `EFBIG`, `ERANGE`: it could not be mapped, as in
     ///   [`Mapper::map_into`].
     /// - What the piece's source fails with.
-    pub fn add(&mut self, piece: M) -> Result<(), NotMapped<M>> {
+    pub fn add(&mut self, piece: M) -> Result<(), MapError<M>> {
         match self.try_add(&piece) {
             Ok(()) => {
                 // There is room, as `try_add` found: this neither fails nor allocates.
                 let _ = self.pieces.push_within_capacity(piece);
                 Ok(())
             }
-            Err(reason) => Err(NotMapped::new(piece, reason)),
+            Err(reason) => Err(MapError::new(piece, reason)),
         }
     }
 
@@ -205,25 +221,34 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         if this.slots.is_empty() {
             return Err(EINVAL);
         }
-        if let Road::Range { range, .. } = &mut this.road {
+        if let BatchTarget::Range { range, .. } = &mut this.target {
             range.sync()?;
         }
-        let (mapper, mode) = (this.mapper, this.mode);
+        let (mapper, attrs) = (this.mapper, this.attrs);
         let pieces = core::mem::take(&mut this.pieces);
         let slots = core::mem::take(&mut this.slots);
         // CAST: no list is longer than 2 GiB, of 16 bytes a segment.
         let nr = slots.len() as u32;
 
-        let (made, one) = match core::mem::replace(&mut this.road, Road::Singles) {
-            Road::Range { range, .. } => (Made::Packed, Slot::iova(range.close())),
-            Road::Singles => (Made::Each, Slot::EMPTY),
+        let (strategy, one) = match core::mem::replace(&mut this.target, BatchTarget::Singles) {
+            BatchTarget::Range { range, .. } => (Strategy::Packed, Slot::iova(range.close())),
+            BatchTarget::Singles => (Strategy::Each, Slot::EMPTY),
         };
         let unmap = mapper.needs_unmap();
         // SAFETY: by the type invariant `slots` describes what is mapped; it was taken out of the
         // batch, which unmaps no more.
-        let state = unsafe { State::new(made, one, nr, mode, unmap) };
-        // SAFETY: the state is that of these pieces and slots.
-        Ok(unsafe { Mapping::from_parts(mapper.clone(), state, slots, pieces) })
+        let state = unsafe { State::new(strategy, one, nr, attrs, unmap) };
+        // INVARIANT: the state is that of these slots.
+        let mapped = PinnedMapping {
+            mapper: mapper.clone(),
+            state,
+            slots,
+        };
+        // INVARIANT: the pieces are what is mapped.
+        Ok(Mapping {
+            mapped,
+            memory: pieces,
+        })
     }
 
     fn try_add(&mut self, piece: &M) -> Result {
@@ -231,28 +256,23 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         if self.pieces.len() == self.pieces.capacity() {
             return Err(E2BIG);
         }
-        let (mark, limits) = (self.mark(), *self.mapper.limits());
-        self.mapper
-            .check_kind::<M, _>(segments(piece, limits), self.mode)?;
-        let source = segments(piece, limits);
-        // SAFETY: by the contract of `Memory` the piece stays where it is; it becomes the batch's,
-        // or all of it is unmapped just below.
-        let result = unsafe { self.map_all(source) };
-
+        let mark = self.mark();
+        let source = segments(piece, *self.mapper.limits());
+        // SAFETY: by the contract of `Memory` the piece is of its kind, a device may access it, and
+        // it stays where it is: it becomes the batch's, or all of it is unmapped just below.
+        let pinned = unsafe { Pinned::new(source, self.attrs.direction(), M::KIND) }?;
+        self.mapper.check_reach(&pinned)?;
+        let result = self.add_pinned(&pinned);
         if result.is_err() {
             self.roll_back(mark);
         }
         result
     }
 
-    /// # Safety
-    ///
-    /// The memory of `source` stays allocated for as long as it is mapped.
-    unsafe fn map_all<S: Source>(&mut self, source: S) -> Result {
+    fn add_pinned<S: Source>(&mut self, piece: &Pinned<S>) -> Result {
         let mut nr = 0;
-        for phyr in source {
-            // SAFETY: by the requirements of this function.
-            unsafe { self.map_one(phyr?) }?;
+        for phyr in piece.phyrs() {
+            self.add_phyr(phyr?)?;
             nr += 1;
         }
         if nr == 0 {
@@ -261,44 +281,37 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         Ok(())
     }
 
-    /// # Safety
-    ///
-    /// The memory of `phyr` stays allocated for as long as it is mapped.
-    unsafe fn map_one(&mut self, phyr: Phyr) -> Result {
-        match &mut self.road {
-            Road::Singles => {
-                if self.slots.len() == self.slots.capacity() {
+    fn add_phyr(&mut self, phyr: PinnedPhyr) -> Result {
+        let is_full = self.slots.len() == self.slots.capacity();
+        match &mut self.target {
+            BatchTarget::Singles => {
+                if is_full {
                     return Err(E2BIG);
                 }
-                // SAFETY: by the requirements of this function; the direction was checked.
-                let addr =
-                    unsafe { ops::map_phys(self.mapper, phyr.paddr(), phyr.len(), self.mode) };
-                let slot = Slot::range(addr?, phyr.len());
+                let addr = Space::of(self.mapper).map_phys(phyr, self.attrs)?;
+                let slot = Slot::range(addr, phyr.phyr().len());
                 let _ = self.slots.push_within_capacity(slot);
             }
-            Road::Range {
+            BatchTarget::Range {
                 range,
                 planner,
                 granule,
                 room,
             } => {
                 let mut next = planner.clone();
-                let begins = next.push(phyr)? == Place::Begins;
+                let begins = next.push(phyr.phyr())? == Join::Begins;
 
-                if begins && self.slots.len() == self.slots.capacity() {
+                if begins && is_full {
                     return Err(E2BIG);
                 }
                 let plan = next.plan()?;
-                // The whole range lies between two boundaries, see `Road::new`.
+                // The whole range lies between two boundaries, see `BatchTarget::new`.
                 let packed = plan.packed.ok_or(EMSGSIZE)?;
                 // CAST: a `usize` is at most 64 bits wide.
                 if packed.len > *room as u64 {
                     return Err(E2BIG);
                 }
-                let whole = granule.around(phyr).ok_or(EOVERFLOW)?;
-                // SAFETY: the memory is the caller's promise, the rest of its granules comes with
-                // it as `Mapper::packs` explains; there is room; all is aligned.
-                unsafe { range.link(whole.paddr(), whole.len()) }?;
+                range.link(phyr.around(*granule).ok_or(EOVERFLOW)?)?;
                 *planner = next;
 
                 let (start, len) = planner.last_run();
@@ -314,29 +327,31 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         Ok(())
     }
 
-    /// What [`Batch::roll_back`] needs to know.
+    /// Notes the point that the batch has come to, for [`Batch::roll_back`].
     fn mark(&self) -> Mark {
         Mark {
             slots: self.slots.len(),
             last: self.slots.last().copied(),
-            road: match &self.road {
-                Road::Singles => None,
-                Road::Range { range, planner, .. } => Some((range.linked(), planner.clone())),
+            target: match &self.target {
+                BatchTarget::Singles => None,
+                BatchTarget::Range { range, planner, .. } => {
+                    Some((range.linked(), planner.clone()))
+                }
             },
         }
     }
 
     /// Unmaps what was mapped since `mark`.
     fn roll_back(&mut self, mark: Mark) {
-        match (&mut self.road, mark.road) {
-            (Road::Range { range, planner, .. }, Some((linked, plan))) => {
+        match (&mut self.target, mark.target) {
+            (BatchTarget::Range { range, planner, .. }, Some((linked, plan))) => {
                 range.truncate(linked);
                 *planner = plan;
             }
             _ => {
                 for slot in self.slots.iter().skip(mark.slots) {
-                    // SAFETY: by the type invariant this was mapped so; it is forgotten just below.
-                    unsafe { self.mapper.unmap_slot(*slot, self.mode) };
+                    // SAFETY: by the type invariant it is mapped; it is forgotten just below.
+                    unsafe { slot.reopen(self.attrs) }.end(&Space::of(self.mapper));
                 }
             }
         }
@@ -350,18 +365,18 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
 impl<M: Memory> Drop for Batch<'_, '_, M> {
     fn drop(&mut self) {
         // A range unlinks itself.
-        if let Road::Singles = self.road {
+        if let BatchTarget::Singles = self.target {
             for slot in &self.slots {
-                // SAFETY: by the type invariant this is mapped; the device never learned of it.
-                unsafe { self.mapper.unmap_slot(*slot, self.mode) };
+                // SAFETY: by the type invariant it is mapped; the device never learned of it.
+                unsafe { slot.reopen(self.attrs) }.end(&Space::of(self.mapper));
             }
         }
     }
 }
 
-/// Where a batch was.
+/// A point to which a batch can be rolled back.
 struct Mark {
     slots: usize,
     last: Option<Slot>,
-    road: Option<(usize, Planner)>,
+    target: Option<(usize, Planner)>,
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A part of mapped memory, for a device that is to have just that.
+//! Parts of what is mapped, for a device that is to have just those.
+//!
+//! Plain Rust, without a kernel call.
 
 use super::types::{
     DmaAddr,
@@ -8,14 +10,14 @@ use super::types::{
 };
 use core::ops::Range;
 
-/// The ranges at which the `bytes` of memory are, all of which is at `vecs`; in order.
+/// Returns the ranges at which the `bytes` of memory are, all of which is at `vecs`; in order.
 ///
 /// Bytes behind the end are at none.
 ///
 /// # Examples
 ///
 /// ```
-/// use phyr::{part::part, DmaAddr, DmaVec};
+/// use phyr::{part, DmaAddr, DmaVec};
 ///
 /// let vecs = [
 ///     DmaVec::new(DmaAddr::from_raw(0x1000), 0x1000),

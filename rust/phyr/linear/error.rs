@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why memory cannot be mapped as one range.
+//! Errors of a linear mapping, each with the phyr and the byte.
 
 use kernel::{
     fmt,
@@ -29,7 +29,7 @@ pub enum Limit {
     Mask,
 }
 
-/// Why memory cannot be mapped as one range of DMA addresses.
+/// The reason for which memory cannot be mapped as one range of DMA addresses.
 ///
 /// All are found before anything is allocated but [`NoSpace`](Self::NoSpace),
 /// [`NoMemory`](Self::NoMemory), and what the DMA API only shows afterwards: a copy
@@ -55,7 +55,7 @@ pub enum Limit {
 /// | [`NoMemory`](Self::NoMemory) | `ENOMEM` |
 /// | [`Failed`](Self::Failed) | its own |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotLinear {
+pub enum LinearError {
     /// There is nothing to map.
     Empty,
     /// The sum of the lengths, or the IOVA space that they need, overflows.
@@ -115,7 +115,7 @@ pub enum NotLinear {
     Failed(Error),
 }
 
-impl fmt::Display for NotLinear {
+impl fmt::Display for LinearError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Empty => f.write_str("nothing to map"),
@@ -162,25 +162,25 @@ impl fmt::Display for NotLinear {
     }
 }
 
-impl From<NotLinear> for Error {
-    fn from(reason: NotLinear) -> Self {
+impl From<LinearError> for Error {
+    fn from(reason: LinearError) -> Self {
         match reason {
-            NotLinear::Empty => EINVAL,
-            NotLinear::Overflow => EOVERFLOW,
-            NotLinear::NotTranslated { .. } => EOPNOTSUPP,
-            NotLinear::Gap { .. } => EILSEQ,
-            NotLinear::Misaligned { .. } => EDOM,
-            NotLinear::Limit { limit, .. } => match limit {
+            LinearError::Empty => EINVAL,
+            LinearError::Overflow => EOVERFLOW,
+            LinearError::NotTranslated { .. } => EOPNOTSUPP,
+            LinearError::Gap { .. } => EILSEQ,
+            LinearError::Misaligned { .. } => EDOM,
+            LinearError::Limit { limit, .. } => match limit {
                 Limit::Segment => EMSGSIZE,
                 Limit::MappingSize => EFBIG,
                 Limit::Boundary => EXDEV,
                 Limit::Mask => ERANGE,
             },
-            NotLinear::Alignment { .. } => EADDRNOTAVAIL,
-            NotLinear::Bounced => EPERM,
-            NotLinear::NoSpace => ENOSPC,
-            NotLinear::NoMemory => ENOMEM,
-            NotLinear::Failed(e) => e,
+            LinearError::Alignment { .. } => EADDRNOTAVAIL,
+            LinearError::Bounced => EPERM,
+            LinearError::NoSpace => ENOSPC,
+            LinearError::NoMemory => ENOMEM,
+            LinearError::Failed(e) => e,
         }
     }
 }
@@ -204,19 +204,19 @@ mod tests {
         }
     }
 
-    fn all() -> [NotLinear; 14] {
+    fn all() -> [LinearError; 14] {
         let (phyr, offset) = (3, 0x3000);
-        let limit = |limit| NotLinear::Limit {
+        let limit = |limit| LinearError::Limit {
             limit,
             asked: 2,
             max: 1,
         };
         [
-            NotLinear::Empty,
-            NotLinear::Overflow,
-            NotLinear::NotTranslated { phyr, offset },
-            NotLinear::Gap { phyr, offset },
-            NotLinear::Misaligned {
+            LinearError::Empty,
+            LinearError::Overflow,
+            LinearError::NotTranslated { phyr, offset },
+            LinearError::Gap { phyr, offset },
+            LinearError::Misaligned {
                 phyr,
                 edge: Edge::End,
                 offset,
@@ -226,14 +226,14 @@ mod tests {
             limit(Limit::MappingSize),
             limit(Limit::Boundary),
             limit(Limit::Mask),
-            NotLinear::Alignment {
+            LinearError::Alignment {
                 align: 65536,
                 excess: 512,
             },
-            NotLinear::Bounced,
-            NotLinear::NoSpace,
-            NotLinear::NoMemory,
-            NotLinear::Failed(EREMOTEIO),
+            LinearError::Bounced,
+            LinearError::NoSpace,
+            LinearError::NoMemory,
+            LinearError::Failed(EREMOTEIO),
         ]
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn each_reason_has_an_errno_of_its_own() {
         for (at, reason) in all().into_iter().enumerate() {
             let errno = Error::from(reason).to_errno();
-            let same = |other: &NotLinear| Error::from(*other).to_errno() == errno;
+            let same = |other: &LinearError| Error::from(*other).to_errno() == errno;
             assert_eq!(all().iter().filter(|other| same(other)).count(), 1);
             assert_eq!(all().iter().position(same), Some(at));
         }
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn each_reason_says_what_and_where() {
-        let start = NotLinear::Misaligned {
+        let start = LinearError::Misaligned {
             phyr: 3,
             edge: Edge::Start,
             offset: 0x3000,
@@ -261,11 +261,11 @@ mod tests {
             let text = core::str::from_utf8(text.0.get(..text.1).unwrap_or(&[])).unwrap_or("");
             assert!(text.len() > 8 && !text.contains('\n'));
             match reason {
-                NotLinear::Gap { .. } => assert_eq!(text, "phyr 3 leaves a gap at byte 12288"),
-                NotLinear::NotTranslated { .. } => {
+                LinearError::Gap { .. } => assert_eq!(text, "phyr 3 leaves a gap at byte 12288"),
+                LinearError::NotTranslated { .. } => {
                     assert!(text.contains("phyr 3") && text.contains("byte 12288"));
                 }
-                NotLinear::Misaligned { edge, .. } => {
+                LinearError::Misaligned { edge, .. } => {
                     assert!(text.contains("phyr 3") && text.contains("byte 12288"));
                     assert_eq!(text.contains("begins"), edge == Edge::Start);
                     assert_eq!(text.contains("ends"), edge == Edge::End);

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mapping: from memory to the ranges that the device sees, and back.
+//!
+//! In the order in which memory passes them:
+//!
+//! - `scatter`, [`mapping`], [`batch`]: the ways to ask for it.
+//! - `choose`: the one decision, by which strategy it is mapped.
+//! - `plan`: runs, for memory that may have gaps.
+//! - `exec`: one function a strategy; `range`: a range of IOVA while it is filled.
+//! - `dma_api`: the calls of the kernel; `diagnose`, `failure`: why one has failed.
+//! - [`state`]: what is kept to unmap; [`cpu`]: the CPU's turn.
+
+pub mod batch;
+pub(crate) mod choose;
+pub(crate) mod cpu;
+mod diagnose;
+pub(crate) mod dma_api;
+mod exec;
+mod failure;
+pub mod mapping;
+pub(crate) mod plan;
+#[cfg(CONFIG_KUNIT = "y")]
+mod plan_model;
+#[cfg(CONFIG_KUNIT = "y")]
+mod plan_test;
+pub(crate) mod range;
+mod scatter;
+pub(crate) mod state;

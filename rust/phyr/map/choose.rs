@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The one decision: by which strategy memory is mapped.
+//!
+//! [`choose`] is asked with all that decides it, and its `match` is the table of
+//! Documentation/design.rst, which a test compares with it. It is asked twice for memory that may
+//! have gaps: with what its source knows beforehand, and with the plan. Each strategy is carried out
+//! by one function of `exec.rs`.
+//!
+//! Plain Rust, without a kernel call.
+
+/// The way in which a device gets at memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// By physical addresses, or by copies; or through an IOMMU of which nothing is joined.
+    Direct,
+    /// Through an IOMMU, which joins.
+    Iommu {
+        /// Several runs may share a range of IOVA: the device may see whole granules, and nothing
+        /// has to be synchronised by hand.
+        packs: bool,
+    },
+    /// Through an IOMMU that has no room for a range as long now.
+    NoRoom,
+}
+
+/// The memory that is to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One phyr.
+    One,
+    /// Several phyrs that are one run: an IOMMU joins all of them.
+    Run,
+    /// Several phyrs with gaps between them, or that a limit of the device cuts.
+    Gaps {
+        /// No limit of the device is in the way of the runs where they lie in one range.
+        fit: bool,
+    },
+}
+
+/// The way in which memory is mapped, and so the way in which the mapping ends.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// Nothing is mapped.
+    Unmapped,
+    /// One `dma_map_phys()`.
+    Single,
+    /// One IOVA range, linked phyr by phyr, one flush.
+    Joined,
+    /// One IOVA range that holds all runs, one flush.
+    Packed,
+    /// An IOVA range a run, `dma_map_phys()` for a run of one phyr.
+    Runs,
+    /// One `dma_map_phys()` a phyr.
+    Each,
+}
+
+/// Chooses the strategy.
+#[inline(always)]
+pub(crate) const fn choose(reach: Reach, shape: Shape) -> Strategy {
+    match (reach, shape) {
+        (_, Shape::One) => Strategy::Single,
+        (Reach::Direct | Reach::NoRoom, _) => Strategy::Each,
+        (Reach::Iommu { .. }, Shape::Run) => Strategy::Joined,
+        (Reach::Iommu { packs: true }, Shape::Gaps { fit: true }) => Strategy::Packed,
+        (Reach::Iommu { .. }, Shape::Gaps { .. }) => Strategy::Runs,
+    }
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The address space of the DMA API: the kernel functions that make and end a mapping, one thin
+//! wrapper each. Nothing else in the crate calls them.
+//!
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+
+use super::diagnose;
+use crate::{
+    attrs::MapAttrs,
+    bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    },
+    mapper::Mapper,
+    pinned::PinnedPhyr,
+    raw,
+    space::{
+        Iova,
+        IovaSpace,
+        Single, //
+    },
+    types::{
+        DmaAddr,
+        PhysAddr, //
+    }, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    error::to_result,
+    prelude::*, //
+};
+
+/// The address space in which a mapper maps.
+#[derive(Clone, Copy)]
+pub(crate) enum Space<'a> {
+    /// That of the DMA API.
+    DmaApi(DmaApi<'a>),
+    /// One of the driver's own.
+    Own(&'a (dyn IovaSpace + 'a)),
+}
+
+impl<'a> Space<'a> {
+    /// Returns the space of `mapper`.
+    #[inline]
+    pub(crate) fn of(mapper: &'a Mapper<'_>) -> Self {
+        match mapper.space() {
+            None => Self::DmaApi(DmaApi(mapper)),
+            Some(space) => Self::Own(space),
+        }
+    }
+}
+
+/// Calls the method of the one or the other.
+macro_rules! either {
+    ($self:ident.$method:ident($($arg:expr),*)) => {
+        match $self {
+            Self::DmaApi(api) => api.$method($($arg),*),
+            Self::Own(space) => space.$method($($arg),*),
+        }
+    };
+}
+
+// SAFETY: all is done by an `IovaSpace`, and always by the same.
+unsafe impl IovaSpace for Space<'_> {
+    fn first(&self) -> u64 {
+        either!(self.first())
+    }
+
+    fn last(&self) -> u64 {
+        either!(self.last())
+    }
+
+    fn max_len(&self) -> u64 {
+        either!(self.max_len())
+    }
+
+    fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)> {
+        either!(self.alloc(start, len))
+    }
+
+    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result {
+        either!(self.link(to, phyr))
+    }
+
+    fn links_lists(&self) -> bool {
+        either!(self.links_lists())
+    }
+
+    fn link_all(
+        &self,
+        to: &Iova,
+        phyrs: &mut dyn Iterator<Item = Result<PinnedPhyr>>,
+    ) -> (usize, Result) {
+        either!(self.link_all(to, phyrs))
+    }
+
+    fn sync(&self, iova: &mut Iova) -> Result {
+        either!(self.sync(iova))
+    }
+
+    fn unlink(&self, iova: &mut Iova, to: usize) {
+        either!(self.unlink(iova, to))
+    }
+
+    fn destroy(&self, iova: Iova) {
+        either!(self.destroy(iova))
+    }
+
+    fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
+        either!(self.map_phys(phyr, attrs))
+    }
+
+    fn unmap_phys(&self, single: Single) {
+        either!(self.unmap_phys(single))
+    }
+
+    fn sync_for_cpu(&self, single: &Single) {
+        either!(self.sync_for_cpu(single))
+    }
+
+    fn sync_for_device(&self, single: &Single) {
+        either!(self.sync_for_device(single))
+    }
+}
+
+/// The address space of the DMA API, for the device of a mapper.
+#[derive(Clone, Copy)]
+pub(crate) struct DmaApi<'a>(pub(super) &'a Mapper<'a>);
+
+// SAFETY: the DMA API gives out each address once until it is freed, and maps just the memory that
+// it is told to; it unmaps with a flush, or has the flush done later where the administrator has
+// asked for it (lazy).
+unsafe impl IovaSpace for DmaApi<'_> {
+    fn first(&self) -> u64 {
+        0
+    }
+
+    fn last(&self) -> u64 {
+        self.0.last_addr()
+    }
+
+    fn max_len(&self) -> u64 {
+        // CAST: a `usize` is at most 64 bits wide.
+        self.0.max_mapping_size() as u64
+    }
+
+    /// `dma_iova_try_alloc()`
+    #[inline]
+    fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)> {
+        let mut state = bindings::dma_iova_state::default();
+        fail::at(Point::dma_iova_try_alloc).ok()?;
+        let (dev, start) = (raw::device(self.0.device()), start.into_raw());
+        // SAFETY: the device is bound and `state` may be written.
+        let taken = unsafe { bindings::dma_iova_try_alloc(dev, &mut state, start, len) };
+        taken.then(|| (DmaAddr::from_raw(state.addr), state.__size))
+    }
+
+    /// `dma_iova_link()`
+    #[inline]
+    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result {
+        fail::at(Point::dma_iova_link)?;
+        let (paddr, len) = (phyr.phyr().paddr(), phyr.phyr().len());
+        let (dir, attrs) = (to.attrs.raw_direction(), to.attrs.raw_attrs());
+        let dev = raw::device(self.0.device());
+        // SAFETY: by the invariant of `Iova` the range is taken, and ends behind `linked` bytes
+        // that are linked; `IovaRange` has found room for the phyr, and that it joins; by the
+        // invariant of `PinnedPhyr` the memory stays in place.
+        let ret = unsafe {
+            bindings::dma_iova_link(
+                dev,
+                &mut to.state,
+                paddr.into_raw(),
+                to.linked,
+                len,
+                dir,
+                attrs,
+            )
+        };
+        if ret != 0 {
+            let error = Error::from_errno(ret);
+            return Err(diagnose::why_not_linked(
+                self.0,
+                error,
+                phyr.phyr(),
+                to.attrs,
+            ));
+        }
+        Ok(())
+    }
+
+    /// `dma_iova_sync()`
+    #[inline]
+    fn sync(&self, iova: &mut Iova) -> Result {
+        fail::at(Point::dma_iova_sync)?;
+        let dev = raw::device(self.0.device());
+        // SAFETY: by the invariant of `Iova` exactly this much is linked.
+        to_result(unsafe { bindings::dma_iova_sync(dev, &mut iova.state, 0, iova.linked) })
+    }
+
+    /// `dma_iova_unlink()`
+    fn unlink(&self, iova: &mut Iova, to: usize) {
+        let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
+        let len = iova.linked - to;
+        // SAFETY: by the invariant of `Iova` these bytes are linked.
+        unsafe {
+            bindings::dma_iova_unlink(
+                raw::device(self.0.device()),
+                &mut iova.state,
+                to,
+                len,
+                dir,
+                attrs,
+            )
+        };
+    }
+
+    /// `dma_iova_destroy()`
+    #[inline]
+    fn destroy(&self, mut iova: Iova) {
+        let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
+        let dev = raw::device(self.0.device());
+        // SAFETY: by the invariant of `Iova` the range is taken, with just this much linked; it is
+        // not used again.
+        unsafe { bindings::dma_iova_destroy(dev, &mut iova.state, iova.linked, dir, attrs) };
+    }
+
+    /// `dma_map_phys()`
+    #[inline]
+    fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
+        if self.0.is_limited() {
+            diagnose::check_reach(self.0, phyr.phyr(), attrs)?;
+        }
+        fail::at(Point::dma_map_phys)?;
+        let dev = self.0.device();
+        let (paddr, len) = (phyr.phyr().paddr().into_raw(), phyr.phyr().len());
+        let (dir, bits) = (attrs.raw_direction(), attrs.raw_attrs());
+        // SAFETY: `dev` is bound, and by its invariant `attrs` has a direction; by the invariant of
+        // `PinnedPhyr` the memory stays in place.
+        let addr = unsafe { bindings::dma_map_phys(raw::device(dev), paddr, len, dir, bits) };
+
+        if mapping_error(dev, addr) {
+            return Err(diagnose::why(self.0, phyr.phyr(), attrs));
+        }
+        Ok(DmaAddr::from_raw(addr))
+    }
+
+    /// `dma_unmap_phys()`
+    #[inline]
+    fn unmap_phys(&self, single: Single) {
+        let (dev, addr) = (raw::device(self.0.device()), single.addr.into_raw());
+        let (dir, attrs) = (single.attrs.raw_direction(), single.attrs.raw_attrs());
+        // SAFETY: by the invariant of `Single` this was mapped so; it is not used again.
+        unsafe { bindings::dma_unmap_phys(dev, addr, single.len, dir, attrs) };
+    }
+
+    /// `dma_sync_single_for_cpu()`
+    fn sync_for_cpu(&self, single: &Single) {
+        // Memory of a device has no caches in front of it.
+        if single.attrs.is_mmio() {
+            return;
+        }
+        let (dev, dir) = (raw::device(self.0.device()), single.attrs.raw_direction());
+        let (addr, len) = (single.addr.into_raw(), single.len);
+        // SAFETY: by the invariant of `Single` this is mapped.
+        unsafe { helpers::phyr_helper_dma_sync_for_cpu(dev, addr, len, dir) };
+    }
+
+    /// `dma_sync_single_for_device()`
+    fn sync_for_device(&self, single: &Single) {
+        if single.attrs.is_mmio() {
+            return;
+        }
+        let (dev, dir) = (raw::device(self.0.device()), single.attrs.raw_direction());
+        let (addr, len) = (single.addr.into_raw(), single.len);
+        // SAFETY: by the invariant of `Single` this is mapped.
+        unsafe { helpers::phyr_helper_dma_sync_for_device(dev, addr, len, dir) };
+    }
+}
+
+/// `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants to see
+/// the check done.
+#[inline]
+fn mapping_error(dev: &Device<Bound>, addr: u64) -> bool {
+    #[cfg(CONFIG_DMA_API_DEBUG)]
+    {
+        // SAFETY: `dev` is a valid device.
+        unsafe { helpers::phyr_helper_dma_mapping_error(raw::device(dev), addr) != 0 }
+    }
+    #[cfg(not(CONFIG_DMA_API_DEBUG))]
+    {
+        let _ = dev;
+        // `DMA_MAPPING_ERROR` is all ones.
+        addr == u64::MAX
+    }
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The planner at its edges, and against the model.
+
+#[kernel::prelude::kunit_tests(phyr_plan)]
+mod tests {
+    use super::super::{
+        plan::{
+            Join,
+            Plan,
+            PlanError,
+            Planner, //
+        },
+        plan_model, //
+    };
+    use crate::{
+        limits::Limits,
+        model,
+        types::{
+            Granule,
+            Phyr,
+            PhysAddr, //
+        }, //
+    };
+
+    const G: u64 = 4096;
+
+    fn granule() -> Granule {
+        Granule::new(G).unwrap_or(Granule::ONE)
+    }
+
+    /// The plan of the phyrs in `list`, each an address and a length.
+    fn plan(limits: Limits, list: &[(u64, usize)]) -> Result<Plan, PlanError> {
+        let mut planner = Planner::new(granule(), limits);
+        for &(addr, len) in list {
+            let Ok(phyr) = Phyr::new(PhysAddr::from_raw(addr), len) else {
+                return Err(PlanError::Overflow);
+            };
+            planner.push(phyr)?;
+        }
+        planner.plan()
+    }
+
+    /// Number of runs, and of granules in the packed allocation.
+    fn shape(list: &[(u64, usize)]) -> Option<(usize, u64)> {
+        let plan = plan(Limits::NONE, list).ok()?;
+        Some((plan.runs, plan.packed?.len / G))
+    }
+
+    #[test]
+    fn nothing_is_an_error() {
+        assert_eq!(plan(Limits::NONE, &[]), Err(PlanError::Empty));
+    }
+
+    #[test]
+    fn one_phyr_is_one_run() {
+        assert_eq!(shape(&[(G, 1)]), Some((1, 1)));
+        assert_eq!(shape(&[(G - 1, 1)]), Some((1, 1)));
+        assert_eq!(shape(&[(G - 1, 2)]), Some((1, 2)));
+        assert_eq!(shape(&[(G, 4096)]), Some((1, 1)));
+        assert_eq!(shape(&[(G, 4097)]), Some((1, 2)));
+    }
+
+    #[test]
+    fn whole_granules_join_in_any_order() {
+        assert_eq!(
+            shape(&[(G, 4096), (9 * G, 4096), (5 * G, 8192)]),
+            Some((1, 4))
+        );
+    }
+
+    #[test]
+    fn only_the_first_may_begin_and_the_last_end_within_a_granule() {
+        // An offset in front and a short end are fine.
+        assert_eq!(shape(&[(G + 512, 3584), (9 * G, 100)]), Some((1, 2)));
+        // One byte short of the granule's end: a gap.
+        assert_eq!(shape(&[(G, 4095), (9 * G, 4096)]), Some((2, 2)));
+        // One byte behind a granule's beginning: a gap.
+        assert_eq!(shape(&[(G, 4096), (9 * G + 1, 4095)]), Some((2, 2)));
+    }
+
+    #[test]
+    fn a_gap_in_the_middle_gives_two_runs() {
+        let list = [
+            (G, 4096),
+            (3 * G, 4096),
+            (5 * G, 512),
+            (7 * G, 4096),
+            (9 * G, 4096),
+        ];
+        assert_eq!(shape(&list), Some((2, 5)));
+    }
+
+    #[test]
+    fn every_phyr_a_gap() {
+        assert_eq!(shape(&[(G, 512), (3 * G, 512), (5 * G, 512)]), Some((3, 3)));
+    }
+
+    #[test]
+    fn a_segment_limit_ends_a_run() {
+        let limits = Limits::NONE.with_max_segment(2 * G).unwrap_or(Limits::NONE);
+        let list = [(G, 4096), (3 * G, 4096), (5 * G, 4096)];
+        assert_eq!(plan(limits, &list).map(|plan| plan.runs), Ok(2));
+        // Exactly at the limit, and one byte over it.
+        assert_eq!(
+            plan(limits, &[(G, 4096), (3 * G, 4096)]).map(|plan| plan.runs),
+            Ok(1)
+        );
+        assert_eq!(
+            plan(limits, &[(G, 8192), (4 * G, 1)]).map(|plan| plan.runs),
+            Ok(2)
+        );
+    }
+
+    #[test]
+    fn a_boundary_ends_a_run_and_packing_where_it_would_be_crossed() {
+        let mask = 2 * G - 1;
+        let limits = Limits::NONE
+            .with_boundary_mask(mask)
+            .unwrap_or(Limits::NONE);
+        let three = plan(limits, &[(2 * G, 4096), (6 * G, 4096), (8 * G, 4096)]);
+        assert_eq!(three.map(|plan| plan.runs), Ok(2));
+        // The second run would lie across the boundary, one granule into the allocation.
+        let cross = plan(limits, &[(G, 512), (4 * G, 8192)]);
+        assert_eq!(cross.map(|plan| (plan.runs, plan.packed)), Ok((2, None)));
+    }
+
+    #[test]
+    fn overflow_leaves_the_planner_as_it_was() {
+        let huge = usize::MAX - 8191;
+        let mut planner = Planner::new(granule(), Limits::NONE);
+        let phyr = |addr, len| Phyr::new(PhysAddr::from_raw(addr), len);
+
+        assert!(phyr(0, huge).is_ok_and(|phyr| planner.push(phyr).is_ok()));
+        let before = planner.plan();
+        assert!(phyr(0, 8192).is_ok_and(|phyr| planner.push(phyr) == Err(PlanError::Overflow)));
+        assert!(phyr(512, 4096).is_ok_and(|phyr| planner.push(phyr) == Err(PlanError::Overflow)));
+        assert_eq!(planner.plan(), before);
+    }
+
+    /// A run that goes on is not rounded up before somebody asks for the plan, or another begins.
+    #[test]
+    fn overflow_in_the_last_granule() {
+        let half = 1 << 63;
+        assert_eq!(
+            plan(Limits::NONE, &[(0, half), (0, half - 2)]),
+            Err(PlanError::Overflow)
+        );
+        let mut planner = Planner::new(granule(), Limits::NONE);
+        for (len, place) in [(half, Join::Begins), (half - 2, Join::Extends)] {
+            let phyr = Phyr::new(PhysAddr::from_raw(0), len);
+            assert!(phyr.is_ok_and(|phyr| planner.push(phyr) == Ok(place)));
+        }
+        let one = Phyr::new(PhysAddr::from_raw(0), 1);
+        assert!(one.is_ok_and(|phyr| planner.push(phyr) == Err(PlanError::Overflow)));
+    }
+
+    #[test]
+    fn limits_of_queues_and_of_bounce_buffers() {
+        let limits = Limits::of_queue(65536, 0xfff);
+        assert_eq!(
+            (limits.max_segment(), limits.boundary_mask()),
+            (65536, 0xfff)
+        );
+        // No boundary is none, whatever a `usize` has of bits.
+        let limits = Limits::of_queue(u32::MAX, usize::MAX);
+        assert_eq!(limits.boundary_mask(), u64::MAX);
+        assert_eq!(limits.min_align_mask(), 0);
+
+        for mask in [0, 1, 4095, u32::MAX] {
+            let limits = limits.with_min_align_mask(mask);
+            assert_eq!(limits.map(|limits| limits.min_align_mask()), Some(mask));
+        }
+        for mask in [2, 4096, u32::MAX - 1] {
+            assert!(limits.with_min_align_mask(mask).is_none());
+        }
+    }
+
+    #[test]
+    fn random_lists_match_the_model() {
+        let mut random = model::Random::new(0x70687972);
+        let mut wrong = None;
+
+        for _ in 0..4000 {
+            let limits = match random.below(4) {
+                0 => Limits::NONE.with_max_segment(G * (4 + random.below(8))),
+                1 => Limits::NONE.with_boundary_mask((G << (3 + random.below(4))) - 1),
+                _ => Some(Limits::NONE),
+            };
+            let limits = limits.unwrap_or(Limits::NONE);
+            let list = model::List::random(&mut random, granule());
+            if let Err(e) = plan_model::check(&list, granule(), limits) {
+                wrong = Some(e);
+            }
+        }
+        assert_eq!(wrong, None);
+    }
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A range of IOVA while it is filled: what fails on the way gives it back.
+//!
+//! ```text
+//!   alloc() -> IovaRange -- link() ... -- sync() -- close() -> Slot
+//!                 |                                             |
+//!                 '-- dropped: unlinked, freed                  '-- reopen(), destroy()
+//! ```
+
+use crate::{
+    attrs::MapAttrs,
+    pinned::PinnedPhyr,
+    space::{
+        Iova,
+        IovaSpace, //
+    },
+    types::{
+        DmaAddr,
+        Granule,
+        Phyr,
+        PhysAddr, //
+    }, //
+};
+use core::mem::ManuallyDrop;
+use kernel::{
+    bindings::dma_iova_state,
+    prelude::*, //
+};
+
+/// The longest range: the DMA API has a mark in bit 63 of a length, and warns of longer ones; a
+/// [`Slot`](super::state::Slot) has another in bit 62.
+pub(crate) const MAX_LEN: u64 = (1 << 62) - 1;
+
+/// A range of IOVA that nobody frees until it is [reopened](Closed::reopen): its address, and its
+/// size with the DMA API's mark.
+#[derive(Clone, Copy)]
+pub(crate) struct Closed {
+    /// Where the range begins for the device.
+    pub(crate) addr: DmaAddr,
+    /// The DMA API's word for the size: bytes, and a mark of its own in bit 63
+    /// (`DMA_IOVA_USE_SWIOTLB` in drivers/iommu/dma-iommu.c), to be kept from link to destroy.
+    pub(crate) size: u64,
+}
+
+impl Closed {
+    /// `DMA_IOVA_USE_SWIOTLB`
+    const SWIOTLB: u64 = 1 << 63;
+}
+
+/// A range of IOVA in the address space `S`: some of it linked from its beginning on, or none.
+///
+/// Dropping it unlinks what was linked and frees the range; [`IovaRange::close`] leaves it to the
+/// caller instead.
+///
+/// # Invariants
+///
+/// `iova` is of `space`; `len` bytes of it were taken.
+pub(crate) struct IovaRange<S: IovaSpace> {
+    space: S,
+    granule: Granule,
+    iova: ManuallyDrop<Iova>,
+    len: usize,
+}
+
+impl<S: IovaSpace> IovaRange<S> {
+    /// Takes `len` bytes of IOVA that begin as far into a granule as `start` does.
+    ///
+    /// Returns `None` where there is no room, or `len` is zero or more than
+    /// [`MAX_LEN`].
+    #[inline]
+    pub(crate) fn alloc(
+        space: S,
+        granule: Granule,
+        start: PhysAddr,
+        len: usize,
+        attrs: MapAttrs,
+    ) -> Option<Self> {
+        // CAST: a `usize` is at most 64 bits wide.
+        if (len as u64).wrapping_sub(1) >= MAX_LEN {
+            return None;
+        }
+        let (addr, size) = space.alloc(start, len)?;
+        // INVARIANT: the space has just given it out, with nothing linked.
+        let iova = Iova {
+            state: dma_iova_state {
+                addr: addr.into_raw(),
+                __size: size,
+            },
+            linked: 0,
+            attrs,
+        };
+        Some(Self {
+            space,
+            granule,
+            iova: ManuallyDrop::new(iova),
+            len,
+        })
+    }
+
+    /// Returns whether `phyr` can be linked behind what is linked: there is room for it, and it
+    /// joins, or is the one that the range was taken for.
+    #[inline]
+    pub(crate) fn takes(&self, phyr: Phyr) -> bool {
+        takes(self.granule, &self.iova, self.iova.linked, self.len, phyr)
+    }
+
+    /// Links `phyr` behind what is linked.
+    ///
+    /// # Errors
+    ///
+    /// The range is as before.
+    ///
+    /// - `EINVAL`: it cannot be linked there: [`IovaRange::takes`] says so.
+    /// - Those of [`IovaSpace::link`].
+    #[inline]
+    pub(crate) fn link(&mut self, phyr: PinnedPhyr) -> Result {
+        if !self.takes(phyr.phyr()) {
+            return Err(EINVAL);
+        }
+        self.space.link(&mut self.iova, phyr)?;
+        // INVARIANT: the space has just linked so many bytes more.
+        self.iova.linked += phyr.phyr().len();
+        Ok(())
+    }
+
+    /// Links all of `phyrs`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IovaRange::link`]; what an element is.
+    #[inline]
+    pub(crate) fn link_all(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
+        if self.space.links_lists() {
+            return self.link_list(phyrs);
+        }
+        for phyr in phyrs {
+            self.link(phyr?)?;
+        }
+        Ok(())
+    }
+
+    /// [`IovaRange::link_all`] by the list.
+    #[inline(never)]
+    fn link_list(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
+        let (granule, iova, len) = (self.granule, &*self.iova, self.len);
+        let mut linked = 0;
+        let mut checked = phyrs.map(|phyr| {
+            let phyr = phyr?;
+            if !takes(granule, iova, linked, len, phyr.phyr()) {
+                return Err(EINVAL);
+            }
+            linked += phyr.phyr().len();
+            Ok(phyr)
+        });
+        let (linked, result) = self.space.link_all(&self.iova, &mut checked);
+        // INVARIANT: the space says that it has linked so many bytes.
+        self.iova.linked = linked;
+        result
+    }
+
+    /// Returns whether the DMA API has linked a copy instead of some of the memory.
+    #[inline]
+    pub(crate) fn is_bounced(&self) -> bool {
+        self.iova.state.__size & Closed::SWIOTLB != 0
+    }
+
+    /// Returns the number of bytes that are linked, from the beginning on.
+    #[inline]
+    pub(crate) fn linked(&self) -> usize {
+        self.iova.linked
+    }
+
+    /// Unlinks all but the first `to` bytes, which end where a link has begun.
+    pub(crate) fn truncate(&mut self, to: usize) {
+        if to < self.iova.linked {
+            self.space.unlink(&mut self.iova, to);
+            // INVARIANT: the space has just unlinked the rest.
+            self.iova.linked = to;
+        }
+    }
+
+    /// Makes all that is linked visible to the device, with one flush.
+    ///
+    /// # Errors
+    ///
+    /// What the IOMMU's driver returns; the range is as before.
+    #[inline]
+    pub(crate) fn sync(&mut self) -> Result {
+        self.space.sync(&mut self.iova)
+    }
+
+    /// Returns where the range begins for the device.
+    #[inline]
+    pub(crate) fn addr(&self) -> DmaAddr {
+        self.iova.addr()
+    }
+
+    /// Returns what is linked for.
+    #[inline]
+    pub(crate) fn attrs(&self) -> MapAttrs {
+        self.iova.attrs
+    }
+
+    /// Gives up the range without freeing it; what is returned is for [`Closed::reopen`].
+    #[inline]
+    pub(crate) fn close(self) -> Closed {
+        let this = ManuallyDrop::new(self);
+        Closed {
+            addr: this.iova.addr(),
+            size: this.iova.state.__size,
+        }
+    }
+}
+
+/// Returns whether `phyr` can be linked `linked` bytes into `iova`, which is `len` bytes long.
+#[inline(always)]
+fn takes(granule: Granule, iova: &Iova, linked: usize, len: usize, phyr: Phyr) -> bool {
+    let start = phyr.paddr().into_raw();
+    // CAST: a `usize` is at most 64 bits wide.
+    let end = iova.state.addr.wrapping_add(linked as u64);
+    let joins = match linked {
+        0 => granule.aligned(end ^ start),
+        _ => granule.joins(end, start),
+    };
+    joins && phyr.len() <= len - linked
+}
+
+impl Closed {
+    /// Names the range again, to end it.
+    ///
+    /// # Safety
+    ///
+    /// The range is of the space that is to end it; `linked` bytes are linked in it for `attrs`, and
+    /// nobody else ends it.
+    #[inline]
+    pub(crate) unsafe fn reopen(self, linked: usize, attrs: MapAttrs) -> Iova {
+        // INVARIANT: the caller promises each part of it.
+        Iova {
+            state: dma_iova_state {
+                addr: self.addr.into_raw(),
+                __size: self.size,
+            },
+            linked,
+            attrs,
+        }
+    }
+}
+
+impl<S: IovaSpace> Drop for IovaRange<S> {
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used after this.
+        let iova = unsafe { ManuallyDrop::take(&mut self.iova) };
+        self.space.destroy(iova);
+    }
+}

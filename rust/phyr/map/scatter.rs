@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scatter: map this bunch of disjoint things.
+//!
+//! Entry points: [`Mapper::map_into`] with slots that the caller has set aside, for a path that must
+//! not allocate, and [`Mapper::map`](super::mapping) for memory that the mapping owns. How memory is
+//! mapped is decided in `choose.rs` and done in `exec.rs`.
+//!
+//! C: what `blk_rq_dma_map_iter_start()` in [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c) does
+//! for requests; it joins all of a request or nothing.
+
+use super::{
+    choose::Strategy,
+    dma_api::{
+        DmaApi,
+        Space, //
+    },
+    exec::Target,
+    state::{
+        Segment,
+        Slot,
+        State, //
+    }, //
+};
+use crate::{
+    mapper::Mapper,
+    pinned::Pinned,
+    source::Source,
+    space::IovaSpace, //
+};
+use kernel::prelude::*;
+
+impl Mapper<'_> {
+    /// Maps all of `memory`; the ranges that the device sees are then in the returned state and
+    /// `slots`, see [`State::dma_vecs`].
+    ///
+    /// `slots` is asked for the slots where there are several phyrs: one a phyr, and none for one
+    /// run that there is an IOVA range for. Each phyr must be within the mapper's limits, as
+    /// [`Segments`](crate::source::Segments) cuts them.
+    ///
+    /// Context: any; allocates no memory of its own and does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// In each case nothing is left mapped.
+    ///
+    /// - `EINVAL`: nothing to map.
+    /// - `E2BIG`: more phyrs than slots.
+    /// - `EMSGSIZE`: a phyr is over a limit of the device.
+    /// - `EOVERFLOW`: the length of all overflows.
+    /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
+    /// - `ENOSPC`: no room among the device's addresses. It passes, as mappings end.
+    /// - `ENOMEM`: no memory, such as for a page table. It passes.
+    /// - `EAGAIN`: all bounce buffers are in use. It passes, as mappings end.
+    /// - `ENOBUFS`: for ever: the device may have a copy of the memory only, and there are no
+    ///   bounce buffers that it can reach; see [`Mapper::dma_alignment`].
+    /// - `EFBIG`: for ever: it may have a copy only, and a phyr is longer than a bounce buffer; see
+    ///   [`Mapper::max_mapping_size`].
+    /// - `ERANGE`: for ever: the memory is beyond the device's DMA mask, and there is nothing to
+    ///   copy to.
+    /// - What the source of `memory` fails with.
+    ///
+    /// Of what fails for ever a line in the kernel log says why, once in a while.
+    #[inline]
+    pub fn map_into<'s, S: Source>(
+        &self,
+        memory: &Pinned<S>,
+        slots: impl FnOnce() -> &'s mut [Slot],
+    ) -> Result<State> {
+        self.check_domain()?;
+        match self.space() {
+            None => self.target(DmaApi(self), memory).map(memory, slots),
+            Some(_) => self.map_into_own(memory, slots),
+        }
+    }
+
+    /// [`Mapper::map_into`] in a space of the driver's own.
+    #[inline(never)]
+    fn map_into_own<'s, S: Source>(
+        &self,
+        memory: &Pinned<S>,
+        slots: impl FnOnce() -> &'s mut [Slot],
+    ) -> Result<State> {
+        self.target(Space::of(self), memory).map(memory, slots)
+    }
+
+    /// Returns the target of a mapping of `memory` in `space`, which is that of the mapper.
+    #[inline]
+    pub(super) fn target<'a, A, S: Source>(
+        &'a self,
+        space: A,
+        memory: &Pinned<S>,
+    ) -> Target<'a, A> {
+        Target {
+            mapper: self,
+            space,
+            attrs: memory.attrs(),
+        }
+    }
+
+    /// Ends the mapping of `state`; does nothing if that is [`State::UNMAPPED`].
+    ///
+    /// Context: any; does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// - `state` comes from a mapping by this mapper, made with these `slots`, which have not been
+    ///   written since.
+    /// - The device is done with the memory.
+    #[inline]
+    pub unsafe fn unmap_from(&self, mut state: State, slots: &[Slot]) {
+        // SAFETY: the caller promises that `state` and `slots` are of one mapping by this mapper.
+        unsafe { self.unmap_in_place(&mut state, || slots) };
+    }
+
+    /// As [`Mapper::unmap_from`], of a state that stays where it is: nothing is mapped in it then.
+    /// `slots` is asked for the slots where there are several ranges.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Mapper::unmap_from`].
+    // With the loop over what has completed: most of it is one check where nothing translates.
+    #[inline(always)]
+    pub unsafe fn unmap_in_place<'s>(&self, state: &mut State, slots: impl FnOnce() -> &'s [Slot]) {
+        if !state.needs_unmap() {
+            return state.clear();
+        }
+        if let (Strategy::Single, None) = (state.strategy(), self.space()) {
+            let (slot, attrs) = (state.one(), state.attrs());
+            state.clear();
+            // SAFETY: by the invariant of `State` it was mapped so; the state has forgotten it.
+            if let Segment::Single(single) = unsafe { slot.reopen(attrs) } {
+                DmaApi(self).unmap_phys(single);
+            }
+            return;
+        }
+        let slots = if state.dma_vec().is_some() {
+            &[]
+        } else {
+            slots()
+        };
+        // INVARIANT: the caller promises that they are of one mapping by this mapper.
+        let whole = Whole {
+            state: state.take(),
+            slots,
+        };
+        whole.end(self);
+    }
+}
+
+/// A state and the slots that go with it.
+///
+/// # Invariants
+///
+/// Both are of one mapping by the mapper that is to end it.
+struct Whole<'a> {
+    state: State,
+    slots: &'a [Slot],
+}
+
+impl Whole<'_> {
+    /// Ends a mapping that is not one `dma_map_phys()`.
+    #[inline(never)]
+    fn end(self, mapper: &Mapper<'_>) {
+        let (space, attrs, one) = (Space::of(mapper), self.state.attrs(), self.state.one());
+
+        match self.state.strategy() {
+            Strategy::Unmapped => {}
+            Strategy::Single | Strategy::Joined => {
+                // SAFETY: by the invariant of `State` it is mapped so, all of a joined range is
+                // linked, and the state goes away here.
+                unsafe { one.reopen(attrs) }.end(&space);
+            }
+            Strategy::Packed => {
+                if let Some(range) = one.closed() {
+                    let linked = self.packed_len(mapper);
+                    // SAFETY: by the invariant of `State`; the range is linked up to the granule in
+                    // which the last run ends, and the state goes away here.
+                    space.destroy(unsafe { range.reopen(linked, attrs) });
+                }
+            }
+            Strategy::Runs | Strategy::Each => {
+                for slot in self.state.used(self.slots) {
+                    // SAFETY: by the invariant of `State` each slot holds a range that is mapped;
+                    // the state goes away here.
+                    unsafe { slot.reopen(attrs) }.end(&space);
+                }
+            }
+        }
+    }
+
+    /// Returns the number of bytes that are linked in the range of a [`Strategy::Packed`] state.
+    #[inline]
+    fn packed_len(&self, mapper: &Mapper<'_>) -> usize {
+        let start = self.state.one().dma_vec().addr().into_raw();
+        let last = self
+            .state
+            .used(self.slots)
+            .last()
+            .map(|slot| slot.dma_vec());
+        // CAST: a `usize` is at most 64 bits wide.
+        let end = last.map_or(0, |vec| vec.addr().into_raw() - start + vec.len() as u64);
+        let end = mapper.granule().and_then(|granule| granule.align_up(end));
+        // CAST: not longer than the allocation, whose length is a `usize`.
+        end.map_or(0, |end| end as usize)
+    }
+}

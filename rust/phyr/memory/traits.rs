@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that a mapping owns: what a new kind of it implements.
+
+use crate::{
+    attrs::MemoryKind,
+    limits::Limits,
+    source::segments::Segments,
+    types::Phyr, //
+};
+use core::ops::{
+    Deref,
+    Range, //
+};
+use kernel::{
+    page::{
+        BorrowedPage,
+        Page,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// Memory that can be mapped for a device.
+///
+/// # Safety
+///
+/// - The memory is of the kind [`Memory::KIND`], and initialised: it holds nothing that a device or
+///   whoever reads it must not see.
+/// - The memory that [`Memory::phyrs`] yields is the same every time, and stays allocated and in
+///   place until the value is dropped, even if the value is moved, and for ever if it is leaked.
+/// - A device may read and write all of it: nothing else lies in it, and no safe code accesses it
+///   but through this value.
+pub unsafe trait Memory: Send + 'static {
+    /// The kind of all of the memory.
+    const KIND: MemoryKind = MemoryKind::System;
+
+    /// The iterator of [`Memory::phyrs`].
+    type Phyrs<'a>: Iterator<Item = Result<Phyr>> + Clone;
+
+    /// Returns the memory as phyrs, in order.
+    fn phyrs(&self) -> Self::Phyrs<'_>;
+
+    /// Returns its length in bytes.
+    fn len(&self) -> usize;
+
+    /// Returns whether there is none of it.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies from the memory at `offset` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result;
+
+    /// Copies `from` to the memory at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    fn write(&mut self, offset: usize, from: &[u8]) -> Result;
+}
+
+/// Memory that is whole pages of the kernel, which can be mapped elsewhere, too: into the kernel's
+/// address space, or a user's.
+///
+/// # Safety
+///
+/// - Page `n` is where the bytes from `n * PAGE_SIZE` on are; the length is a multiple of the page
+///   size.
+/// - The pages are the same every time, for as long as the value exists, even if it is moved.
+/// - They hold nothing that user space must not see.
+pub unsafe trait PageMemory: Memory + Sync {
+    /// Returns page `index`, or `None` where there is none.
+    fn page(&self, index: usize) -> Option<BorrowedPage<'_>>;
+}
+
+/// Returns the phyrs of `memory`, joined and cut to `limits`.
+pub fn segments<M: Memory>(memory: &M, limits: Limits) -> Segments<M::Phyrs<'_>> {
+    Segments::new(memory.phyrs(), limits)
+}
+
+/// Checks that `len` bytes at `offset` are within the first `all`.
+pub(super) fn check_range(offset: usize, len: usize, all: usize) -> Result {
+    if offset.checked_add(len).is_none_or(|end| end > all) {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+/// Calls `f` for each piece of at most a page in `len` bytes that begin `pos` bytes into the first
+/// of the pages that `page` gives by their index: the page, the offset in it, and the range of the
+/// bytes in the `len`.
+pub(super) fn each_page<P: Deref<Target = Page>>(
+    mut pos: usize,
+    len: usize,
+    page: impl Fn(usize) -> Option<P>,
+    mut f: impl FnMut(&Page, usize, Range<usize>) -> Result,
+) -> Result {
+    let mut done = 0;
+    while done < len {
+        let page = page(pos / PAGE_SIZE).ok_or(EINVAL)?;
+        let nr = (PAGE_SIZE - pos % PAGE_SIZE).min(len - done);
+        f(&page, pos % PAGE_SIZE, done..done + nr)?;
+        pos += nr;
+        done += nr;
+    }
+    Ok(())
+}
