@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# What a person types.  kbuild reads Kbuild instead of this file.
+# Targets for users.  kbuild reads Kbuild instead of this file.
 #
-#   make KDIR=/path/to/built/tree [LLVM=1]	modules, with that tree and nothing else
-#   make demo, make test, ...			set up all they need by themselves
+#   make KDIR=/path/to/built/tree [LLVM=1]	build the modules; needs only that tree
+#   make demo, make test, ...			install all that they need in a cache
 #
 # "make help" has the list.
 
@@ -34,7 +34,7 @@ clean:
 	@scripts/modules clean
 endif
 
-# The shell of a guest: VM="--iommu virtio --kernel debug" and the like.
+# A shell in a guest, such as make shell VM="--iommu virtio --kernel debug".
 shell:
 	@scripts/vm $(VM)
 
@@ -44,19 +44,19 @@ demo:
 test:
 	@scripts/test $(TESTS)
 
-# Only what runs in user space; a part of "test", too.
+# The tests in user space only, which "test" runs as well.
 test-pure:
 	@scripts/pure $(PARTS)
 
-# With what takes too long for every day: all IOMMUs, arm64.
+# More tests, which take longer: all IOMMUs, arm64.
 test-all:
 	@scripts/test --all $(TESTS)
 
-# Everything at once, for a while.
+# A load of everything at the same time, for some minutes.
 soak:
 	@scripts/soak $(or $(MINUTES),10) $(SEED)
 
-# What it costs, and what C does; QUICK=1 takes minutes, and only compares.
+# Instruction counts of phyr and of C; QUICK=1 takes minutes and only compares.
 bench:
 	@scripts/bench $(if $(QUICK),--quick)
 
@@ -71,15 +71,15 @@ help:
 	@echo 'make KDIR=TREE [LLVM=1]  build the modules here against a built tree, 7.3 or newer;'
 	@echo '                         also: make KDIR=TREE modules_install, clean'
 	@echo
-	@echo 'On an x86_64 Debian machine, as root; all that is needed comes into one cache'
-	@echo 'folder ($$PHYR_CACHE, or ~/.cache/phyr) by itself:'
+	@echo 'On an x86_64 Debian machine, as root; all that these need is installed in one cache'
+	@echo 'folder ($$PHYR_CACHE, or ~/.cache/phyr):'
 	@echo 'make [KERNEL=debug]      build the modules against a 7.3 kernel of the cache'
 	@echo 'make demo                a file system on NVMe behind an IOMMU, checked by the host'
 	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
-	@echo 'make test-pure           what needs no kernel, in user space; PARTS="unit fuzz coverage"'
-	@echo 'make test-all            with those of all IOMMUs, and of arm64; TESTS=NAME here, too'
-	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs, faults, all at once; SEED=N repeats one'
-	@echo 'make bench [QUICK=1]     count instructions, side by side with C; QUICK=1: a few'
+	@echo 'make test-pure           tests without a kernel, in user space; PARTS="unit fuzz coverage"'
+	@echo 'make test-all            also the tests of all IOMMUs, and of arm64; TESTS=NAME, too'
+	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs and faults together; SEED=N repeats one'
+	@echo 'make bench [QUICK=1]     compare the instruction counts of phyr and C; QUICK=1: a few'
 	@echo 'make check               formatting, lints, documentation, compile-fail, unsafe, house'
 	@echo 'make docs                the documentation as HTML, with the reference of each crate'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'

@@ -58,7 +58,7 @@ use phyr_driver::{
         Binding,
         BindingOwner, //
     },
-    event::Event,
+    completion::Completion,
     irq::{
         Irq,
         Types,
@@ -218,7 +218,7 @@ impl Transfer<'_> {
     /// Waits until the copy has ended.
     fn wait(&self, bar: &Bar<'_>) -> Result {
         while bar.try_read(COMMAND)?.start() {
-            if let Err(e) = self.edu.done.wait(TIMEOUT_MS) {
+            if let Err(e) = self.edu.done.wait_timeout(TIMEOUT_MS) {
                 // The memory is unmapped next: the device must not reach it any more.
                 stop_dma(self.pdev);
                 return Err(e);
@@ -239,7 +239,7 @@ struct Edu {
     engine: Mutex<()>,
     /// The device has interrupted.
     #[pin]
-    done: Event,
+    done: Completion,
 }
 
 struct Interrupt {
@@ -251,7 +251,7 @@ impl Handler for Interrupt {
         self.edu
             .bar
             .try_access_with(|bar| bar.write_reg(ACKNOWLEDGE::from(u32::MAX)));
-        self.edu.done.signal();
+        self.edu.done.complete();
         IrqReturn::Handled
     }
 }
@@ -380,7 +380,7 @@ impl<'bound> EduDevice<'bound> {
                 binding,
                 bar: bar.into_devres()?,
                 engine <- new_mutex!(()),
-                done <- Event::new(),
+                done <- Completion::new(),
             }),
             GFP_KERNEL,
         )?;

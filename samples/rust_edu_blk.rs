@@ -50,15 +50,15 @@ use phyr::{
 };
 use phyr_blk::{
     Config,
-    Disk,
-    DiskBuilder,
     Expired,
+    GenDisk,
+    GenDiskBuilder,
     HwCtx,
     Mapped,
     Op,
     Operations,
-    Queued,
-    Refused,
+    QueueRqError,
+    QueueRqResult,
     Request,
     Status,
     TagOnly,
@@ -143,10 +143,13 @@ const MAX_RETRIES: u8 = 3;
 
 /// The driver's data of a request. It survives a requeue.
 #[derive(Default)]
+struct Retries(u8);
+
+/// The driver's data of a tag, for the request that has it.
+#[derive(Default)]
 struct Progress {
     /// Bytes that were copied, or are being copied.
     done: u32,
-    retries: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -179,17 +182,19 @@ impl<'bound> Engine<'bound> {
         &self,
         mut io: Mapped<'a, 'bound, EduBlk>,
     ) -> Option<Mapped<'a, 'bound, EduBlk>> {
-        let done = io.data().done;
         // CAST: A `u32` fits in a `usize`.
-        let left = done as usize..io.bytes() as usize;
-        let Some(vec) = part(io.dma_vecs(), left).next() else {
+        let bytes = io.bytes() as usize;
+        let (progress, vecs) = io.per_tag_and_dma_vecs();
+        let done = progress.done;
+        let Some(vec) = part(vecs, done as usize..bytes).next() else {
             return Some(io);
         };
 
         // CAST: The DMA mask has 32 bits, the disk has 8 sectors.
+        let len = vec.len() as u32;
+        progress.done = done + len;
         let memory_addr = vec.addr().into_raw() as u32;
         let device_addr = DEVICE_MEMORY + io.sector() as u32 * SECTOR_SIZE + done;
-        let len = vec.len() as u32;
         let to_memory = io.op() == Op::Read;
         let (source, destination) = if to_memory {
             (device_addr, memory_addr)
@@ -198,8 +203,7 @@ impl<'bound> Engine<'bound> {
         };
 
         // The request must be in flight before the device can complete it.
-        io.data_mut().done = done + len;
-        io.park();
+        io.put_in_flight();
         self.bar.write_reg(SOURCE::from(source));
         self.bar.write_reg(DESTINATION::from(destination));
         self.bar.write_reg(COUNT::from(len));
@@ -216,8 +220,14 @@ impl<'bound> Engine<'bound> {
     fn interrupt(&self, hw: &HwCtx<'bound, EduBlk>) -> IrqReturn {
         let state = self.state.lock();
 
-        // Another device on the line, or a copy that is still going on.
+        // All ones: the device was pulled out. `timeout` gives it up, as that sleeps.
         let status = self.bar.read(STATUS);
+        if status.into_raw() == u32::MAX {
+            drop(state);
+            hw.abort(TAG);
+            return IrqReturn::None;
+        }
+        // Another device on the line, or a copy that is still going on.
         if !status.dma() || self.bar.read(COMMAND).start() {
             return IrqReturn::None;
         }
@@ -225,7 +235,7 @@ impl<'bound> Engine<'bound> {
         if *state != State::Live {
             return IrqReturn::Handled;
         }
-        let copied = hw.take(TAG).and_then(|io| self.copy_next(io));
+        let copied = hw.complete_tag(TAG).and_then(|io| self.copy_next(io));
 
         // Completing a request may start the next one, which takes the lock.
         drop(state);
@@ -288,10 +298,10 @@ impl<'bound> Engine<'bound> {
 fn retry_or_end(mut io: Mapped<'_, '_, EduBlk>, is_alive: bool) {
     if !is_alive {
         io.unmap().end(Status::IoErr);
-    } else if io.data().retries == MAX_RETRIES {
+    } else if io.data().0 == MAX_RETRIES {
         io.unmap().end(Status::Timeout);
     } else {
-        io.data_mut().retries += 1;
+        io.data_mut().0 += 1;
         io.unmap().requeue();
     }
 }
@@ -303,9 +313,9 @@ impl Operations for EduBlk {
     type Module = DriverModule;
     type HwQueue<'bound> = Arc<Engine<'bound>>;
     type DiskData<'bound> = ();
-    type RequestData = Progress;
-    type PerTag<'bound> = ();
-    type Completion = TagOnly;
+    type RequestData = Retries;
+    type PerTag<'bound> = Progress;
+    type CompletionId = TagOnly;
     type Passthrough = Infallible;
 
     fn queue_rq<'a, 'bound>(
@@ -313,26 +323,26 @@ impl Operations for EduBlk {
         _disk: &(),
         rq: Request<'a, 'bound, Self>,
         _last: bool,
-    ) -> Queued<'a, 'bound, Self> {
+    ) -> QueueRqResult<'a, 'bound, Self> {
         let engine = hw.queue();
 
         match rq.op() {
             Op::Read | Op::Write => {}
-            _ => return Err(Refused::Failed(rq, Status::NotSupported)),
+            _ => return Err(QueueRqError::Failed(rq, Status::NotSupported)),
         }
         let mut io = rq.map()?;
         // It may have been tried before.
-        io.data_mut().done = 0;
+        io.per_tag_mut().done = 0;
 
         let state = engine.state.lock();
         match *state {
             State::Live => match engine.copy_next(io) {
                 None => Ok(()),
                 // There is no request without data.
-                Some(io) => Err(Refused::Failed(io.unmap(), Status::Invalid)),
+                Some(io) => Err(QueueRqError::Failed(io.unmap(), Status::Invalid)),
             },
-            State::Resetting => Err(Refused::Busy(io.unmap())),
-            State::Dead => Err(Refused::Failed(io.unmap(), Status::IoErr)),
+            State::Resetting => Err(QueueRqError::Resource(io.unmap())),
+            State::Dead => Err(QueueRqError::Failed(io.unmap(), Status::IoErr)),
         }
     }
 
@@ -366,7 +376,7 @@ impl Handler for Interrupt<'_> {
 /// A bound device. Its parts are torn down from first to last.
 struct EduDevice<'bound> {
     /// Removing the disk waits for its requests, so everything below still works.
-    disk: Disk<'bound, EduBlk>,
+    disk: GenDisk<'bound, EduBlk>,
     /// No handler runs any more.
     _irq: Irq<'bound, Interrupt<'bound>>,
     /// The device is off the bus and reaches no memory any more.
@@ -409,6 +419,7 @@ impl<'bound> EduDevice<'bound> {
             Arc::new(mapper, GFP_KERNEL)?,
             queues,
             Config::new(DEPTH, SECTORS).timeout(TIMEOUT_MS),
+            |_, _| Ok(Progress::default()),
         )?;
 
         let vectors = Vectors::alloc(scope, pdev, 1, 1, Types::ANY)?;
@@ -420,7 +431,7 @@ impl<'bound> EduDevice<'bound> {
         let enabled = enabled;
 
         // The block layer reads the partition table before this returns.
-        let disk = DiskBuilder::new()
+        let disk = GenDiskBuilder::new()
             .capacity_sectors(SECTORS.into())
             .max_segments(SECTORS)
             .max_segment_size(MAX_SEGMENT)

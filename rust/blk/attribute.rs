@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Attributes of a disk in sysfs: files in `/sys/block/NAME` that tell what the driver knows.
+//! Attributes of a disk in sysfs: files in `/sys/block/NAME` with the driver's data.
 //!
 //! C: `struct device_attribute` ([`include/linux/device.h`](srctree/include/linux/device.h)),
 //! handed to `device_add_disk()` in a group.
 
-use super::operations::Operations;
+use super::types::DriverTypes;
 use core::{
     ptr,
     slice, //
@@ -22,19 +22,19 @@ use kernel::{
     prelude::*, //
 };
 
-/// Writes the text of an [`Attribute`], by the driver's data of the disk.
+/// Function that writes the text of an [`Attribute`] from the driver's data of the disk.
 pub type Show<T> =
-    for<'a, 'bound> fn(&'a <T as Operations>::DiskData<'bound>, &mut Text<'_>) -> Result;
+    for<'a, 'bound> fn(&'a <T as DriverTypes>::DiskData<'bound>, &mut Text<'_>) -> Result;
 
-/// Tells whether a disk has an [`Attribute`], by the driver's data of the disk.
-pub type IsVisible<T> = for<'a, 'bound> fn(&'a <T as Operations>::DiskData<'bound>) -> bool;
+/// Function that returns whether a disk has an [`Attribute`], from the driver's data of the disk.
+pub type IsVisible<T> = for<'a, 'bound> fn(&'a <T as DriverTypes>::DiskData<'bound>) -> bool;
 
-/// Describes a file in the disk's folder in sysfs, which everybody can read.
+/// A file in the disk's folder in sysfs, which everybody can read.
 ///
-/// A driver lists those of its disks in [`Operations::ATTRIBUTES`]. They are there from the moment
-/// that the disk is, so that a rule of udev can read them, and until it is removed, which waits for
-/// those who are reading one. A function that shows an attribute thus has the disk's data, and
-/// whatever that refers to; it must not wait for the removal of the disk.
+/// A driver lists those of its disks in [`Operations::ATTRIBUTES`](super::Operations::ATTRIBUTES).
+/// They are there from the moment that the disk is, so that a rule of udev can read them, and until
+/// it is removed, which waits for readers. A function that shows an attribute thus has the disk's
+/// data, and everything that refers to; it must not wait for the removal of the disk.
 ///
 /// # Examples
 ///
@@ -72,7 +72,7 @@ pub type IsVisible<T> = for<'a, 'bound> fn(&'a <T as Operations>::DiskData<'boun
 ///
 /// `attr.show` is the function `show` of the same attribute's type.
 #[repr(C)]
-pub struct Attribute<T: Operations> {
+pub struct Attribute<T: DriverTypes> {
     /// First, so that a pointer to it is one to the whole.
     attr: bindings::device_attribute,
     name: &'static CStr,
@@ -80,12 +80,12 @@ pub struct Attribute<T: Operations> {
     is_visible: Option<IsVisible<T>>,
 }
 
-impl<T: Operations> Attribute<T> {
-    /// Names the file, and the function that writes its content.
+impl<T: DriverTypes> Attribute<T> {
+    /// Makes a file of this name, whose content `show` writes.
     ///
     /// The name must differ from those that the block layer has in the folder, such as `size`: with
-    /// one that is taken [`DiskBuilder::build`](super::DiskBuilder::build) fails with `EEXIST`, and
-    /// with one that is empty or has a slash, with `EINVAL`.
+    /// one that is taken [`GenDiskBuilder::build`](super::GenDiskBuilder::build) fails with
+    /// `EEXIST`, and with one that is empty or has a slash, with `EINVAL`.
     pub const fn new(name: &'static CStr, show: Show<T>) -> Self {
         // SAFETY: the structure of C is one of integers, pointers and optional functions. (Where
         // lockdep is on, it has a bit field, which `Zeroable` does not know.)
@@ -104,7 +104,8 @@ impl<T: Operations> Attribute<T> {
         }
     }
 
-    /// Leaves the file out where `is_visible` says so. It is asked once, before the disk is there.
+    /// Leaves the file out if `is_visible` returns false. It is called once, before the disk is
+    /// there.
     pub const fn visible_if(mut self, is_visible: IsVisible<T>) -> Self {
         self.is_visible = Some(is_visible);
         self
@@ -123,8 +124,8 @@ impl<T: Operations> Attribute<T> {
         let bdev = unsafe { container_of!(dev, bindings::block_device, bd_device) };
         // SAFETY: `bdev` is valid, and its disk was added, so that it has a queue.
         let q = unsafe { (*(*bdev).bd_disk).queue };
-        // SAFETY: `Disk` set the data of `q` to a `DiskData`. That is dropped after `del_gendisk()`
-        // only, which waits for this call.
+        // SAFETY: `GenDisk` set the data of `q` to a `DiskData`. That is dropped after
+        // `del_gendisk()` only, which waits for this call.
         let data = unsafe { &*(*q).queuedata.cast::<T::DiskData<'_>>() };
         // SAFETY: `attr` is the first field of an `Attribute<T>`, whose memory is static.
         let attribute = unsafe { &*attr.cast_const().cast::<Self>() };
@@ -139,11 +140,11 @@ impl<T: Operations> Attribute<T> {
     }
 }
 
-/// Takes the text of an [`Attribute`].
+/// Buffer for the text of an [`Attribute`].
 ///
-/// Text that does not fit in a page is an error. A newline at the end is added where there is none.
+/// Text that does not fit in a page is an error. A newline at the end is added if there is none.
 pub struct Text<'a> {
-    /// The last byte is left for the newline, and one more for who prints the whole as a string.
+    /// The last two bytes are left for the newline and for a zero that ends the string.
     page: &'a mut [u8],
     len: usize,
 }
@@ -153,7 +154,7 @@ impl<'a> Text<'a> {
         Self { page, len: 0 }
     }
 
-    /// Returns how long the text is, after a newline was added.
+    /// Ends the text with a newline, and returns its length.
     fn finish(self) -> usize {
         let end = self.len.saturating_sub(1);
         if self.page.get(end) == Some(&b'\n') {
@@ -205,9 +206,12 @@ impl Groups {
     ///
     /// - `EINVAL`: a name is empty, or has a slash.
     /// - `ENOMEM`: no memory.
-    pub(crate) fn new<T: Operations>(data: &T::DiskData<'_>) -> Result<KBox<Self>> {
+    pub(crate) fn new<T: DriverTypes>(
+        of_driver: &'static [Attribute<T>],
+        data: &T::DiskData<'_>,
+    ) -> Result<KBox<Self>> {
         let mut attributes = KVec::new();
-        let visible = T::ATTRIBUTES.iter().filter(|attribute| {
+        let visible = of_driver.iter().filter(|attribute| {
             attribute
                 .is_visible
                 .is_none_or(|is_visible| is_visible(data))
@@ -241,7 +245,8 @@ impl Groups {
         Ok(this)
     }
 
-    /// Returns what `device_add_disk()` wants: valid until the disk was deleted, if `self` is.
+    /// Returns the argument for `device_add_disk()`, valid until the disk was deleted, if `self`
+    /// is.
     pub(crate) fn as_ptr(&self) -> *mut *const bindings::attribute_group {
         if self.attributes.is_empty() {
             return ptr::null_mut();
@@ -299,7 +304,7 @@ mod tests {
             // PANIC: no size is greater.
             assert_eq!(written(&[text], &mut page[..size]), expected);
         }
-        // What did not fit leaves what did.
+        // Text that does not fit leaves the text before it.
         let mut page = [0; 8];
         let mut text = Text::new(&mut page);
         assert!(text.write_str("abc").is_ok());

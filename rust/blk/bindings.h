@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What phyr_blk needs of C and the kernel's own bindings do not carry: the functions of helpers.c
+ * Declarations for phyr_blk that the kernel's own bindings do not carry: the functions of helpers.c
  * and inline.c, which wrap static inline functions and macros, the flags of io_uring commands, and
  * types that they only have by name.
  */

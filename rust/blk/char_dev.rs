@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Character devices that take commands through io_uring.
+//! Adds to [`kernel::miscdevice`]: commands of io_uring, data of each device that its files share,
+//! a name made at run time, a parent, and removal before the driver's scope ends.
 //!
-//! [`kernel::miscdevice`] has no such operation, and its devices have no data of their own: here
-//! each has some, that all of its files share.
+//! Opening, ioctls and releasing are the kernel's [`MiscDevice`].
 //!
 //! A file can stay open when the device is gone, and then still holds what its driver gave it. That
-//! has no lifetime of the driver's binding, so that it cannot get at the device but by what checks:
-//! [`Queue`](super::Queue), [`Binding`](phyr_driver::binding::Binding).
+//! has no lifetime of the driver's binding, so that it can get at the device only by types that
+//! check: [`RequestQueue`](super::RequestQueue), [`Binding`](phyr_driver::binding::Binding).
 //!
 //! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
@@ -15,8 +15,8 @@ use super::{
     bindings as own,
     uring::{
         refuse,
-        Answer,
-        Issued, //
+        UringCmd,
+        UringResult, //
     },
 };
 use core::{
@@ -27,10 +27,16 @@ use kernel::{
     bindings,
     error::to_result,
     fmt,
-    module::{
-        this_module,
-        ModuleMetadata, //
+    fs::{
+        file::flags::O_ACCMODE,
+        File, //
     },
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    module::ModuleMetadata,
     prelude::*,
     str::CString,
     sync::Arc,
@@ -45,27 +51,33 @@ use phyr::fail::{
     Point, //
 };
 use phyr_driver::{
-    bound::Guarded,
-    scope::Scope, //
+    scope::{
+        Registration,
+        Scope, //
+    }, //
 };
 
-/// `FMODE_READ`; bindgen does not see through the cast in the macro.
-const FMODE_READ: u32 = 1 << 0;
-/// `FMODE_WRITE`
-const FMODE_WRITE: u32 = 1 << 1;
-
-/// What a file was opened for.
+/// The access for which a file was opened. C: `fmode_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode {
+pub struct FileMode {
     /// For reading.
     pub read: bool,
     /// For writing.
     pub write: bool,
 }
 
+impl FileMode {
+    /// C: `OPEN_FMODE`.
+    fn new(file: &File) -> Self {
+        let access = (file.flags() & O_ACCMODE) + 1;
+        Self {
+            read: access & 1 != 0,
+            write: access & 2 != 0,
+        }
+    }
+}
+
 /// An open file of a character device.
-///
-/// C: `struct file_operations`.
 ///
 /// # Examples
 ///
@@ -74,11 +86,11 @@ pub struct Mode {
 /// ```
 /// use kernel::{dma::DataDirection, prelude::*, sync::Arc, uaccess::UserPtr};
 /// use phyr_blk::{
-///     uring::{Answer, Issued, Pending},
-///     CharFile, Mode, Operations, Passthrough, Queue, Status,
+///     uring::{Pending, UringCmd, UringResult},
+///     CharFile, FileMode, Operations, Passthrough, RequestQueue, Status,
 /// };
 ///
-/// /// What a request carries: whom to tell of its end.
+/// /// Payload of a request: the command that ends with it.
 /// struct Ping(Pending);
 ///
 /// impl Passthrough for Ping {
@@ -87,13 +99,13 @@ pub struct Mode {
 ///     }
 /// }
 ///
-/// struct File<T: Operations>(Arc<Queue<T>>);
+/// struct File<T: Operations>(Arc<RequestQueue<T>>);
 ///
 /// impl<T: Operations<Passthrough = Ping>> CharFile for File<T> {
 ///     type Module = T::Module;
-///     type Device = Queue<T>;
+///     type Device = RequestQueue<T>;
 ///
-///     fn open(queue: &Arc<Queue<T>>, _mode: Mode) -> Result<Self> {
+///     fn open(queue: &Arc<RequestQueue<T>>, _mode: FileMode) -> Result<Self> {
 ///         Ok(Self(queue.clone()))
 ///     }
 ///
@@ -101,13 +113,13 @@ pub struct Mode {
 ///         Err(ENOTTY)
 ///     }
 ///
-///     fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a> {
+///     fn uring_cmd<'a>(&self, cmd: UringCmd<'a>) -> UringResult<'a> {
 ///         // All that can fail comes first.
 ///         match self.0.alloc(DataDirection::ToDevice, cmd.may_wait()) {
 ///             Ok(request) => {
-///                 let (pending, answer) = cmd.pend();
+///                 let (pending, result) = cmd.into_pending();
 ///                 request.execute(Ping(pending));
-///                 answer
+///                 result
 ///             }
 ///             Err(e) => cmd.done(Err(e)),
 ///         }
@@ -118,118 +130,79 @@ pub trait CharFile: Send + Sync + Sized + 'static {
     /// The module with the driver's code. It cannot be unloaded while a file is open.
     type Module: ModuleMetadata;
 
-    /// What all files of a device share.
+    /// The data of a device, which its files share.
     type Device: Send + Sync + 'static;
 
-    /// Opens `device`. What this returns is dropped when the last reference to the file is: no
-    /// command is pending then.
+    /// Opens `device`. The file is dropped with the last reference to it: no command is pending
+    /// then.
     ///
     /// Context: sleeps, with a lock that is held for any `open` of such a device.
     ///
     /// # Errors
     ///
     /// They fail the `open`.
-    fn open(device: &Arc<Self::Device>, mode: Mode) -> Result<Self>;
+    fn open(device: &Arc<Self::Device>, mode: FileMode) -> Result<Self>;
 
-    /// `ioctl` number `op`, on `arg`.
+    /// Performs `ioctl` number `op` on `arg`.
     ///
     /// Context: sleeps.
     ///
     /// # Errors
     ///
-    /// They fail the `ioctl`. One for a number that is not known is `ENOTTY`.
+    /// They fail the `ioctl`. Return `ENOTTY` for an unknown number.
     fn ioctl(&self, op: u32, arg: UserPtr) -> Result;
 
-    /// A command of io_uring, which asks for nothing that [`uring`](super::uring) has not.
+    /// Starts a command of io_uring, or ends it. It asks for nothing that [`uring`](super::uring)
+    /// does not have.
     ///
-    /// Context: process context; sleeps only if it [may](Issued::may_wait).
-    fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a>;
+    /// Context: process context; sleeps only if it [may](UringCmd::may_wait).
+    fn uring_cmd<'a>(&self, cmd: UringCmd<'a>) -> UringResult<'a>;
+}
+
+/// A file as a [`MiscDevice`]. Private: the kernel's registration of one would not be a
+/// [`Registered`].
+struct Opened<F>(F);
+
+#[vtable]
+impl<F: CharFile> MiscDevice for Opened<F> {
+    type OwnerModule = F::Module;
+    type Ptr = KBox<Self>;
+
+    fn open(file: &File, misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
+        fail::at(Point::generic_file_open)?;
+        // SAFETY: nobody but `Registered::new` registers the operations of an `Opened<F>`. `misc`
+        // is the first field of the `Registered<F>`, which cannot be removed while it is being
+        // opened.
+        let registered = unsafe { &*misc.as_raw().cast::<Registered<F>>() };
+        let opened = F::open(&registered.device, FileMode::new(file))?;
+        Ok(KBox::new(Self(opened), GFP_KERNEL_ACCOUNT)?)
+    }
+
+    fn ioctl(this: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        this.0.ioctl(cmd, UserPtr::from_addr(arg)).map(|()| 0)
+    }
 }
 
 /// The operations of the files of a device.
 struct Fops<F>(PhantomData<F>);
 
 impl<F: CharFile> Fops<F> {
+    /// The operations of the kernel's `MiscDevice`, and `uring_cmd`.
     const TABLE: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<F::Module>().as_ptr(),
-        open: Some(Self::open),
-        release: Some(Self::release),
-        unlocked_ioctl: Some(Self::ioctl),
-        #[cfg(CONFIG_COMPAT)]
-        compat_ioctl: bindings::compat_ptr_ioctl,
         uring_cmd: Some(Self::uring_cmd),
-        ..pin_init::zeroed()
+        // SAFETY: the operations of a miscdevice are a constant.
+        ..unsafe { *MiscDeviceOptions { name: c"" }.into_raw::<Opened<F>>().fops }
     };
 
     /// # Safety
     ///
-    /// `file` is being opened, for a device that [`Registered`] has registered.
-    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        let opened = fail::at(Point::generic_file_open).and_then(|()| {
-            // SAFETY: by the safety requirements.
-            to_result(unsafe { bindings::generic_file_open(inode, file) })
-        });
-        if let Err(e) = opened {
-            return e.to_errno();
-        }
-        // SAFETY: `misc_open` made the private data point to the device, which is the field of a
-        // `Registered`, and cannot be deregistered while it opens it.
-        let registered = unsafe { &*(*file).private_data.cast::<Registered<F>>() };
-        // SAFETY: a file that is being opened is valid.
-        let mode = unsafe { (*file).f_mode };
-        let mode = Mode {
-            read: mode & FMODE_READ != 0,
-            write: mode & FMODE_WRITE != 0,
-        };
-        match F::open(&registered.device, mode).and_then(|f| Ok(KBox::new(f, GFP_KERNEL_ACCOUNT)?))
-        {
-            Ok(content) => {
-                // SAFETY: the private data of a file that is being opened is ours.
-                unsafe { (*file).private_data = content.into_foreign() };
-                0
-            }
-            Err(e) => e.to_errno(),
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `file` was opened by [`Self::open`], and nobody uses it any more.
-    unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: by the safety requirements `open` made it of a box.
-        drop(unsafe { KBox::<F>::from_foreign((*file).private_data) });
-        0
-    }
-
-    /// # Safety
-    ///
-    /// `file` was opened by [`Self::open`], and stays open for `'f`.
-    unsafe fn content<'f>(file: *const bindings::file) -> &'f F {
-        // SAFETY: by the safety requirements `open` made it of a box.
-        unsafe { KBox::<F>::borrow((*file).private_data) }
-    }
-
-    /// # Safety
-    ///
-    /// `file` was opened by [`Self::open`].
-    unsafe extern "C" fn ioctl(file: *mut bindings::file, op: c_uint, arg: c_ulong) -> c_long {
-        // SAFETY: by the safety requirements.
-        match unsafe { Self::content(file) }.ioctl(op, UserPtr::from_addr(arg)) {
-            Ok(()) => 0,
-            // CAST: a `long` has no fewer bits.
-            Err(e) => e.to_errno() as c_long,
-        }
-    }
-
-    /// # Safety
-    ///
-    /// io_uring calls this to issue a command to a file that was opened by [`Self::open`].
+    /// io_uring calls this to issue a command to a file that the operations of `MiscDevice` opened.
     unsafe extern "C" fn uring_cmd(cmd: *mut bindings::io_uring_cmd, flags: c_uint) -> c_int {
         // CAST: the same bits; the highest is one of the flags.
         let flags = flags as i32;
         if flags & own::io_uring_cmd_flags_IO_URING_F_CANCEL != 0 {
-            // Not issued: it is to be cancelled. None is marked as one that can be; it ends by
-            // itself. Nobody looks at what is returned.
+            // Not issued, but to be cancelled. No command is marked as one that can be; it ends by
+            // itself. The result is ignored.
             return 0;
         }
         // SAFETY: io_uring issues the command by this call.
@@ -237,17 +210,19 @@ impl<F: CharFile> Fops<F> {
         if let Err(e) = refuse(asks, flags) {
             return e.to_errno();
         }
-        // SAFETY: by the safety requirements. The command holds the file.
-        let content = unsafe { Self::content(own::phyr_blk_helper_uring_cmd_file(cmd)) };
+        // SAFETY: the command holds its file, which is valid.
+        let private = unsafe { (*own::phyr_blk_helper_uring_cmd_file(cmd)).private_data };
+        // SAFETY: `MiscDevice::open` stored a `KBox<Opened<F>>`, which the file keeps.
+        let opened = unsafe { KBox::<Opened<F>>::borrow(private) };
         // SAFETY: io_uring never passes null.
         let cmd = unsafe { NonNull::new_unchecked(cmd) };
         // SAFETY: these are the arguments of the call.
-        let issued = unsafe { Issued::new(cmd, flags) };
-        content.uring_cmd(issued).into_raw()
+        let cmd = unsafe { UringCmd::new(cmd, flags) };
+        opened.0.uring_cmd(cmd).into_raw()
     }
 }
 
-/// A device that is there for the world.
+/// A device that user space can open.
 ///
 /// # Invariants
 ///
@@ -300,7 +275,8 @@ impl<F: CharFile> Registered<F> {
 #[pinned_drop]
 impl<F: CharFile> PinnedDrop for Registered<F> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: by the type invariants. When this returns nobody is opening it any more.
+        // SAFETY: by the type invariants it is registered. When this returns nobody is opening it
+        // any more.
         unsafe { bindings::misc_deregister(self.misc.get()) };
     }
 }
@@ -314,11 +290,11 @@ const MAX_NAME: usize = 63;
 /// It is removed when this is dropped, and before the scope ends also if this is leaked. Files that
 /// are open stay so.
 pub struct CharDevice<'bound, F: CharFile> {
-    _registered: Guarded<'bound, Pin<KBox<Registered<F>>>>,
+    _registered: Registration<'bound, Pin<KBox<Registered<F>>>>,
 }
 
 impl<'bound, F: CharFile> CharDevice<'bound, F> {
-    /// Shows the device to the world, as a child of the scope's device.
+    /// Registers the device, as a child of the scope's device.
     ///
     /// # Errors
     ///
@@ -335,10 +311,10 @@ impl<'bound, F: CharFile> CharDevice<'bound, F> {
         if !(1..=MAX_NAME).contains(&name.to_bytes().len()) {
             return Err(EINVAL);
         }
-        let raw = phyr::raw::device(scope.device());
-        let registered = KBox::pin_init(Registered::<F>::new(raw, name, device), GFP_KERNEL)?;
+        let parent = phyr::raw::device(scope.device());
+        let registered = KBox::pin_init(Registered::<F>::new(parent, name, device), GFP_KERNEL)?;
         Ok(Self {
-            _registered: Guarded::new(scope, registered)?,
+            _registered: scope.register(registered)?,
         })
     }
 }

@@ -1,69 +1,181 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ways in which devices tell which request has completed.
+//! The end of a request that the device has completed: on the CPU that wants the result, alone or
+//! with others.
+//!
+//! C: `blk_mq_complete_request` and `struct io_comp_batch`
+//! ([`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)).
 
-mod sealed {
-    pub trait Sealed {}
+use super::{
+    bindings as helpers,
+    hw::HwCtx,
+    mapped::Mapped,
+    op::Op,
+    operations::Operations,
+    request::RequestInfo,
+    status::Status, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+#[cfg(CONFIG_FAIL_IO_TIMEOUT)]
+use super::request::Origin;
+
+impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
+    /// Brings the request to the CPU that wants its result, and finishes it there by
+    /// [`Operations::complete`]: unmaps it and ends it with `status`.
+    ///
+    /// If that is this CPU, or one that shares its cache, it is done before this returns. For a
+    /// device with one hardware queue it is left to the soft interrupt.
+    ///
+    /// Context: any; a lock of the driver's may be held that is not taken where requests end or
+    /// begin.
+    ///
+    /// If the kernel makes I/O time out for a test (`CONFIG_FAIL_IO_TIMEOUT`), a request that
+    /// [`HwCtx::complete_tag`] or [`HwCtx::complete_generation`] took goes back in flight instead,
+    /// as if the device had not reported it. Any other request does not: it was given up already,
+    /// and nobody would come for it again.
+    ///
+    /// C: `blk_mq_complete_request`.
+    #[inline]
+    pub fn complete(self, status: Status) {
+        if let Some(here) = self.complete_remote(status) {
+            T::complete(here, status);
+        }
+    }
+
+    /// Completes as [`Mapped::complete`] does; but if the request ends here, and well, it does so
+    /// with the others of `batch`, and without [`Operations::complete`]. A request of the driver's
+    /// own, and one of a disk with an I/O scheduler, ends by itself.
+    #[inline]
+    pub fn complete_in(self, batch: &mut CompletionBatch<T>, status: Status) {
+        let Some(here) = self.complete_remote(status) else {
+            return;
+        };
+        if !status.is_ok() {
+            return T::complete(here, status);
+        }
+        // SAFETY: it is to end well, and was left to this processor.
+        if let Err(info) = unsafe { batch.add(here.into_info()) } {
+            T::complete(Self::from_info(info), status);
+        }
+    }
+
+    /// Brings the request to the CPU that wants its result; returns it if that is this one.
+    ///
+    /// C: `blk_mq_complete_request_remote`.
+    #[inline]
+    fn complete_remote(mut self, status: Status) -> Option<Self> {
+        #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
+        if self.origin == Origin::Device && self.is_to_time_out() {
+            self.put_in_flight();
+            return None;
+        }
+        self.pdu_mut().status = status;
+        let info = self.into_info();
+        // SAFETY: by the invariants of `RequestInfo` this is a started request, and `info`, its
+        // only owner, gives it to the `complete` callback if this returns `true`.
+        if unsafe { bindings::blk_mq_complete_request_remote(info.rq.as_ptr()) } {
+            None
+        } else {
+            Some(Self::from_info(info))
+        }
+    }
+
+    /// C: `blk_should_fake_timeout`, which is inline.
+    #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
+    fn is_to_time_out(&self) -> bool {
+        // SAFETY: by the invariants of `RequestInfo` the request and its queue are valid.
+        let q = unsafe { (*self.raw()).q };
+        // SAFETY: the queue `q` is valid; others may write the flags, and any value does.
+        let flags = unsafe { core::ptr::read_volatile(&raw const (*q).queue_flags) };
+        // SAFETY: the queue `q` is valid.
+        flags & (1 << bindings::QUEUE_FLAG_FAIL_IO) != 0
+            && unsafe { bindings::__blk_should_fake_timeout(q) }
+    }
+
+    /// Goes on with a request that [`Mapped::complete`] sent.
+    #[inline]
+    pub(crate) fn complete_here(info: RequestInfo<'a, 'bound, T>) {
+        let status = info.pdu().status;
+        T::complete(Self::from_info(info), status);
+    }
 }
 
-/// The way in which a device's completions name a request: [`Generation`] or [`TagOnly`].
-///
-/// A driver chooses by [`Operations::Completion`](super::Operations::Completion), and has the
-/// functions that fit.
-pub trait Completion: sealed::Sealed + 'static {}
+impl<T: Operations> HwCtx<'_, T> {
+    /// Calls `f` with a batch, and ends the requests that [`Mapped::complete_in`] put in it.
+    ///
+    /// `f` must not wait for any of them.
+    #[inline]
+    pub fn batch<R>(&self, f: impl FnOnce(&mut CompletionBatch<T>) -> R) -> R {
+        f(&mut CompletionBatch::new())
+    }
+}
 
-/// The device reports an identifier that the driver has chosen, with room for a
-/// [generation](super::Mapped::generation) of four bits beside the tag.
+/// Collects requests that have completed well, so that their tags are freed together: see
+/// [`HwCtx::batch`].
 ///
-/// [`HwCtx::take_generation`](super::HwCtx::take_generation) then does not mistake a completion
-/// that comes twice, or late, for one of the next request with the tag.
-pub enum Generation {}
+/// C: `struct io_comp_batch`.
+///
+/// # Invariants
+///
+/// `list` has started requests of tag sets of `T`, which were given up to it, and are not mapped.
+pub struct CompletionBatch<T: Operations> {
+    list: bindings::io_comp_batch,
+    _requests: PhantomData<fn(T)>,
+}
 
-/// The device reports nothing but the tag: a bit in a register, or a slot in a list of its own.
-///
-/// A request that [`HwCtx::take`](super::HwCtx::take) finds under the tag is taken for the one
-/// that the device means.
-/// So the driver must see to it that the device cannot mean an older request. When a request ends
-/// its tag is free, and in use again at once. Therefore, *before* a request ends,
-///
-/// 1. what the device said of it is consumed: its bit is cleared in the device, the entry of the
-///    ring is passed. Read again, it would stand for the next request with this tag. Thus
-///    acknowledge first, then [`take`](super::HwCtx::take) and end;
-/// 2. nothing more can come: a request that was taken for any other reason, by
-///    [`Expired::take`](super::Expired::take) or [`HwCtx::drain`](super::HwCtx::drain), is ended
-///    when its slot, or the whole device, was stopped and what it had reported by then was
-///    consumed.
-///
-/// # Examples
-///
-/// ```
-/// use phyr_blk::{HwCtx, Operations, Status, TagOnly};
-///
-/// /// A register with one bit for each slot, of those that are cleared by writing ones.
-/// struct Completed;
-///
-/// impl Completed {
-///     fn read(&self) -> u32 {
-///         0b101
-///     }
-///     fn clear(&self, _bits: u32) {}
-/// }
-///
-/// /// Of a device with 32 slots.
-/// fn interrupt<T: Operations<Completion = TagOnly>>(hw: &HwCtx<'_, T>, completed: &Completed) {
-///     let bits = completed.read();
-///     // First, as from the first request that ends its bit can be set again.
-///     completed.clear(bits);
-///     for tag in (0..32).filter(|tag| bits & 1 << tag != 0) {
-///         if let Some(io) = hw.take(tag) {
-///             io.complete(Status::Ok);
-///         }
-///     }
-/// }
-/// ```
-pub enum TagOnly {}
+impl<T: Operations> CompletionBatch<T> {
+    #[inline]
+    fn new() -> Self {
+        // INVARIANT: there are none.
+        Self {
+            list: pin_init::zeroed(),
+            _requests: PhantomData,
+        }
+    }
 
-impl sealed::Sealed for Generation {}
-impl sealed::Sealed for TagOnly {}
-impl Completion for Generation {}
-impl Completion for TagOnly {}
+    /// Adds a request if it can end in a batch.
+    ///
+    /// # Errors
+    ///
+    /// The request comes back: it has to end by itself.
+    ///
+    /// # Safety
+    ///
+    /// `info` stands for a request that is to end well, and
+    /// `blk_mq_complete_request_remote()` has left it to this processor.
+    #[inline]
+    unsafe fn add<'a, 'bound>(
+        &mut self,
+        mut info: RequestInfo<'a, 'bound, T>,
+    ) -> Result<(), RequestInfo<'a, 'bound, T>> {
+        // The end of a batch does not restart a context that waits for room.
+        if T::WAITS_FOR_ROOM || info.op() == Op::Passthrough {
+            return Err(info);
+        }
+        // SAFETY: both are valid, and by the invariants of `RequestInfo` nobody else uses the
+        // request.
+        if !unsafe { helpers::phyr_blk_helper_add_to_batch(info.rq.as_ptr(), &mut self.list) } {
+            return Err(info);
+        }
+        // INVARIANT: nobody but this batch ends it; it is not mapped any more, and `info`, its only
+        // owner, is given up.
+        Mapped::unmap_info(&mut info);
+        Ok(())
+    }
+}
+
+impl<T: Operations> Drop for CompletionBatch<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.list.req_list.head.is_null() {
+            // SAFETY: by the type invariants the requests of the list are started, not mapped, and
+            // were given up to it.
+            unsafe { bindings::blk_mq_end_request_batch(&mut self.list) };
+        }
+    }
+}

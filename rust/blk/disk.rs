@@ -7,10 +7,9 @@
 use super::{
     attribute::Groups,
     geometry::Geometry,
-    limits::DiskBuilder,
-    number::DiskNumber,
+    limits::Properties,
     operations::Operations,
-    passthrough::Queue,
+    passthrough::RequestQueue,
     tag_set::{
         TagSet,
         FEAT_SKIP_TAGSET_QUIESCE, //
@@ -18,10 +17,7 @@ use super::{
 };
 use core::{
     marker::PhantomData,
-    ptr::{
-        self,
-        NonNull, //
-    },
+    ptr::NonNull, //
 };
 use kernel::{
     bindings,
@@ -46,7 +42,7 @@ use phyr::fail::{
     self,
     Point, //
 };
-use phyr_driver::bound::Guarded;
+use phyr_driver::scope::Registration;
 
 /// A disk and all that it needs. The order of the fields is that of the teardown.
 ///
@@ -55,7 +51,7 @@ use phyr_driver::bound::Guarded;
 /// - `gendisk`'s queue belongs to `tag_set`, and its `queuedata` points to the content of `data`.
 /// - `groups` are attributes of `T`.
 struct Live<'bound, T: Operations> {
-    gendisk: Gendisk,
+    gendisk: Allocated,
     groups: KBox<Groups>,
     data: KBox<T::DiskData<'bound>>,
     tag_set: Arc<TagSet<'bound, T>>,
@@ -74,36 +70,32 @@ unsafe impl<T: Operations> Sync for Live<'_, T> {}
 /// # Invariants
 ///
 /// The gendisk comes from `__blk_mq_alloc_disk`, and this owns the reference.
-struct Gendisk(NonNull<bindings::gendisk>);
+struct Allocated(NonNull<bindings::gendisk>);
 
-impl Drop for Gendisk {
+impl Drop for Allocated {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants. A disk that was added has been deleted before, as
-        // [`Added`] holds `Live`. One that was not has its queue torn down here.
+        // SAFETY: by the type invariants this owns the reference. A disk that was added has been
+        // deleted before, as [`Added`] holds `Live`. One that was not has its queue torn down here.
         unsafe { bindings::put_disk(self.0.as_ptr()) };
     }
 }
 
-/// A disk that is there for the world.
+/// A disk that user space can see.
 ///
 /// This has to end before the scope does. Afterwards no callback of the driver runs any more:
 /// `del_gendisk` waits until each request has ended, then stops timers and work for good and leaves
 /// the queue frozen; a grace period waits for callbacks that have yet to return. The memory stays
-/// with the other owners of `Live`: a [`Disk`] that was leaked can still be referred to.
+/// with the other owners of `Live`: a [`GenDisk`] that was leaked can still be referred to.
 ///
 /// # Invariants
 ///
 /// `device_add_disk` succeeded on the disk, and nobody else deletes it.
-struct Added<'bound, T: Operations> {
-    live: Arc<Live<'bound, T>>,
-    /// Free again when the disk is deleted.
-    _number: Option<DiskNumber>,
-}
+struct Added<'bound, T: Operations>(Arc<Live<'bound, T>>);
 
 impl<T: Operations> Drop for Added<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants.
-        unsafe { bindings::del_gendisk(self.live.raw()) };
+        // SAFETY: by the type invariants the disk was added, and nobody else deletes it.
+        unsafe { bindings::del_gendisk(self.0.raw()) };
         // A task that submits I/O can call `queue_rq` and `commit_rqs` by itself, and then has
         // nothing of the queue but the request. When that has ended, on some other CPU,
         // `del_gendisk` goes on, though the callback is yet to return. blk-mq dispatches in a
@@ -111,7 +103,7 @@ impl<T: Operations> Drop for Added<'_, T> {
         // for the one that applies.
         //
         // SAFETY: the tag set is allocated: `Live` holds it.
-        unsafe { bindings::blk_mq_wait_quiesce_done(self.live.tag_set.as_raw()) };
+        unsafe { bindings::blk_mq_wait_quiesce_done(self.0.tag_set.as_raw()) };
         // A `complete` that has ended its request and is yet to return runs in an interrupt or a
         // soft interrupt, which is a section of RCU, too, whatever the tag set has.
         if T::BLOCKING {
@@ -121,14 +113,13 @@ impl<T: Operations> Drop for Added<'_, T> {
     }
 }
 
-/// The operations on the block device itself: there are none but its geometry, and the module that
-/// they pin.
+/// The operations on the block device itself: none but its geometry, and the module that they pin.
 struct Fops<T>(PhantomData<T>);
 
 impl<T: Operations> Fops<T> {
     const TABLE: bindings::block_device_operations = bindings::block_device_operations {
         owner: this_module::<T::Module>().as_ptr(),
-        ..NO_OPERATIONS
+        ..pin_init::zeroed()
     };
 
     /// For a disk whose `private_data` is a geometry's.
@@ -139,38 +130,18 @@ impl<T: Operations> Fops<T> {
         };
 }
 
-/// Spelled out, as constants cannot be zeroed.
-const NO_OPERATIONS: bindings::block_device_operations = bindings::block_device_operations {
-    submit_bio: None,
-    poll_bio: None,
-    open: None,
-    release: None,
-    ioctl: None,
-    compat_ioctl: None,
-    check_events: None,
-    unlock_native_capacity: None,
-    getgeo: None,
-    set_read_only: None,
-    free_disk: None,
-    swap_slot_free_notify: None,
-    report_zones: None,
-    devnode: None,
-    get_unique_id: None,
-    owner: ptr::null_mut(),
-    pr_ops: ptr::null(),
-    alternative_gpt_sector: None,
-};
-
-/// A block device; made by [`DiskBuilder::build`].
+/// A block device; made by [`GenDiskBuilder::build`](super::GenDiskBuilder::build).
+///
+/// C: `struct gendisk`.
 ///
 /// When it is dropped it is removed: the file systems on it write back what they can, then all
 /// requests are waited for. So the device must either answer them or be known to be
-/// [dead](Self::mark_dead), with what was in flight [cancelled](TagSet::cancel).
+/// [dead](Self::mark_dead), with its requests in flight [cancelled](TagSet::cancel).
 ///
 /// It is removed before the scope of its tag set ends also if it is leaked.
-pub struct Disk<'bound, T: Operations> {
+pub struct GenDisk<'bound, T: Operations> {
     /// Dropped first: the last `live` frees what the disk uses.
-    _added: Guarded<'bound, Added<'bound, T>>,
+    _added: Registration<'bound, Added<'bound, T>>,
     live: Arc<Live<'bound, T>>,
 }
 
@@ -181,21 +152,20 @@ fn lock_class() -> Pin<&'static LockClassKey> {
     static_lock_class!()
 }
 
-impl<'bound, T: Operations> Disk<'bound, T> {
+impl<'bound, T: Operations> GenDisk<'bound, T> {
     pub(crate) fn new(
         name: fmt::Arguments<'_>,
         tag_set: Arc<TagSet<'bound, T>>,
         data: T::DiskData<'bound>,
-        builder: DiskBuilder,
-        number: Option<DiskNumber>,
+        properties: &Properties,
     ) -> Result<Self> {
         let data = KBox::new(data, GFP_KERNEL)?;
-        let mut live = Self::alloc(tag_set, data, &builder)?;
+        let mut live = Self::alloc(tag_set, data, properties)?;
         live.name(name)?;
         let live = Arc::new(live, GFP_KERNEL)?;
-        let added = Live::add(live.clone(), &builder, number)?;
+        let added = Live::add(live.clone(), properties)?;
         Ok(Self {
-            _added: Guarded::new(live.tag_set.scope(), added)?,
+            _added: live.tag_set.scope().register(added)?,
             live,
         })
     }
@@ -203,11 +173,11 @@ impl<'bound, T: Operations> Disk<'bound, T> {
     fn alloc(
         tag_set: Arc<TagSet<'bound, T>>,
         mut data: KBox<T::DiskData<'bound>>,
-        builder: &DiskBuilder,
+        properties: &Properties,
     ) -> Result<Live<'bound, T>> {
-        let mut limits = builder.limits();
+        let mut limits = properties.limits;
         limits.features |= FEAT_SKIP_TAGSET_QUIESCE;
-        let groups = Groups::new::<T>(&data)?;
+        let groups = Groups::new(T::ATTRIBUTES, &data)?;
         let queuedata: *mut T::DiskData<'bound> = &mut *data;
         fail::at(Point::__blk_mq_alloc_disk)?;
         // SAFETY: by the invariants of `TagSet` this is an allocated tag set; the limits are valid
@@ -224,54 +194,50 @@ impl<'bound, T: Operations> Disk<'bound, T> {
         // SAFETY: the disk was allocated just now, and nobody else knows of it.
         let disk = unsafe { &mut *raw.as_ptr() };
         disk.fops = &Fops::<T>::TABLE;
-        if let Some(geometry) = builder.geometry_of() {
+        if let Some(geometry) = properties.geometry {
             disk.private_data = geometry.into_private_data();
             disk.fops = &Fops::<T>::TABLE_WITH_GEOMETRY;
         }
-        // SAFETY: as above; its queue was made for this tag set, with the feature.
+        // SAFETY: nobody else knows of the disk, nor of its queue, which was made for this tag set,
+        // with the feature.
         unsafe { tag_set.admit((*raw.as_ptr()).queue) };
         // INVARIANT: it was allocated just now; the queue's data was set to the content of `data`,
         // which does not move.
         Ok(Live {
-            gendisk: Gendisk(raw),
+            gendisk: Allocated(raw),
             groups,
             data,
             tag_set,
         })
     }
 
-    /// Says that the device does not answer any more: the disk's size becomes zero, new I/O fails,
-    /// and file systems are told. What is in flight is yet to be [cancelled](TagSet::cancel).
+    /// Marks a disk whose device does not answer any more: its size becomes zero, new I/O fails,
+    /// and file systems are told. Requests in flight are not [cancelled](TagSet::cancel) by this.
     ///
     /// For a device that is gone, before the disk is dropped.
     ///
     /// Context: sleeps. Not from [`Operations::timeout`].
     pub fn mark_dead(&self) {
-        // SAFETY: by the invariants of `Gendisk` it is valid. The block layer takes this for a disk
-        // that is being deleted, or was.
+        // SAFETY: by the invariants of `Allocated` it is valid. The block layer takes this for a
+        // disk that is being deleted, or was.
         unsafe { bindings::blk_mark_disk_dead(self.live.raw()) };
     }
 
-    /// The way by which the driver sends requests of its own to the disk.
+    /// Returns the queue by which the driver sends requests of its own to the disk.
     ///
     /// # Errors
     ///
     /// - `ENODEV`: the disk is [dead](Self::mark_dead).
-    pub fn queue(&self) -> Result<Queue<T>> {
-        // SAFETY: by the invariants of `Gendisk` it is valid.
+    pub fn queue(&self) -> Result<RequestQueue<T>> {
+        // SAFETY: by the invariants of `Allocated` it is valid.
         let queue = NonNull::new(unsafe { (*self.live.raw()).queue }).ok_or(ENODEV)?;
         // SAFETY: it is the queue of this disk, which holds it.
-        unsafe { Queue::new(queue) }
+        unsafe { RequestQueue::new(queue) }
     }
 
-    /// The driver's data of the disk.
+    /// Returns the driver's data of the disk.
     pub fn data(&self) -> &T::DiskData<'bound> {
         &self.live.data
-    }
-
-    /// The tag set that the disk uses.
-    pub fn tag_set(&self) -> &Arc<TagSet<'bound, T>> {
-        &self.live.tag_set
     }
 }
 
@@ -281,8 +247,8 @@ impl<'bound, T: Operations> Live<'bound, T> {
     }
 
     fn name(&mut self, name: fmt::Arguments<'_>) -> Result {
-        // SAFETY: by the invariants of `Gendisk` it is valid; it is not added, so that nobody else
-        // uses its name.
+        // SAFETY: by the invariants of `Allocated` it is valid; it is not added, so that nobody
+        // else uses its name.
         let buffer = unsafe { &mut (*self.raw()).disk_name };
         let mut writer = NullTerminatedFormatter::new(buffer).ok_or(EINVAL)?;
         writer.write_fmt(name).map_err(|_| EINVAL)?;
@@ -294,26 +260,19 @@ impl<'bound, T: Operations> Live<'bound, T> {
     }
 
     /// Shows the disk to the world. It must not have been added before.
-    fn add(
-        live: Arc<Self>,
-        builder: &DiskBuilder,
-        number: Option<DiskNumber>,
-    ) -> Result<Added<'bound, T>> {
+    fn add(live: Arc<Self>, properties: &Properties) -> Result<Added<'bound, T>> {
         let raw = live.raw();
         let parent = phyr::raw::device(live.tag_set.mapper().device());
-        // SAFETY: by the invariants of `Gendisk` it is valid.
-        unsafe { bindings::set_capacity(raw, builder.capacity()) };
-        // SAFETY: by the invariants of `Gendisk` `raw` is valid.
-        unsafe { bindings::set_disk_ro(raw, builder.is_read_only()) };
+        // SAFETY: by the invariants of `Allocated` it is valid.
+        unsafe { bindings::set_capacity(raw, properties.capacity) };
+        // SAFETY: by the invariants of `Allocated` `raw` is valid.
+        unsafe { bindings::set_disk_ro(raw, properties.read_only) };
         fail::at(Point::device_add_disk)?;
-        // SAFETY: by the invariants of `Gendisk` `raw` is valid; it has a name, a size and
+        // SAFETY: by the invariants of `Allocated` `raw` is valid; it has a name, a size and
         // operations, and was not added before. The parent is a bound device. The groups are in
         // `live`, which is dropped after the disk was deleted.
         to_result(unsafe { bindings::device_add_disk(parent, raw, live.groups.as_ptr()) })?;
         // INVARIANT: it was added just now.
-        Ok(Added {
-            live,
-            _number: number,
-        })
+        Ok(Added(live))
     }
 }

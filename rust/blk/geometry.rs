@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The geometry of a disk, for those who still ask for one (`HDIO_GETGEO`).
+//! The geometry of a disk (`HDIO_GETGEO`).
 //!
 //! C: `struct hd_geometry` ([`include/uapi/linux/hdreg.h`](srctree/include/uapi/linux/hdreg.h)).
 //!
-//! It is said when the disk is made rather than asked for later: whoever has the disk open can ask
-//! after it was removed, when nothing of the driver's is there any more.
+//! It is fixed when the disk is made, not asked of the driver later: a disk that is still open can
+//! be asked after it was removed, when nothing of the driver's is there any more.
 
 use super::bindings as helpers;
 use core::num::NonZeroU8;
@@ -15,33 +15,23 @@ use kernel::{
     prelude::*, //
 };
 
-/// Heads and sectors of a disk that has neither; see
-/// [`DiskBuilder::geometry`](super::DiskBuilder::geometry).
+/// Heads, and sectors of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     heads: NonZeroU8,
     sectors: NonZeroU8,
 }
 
 impl Geometry {
-    /// The geometry that most drivers tell: 64 heads and 32 sectors, so that a cylinder has a
-    /// mebibyte.
-    pub const STANDARD: Self = match Self::new(64, 32) {
-        Some(geometry) => geometry,
-        None => panic!("neither is zero"),
-    };
-
-    /// Makes a geometry of `heads` heads with tracks of `sectors` sectors, or `None` where one of
-    /// them is zero.
-    pub const fn new(heads: u8, sectors: u8) -> Option<Self> {
+    /// Makes a geometry, or `None` if either number is zero.
+    pub(crate) const fn new(heads: u8, sectors: u8) -> Option<Self> {
         match (NonZeroU8::new(heads), NonZeroU8::new(sectors)) {
             (Some(heads), Some(sectors)) => Some(Self { heads, sectors }),
             _ => None,
         }
     }
 
-    /// Returns the number of cylinders of a disk of `capacity` sectors; the highest that there is
-    /// room for where it has more.
+    /// Returns the number of cylinders of a disk of `capacity` sectors, at most [`u16::MAX`].
     fn cylinders(self, capacity: u64) -> u16 {
         let cylinder = u64::from(self.heads.get()) * u64::from(self.sectors.get());
         u16::try_from(capacity / cylinder).unwrap_or(u16::MAX)
@@ -53,7 +43,7 @@ impl Geometry {
         core::ptr::without_provenance_mut(bits)
     }
 
-    /// Returns the geometry that [`Self::into_private_data`] has packed.
+    /// Returns the geometry from a disk's `private_data`.
     fn from_private_data(data: *mut c_void) -> Option<Self> {
         // CAST: a byte each.
         Self::new((data.addr() >> 8) as u8, data.addr() as u8)
@@ -107,7 +97,7 @@ mod tests {
 
     #[test]
     fn cylinders_have_an_end() {
-        let standard = Geometry::STANDARD;
+        let standard = Geometry::new(64, 32);
         for (capacity, cylinders) in [
             (0, 0),
             (2047, 0),
@@ -117,7 +107,7 @@ mod tests {
             (2048 * 65536, 65535),
             (u64::MAX, 65535),
         ] {
-            assert_eq!(standard.cylinders(capacity), cylinders);
+            assert_eq!(standard.map(|it| it.cylinders(capacity)), Some(cylinders));
         }
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 /*
- * What Rust cannot call: static inline functions and macros of the kernel, and what depends on the
- * layout of an io_uring command. No logic of phyr_blk's own lives here.
+ * Functions for Rust that wrap static inline functions and macros of the kernel, and the layout of
+ * an io_uring command. No logic of phyr_blk's own lives here.
  */
 
 #include <linux/export.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-/* As rust/phyr/inline.c: what is short and often called. */
+/* Short helpers that are called often: see rust/phyr/inline.c. */
 
 #include <linux/export.h>
 
@@ -10,7 +10,7 @@
 #define __phyr_helper
 #endif
 
-/* Of a request that ends well. Who ends the batch does so by himself: no function is named. */
+/* For a request that ends well. The caller ends the batch, so that no function is named. */
 __phyr_helper bool phyr_blk_helper_add_to_batch(struct request *rq, struct io_comp_batch *iob)
 {
 	return blk_mq_add_to_batch(rq, iob, false, NULL);

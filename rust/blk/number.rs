@@ -4,7 +4,6 @@
 //!
 //! C: `struct ida` ([`include/linux/idr.h`](srctree/include/linux/idr.h)).
 
-use core::fmt;
 use kernel::{
     prelude::*,
     sync::atomic::{
@@ -23,17 +22,19 @@ const BITS: u32 = u64::BITS;
 ///
 /// ```
 /// use kernel::{prelude::*, sync::Arc};
-/// use phyr_blk::{Disk, DiskBuilder, DiskNumbers, Operations, TagSet};
+/// use phyr_blk::{GenDisk, GenDiskBuilder, DiskNumbers, Operations, TagSet};
 ///
 /// static NUMBERS: DiskNumbers = DiskNumbers::new();
 ///
-/// /// Makes `foo0`, `foo1` and so on. When the disk is removed its number is free again.
-/// fn disk<'bound, T: Operations<DiskData<'bound> = ()>>(
+/// /// Makes `foo0`, `foo1` and so on. The number is free again when the disk is gone.
+/// fn disk<'bound, T: Operations<DiskData<'bound> = DiskNumber>>(
 ///     tag_set: &Arc<TagSet<'bound, T>>,
-/// ) -> Result<Disk<'bound, T>> {
-///     DiskBuilder::new()
+/// ) -> Result<GenDisk<'bound, T>> {
+///     let number = NUMBERS.alloc()?;
+///     let nr = number.get();
+///     GenDiskBuilder::new()
 ///         .capacity_sectors(1 << 20)
-///         .build_numbered("foo", NUMBERS.alloc()?, tag_set, ())
+///         .build(fmt!("foo{nr}"), tag_set, number)
 /// }
 /// ```
 ///
@@ -47,12 +48,11 @@ pub struct DiskNumbers {
 impl DiskNumbers {
     const WORDS: usize = 16;
 
-    /// The count of numbers: they are less than this.
+    /// The count of numbers, which are below it.
     // CAST: a small constant.
     pub const MAX: u32 = Self::WORDS as u32 * BITS;
 
-    /// Makes the numbers below [`Self::MAX`], none of them in use. They are a static of the
-    /// driver's.
+    /// Makes the numbers below [`Self::MAX`], none of them in use, for a static of the driver.
     #[expect(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
         // INVARIANT: there are none yet.
@@ -86,7 +86,7 @@ fn take(word: &Atomic<u64>) -> Option<u32> {
     loop {
         let bit = taken.trailing_ones();
         let mask = 1u64.checked_shl(bit)?;
-        // What was done to the number's last owner happened before.
+        // Everything that the number's last owner did happened before.
         match word.cmpxchg(taken, taken | mask, ordering::Acquire) {
             Ok(_) => return Some(bit),
             Err(now) => taken = now,
@@ -105,21 +105,15 @@ pub struct DiskNumber {
 }
 
 impl DiskNumber {
-    /// The number, for those who calculate with it.
+    /// Returns the number.
     pub fn get(&self) -> u32 {
         self.number
     }
 }
 
-impl fmt::Display for DiskNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.number, f)
-    }
-}
-
 impl Drop for DiskNumber {
     fn drop(&mut self) {
-        // CAST: less than the number of words.
+        // CAST: below the number of words.
         let Some(word) = self.numbers.taken.get((self.number / BITS) as usize) else {
             return;
         };

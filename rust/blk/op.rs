@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a request asks for, and of which sectors.
+//! The operation of a request, and the sectors of a discard.
 //!
 //! C: `enum req_op` ([`include/linux/blk_types.h`](srctree/include/linux/blk_types.h)).
 
@@ -17,7 +17,7 @@ use kernel::{
 /// `REQ_OP_MASK`
 pub(crate) const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
 
-/// What a request asks for.
+/// Operation of a request.
 ///
 /// C: `enum req_op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub enum Op {
     SecureErase,
     /// Fill sectors with zeroes; the request carries none.
     WriteZeroes,
-    /// What the driver has made itself; see [`Info::passthrough`](super::Info::passthrough).
+    /// A request that the driver has made itself; see
+    /// [`RequestInfo::passthrough`](super::RequestInfo::passthrough).
     Passthrough,
     /// Anything else, by its number.
     Other(u8),
@@ -55,25 +56,26 @@ impl Op {
         }
     }
 
-    /// Which way the data of a request with `bytes` goes; `None` if there is nothing to map.
+    /// Returns the direction of the data of a request with `bytes`; `None` if there is nothing to
+    /// map.
     ///
     /// # Errors
     ///
-    /// - `EOPNOTSUPP`: it is not known what the bytes are.
+    /// - `EOPNOTSUPP`: the meaning of the bytes is unknown.
     #[inline]
     pub(crate) fn data(self, bytes: u32) -> Result<Option<DataDirection>> {
         match self {
             _ if bytes == 0 => Ok(None),
             Self::Other(_) | Self::Passthrough => Err(EOPNOTSUPP),
-            // Those that cover sectors and have no data are among them.
+            // Operations that cover sectors and have no data are among them.
             op => Ok(op.direction()),
         }
     }
 
-    /// Which way the request's data goes; `None` where it has none, or for [`Op::Other`] and
-    /// [`Op::Passthrough`], where it is not known.
+    /// Returns the direction of the request's data; `None` if it has none, or for [`Op::Other`] and
+    /// [`Op::Passthrough`], of which it is unknown.
     #[inline]
-    pub fn direction(self) -> Option<DataDirection> {
+    fn direction(self) -> Option<DataDirection> {
         match self {
             Self::Read => Some(DataDirection::FromDevice),
             Self::Write => Some(DataDirection::ToDevice),
@@ -84,29 +86,30 @@ impl Op {
 
 /// A run of sectors of 512 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct DiscardRange {
     /// The first sector.
     pub sector: u64,
-    /// How many.
+    /// Number of sectors.
     pub sectors: u32,
 }
 
-/// The ranges of a discard; see [`Info::ranges`](super::Info::ranges).
+/// Iterator over the ranges of a discard; see
+/// [`RequestInfo::discard_ranges`](super::RequestInfo::discard_ranges).
 ///
 /// # Invariants
 ///
 /// `bio` is null, or a bio of a request whose owner is borrowed for `'r`.
 #[derive(Clone)]
-pub struct Ranges<'r> {
-    whole: Option<Range>,
+pub struct DiscardRanges<'r> {
+    whole: Option<DiscardRange>,
     bio: *const bindings::bio,
     _owner: PhantomData<&'r ()>,
 }
 
-impl Ranges<'_> {
-    /// One range.
+impl DiscardRanges<'_> {
+    /// Makes an iterator of one range.
     #[inline]
-    pub(crate) fn whole(range: Range) -> Self {
+    pub(crate) fn whole(range: DiscardRange) -> Self {
         // INVARIANT: there is no bio.
         Self {
             whole: Some(range),
@@ -115,7 +118,7 @@ impl Ranges<'_> {
         }
     }
 
-    /// One range for each bio from `bio` on.
+    /// Makes an iterator of one range for each bio from `bio` on.
     ///
     /// # Safety
     ///
@@ -123,7 +126,8 @@ impl Ranges<'_> {
     /// returned.
     #[inline]
     pub(crate) unsafe fn of_bios(bio: *const bindings::bio) -> Self {
-        // INVARIANT: by the safety requirements.
+        // INVARIANT: the caller promises that `bio` is null, or a bio of a request whose owner is
+        // borrowed.
         Self {
             whole: None,
             bio,
@@ -132,10 +136,10 @@ impl Ranges<'_> {
     }
 }
 
-impl Iterator for Ranges<'_> {
-    type Item = Range;
+impl Iterator for DiscardRanges<'_> {
+    type Item = DiscardRange;
 
-    fn next(&mut self) -> Option<Range> {
+    fn next(&mut self) -> Option<DiscardRange> {
         if let Some(range) = self.whole.take() {
             return Some(range);
         }
@@ -144,7 +148,7 @@ impl Iterator for Ranges<'_> {
         // INVARIANT: the next bio of a request is the request's.
         self.bio = bio.bi_next;
         let iter = bio.bi_iter;
-        Some(Range {
+        Some(DiscardRange {
             sector: iter.bi_sector,
             sectors: iter.bi_size >> bindings::SECTOR_SHIFT,
         })
@@ -169,9 +173,9 @@ mod tests {
         let mut middle = bio(0, 0, &mut last);
         let first = bio(8, 16, &mut middle);
         // SAFETY: the bios are not changed while they are read below.
-        let mut ranges = unsafe { Ranges::of_bios(&first) };
+        let mut ranges = unsafe { DiscardRanges::of_bios(&first) };
         for (sector, sectors) in [(8, 16), (0, 0), (u64::MAX >> 9, 1)] {
-            assert_eq!(ranges.next(), Some(Range { sector, sectors }));
+            assert_eq!(ranges.next(), Some(DiscardRange { sector, sectors }));
         }
         assert!(ranges.next().is_none());
         assert!(ranges.next().is_none());
@@ -179,11 +183,11 @@ mod tests {
 
     #[test]
     fn the_whole_is_one_range() {
-        let range = Range {
+        let range = DiscardRange {
             sector: 1,
             sectors: 2,
         };
-        let mut ranges = Ranges::whole(range);
+        let mut ranges = DiscardRanges::whole(range);
         assert_eq!(ranges.next(), Some(range));
         assert!(ranges.next().is_none());
     }

@@ -2,71 +2,106 @@
 
 //! Block drivers whose requests are owned values.
 //!
-//! The layer between blk-mq and a driver of a real device: what [`kernel::block::mq`] does not
-//! have. Errors can be completed, requests and hardware queues carry data of the driver, a tag that
-//! the device reports finds its request exactly once, and a request's pages stay mapped exactly as
-//! long as the device may use them.
+//! The layer between blk-mq and a driver of a real device, with everything that
+//! [`kernel::block::mq`] does not have. Errors can be completed, requests and hardware queues carry
+//! data of the driver, a tag that the device reports finds its request exactly once, and a
+//! request's pages stay mapped exactly as long as the device may use them.
 //!
 //! C header: [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)
 //!
 //! # The states of a request
 //!
 //! ```text
-//!             queue_rq             map()            park()
-//!  blk-mq -----------------> Request ----> Mapped ------------> in flight
-//!     ^                       |  ^          |  ^                    |
-//!     |  end(), requeue(),    |  | unmap()  |  | take(tag), drain(),|
-//!     |  Refused              |  +----------+  | Expired::take()    |
-//!     +-----------------------+                +--------------------+
+//!             queue_rq             map()          put_in_flight()
+//!  blk-mq -----------------> Request ----> Mapped ------------------> in flight
+//!     ^                       |  ^          |  ^                        |
+//!     |  end(), requeue(),    |  | unmap()  |  | complete_tag(), drain(),|
+//!     |  QueueRqError         |  +----------+  | Expired::take()        |
+//!     +-----------------------+                +------------------------+
 //! ```
 //!
 //! Each arrow consumes the value it starts from, so that a request is in one state and has one
-//! owner. Who gets a request out of the in-flight table is decided by one atomic operation: a
-//! completion, a second completion of the same tag, a timeout and a reset cannot all have it, and a
-//! tag that is not in flight finds nothing. A driver whose device can tell the
-//! [generation](Generation) besides the tag is safe also from a completion that comes again when
-//! the tag is in use for another request; one whose device [cannot](TagOnly) has a rule to keep.
+//! owner. One atomic operation decides which caller gets a request out of flight: a completion, a
+//! second completion of the same tag, a time-out and a reset cannot all have it, and a tag that is
+//! not in flight finds nothing. A driver whose device can report the
+//! [generation](TagAndGeneration) besides the tag is safe also from a completion that comes again
+//! when the tag is in use for another request; one whose device [cannot](TagOnly) has a rule to
+//! keep.
 //!
 //! A [`Request`] or [`Mapped`] that is dropped ends with an I/O error, after it was unmapped. One
-//! that is leaked never ends: whoever waits for it hangs, and its pages stay where they are.
+//! that is leaked never ends: its submitter hangs, and its pages stay mapped.
 //!
-//! Requests that a driver makes itself, by [`Queue`], come the same way, and carry a
+//! Requests that a driver makes itself, by [`RequestQueue`], come the same way, and carry a
 //! [`Passthrough`] instead of pages.
 //!
-//! # What lives how long
+//! # Files
 //!
-//! - [`TagSet`]: the tags, the hardware queues ([`HwCtx`]) and all memory that the I/O path needs.
-//!   It is reference counted; disks and interrupt handlers hold it.
-//! - [`Disk`]: one block device. Several can share a tag set. A disk is gone before the
-//!   [`Scope`](phyr_driver::scope::Scope) of its tag set ends, also when the value is leaked, and it is
-//!   gone only after every request has ended: no callback of a driver runs later. Who still has it
-//!   open gets errors.
+//! In the order of a request; each may import only files above it, but for the first, in which a
+//! request begins.
 //!
+//! ```text
+//! vtable.rs         blk-mq's callbacks: queue_rq, complete, timeout
+//!
+//! status.rs, op.rs  blk_status_t, enum req_op
+//! types.rs          DriverTypes: the types that a driver brings along
+//! tag_table.rs      the table of requests in flight, by tag
+//! hw.rs             HwCtx: a hardware queue, with the memory for mappings
+//! pdu.rs            the private part of a request
+//! request.rs        Request
+//! source.rs         the memory of a request: bio_vec -> phyr
+//! mapped.rs         map() -> Mapped, unmap()
+//! in_flight.rs      put_in_flight(), complete_tag(), drain(), Expired
+//! attribute.rs      files of a disk in sysfs
+//! operations.rs     Operations: the functions of a driver
+//! completion.rs     complete(), alone or in a batch
+//!
+//! tag_set.rs        TagSet: hardware queues, quiesce, cancel
+//! passthrough.rs    requests of the driver's own
+//! geometry.rs, fit.rs, limits.rs
+//!                   the properties of a disk, and their limits
+//! disk.rs           GenDisk
+//! builder.rs        GenDiskBuilder
+//! number.rs         the numbers in the names of disks
+//!
+//! uring.rs          commands of io_uring
+//! char_dev.rs       a character device that takes them
+//! handles.rs        HandleTable: values that user space refers to by number
+//! bindings.rs       declarations of C that the kernel's bindings do not have
+//! ```
+//!
+//! # Lifetimes
+//!
+//! - [`TagSet`]: the tags, the hardware queues ([`HwCtx`]) and all memory of the I/O path. It is
+//!   reference counted; disks and interrupt handlers hold it.
+//! - [`GenDisk`]: one block device. Several can share a tag set. A disk is gone before the
+//!   [`Scope`](phyr_driver::scope::Scope) of its tag set ends, also if the value is leaked, and it
+//!   is gone only after every request has ended: no callback of a driver runs later. If it is still
+//!   open, I/O fails.
 //! - [`CharDevice`]: a character device. It is gone as a disk is; its open files are not. They have
-//!   no lifetime of the binding, and get at the device by what checks whether it is there:
-//!   [`Queue`], [`Binding`](phyr_driver::binding::Binding).
+//!   no lifetime of the binding, and get at the device by types that check:
+//!   [`RequestQueue`], [`Binding`](phyr_driver::binding::Binding).
 //!
-//! That holds for all of it, whatever is leaked: `'bound` is the lifetime of the scope, which
+//! That holds for all of them, whatever is leaked: `'bound` is the lifetime of the scope, which
 //! nobody can choose, and which ends before the first of the device's managed resources is
 //! released.
 //!
-//! What the types cannot know is whether the device is done. A driver takes a request out of flight
-//! because the device reported it, or because the device was stopped; see [`HwCtx::take`].
+//! The types cannot know whether the device is done. A driver takes a request out of flight because
+//! the device reported it, or because the device was stopped; see [`HwCtx::complete_tag`].
 //!
 //! # Examples
 //!
-//! The I/O path of a driver whose device reports commands by an identifier of 16 bits. That carries
+//! The I/O path of a driver whose device reports commands by an identifier of 16 bits. It carries
 //! the tag, of at most 12 bits if [`Config`] asks for no more, and the generation:
 //!
 //! ```
 //! use core::{convert::Infallible, marker::PhantomData};
 //! use kernel::{module::ModuleMetadata, prelude::*};
 //! use phyr::DmaVecs;
-//! use phyr_blk::{Generation, HwCtx, Operations, Queued, Request, Status};
+//! use phyr_blk::{TagAndGeneration, HwCtx, Operations, QueueRqResult, Request, Status};
 //!
 //! const TAG_BITS: u32 = 12;
 //!
-//! /// A ring that the device reads; what it does with it is not shown.
+//! /// A ring that the device reads; how it is written is not shown.
 //! struct Ring;
 //!
 //! impl Ring {
@@ -82,7 +117,7 @@
 //!     type DiskData<'bound> = ();
 //!     type RequestData = ();
 //!     type Passthrough = Infallible;
-//!     type Completion = Generation;
+//!     type CompletionId = TagAndGeneration;
 //!     type PerTag<'bound> = ();
 //!
 //!     fn queue_rq<'a, 'bound>(
@@ -90,11 +125,11 @@
 //!         _disk: &(),
 //!         rq: Request<'a, 'bound, Self>,
 //!         last: bool,
-//!     ) -> Queued<'a, 'bound, Self> {
+//!     ) -> QueueRqResult<'a, 'bound, Self> {
 //!         let io = rq.map()?;
 //!         let id = u16::from(io.generation()) << TAG_BITS | io.tag();
 //!         hw.queue().put(id, io.sector(), io.dma_vecs());
-//!         io.park();
+//!         io.put_in_flight();
 //!         if last {
 //!             hw.queue().ring_doorbell();
 //!         }
@@ -111,7 +146,7 @@
 //!     let tag = id % (1 << TAG_BITS);
 //!     // CAST: four bits are left.
 //!     let generation = (id >> TAG_BITS) as u8;
-//!     match hw.take_generation(tag, generation) {
+//!     match hw.complete_generation(tag, generation) {
 //!         Some(io) => io.complete(Status::Ok),
 //!         None => pr_warn!("no command {id:#x} is in flight\n"),
 //!     }
@@ -119,8 +154,8 @@
 //! ```
 
 mod attribute;
-mod batch;
-mod callback;
+mod bindings;
+mod builder;
 mod char_dev;
 mod completion;
 mod disk;
@@ -128,7 +163,7 @@ mod fit;
 mod geometry;
 mod handles;
 mod hw;
-mod inflight;
+mod in_flight;
 mod limits;
 mod mapped;
 mod number;
@@ -140,11 +175,10 @@ mod request;
 mod source;
 mod status;
 mod tag_set;
-mod vtable;
-
+mod tag_table;
+mod types;
 pub mod uring;
-
-mod bindings;
+mod vtable;
 
 pub use self::{
     attribute::{
@@ -153,26 +187,24 @@ pub use self::{
         Show,
         Text, //
     },
-    batch::Batch,
+    builder::GenDiskBuilder,
     char_dev::{
         CharDevice,
         CharFile,
-        Mode, //
+        FileMode, //
     },
-    completion::{
-        Completion,
-        Generation,
-        TagOnly, //
-    },
-    disk::Disk,
-    geometry::Geometry,
+    completion::CompletionBatch,
+    disk::GenDisk,
     handles::{
-        Handles,
-        Missing,
-        Pass, //
+        HandleGuard,
+        HandleTable,
+        LookupError, //
     },
-    hw::HwCtx,
-    limits::DiskBuilder,
+    hw::{
+        Affinity,
+        HwCtx, //
+    },
+    in_flight::Expired,
     mapped::{
         MapError,
         Mapped, //
@@ -182,32 +214,36 @@ pub use self::{
         DiskNumbers, //
     },
     op::{
-        Op,
-        Range,
-        Ranges, //
+        DiscardRange,
+        DiscardRanges,
+        Op, //
     },
     operations::{
-        Expired,
         Operations,
-        Queued,
-        Refused,
+        QueueRqError,
+        QueueRqResult,
         TimeoutAction, //
     },
     passthrough::{
-        Passthrough,
-        Queue,
-        Unsent, //
+        PassthroughRequest,
+        RequestQueue, //
     },
     request::{
-        Info,
-        Request, //
+        Request,
+        RequestInfo, //
     },
     status::Status,
     tag_set::{
-        Affinity,
         Config,
         Quiesced,
         TagSet, //
+    },
+    types::{
+        CompletionId,
+        DriverTypes,
+        Passthrough,
+        TagAndGeneration,
+        TagOnly, //
     },
 };
 

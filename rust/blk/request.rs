@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A request that the driver owns.
+//! A request that the driver owns, and that is not mapped.
 //!
 //! C: `struct request` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
 
 use super::{
     hw::HwCtx,
-    mapped::{
-        MapError,
-        Mapped, //
-    },
     op::{
+        DiscardRange,
+        DiscardRanges,
         Op,
-        Range,
-        Ranges,
         OP_MASK, //
     },
-    operations::Operations,
     pdu::Pdu,
-    source::RequestMemory,
-    status::Status, //
+    status::Status,
+    types::DriverTypes, //
 };
 use core::{
     marker::PhantomData,
@@ -30,17 +25,7 @@ use core::{
         NonNull, //
     },
 };
-use kernel::{
-    bindings,
-    prelude::*, //
-};
-use phyr::{
-    source::Source,
-    trace,
-    Mapper,
-    MemoryKind,
-    Pinned, //
-};
+use kernel::bindings;
 
 /// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
 const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
@@ -52,7 +37,7 @@ const FAILFAST: u32 = 1 << bindings::req_flag_bits___REQ_FAILFAST_DEV
 /// `RQF_QUIET`
 const QUIET: u32 = 1 << bindings::rqf_flags___RQF_QUIET;
 
-/// How the driver came to own a request.
+/// The way by which the driver came to own a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// It came with the call of `queue_rq` that is running, and was not in flight since.
@@ -66,17 +51,17 @@ pub(crate) enum Origin {
     Driver,
 }
 
-/// What [`Request`] and [`Mapped`] can both tell; they dereference to it.
+/// A started request and its place. [`Request`] and [`Mapped`](super::Mapped) dereference to it.
 ///
 /// # Invariants
 ///
 /// - `rq` is a started request of a queue of `hw`'s tag set, on `hw`, that has not ended.
-/// - The `Info` is in the only value that owns the request, and with it the request's `Pdu`,
+/// - The `RequestInfo` is in the only value that owns the request, and with it the request's `Pdu`,
 ///   which is initialised, and the slots and the `PerTag` of its tag in `hw`.
 /// - If the `Pdu` has a mapping, `hw`'s mapper made it of the request's own pages with those
 ///   slots.
 /// - If `origin` is `Origin::Call`, that call is running with `'a`.
-pub struct Info<'a, 'bound, T: Operations> {
+pub struct RequestInfo<'a, 'bound, T: DriverTypes> {
     pub(crate) rq: NonNull<bindings::request>,
     pub(crate) hw: &'a HwCtx<'bound, T>,
     pub(crate) origin: Origin,
@@ -86,21 +71,9 @@ pub struct Info<'a, 'bound, T: Operations> {
 
 // SAFETY: an owned request can be ended on any CPU and in any context; `RequestData` and
 // `Passthrough` are `Send`, and `HwCtx` is `Sync`.
-unsafe impl<T: Operations> Send for Info<'_, '_, T> {}
+unsafe impl<T: DriverTypes> Send for RequestInfo<'_, '_, T> {}
 
-impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
-    /// Reports the mapping that was just made.
-    #[cold]
-    #[inline(never)]
-    fn trace_map(&self) {
-        // SAFETY: by the type invariants the request is owned; the iterators end here.
-        let memory = unsafe { RequestMemory::new(self.rq.as_ptr()) };
-        // SAFETY: by the type invariants the slots of the tag belong to `self`.
-        let slots = unsafe { self.hw.slots(self.tag()) };
-        let (bio_vecs, state) = (memory.count_bio_vecs(), &self.pdu().state);
-        trace::map(self.hw.mapper(), bio_vecs, memory.phyrs(), state, slots);
-    }
-
+impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
     /// # Safety
     ///
     /// The arguments satisfy the type invariants: the caller hands ownership over.
@@ -110,7 +83,8 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         hw: &'a HwCtx<'bound, T>,
         origin: Origin,
     ) -> Self {
-        // INVARIANT: by the safety requirements.
+        // INVARIANT: the caller hands over the started request `rq` on `hw`, with its `Pdu`, its
+        // slots and its `PerTag`.
         Self {
             rq,
             hw,
@@ -119,7 +93,7 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         }
     }
 
-    /// The request for reading.
+    /// Returns the request, for reading.
     #[inline]
     pub(crate) fn raw(&self) -> *const bindings::request {
         self.rq.as_ptr()
@@ -127,14 +101,15 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
 
     #[inline]
     pub(crate) fn pdu(&self) -> &Pdu<T> {
-        // SAFETY: by the type invariants the request is valid, of such a tag set, and its `Pdu` is
-        // initialised and owned by `self`, which is borrowed.
+        // SAFETY: by the type invariants `rq` is a valid request of such a tag set, and `self`,
+        // which is borrowed, owns its initialised `Pdu`.
         unsafe { Pdu::of(self.rq).as_ref() }
     }
 
     #[inline]
     pub(crate) fn pdu_mut(&mut self) -> &mut Pdu<T> {
-        // SAFETY: as in `pdu`, and borrowed mutably.
+        // SAFETY: by the type invariants `rq` is a valid request of such a tag set, and `self`,
+        // which is borrowed mutably, owns its initialised `Pdu`.
         unsafe { Pdu::of(self.rq).as_mut() }
     }
 
@@ -144,21 +119,16 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         unsafe { (*self.raw()).cmd_flags }
     }
 
-    /// The hardware queue that it is on.
-    #[inline]
-    pub fn hw(&self) -> &'a HwCtx<'bound, T> {
-        self.hw
-    }
-
-    /// The driver's data of the disk that it is for.
+    /// Returns the driver's data of the disk that the request is for.
     #[inline]
     pub fn disk(&self) -> &T::DiskData<'bound> {
-        // SAFETY: by the type invariants the request is valid, and so is its queue; `Disk` set the
-        // queue's data to a `DiskData<'bound>`, which outlives all of the queue's requests.
+        // SAFETY: by the type invariants the request is valid, and so is its queue; `GenDisk` set
+        // the queue's data to a `DiskData<'bound>`, which outlives all of the queue's requests.
         unsafe { &*(*(*self.raw()).q).queuedata.cast::<T::DiskData<'bound>>() }
     }
 
-    /// The tag: unique among what is in flight on the hardware queue, and below its depth.
+    /// Returns the tag: unique among the requests in flight on the hardware queue, and below its
+    /// depth.
     #[inline]
     pub fn tag(&self) -> u16 {
         // SAFETY: by the type invariants the request is valid, and has its tag while it is started.
@@ -166,52 +136,39 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         unsafe { (*self.raw()).tag as u16 }
     }
 
-    /// What it asks for.
+    /// Returns the request's operation.
     #[inline]
     pub fn op(&self) -> Op {
         Op::from_raw(self.flags() & OP_MASK)
     }
 
-    /// Where it begins, in sectors of 512 bytes.
+    /// Returns the first sector, of 512 bytes.
     #[inline]
     pub fn sector(&self) -> u64 {
         // SAFETY: by the type invariants the request is valid, and only its owner changes it.
         unsafe { (*self.raw()).__sector }
     }
 
-    /// How much it covers, in bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub fn bytes(&self) -> u32 {
-        // SAFETY: as in `sector`.
+        // SAFETY: by the type invariants the request is valid, and only its owner changes it.
         unsafe { (*self.raw()).__data_len }
     }
 
-    /// How much it covers, in sectors of 512 bytes.
-    #[inline]
-    pub fn sectors(&self) -> u32 {
-        self.bytes() >> bindings::SECTOR_SHIFT
-    }
-
-    /// How many segments of memory it has at most, or, for a discard, how many [`Ranges`].
-    #[inline]
-    pub fn segments(&self) -> u16 {
-        // SAFETY: as in `sector`.
-        unsafe { (*self.raw()).nr_phys_segments }.max(1)
-    }
-
-    /// Whether the data must be on the medium when it ends (forced unit access).
+    /// Returns whether the data must be on the medium when the request ends (forced unit access).
     #[inline]
     pub fn is_fua(&self) -> bool {
         self.flags() & FUA != 0
     }
 
-    /// Whether [`Op::WriteZeroes`] must keep the sectors allocated.
+    /// Returns whether [`Op::WriteZeroes`] must keep the sectors allocated.
     #[inline]
     pub fn is_nounmap(&self) -> bool {
         self.flags() & NOUNMAP != 0
     }
 
-    /// Whether a failure is to be reported at once rather than retried.
+    /// Returns whether a failure is to be reported at once rather than retried.
     ///
     /// C: `blk_noretry_request`.
     #[inline]
@@ -219,17 +176,17 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         self.flags() & FAILFAST != 0
     }
 
-    /// Returns whether nothing is to be said in the log if it fails.
+    /// Returns whether a failure is not to be logged. C: `RQF_QUIET`.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        // SAFETY: by the type invariants the request is valid; once it was started nobody changes
-        // this flag.
+        // SAFETY: by the type invariants the request is valid; nobody changes this flag of a
+        // started request.
         unsafe { (*self.raw()).rq_flags & QUIET != 0 }
     }
 
-    /// What a discard is to discard: at most `max_discard_segments` of the disk.
+    /// Returns the ranges of a discard, at most `max_discard_segments` of the disk.
     #[inline]
-    pub fn ranges(&self) -> Ranges<'_> {
+    pub fn discard_ranges(&self) -> DiscardRanges<'_> {
         // SAFETY: by the type invariants the request and its queue are valid.
         let (several, bio) = unsafe {
             let several = (*(*self.raw()).q).limits.max_discard_segments > 1;
@@ -238,67 +195,32 @@ impl<'a, 'bound, T: Operations> Info<'a, 'bound, T> {
         if several {
             // SAFETY: a bio that belongs to the request does so until the request ends, which takes
             // its owner, which is borrowed.
-            unsafe { Ranges::of_bios(bio) }
+            unsafe { DiscardRanges::of_bios(bio) }
         } else {
-            Ranges::whole(Range {
+            DiscardRanges::whole(DiscardRange {
                 sector: self.sector(),
-                sectors: self.sectors(),
+                sectors: self.bytes() >> bindings::SECTOR_SHIFT,
             })
         }
     }
 
-    /// What the request carries, if the driver has made it: it is [`Op::Passthrough`] then.
+    /// Returns the payload if the driver has made the request, which is [`Op::Passthrough`] then.
     #[inline]
     pub fn passthrough(&self) -> Option<&T::Passthrough> {
         self.pdu().passthrough.as_ref()
     }
 
-    /// Returns the driver's data of the request's tag; see [`Operations::PerTag`].
-    #[inline]
-    pub fn per_tag(&self) -> &T::PerTag<'bound> {
-        // SAFETY: by the type invariants `self` owns the request; others get at what is kept for
-        // the tag by a mutable reference to the owner only, which is borrowed.
-        unsafe { &*self.hw.per_tag(self.tag()) }
-    }
-
-    /// The same, for an owner that is borrowed mutably.
+    /// Returns the driver's data of the request's tag, for an owner that is borrowed mutably.
     #[inline]
     pub(crate) fn per_tag_mut(&mut self) -> &mut T::PerTag<'bound> {
         // SAFETY: by the type invariants `self` owns the request, and is borrowed mutably.
         unsafe { &mut *self.hw.per_tag(self.tag()) }
     }
 
-    /// What the driver keeps in the request.
+    /// Returns the driver's data of the request.
     #[inline]
     pub fn data(&self) -> &T::RequestData {
         &self.pdu().data
-    }
-}
-
-/// Says that a mapping failed as none can whose disk has the limits of its tag set and its mapper:
-/// of a request of `bytes` bytes, for which there are `slots` slots.
-#[cold]
-fn report(mapper: &Mapper<'_>, error: Error, bytes: u32, slots: u16) {
-    let (device, limits) = (mapper.device(), mapper.limits());
-    if error == E2BIG {
-        kernel::do_once_lite! {
-            dev_warn!(
-                device,
-                "E2BIG: a request of {} bytes has more segments than the {} of its tag set\n",
-                bytes,
-                slots
-            )
-        }
-    } else if error == EMSGSIZE {
-        kernel::do_once_lite! {
-            dev_warn!(
-                device,
-                "EMSGSIZE: a request of {} bytes has a segment over {} bytes or boundary {:#x}\n",
-                bytes,
-                limits.max_segment(),
-                limits.boundary_mask()
-            )
-        }
     }
 }
 
@@ -310,95 +232,41 @@ fn report(mapper: &Mapper<'_>, error: Error, bytes: u32, slots: u16) {
 ///
 /// The request's `Pdu` has no mapping.
 #[must_use = "a request that is dropped ends with an error"]
-pub struct Request<'a, 'bound, T: Operations>(Info<'a, 'bound, T>);
+pub struct Request<'a, 'bound, T: DriverTypes>(RequestInfo<'a, 'bound, T>);
 
-impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
+impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// # Safety
     ///
     /// The request is not mapped.
     #[inline]
-    pub(crate) unsafe fn from_info(info: Info<'a, 'bound, T>) -> Self {
-        // INVARIANT: by the safety requirements.
+    pub(crate) unsafe fn from_info(info: RequestInfo<'a, 'bound, T>) -> Self {
+        // INVARIANT: the caller promises that the request of `info` has no mapping.
         Self(info)
     }
 
     #[inline]
-    pub(crate) fn into_info(self) -> Info<'a, 'bound, T> {
+    pub(crate) fn into_info(self) -> RequestInfo<'a, 'bound, T> {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, so that the value moves out of it.
         unsafe { ptr::read(&this.0) }
     }
 
-    /// What the driver keeps in the request.
+    /// Returns the driver's data of the request, for writing.
     #[inline]
     pub fn data_mut(&mut self) -> &mut T::RequestData {
         &mut self.0.pdu_mut().data
     }
 
-    /// Returns the driver's data of the request's tag, to write; see [`Operations::PerTag`].
+    /// Returns the driver's data of the request's tag, for writing; see
+    /// [`Operations::PerTag`](super::Operations::PerTag).
     #[inline]
     pub fn per_tag_mut(&mut self) -> &mut T::PerTag<'bound> {
         self.0.per_tag_mut()
     }
 
-    /// Maps the request's data for the device, in the direction that its operation says.
+    /// Ends the request on this CPU.
     ///
-    /// A request without data maps to nothing: [`Mapped::dma_vecs`] is empty, and nothing was
-    /// called. That is a flush, and whatever only names sectors, such as a discard: if the device
-    /// wants a list of its [`Ranges`], that list is the driver's, in memory that it made for each
-    /// tag at probe. (C drivers attach a page to the request, `RQF_SPECIAL_PAYLOAD`, which
-    /// [`phyr::Mapper::map_into`] maps, too; they have to allocate it, and free it when the request
-    /// ends.)
-    ///
-    /// This neither allocates nor sleeps.
-    ///
-    /// # Errors
-    ///
-    /// [`MapError`] has the request and the error:
-    ///
-    /// - `EOPNOTSUPP`: it is an [`Op::Other`] with bytes, such as a zone append.
-    /// - `E2BIG`, `EMSGSIZE`: the limits of the disk are not those of the tag set and the mapper,
-    ///   which is a fault of the driver; the kernel log says so, once.
-    /// - What else [`phyr::Mapper::map_into`] says.
-    #[inline]
-    pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
-        let direction = match self.op().data(self.bytes()) {
-            Ok(Some(direction)) => direction,
-            Ok(None) => return Ok(Mapped::from_info(self.into_info())),
-            Err(e) => return Err(MapError::new(e, self)),
-        };
-        let mut info = self.into_info();
-        let (hw, rq, tag) = (info.hw, info.rq.as_ptr(), info.tag());
-        // SAFETY: by the type invariants the request is valid, started and owned: the block layer
-        // keeps its pages until it is completed, and its operation is what allows the direction. It
-        // ends only by its owner, who unmaps it first: the mapping's state is in the `Pdu`, and
-        // `Mapped::unmap` alone makes a `Request` of it.
-        let memory = unsafe { Pinned::new(RequestMemory::new(rq), direction, MemoryKind::System) };
-        // SAFETY: by the type invariants the slots of the tag belong to `info`, and so to the
-        // mapping until it is unmapped; this is the only reference to them.
-        let slots = || unsafe { hw.slots_mut(tag) };
-        // INVARIANT: `hw`'s mapper makes the mapping with the tag's slots.
-        let result = memory.and_then(|memory| hw.mapper().map_into(&memory, slots));
-        match result {
-            Ok(state) => {
-                info.pdu_mut().state = state;
-                if trace::map_enabled() {
-                    info.trace_map();
-                }
-                Ok(Mapped::from_info(info))
-            }
-            Err(e) => {
-                let slots = hw.tag_set().max_segments();
-                report(hw.mapper(), e, info.bytes(), slots);
-                // SAFETY: nothing was mapped.
-                Err(MapError::new(e, unsafe { Self::from_info(info) }))
-            }
-        }
-    }
-
-    /// Ends the request here and now, whatever the CPU.
-    ///
-    /// See [`Mapped::complete`] for the way that considers who waits for it.
+    /// [`Mapped::complete`](super::Mapped::complete) ends it on the CPU that wants the result.
     #[inline]
     pub fn end(self, status: Status) {
         let info = self.into_info();
@@ -407,7 +275,7 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
         unsafe { bindings::blk_mq_end_request(info.rq.as_ptr(), status.into_raw()) };
     }
 
-    /// Gives the request back to blk-mq, which starts it again: later, maybe with another tag.
+    /// Gives the request back to blk-mq, which starts it again later, maybe with another tag.
     pub fn requeue(self) {
         let info = self.into_info();
         // SAFETY: by the type invariants this is a started request, and `info`, its only owner, is
@@ -416,8 +284,8 @@ impl<'a, 'bound, T: Operations> Request<'a, 'bound, T> {
     }
 }
 
-impl<'a, 'bound, T: Operations> Deref for Request<'a, 'bound, T> {
-    type Target = Info<'a, 'bound, T>;
+impl<'a, 'bound, T: DriverTypes> Deref for Request<'a, 'bound, T> {
+    type Target = RequestInfo<'a, 'bound, T>;
 
     #[inline]
     fn deref(&self) -> &Self::Target {
@@ -425,9 +293,10 @@ impl<'a, 'bound, T: Operations> Deref for Request<'a, 'bound, T> {
     }
 }
 
-impl<T: Operations> Drop for Request<'_, '_, T> {
+impl<T: DriverTypes> Drop for Request<'_, '_, T> {
     fn drop(&mut self) {
-        // SAFETY: as in `end`; nobody uses `self` afterwards.
+        // SAFETY: by the type invariants this is a started request that is not mapped, and `self`,
+        // its only owner, is not used afterwards.
         unsafe { bindings::blk_mq_end_request(self.0.rq.as_ptr(), Status::IoErr.into_raw()) };
     }
 }

@@ -6,8 +6,7 @@
 //! may have been advanced in part; joined and cut by the limits of its queue. The virt boundary of
 //! the queue needs no work here: the block layer has split the bios at every gap that it forbids.
 //!
-//! C: `blk_rq_map_iter_init()` in [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c), which is for
-//! C drivers what this is here.
+//! C: `blk_rq_map_iter_init()` in [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c).
 
 use core::num::NonZeroUsize;
 use kernel::{
@@ -28,15 +27,15 @@ use phyr::{
 /// `RQF_SPECIAL_PAYLOAD`
 const SPECIAL_PAYLOAD: u32 = 1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD;
 
-/// The memory of a block request: what is left to do of all its bios, or its special payload.
+/// Memory of a block request: the remainder of all its bios, or its special payload.
 ///
 /// # Invariants
 ///
-/// Whoever holds this, or an iterator of it, owns the started request at `rq`.
+/// The holder of this, or of an iterator of it, owns the started request.
 #[derive(Clone)]
 pub(crate) struct RequestMemory(*const bindings::request);
 
-/// The pieces of a block request as its bio_vecs hold them.
+/// Iterator over the pieces of a block request, one for each bio_vec.
 ///
 /// # Invariants
 ///
@@ -56,7 +55,7 @@ pub(crate) struct RequestPieces {
 }
 
 impl RequestPieces {
-    /// Begins at the first byte of the request that is not completed.
+    /// Makes an iterator that begins at the first byte of the request that is not completed.
     #[inline]
     fn new(RequestMemory(rq): &RequestMemory) -> Self {
         let rq = *rq;
@@ -113,8 +112,8 @@ impl RequestPieces {
         };
     }
 
-    /// Takes the next bio_vec of this bio: its page, and the offset and length of what is left of
-    /// it, which may be nothing.
+    /// Takes the next bio_vec of this bio: its page, and the offset and length of its remainder,
+    /// which may be empty.
     #[inline(always)]
     fn advance(&mut self) -> Option<BioVec> {
         if self.size == 0 {
@@ -154,7 +153,8 @@ impl RequestPieces {
     ///
     /// # Safety
     ///
-    /// It is what is left of a bio_vec of the request, or less, and that is still the caller's.
+    /// It is the remainder of a bio_vec of the request, or a part of it, and the caller owns the
+    /// request.
     #[inline(always)]
     unsafe fn piece((page, offset, len): BioVec) -> Result<Phyr> {
         // SAFETY: a bio_vec names a valid page and as many bytes of it, and of the pages behind it,
@@ -164,19 +164,19 @@ impl RequestPieces {
     }
 }
 
-/// A page, and the offset and length of what is meant of it and of the pages behind it.
+/// A page, and an offset and a length in it and the pages behind it.
 type BioVec = (*const bindings::page, u32, u32);
 
 impl Iterator for RequestPieces {
     type Item = Result<Phyr>;
 
-    // See `Joined`.
+    // Inlined into `Segments`, which is.
     #[inline(always)]
     fn next(&mut self) -> Option<Result<Phyr>> {
         loop {
             match self.advance() {
                 Some((_, _, 0)) => {}
-                // SAFETY: just taken.
+                // SAFETY: the piece was just taken from a bio_vec of the request.
                 Some(vec) => return Some(unsafe { Self::piece(vec) }),
                 None if self.next_bio() => {}
                 None => return None,
@@ -186,29 +186,29 @@ impl Iterator for RequestPieces {
 }
 
 impl RequestMemory {
-    /// Names the memory of `rq`.
+    /// Makes a source of the memory of `rq`.
     ///
     /// # Safety
     ///
     /// The caller owns the started request `rq` for as long as this, or an iterator of it, is used.
     #[inline]
     pub(crate) unsafe fn new(rq: *const bindings::request) -> Self {
-        // INVARIANT: the caller promises just that.
+        // INVARIANT: the caller promises to own `rq`.
         Self(rq)
     }
 
     /// Returns the limits of the queue of the request.
     #[inline]
     fn limits(&self) -> Limits {
-        // SAFETY: by the type invariant the request is valid, and so is its queue. Of its limits,
-        // the two that are read do not change once it has a disk.
+        // SAFETY: by the type invariant the request is valid, and so is its queue. The two limits
+        // that are read do not change once it has a disk.
         let limits = unsafe { &raw const (*(*self.0).q).limits };
-        // SAFETY: they are a member of the queue.
+        // SAFETY: the limits are a member of the queue.
         let (max, mask) = unsafe { ((*limits).max_segment_size, (*limits).seg_boundary_mask) };
         Limits::of_queue(max, mask)
     }
 
-    /// Returns the number of bio_vecs, for those who watch.
+    /// Returns the number of bio_vecs, for the tracepoint.
     pub(crate) fn count_bio_vecs(&self) -> u32 {
         // CAST: the bio_vecs of a request are counted in 16 bits.
         RequestPieces::new(self).count() as u32
@@ -224,11 +224,11 @@ impl Source for RequestMemory {
         Segments::new(RequestPieces::new(self), self.limits())
     }
 
-    /// Returns the only phyr, if there is but one; `None` does not say that there are several.
+    /// Returns the request's phyr if it has exactly one. May return `None` for a single phyr, never
+    /// the reverse.
     ///
-    /// The block layer says that it is one segment, by the limits of its queue, and all of its
-    /// bytes are in one bio_vec: `req_bvec()` in
-    /// [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h).
+    /// The block layer has counted one segment, by the limits of the queue, and all bytes are in
+    /// one bio_vec: `req_bvec()` in [`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h).
     #[inline]
     fn only(&self) -> Option<Result<Phyr>> {
         let rq = self.0;
@@ -254,7 +254,7 @@ impl Source for RequestMemory {
             vec.bv_offset + iter.bi_offset,
             len,
         );
-        // SAFETY: of the request, and not more than is left of the bio_vec.
+        // SAFETY: the piece is of a bio_vec of the request, and not more than its remainder.
         Some(unsafe { RequestPieces::piece(vec) })
     }
 
@@ -264,7 +264,7 @@ impl Source for RequestMemory {
         let (flags, len) = unsafe { ((*self.0).rq_flags, (*self.0).__data_len) };
         // CAST: a `usize` has at least 32 bits.
         let len = len as usize;
-        // What a special payload has of bytes is not the request's length.
+        // The length of a special payload is not the request's.
         if flags & SPECIAL_PAYLOAD != 0 {
             return None;
         }
@@ -309,8 +309,8 @@ mod tests {
     };
     use phyr::bindings::phyr_helper_page_to_phys;
 
-    /// A request of two bios with two bio_vecs each, in four pages of memory, as far as this file
-    /// looks at one.
+    /// A request of two bios with two bio_vecs each, in four pages of memory; the members that this
+    /// file reads are set.
     struct Fake {
         rq: bindings::request,
         queue: KBox<Opaque<bindings::request_queue>>,
@@ -356,8 +356,7 @@ mod tests {
         }
 
         fn memory(&self) -> RequestMemory {
-            // SAFETY: the request is this test's own, and as a request of the block layer in all
-            // that is read of it.
+            // SAFETY: the request is this test's own, and its members that are read are valid.
             unsafe { RequestMemory::new(&self.rq) }
         }
 

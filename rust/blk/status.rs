@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a request ended.
+//! The result of a request.
 //!
 //! C: `blk_status_t` ([`include/linux/blk_types.h`](srctree/include/linux/blk_types.h)) and the
 //! table `blk_errors` in [`block/blk-core.c`](srctree/block/blk-core.c).
@@ -11,9 +11,9 @@ use kernel::{
     prelude::*, //
 };
 
-/// How a request ended: a `blk_status_t`.
+/// Result of a request: a `blk_status_t`.
 ///
-/// What a submitter of I/O sees is the errno in parentheses.
+/// The errno in parentheses is what a submitter of I/O gets.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -56,7 +56,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every status, for those who want to go through them.
+    /// Every status.
     const ALL: [Self; 18] = [
         Self::Ok,
         Self::NotSupported,
@@ -78,44 +78,44 @@ impl Status {
         Self::Invalid,
     ];
 
-    /// The `blk_status_t` of this status.
+    /// Returns the `blk_status_t` of this status.
     #[inline]
-    pub const fn into_raw(self) -> u8 {
+    pub(crate) const fn into_raw(self) -> u8 {
         // CAST: the discriminants are the values of C, which fit.
         self as u8
     }
 
-    /// The status with the `blk_status_t` `raw`.
+    /// Returns the status with the `blk_status_t` `raw`.
     ///
     /// A value without a name here, such as the device mapper's own, is [`Status::IoErr`].
-    pub fn from_raw(raw: u8) -> Self {
+    pub(crate) fn from_raw(raw: u8) -> Self {
         Self::ALL
             .into_iter()
             .find(|status| status.into_raw() == raw)
             .unwrap_or(Self::IoErr)
     }
 
-    /// Whether the request succeeded.
+    /// Returns whether the request succeeded.
     #[inline]
     pub const fn is_ok(self) -> bool {
         matches!(self, Self::Ok)
     }
 
-    /// Whether the failure is a lack of something that comes back, so that blk-mq tries the request
-    /// again if the driver refuses it with this status.
+    /// Returns whether the failure is a lack of something that comes back, so that blk-mq tries the
+    /// request again if `queue_rq` gives it back with this status.
     #[inline]
-    pub const fn is_busy(self) -> bool {
+    pub(crate) const fn is_busy(self) -> bool {
         matches!(self, Self::Resource | Self::DevResource)
     }
 }
 
-/// Converts the error with which preparing a request failed.
+/// Converts the error of a request that could not be prepared.
 ///
 /// An error that passes by itself is [`Status::Resource`]: `ENOMEM`, `EAGAIN`, `EBUSY`, and
 /// `ENOSPC`, which is no room among the device's addresses, not on its medium. `EOPNOTSUPP` and
-/// `EINVAL` keep their meaning. All else is [`Status::IoErr`]: `ENOBUFS`, `EFBIG` and `ERANGE`, of
-/// memory that the device is never given, and also `E2BIG` and `EMSGSIZE`, which say that the
-/// driver's limits are wrong, of which [`Request::map`](super::Request::map) warns.
+/// `EINVAL` keep their meaning. All else is [`Status::IoErr`]: `ENOBUFS`, `EFBIG` and `ERANGE`, for
+/// memory that the device cannot be given, and `E2BIG` and `EMSGSIZE`, for wrong limits of the
+/// driver, of which [`Request::map`](super::Request::map) warns.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let passes = [code::ENOMEM, code::EAGAIN, code::EBUSY, code::ENOSPC];
@@ -131,7 +131,7 @@ impl From<Error> for Status {
     }
 }
 
-/// The errno that a submitter sees; `Ok(())` for [`Status::Ok`].
+/// Converts to the errno that a submitter gets; `Ok(())` for [`Status::Ok`].
 impl From<Status> for Result {
     fn from(status: Status) -> Self {
         // SAFETY: `blk_status_to_errno` takes any status and only reads a constant table.

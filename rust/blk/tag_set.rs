@@ -5,7 +5,10 @@
 //! C: `struct blk_mq_tag_set` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
 
 use super::{
-    hw::HwCtx,
+    hw::{
+        Affinity,
+        HwCtx, //
+    },
     operations::Operations,
     pdu::Pdu,
     status::Status,
@@ -14,11 +17,13 @@ use super::{
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     bindings,
+    container_of,
     error::to_result,
     new_mutex,
     prelude::*,
     sync::{
         Arc,
+        ArcBorrow,
         Mutex,
         UniqueArc, //
     },
@@ -37,20 +42,7 @@ use phyr::{
 };
 use phyr_driver::scope::Scope;
 
-/// Which hardware queue a CPU uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Affinity {
-    /// The CPUs are spread over the queues, neighbours together.
-    Spread,
-    /// As the affinity of the device's interrupts says: queue `n` goes with vector `first + n`. As
-    /// [`Affinity::Spread`] where the device has not all of these vectors.
-    Interrupts {
-        /// The vector of the first queue.
-        first: u32,
-    },
-}
-
-/// What a [`TagSet`] is to be like.
+/// Parameters of a [`TagSet`].
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     depth: u16,
@@ -60,8 +52,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// `depth` requests in flight per hardware queue, each of at most `max_segments` segments of
-    /// memory. Neither can be zero. The block layer limits the depth to 10240.
+    /// Makes parameters for `depth` requests in flight per hardware queue, each of at most
+    /// `max_segments` segments of memory. Neither can be zero. The block layer limits the depth to
+    /// 10240.
     pub const fn new(depth: u16, max_segments: u16) -> Self {
         Self {
             depth,
@@ -71,14 +64,14 @@ impl Config {
         }
     }
 
-    /// How long a request can take, in milliseconds, before [`Operations::timeout`] is called; 30
-    /// seconds if zero.
+    /// Sets the time, in milliseconds, after which [`Operations::timeout`] is called for a request;
+    /// 30 seconds if zero.
     pub const fn timeout(mut self, timeout: Msecs) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Which hardware queue a CPU uses.
+    /// Sets the assignment of CPUs to hardware queues; [`Affinity::Spread`] if not called.
     pub const fn affinity(mut self, affinity: Affinity) -> Self {
         self.affinity = affinity;
         self
@@ -92,8 +85,8 @@ impl Config {
 /// - If `live`, `raw` is a tag set that `blk_mq_alloc_tag_set` made, with at most as many hardware
 ///   queues as `hw` has, and a depth of at most theirs; its `driver_data` points to the first of
 ///   `hw`, which does not move.
-/// - Only a [`Disk`](super::Disk) adds a queue to it, and holds it for as long as the queue is
-///   there.
+/// - Only a [`GenDisk`](super::GenDisk) adds a queue to it, and holds it for as long as the queue
+///   is there.
 pub struct TagSet<'bound, T: Operations> {
     raw: Opaque<bindings::blk_mq_tag_set>,
     live: bool,
@@ -101,8 +94,8 @@ pub struct TagSet<'bound, T: Operations> {
     mapper: Arc<Mapper<'bound>>,
     scope: Scope<'bound>,
     max_segments: u16,
-    /// How many [`Quiesced`] there are. Each queue of the tag set that does not skip it is quiesced
-    /// so many times by us; the lock is held to change either.
+    /// The number of [`Quiesced`]. Each queue of the tag set that does not skip it is quiesced so
+    /// many times by us; the lock is held to change either.
     quiesced: Pin<KBox<Mutex<u32>>>,
 }
 
@@ -120,16 +113,18 @@ unsafe impl<T: Operations> Sync for TagSet<'_, T> {}
 
 /// The lock of a tag set.
 ///
-/// lockdep wants one name for a class, and compares where it is. What is generic is compiled into
-/// each driver, with a copy of the name, and refers to the class here: a second driver then has
-/// another name for it, and the first leaves a name behind that goes with its module.
+/// lockdep wants one name for a class, and compares its address. Generic code is compiled into each
+/// driver, with a copy of the name, and refers to the class here: a second driver would have
+/// another name for it, and the first would leave a name behind that goes with its module.
 #[inline(never)]
 fn quiesced_lock() -> Result<Pin<KBox<Mutex<u32>>>> {
     KBox::pin_init(new_mutex!(0, "phyr_blk: quiesced"), GFP_KERNEL)
 }
 
 impl<'bound, T: Operations> TagSet<'bound, T> {
-    /// Makes a tag set with one hardware queue for each of `queues`.
+    /// Makes a tag set with one hardware queue for each of `queues`, and with the driver's data
+    /// [of each tag](Operations::PerTag): `per_tag` is called for each tag of each queue, and may
+    /// allocate.
     ///
     /// Its disks are removed when `scope` ends, at the latest: what the queues and the disks' data
     /// refer to is there until then.
@@ -141,25 +136,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     ///
     /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero.
     /// - `ENOMEM`: no memory.
-    pub fn new(
-        scope: Scope<'bound>,
-        mapper: Arc<Mapper<'bound>>,
-        queues: KVec<T::HwQueue<'bound>>,
-        config: Config,
-    ) -> Result<Arc<Self>>
-    where
-        T::PerTag<'bound>: Default,
-    {
-        Self::with_per_tag(scope, mapper, queues, config, |_, _| Ok(Default::default()))
-    }
-
-    /// Makes a tag set as [`TagSet::new`] does, with a function that makes the driver's data
-    /// [of each tag](Operations::PerTag): it is called for each tag of each queue, and may
-    /// allocate.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`TagSet::new`] and of `per_tag`.
+    /// - The errors of `per_tag`.
     ///
     /// # Examples
     ///
@@ -180,25 +157,25 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// where
     ///     T: Operations<PerTag<'bound> = Table>,
     /// {
-    ///     TagSet::with_per_tag(scope, mapper, queues, Config::new(32, 16), |_queue, _tag| {
+    ///     TagSet::new(scope, mapper, queues, Config::new(32, 16), |_queue, _tag| {
     ///         Coherent::zeroed_slice(scope.device(), 2 * 16, GFP_KERNEL)
     ///     })
     /// }
     ///
-    /// /// Fills the table of the request's slot, which nobody else uses, and names it.
-    /// fn fill<'bound, T>(io: &Mapped<'_, 'bound, T>) -> Result<DmaVec>
+    /// /// Fills the table of the request's slot, which nobody else uses, and returns its place.
+    /// fn fill<'bound, T>(io: &mut Mapped<'_, 'bound, T>) -> Result<DmaVec>
     /// where
     ///     T: Operations<PerTag<'bound> = Table>,
     /// {
-    ///     let table = io.per_tag();
-    ///     for (n, vec) in io.dma_vecs().enumerate() {
+    ///     let (table, vecs) = io.per_tag_and_dma_vecs();
+    ///     for (n, vec) in vecs.enumerate() {
     ///         io_write!(table, [try: 2 * n], vec.addr().into_raw());
     ///         io_write!(table, [try: 2 * n + 1], vec.len() as u64);
     ///     }
-    ///     Ok(table.into())
+    ///     Ok((&*table).into())
     /// }
     /// ```
-    pub fn with_per_tag(
+    pub fn new(
         scope: Scope<'bound>,
         mapper: Arc<Mapper<'bound>>,
         queues: KVec<T::HwQueue<'bound>>,
@@ -213,10 +190,9 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         // CAST: a small constant.
         let depth = config.depth.min(bindings::BLK_MQ_MAX_DEPTH as u16);
         let mut hw = KVVec::with_capacity(queues.len(), GFP_KERNEL | __GFP_NOWARN)?;
-        for (index, queue) in (0..nr).zip(queues) {
+        for queue in queues {
             let queue = HwCtx::new(
                 queue,
-                index,
                 depth,
                 config.max_segments,
                 config.affinity,
@@ -260,17 +236,17 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     }
 
     fn bring_up(mut set: UniqueArc<Self>) -> Result<Arc<Self>> {
-        let tag_set = UniqueArc::as_ptr(&set);
+        // SAFETY: the tag set is valid; this makes no reference to it.
+        let raw = Opaque::cast_into(unsafe { &raw const (*UniqueArc::as_ptr(&set)).raw });
         for hw in &mut set.hw {
-            // SAFETY: `set` holds it, and is an `Arc`.
-            unsafe { hw.set_tag_set(tag_set) };
+            // SAFETY: `raw` is the field of `set`, which holds `hw`, and is to be an `Arc`.
+            unsafe { hw.set_tag_set(raw) };
         }
-        let raw = set.raw.get();
         // SAFETY: the tag set is not allocated yet, and nobody else knows of it.
         unsafe { (*raw).driver_data = set.hw.as_mut_ptr().cast() };
         fail::at(Point::blk_mq_alloc_tag_set)?;
-        // SAFETY: `raw` is filled in as `template` and the line above do; it does not move, being
-        // in an `Arc` of which nobody gets the content by value.
+        // SAFETY: `template` and the driver data fill `raw` in; it does not move, being in an `Arc`
+        // of which nobody gets the content by value.
         to_result(unsafe { bindings::blk_mq_alloc_tag_set(raw) })?;
         // INVARIANT: it was allocated just now. The block layer makes fewer queues or tags than
         // asked for, never more.
@@ -288,25 +264,25 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         self.scope
     }
 
-    /// The mapper that maps the requests.
+    /// Returns the mapper that maps the requests.
     #[inline]
     pub fn mapper(&self) -> &Arc<Mapper<'bound>> {
         &self.mapper
     }
 
-    /// How many segments of memory a request has at most.
+    /// Returns the largest number of segments of memory of a request.
     #[inline]
-    pub fn max_segments(&self) -> u16 {
+    pub(crate) fn max_segments(&self) -> u16 {
         self.max_segments
     }
 
-    /// The hardware queue with this number.
+    /// Returns the hardware queue with this number.
     #[inline]
     pub fn hw(&self, index: usize) -> Option<&HwCtx<'bound, T>> {
         self.hw.get(index)
     }
 
-    /// All hardware queues, also those that stay idle.
+    /// Returns all hardware queues, also those that stay idle.
     #[inline]
     pub fn hw_queues(&self) -> &[HwCtx<'bound, T>] {
         &self.hw
@@ -315,14 +291,14 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// Stops starting requests, on all disks, until the returned value and all others like it are
     /// dropped. When this returns no [`Operations::queue_rq`] is running.
     ///
-    /// A disk that is added meanwhile is stopped too: whoever adds it waits to read it. Do not
-    /// remove one from the task that is to end this: it waits for requests that cannot start.
+    /// A disk that is added meanwhile is stopped too: its `build()` waits to read it. Do not remove
+    /// a disk from the task that is to end this: it waits for requests that cannot start.
     ///
     /// Context: sleeps. Not from [`Operations::queue_rq`].
     pub fn quiesce(set: Arc<Self>) -> Quiesced<'bound, T> {
         let mut quiesced = set.quiesced.lock();
         *quiesced += 1;
-        // SAFETY: by the type invariants this is a tag set; nobody has an `Arc` before.
+        // SAFETY: by the type invariants the tag set is allocated: nobody has an `Arc` before.
         unsafe { bindings::blk_mq_quiesce_tagset(set.as_raw()) };
         drop(quiesced);
         Quiesced { set }
@@ -343,21 +319,32 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     pub(crate) unsafe fn admit(&self, queue: *mut bindings::request_queue) {
         let quiesced = self.quiesced.lock();
         for _ in 0..*quiesced {
-            // SAFETY: by the safety requirements. Nothing is running on it that would be waited
-            // for.
+            // SAFETY: `queue` is valid, and known to the caller only: nothing is running on it that
+            // would be waited for.
             unsafe { bindings::blk_mq_quiesce_queue_nowait(queue) };
         }
-        // SAFETY: by the safety requirements nobody changes the limits of a queue that nobody
-        // knows; who reads this feature holds the lock.
+        // SAFETY: `queue` is valid, and known to the caller only, so that nobody else changes its
+        // limits; readers of this feature hold the lock.
         unsafe { (*queue).limits.features &= !FEAT_SKIP_TAGSET_QUIESCE };
     }
 
-    /// Ends all that is in flight, on all queues, with `status`; see [`HwCtx::drain`] for what the
-    /// caller has to be sure of.
+    /// Ends all requests in flight, on all queues, with `status`. The device must be done with
+    /// them, as for [`HwCtx::drain`].
     pub fn cancel(&self, status: Status) {
         for hw in &self.hw {
             hw.drain(|io| io.unmap().end(status));
         }
+    }
+}
+
+impl<'bound, T: Operations> HwCtx<'bound, T> {
+    /// Returns the tag set that the queue is in.
+    pub fn tag_set(&self) -> ArcBorrow<'_, TagSet<'bound, T>> {
+        let raw = Opaque::cast_from(self.raw_tag_set());
+        // SAFETY: by the invariants of `HwCtx` this is the field of a tag set in an `Arc`: nobody
+        // but `TagSet::new` has a queue before. It holds `self`, and so lives while that is
+        // borrowed.
+        unsafe { ArcBorrow::from_raw(container_of!(raw, TagSet<'bound, T>, raw)) }
     }
 }
 
@@ -371,7 +358,7 @@ impl<T: Operations> Drop for TagSet<'_, T> {
     }
 }
 
-/// While this lives no request is started; see [`TagSet::quiesce`]. Dropping it may sleep.
+/// A guard that keeps requests from being started; see [`TagSet::quiesce`]. Dropping it may sleep.
 ///
 /// Leaking it stops the disks for ever.
 #[must_use = "the queues start again when this is dropped"]
@@ -380,7 +367,7 @@ pub struct Quiesced<'bound, T: Operations> {
 }
 
 impl<'bound, T: Operations> Quiesced<'bound, T> {
-    /// What is quiesced.
+    /// Returns the tag set that is quiesced.
     pub fn tag_set(&self) -> &Arc<TagSet<'bound, T>> {
         &self.set
     }

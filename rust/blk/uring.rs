@@ -3,8 +3,8 @@
 //! Commands that user space sends to a file through io_uring.
 //!
 //! ```text
-//!                 uring_cmd                 pend()             complete()
-//!  IORING_OP_URING_CMD ------> Issued ----------------> Pending ---------> completion queue
+//!                 uring_cmd            into_pending()           complete()
+//!  IORING_OP_URING_CMD ------> UringCmd ----------------> Pending ---------> completion queue
 //!                                 | done()                                      ^
 //!                                 +---------------------------------------------+
 //! ```
@@ -13,8 +13,8 @@
 //! with an error. One that is leaked never ends, and the ring waits for it.
 //!
 //! By `uring_cmd_flags` of the submission queue entry a command may ask io_uring itself for a
-//! buffer that was registered with the ring, or for many completions. There is neither here: such
-//! a command ends with `EINVAL`, before a driver sees it. A ring that polls
+//! buffer that was registered with the ring, or for many completions. Neither is supported here:
+//! such a command ends with `EINVAL`, before a driver sees it. A ring that polls
 //! (`IORING_SETUP_IOPOLL`) may have these commands, which complete as on any other; so may one
 //! whose completions have 32 bytes, of which the last 16 are zero.
 //!
@@ -38,21 +38,21 @@ use kernel::{
 ///
 /// `cmd` is a command that io_uring issues by the call that is running with `'a`; it was not
 /// completed, nor was it said to be pending.
-pub struct Issued<'a> {
+pub struct UringCmd<'a> {
     cmd: NonNull<bindings::io_uring_cmd>,
     flags: i32,
-    /// Neither longer nor shorter than the call: an [`Answer`] is for this command only.
+    /// Neither longer nor shorter than the call: a [`UringResult`] is for this command only.
     _call: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
-/// What becomes of an [`Issued`] command.
-#[must_use = "it is what the call returns"]
-pub struct Answer<'a> {
+/// The result of a call that issues a [`UringCmd`].
+#[must_use = "the call returns it"]
+pub struct UringResult<'a> {
     result: c_int,
     _call: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
-impl Answer<'_> {
+impl UringResult<'_> {
     pub(crate) fn into_raw(self) -> c_int {
         self.result
     }
@@ -63,8 +63,8 @@ const WORDS: usize = 80 / size_of::<u64>();
 /// And of one of 64 bytes.
 const SHORT_WORDS: usize = 16 / size_of::<u64>();
 
-/// Flags of a call that this has no way for: it never polls, and completes once. io_uring does not
-/// set them for files that cannot be polled.
+/// Flags of a call that are not supported: commands are never polled for, and complete once.
+/// io_uring does not set them for files that cannot be polled.
 const UNKNOWN: i32 =
     own::io_uring_cmd_flags_IO_URING_F_IOPOLL | own::io_uring_cmd_flags_IO_URING_F_MULTISHOT;
 
@@ -87,12 +87,12 @@ pub(crate) fn refuse(asks: u32, flags: i32) -> Result {
     Ok(())
 }
 
-impl<'a> Issued<'a> {
+impl<'a> UringCmd<'a> {
     /// # Safety
     ///
     /// The arguments satisfy the type invariants: they are those of the call.
     pub(crate) unsafe fn new(cmd: NonNull<bindings::io_uring_cmd>, flags: i32) -> Self {
-        // INVARIANT: by the safety requirements.
+        // INVARIANT: the caller passes the arguments of the running call.
         Self {
             cmd,
             flags,
@@ -100,22 +100,22 @@ impl<'a> Issued<'a> {
         }
     }
 
-    /// Which command it is (`cmd_op` of the submission queue entry).
+    /// Returns the command's number (`cmd_op` of the submission queue entry).
     #[inline]
     pub fn op(&self) -> u32 {
-        // SAFETY: by the type invariants.
+        // SAFETY: by the type invariants the command is being issued.
         unsafe { own::phyr_blk_helper_uring_cmd_op(self.cmd.as_ptr()) }
     }
 
-    /// Whether it may wait. If it may not and would have to, it is [done](Self::done) with
-    /// `EAGAIN`, and io_uring issues it again where it may.
+    /// Returns whether the call may wait. If it may not and would have to, the command is
+    /// [done](Self::done) with `EAGAIN`, and io_uring issues it again in a context that may.
     #[inline]
     pub fn may_wait(&self) -> bool {
         self.flags & own::io_uring_cmd_flags_IO_URING_F_NONBLOCK == 0
     }
 
-    /// The command area of the submission queue entry, which has 80 bytes where entries are of 128
-    /// bytes (`IORING_SETUP_SQE128`), else 16. It is copied once, as user space can write to it.
+    /// Copies the command area of the submission queue entry, which has 80 bytes if entries are of
+    /// 128 bytes (`IORING_SETUP_SQE128`), else 16. Use one copy: user space can write to it.
     ///
     /// # Errors
     ///
@@ -129,7 +129,8 @@ impl<'a> Issued<'a> {
             return Err(EOPNOTSUPP);
         }
         let mut area = [0u64; WORDS];
-        // SAFETY: by the type invariants; the area has as many words, and so has `area`.
+        // SAFETY: by the type invariants the command is being issued; its area and `area` have this
+        // many words.
         unsafe { own::phyr_blk_helper_uring_cmd_read(self.cmd.as_ptr(), area.as_mut_ptr(), words) };
         match C::read_from_prefix(area.as_bytes()) {
             Ok((command, _)) => Ok(command),
@@ -137,24 +138,25 @@ impl<'a> Issued<'a> {
         }
     }
 
-    /// Ends it here and now. The result is zero or a positive number, or an error.
+    /// Ends the command by the result of the call: zero, a positive number, or an error.
     #[inline]
-    pub fn done(self, result: Result<u32>) -> Answer<'a> {
-        Answer {
+    pub fn done(self, result: Result<u32>) -> UringResult<'a> {
+        UringResult {
             result: to_raw(result),
             _call: PhantomData,
         }
     }
 
-    /// It ends later, by what is returned, maybe at once on another CPU.
+    /// Splits the command into one that ends later, maybe at once on another CPU, and the result of
+    /// the call, which says so.
     #[inline]
-    pub fn pend(self) -> (Pending, Answer<'a>) {
-        let answer = Answer {
+    pub fn into_pending(self) -> (Pending, UringResult<'a>) {
+        let result = UringResult {
             result: EIOCBQUEUED.to_errno(),
             _call: PhantomData,
         };
-        // INVARIANT: the one answer to the call says so.
-        (Pending(self.cmd), answer)
+        // INVARIANT: the one result of the call says so.
+        (Pending(self.cmd), result)
     }
 }
 
@@ -171,11 +173,11 @@ pub struct Pending(NonNull<bindings::io_uring_cmd>);
 // SAFETY: a pending command can be completed from anywhere.
 unsafe impl Send for Pending {}
 
-// SAFETY: nothing can be done with a shared reference.
+// SAFETY: a shared reference to one has no methods.
 unsafe impl Sync for Pending {}
 
 impl Pending {
-    /// Ends the command. The task that sent it is told, and takes note when it runs next.
+    /// Ends the command. The task that sent it posts the completion when it runs next.
     ///
     /// Context: any.
     ///
@@ -183,20 +185,21 @@ impl Pending {
     #[inline]
     pub fn complete(self, result: Result<u32>) {
         let cmd = ManuallyDrop::new(self).0;
-        // SAFETY: by the type invariants, and it is given up.
+        // SAFETY: by the type invariants the command is pending, and ends by `self`, which is given
+        // up.
         unsafe { own::phyr_blk_helper_uring_cmd_complete(cmd.as_ptr(), to_raw(result)) };
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants.
+        // SAFETY: by the type invariants the command is pending, and ends by `self`.
         unsafe { own::phyr_blk_helper_uring_cmd_complete(self.0.as_ptr(), EIO.to_errno()) };
     }
 }
 
-/// A result as io_uring has it. Neither a number that looks like an error, nor the error that means
-/// that there is no result yet can come out.
+/// Returns `result` as io_uring has it: never a number that looks like an error, nor `EIOCBQUEUED`,
+/// which means that there is no result yet.
 fn to_raw(result: Result<u32>) -> c_int {
     match result {
         Ok(value) => c_int::try_from(value).unwrap_or(c_int::MAX),

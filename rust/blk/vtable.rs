@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What blk-mq calls, and how that becomes [`Operations`].
+//! The callbacks of blk-mq, which call a driver's [`Operations`].
 //!
-//! Here the lifetimes begin: each callback picks one that ends with it for both `'a` and `'bound`.
+//! The lifetimes begin here: each callback picks one that ends with it for both `'a` and `'bound`.
 //! A driver's functions are the same for all of them, and can tell neither apart from the true one.
 
 use super::{
-    callback::{
-        self,
-        EhTimerReturn, //
+    hw::{
+        Affinity,
+        HwCtx, //
     },
-    hw::HwCtx,
+    in_flight::Expired,
+    mapped::Mapped,
     operations::{
-        Expired,
         Operations,
-        Refused,
+        QueueRqError,
         TimeoutAction, //
     },
     pdu::Pdu,
     request::{
-        Info,
         Origin,
-        Request, //
+        Request,
+        RequestInfo, //
     },
-    status::Status,
-    tag_set::Affinity,
-    Mapped,
+    status::Status, //
 };
 use core::{
     marker::PhantomData,
+    mem,
     ptr::{
         self,
         NonNull, //
@@ -44,8 +43,31 @@ use kernel::{
 };
 use phyr_driver::irq::has_vectors;
 
-/// `RQF_DONTPREP`
-const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
+/// `enum blk_eh_timer_return`, with the type that kCFI sees in C.
+///
+/// Before C calls through a pointer, a kernel with `CONFIG_CFI` compares a hash of the type that it
+/// expects with the one in front of the function. An enumeration is a type of its own there, but a
+/// `u32` in the kernel's bindings: a function of just the field's type has another hash, and the
+/// first call traps. This is passed as a `u32` is, and hashed as in C; the kernel's own
+/// `bindgen_parameters` do the same for other enumerations.
+///
+/// `tests/host/kcfi` compares the hashes of all callbacks with those of C.
+#[repr(transparent)]
+#[cfi_encoding = "19blk_eh_timer_return"]
+struct EhTimerReturn(bindings::blk_eh_timer_return);
+
+/// The type in C of `timeout` in `struct blk_mq_ops`.
+type Timeout = unsafe extern "C" fn(*mut bindings::request) -> EhTimerReturn;
+
+/// Returns `f` with the type that the kernel's bindings have for it.
+const fn raw_timeout(
+    f: Timeout,
+) -> unsafe extern "C" fn(*mut bindings::request) -> bindings::blk_eh_timer_return {
+    const { assert!(align_of::<EhTimerReturn>() == align_of::<c_uint>()) };
+    // SAFETY: both are pointers to functions, of one signature but for the result, and
+    // `EhTimerReturn` is a transparent wrapper of the other's: it is returned the same way.
+    unsafe { mem::transmute::<Timeout, _>(f) }
+}
 
 /// The `struct blk_mq_ops` of a driver.
 pub(crate) struct VTable<T>(PhantomData<T>);
@@ -55,22 +77,13 @@ impl<T: Operations> VTable<T> {
         queue_rq: Some(Self::queue_rq),
         commit_rqs: Some(Self::commit_rqs),
         complete: Some(Self::complete),
-        timeout: Some(callback::timeout(Self::timeout)),
+        timeout: Some(raw_timeout(Self::timeout)),
         init_hctx: Some(Self::init_hctx),
         init_request: Some(Self::init_request),
         exit_request: Some(Self::exit_request),
         map_queues: Some(Self::map_queues),
         queue_rqs: Some(Self::queue_rqs),
-        get_budget: None,
-        put_budget: None,
-        set_rq_budget_token: None,
-        get_rq_budget_token: None,
-        poll: None,
-        exit_hctx: None,
-        cleanup_rq: None,
-        busy: None,
-        #[cfg(CONFIG_BLK_DEBUG_FS)]
-        show_rq: None,
+        ..pin_init::zeroed()
     };
 
     pub(crate) const fn ops() -> &'static bindings::blk_mq_ops {
@@ -83,8 +96,8 @@ impl<T: Operations> VTable<T> {
     /// - A queue of the tag set lives for `'a`.
     #[inline]
     unsafe fn hw<'a, 'bound>(hctx: *const bindings::blk_mq_hw_ctx) -> &'a HwCtx<'bound, T> {
-        // SAFETY: by the safety requirements; `init_hctx` made the data point to an `HwCtx` of the
-        // tag set, which lives as long as its queues.
+        // SAFETY: `hctx` is valid, and `init_hctx` made its data point to an `HwCtx` of the tag
+        // set, which lives as long as its queues: one lives for `'a`.
         unsafe { &*(*hctx).driver_data.cast::<HwCtx<'bound, T>>() }
     }
 
@@ -97,19 +110,19 @@ impl<T: Operations> VTable<T> {
     ) -> bindings::blk_status_t {
         // SAFETY: `bd` is valid for the call.
         let (rq, last) = unsafe { ((*bd).rq, (*bd).last) };
-        // SAFETY: by the safety requirements of this function.
+        // SAFETY: blk-mq wants `rq`, of the context `hctx`, started by this call.
         unsafe { Self::start(hctx, rq, last, Origin::Call) }
     }
 
     /// Starts the requests of a list, each as [`Self::queue_rq`] does. None is left in the list:
-    /// one that the driver refuses is tried again, or ends.
+    /// one that the driver gives back is tried again, or ends.
     ///
     /// # Safety
     ///
     /// blk-mq calls this with a list of requests of its own, of one queue, that it wants started.
     unsafe extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
         // SAFETY: the list is valid for the call.
-        let mut next = unsafe { core::mem::take(&mut *list) }.head;
+        let mut next = unsafe { mem::take(&mut *list) }.head;
         while let Some(rq) = NonNull::new(next) {
             let rq = rq.as_ptr();
             // SAFETY: the request is valid; its context is one of a queue that lives.
@@ -117,9 +130,9 @@ impl<T: Operations> VTable<T> {
             // SAFETY: the list is linked by this member, which is ours until the request is
             // started.
             next = unsafe { (*rq).__bindgen_anon_1.rq_next };
-            // SAFETY: as above.
+            // SAFETY: `rq` is valid, and not started yet, so that this member is still ours.
             unsafe { (*rq).__bindgen_anon_1.rq_next = ptr::null_mut() };
-            // SAFETY: as above.
+            // SAFETY: `next` is null or the next request of the list.
             let last = next.is_null() || unsafe { (*next).mq_hctx } != hctx;
             // SAFETY: the request is one of `hctx`; blk-mq gave it to us.
             unsafe { Self::start(hctx, rq, last, Origin::List) };
@@ -132,7 +145,8 @@ impl<T: Operations> VTable<T> {
     ///
     /// `rq` is a request of blk-mq's own, of the context `hctx`, that it wants started; its queue
     /// lives during the call.
-    // With all of the driver's part, once: in the loop over a list it would run out of registers.
+    // One function with all of the driver's part: in the loop over a list it would run out of
+    // registers.
     #[inline(never)]
     unsafe fn start(
         hctx: *const bindings::blk_mq_hw_ctx,
@@ -140,15 +154,15 @@ impl<T: Operations> VTable<T> {
         last: bool,
         origin: Origin,
     ) -> bindings::blk_status_t {
-        // SAFETY: by the safety requirements: a queue's own context.
+        // SAFETY: `hctx` is the context of a queue that lives during the call.
         let hw = unsafe { Self::hw(hctx) };
-        // SAFETY: the context and its queue are valid; `Disk` set the queue's data.
+        // SAFETY: the context and its queue are valid; `GenDisk` set the queue's data.
         let disk = unsafe { &*(*(*hctx).queue).queuedata.cast::<T::DiskData<'_>>() };
         // SAFETY: blk-mq never passes null.
         let rq = unsafe { NonNull::new_unchecked(rq) };
         // SAFETY: blk-mq gives the request to us, with the private part that `init_request` made,
         // and it is not started yet.
-        unsafe { Self::prepare(rq) };
+        unsafe { Pdu::<T>::prepare(rq) };
         // From here on its timer runs.
         //
         // SAFETY: the request is valid, and still ours alone.
@@ -163,7 +177,7 @@ impl<T: Operations> VTable<T> {
         //   written or after that has ended, until the flush has ended.
         // - It has no mapping: a request ends and is given back unmapped only.
         // - It came with this call, or in a list.
-        let info = unsafe { Info::new(rq, hw, origin) };
+        let info = unsafe { RequestInfo::new(rq, hw, origin) };
         // SAFETY: it has no mapping, as was just said.
         let request = unsafe { Request::from_info(info) };
         match T::queue_rq(hw, disk, request, last) {
@@ -172,38 +186,18 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// Prepares a request that has just come, and is yet to be started.
-    ///
-    /// Not later: a request that is started has a timer, and when that runs out blk-mq sets
-    /// `RQF_TIMED_OUT` on another CPU, in the word of flags that this changes. Neither is atomic.
-    ///
-    /// # Safety
-    ///
-    /// `rq` is a valid request of the tag set that is not started, and the caller owns it.
-    #[inline]
-    unsafe fn prepare(rq: NonNull<bindings::request>) {
-        // SAFETY: the request is valid. Nobody else writes these flags: it is the caller's, and it
-        // has no timer.
-        let flags = unsafe { &mut (*rq.as_ptr()).rq_flags };
-        if *flags & DONTPREP == 0 {
-            *flags |= DONTPREP;
-            // SAFETY: the private part was made with the request, and is its owner's.
-            unsafe { (*Pdu::<T>::of(rq).as_ptr()).data = T::RequestData::default() };
-        }
-    }
-
-    /// What blk-mq is told of a request that comes back from [`Operations::queue_rq`].
+    /// Returns the status for blk-mq of a request that [`Operations::queue_rq`] gave back.
     #[cold]
-    fn refuse(hw: &HwCtx<'_, T>, refused: Refused<'_, '_, T>, last: bool) -> u8 {
+    fn refuse(hw: &HwCtx<'_, T>, refused: QueueRqError<'_, '_, T>, last: bool) -> u8 {
         let (request, status) = match refused {
-            Refused::Failed(request, status) if !status.is_busy() => (request, status),
-            Refused::DevBusy(request) if Self::will_make_room(&request) => {
+            QueueRqError::Failed(request, status) if !status.is_busy() => (request, status),
+            QueueRqError::DevResource(request) if Self::will_make_room(&request) => {
                 (request, Status::DevResource)
             }
             // `DevResource` would promise that something in flight makes room.
-            Refused::Busy(request) | Refused::DevBusy(request) | Refused::Failed(request, _) => {
-                (request, Status::Resource)
-            }
+            QueueRqError::Resource(request)
+            | QueueRqError::DevResource(request)
+            | QueueRqError::Failed(request, _) => (request, Status::Resource),
         };
         if request.origin == Origin::Call && !status.is_ok() {
             // The request is the one of this call: there is one of this origin in a call, and its
@@ -212,8 +206,8 @@ impl<T: Operations> VTable<T> {
             let _ = request.into_info();
             return status.into_raw();
         }
-        // It is one of a list; or some other request, that was in flight; or it is said to have
-        // failed with success. None of these can be told to blk-mq by the return value.
+        // A request of a list; or another one, which was in flight; or one that has failed with
+        // success. None of these can be given to blk-mq by the return value.
         if status.is_busy() {
             request.requeue();
         } else {
@@ -225,17 +219,17 @@ impl<T: Operations> VTable<T> {
         Status::Ok.into_raw()
     }
 
-    /// Tells whether blk-mq is sure to notice the end of a request that is in flight on the same
-    /// context as `refused`, and then to try again what was refused with [`Status::DevResource`].
+    /// Returns whether blk-mq is sure to notice the end of a request that is in flight on the same
+    /// context as `refused`, and then to try again what came back with [`Status::DevResource`].
     ///
-    /// blk-mq marks a context for a restart before it dispatches what was refused. It looks for the
-    /// mark when a request of the context is freed, and once more itself when it has put away what
-    /// was refused now. So there must be a request that is not freed yet, and that was in flight
-    /// rather than on its way to `queue_rq`, from where it could come back, too. The one that was
-    /// refused is not in flight.
+    /// blk-mq marks a context for a restart before it dispatches requests that came back. It looks
+    /// for the mark when a request of the context is freed, and once more itself when it has put
+    /// away what came back now. So there must be a request that is not freed yet, and that was in
+    /// flight rather than on its way to `queue_rq`, from where it could come back, too. `refused`
+    /// itself is not in flight.
     fn will_make_room(refused: &Request<'_, '_, T>) -> bool {
-        // SAFETY: by the invariants of `Info` the request is valid and owned, so that it has a
-        // context. While it is with us the flag does not change (`blk_mq_update_tag_set_shared`
+        // SAFETY: by the invariants of `RequestInfo` the request is valid and owned, so that it has
+        // a context. While it is with us the flag does not change (`blk_mq_update_tag_set_shared`
         // freezes the queue), and without it there are no requests of other queues in flight.
         let flags = unsafe { (*(*refused.raw()).mq_hctx).flags };
         // CAST: a `usize` has at least as many bits.
@@ -243,11 +237,11 @@ impl<T: Operations> VTable<T> {
         if !T::WAITS_FOR_ROOM || shared {
             return false;
         }
-        // blk-mq's mark before what we look at. On the other side taking a request from the table
-        // comes before its mark is looked for: its reference count is between them
+        // Orders blk-mq's mark before the reads of the table. On the other side a request is taken
+        // from the table before the mark is looked for: its reference count is between them
         // (`req_ref_put_and_test`), which is a full barrier.
         smp_mb(Full);
-        let hw = refused.hw();
+        let hw = refused.hw;
         (0..hw.depth()).any(|tag| hw.is_in_flight(tag))
     }
 
@@ -255,7 +249,7 @@ impl<T: Operations> VTable<T> {
     ///
     /// blk-mq calls this with a context of a queue of the tag set.
     unsafe extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
-        // SAFETY: by the safety requirements; the queue lives during the call.
+        // SAFETY: `hctx` is the context of a queue that lives during the call.
         T::commit_rqs(unsafe { Self::hw(hctx) });
     }
 
@@ -269,9 +263,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: blk-mq never passes null.
         let rq = unsafe { NonNull::new_unchecked(rq) };
         // SAFETY: `Mapped::complete` gave up the request with all that the invariants want.
-        let info = unsafe { Info::new(rq, hw, Origin::Driver) };
-        // SAFETY: see above.
-        unsafe { Mapped::<T>::complete_here(info) };
+        let info = unsafe { RequestInfo::new(rq, hw, Origin::Driver) };
+        Mapped::complete_here(info);
     }
 
     /// # Safety
@@ -299,7 +292,7 @@ impl<T: Operations> VTable<T> {
                 }
                 action => action,
             },
-            // SAFETY: as above.
+            // SAFETY: the request is valid.
             None => unsafe { Self::not_in_flight(rq) },
         };
         EhTimerReturn(match action {
@@ -308,14 +301,14 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// What becomes of the timer of a request that is not in flight: it has completed, or a driver
-    /// keeps it.
+    /// Returns what to do with the timer of a request that is not in flight: it has completed, or a
+    /// driver keeps it.
     ///
     /// # Safety
     ///
     /// `rq` is valid for reads.
     unsafe fn not_in_flight(rq: *const bindings::request) -> TimeoutAction {
-        // SAFETY: by the safety requirements. Others may write it; any value does.
+        // SAFETY: `rq` is valid for reads. Others may write its state; any value does.
         let state = unsafe { ptr::read_volatile(&raw const (*rq).state) };
         if state == bindings::mq_rq_state_MQ_RQ_IN_FLIGHT {
             TimeoutAction::ResetTimer
@@ -365,7 +358,8 @@ impl<T: Operations> VTable<T> {
         rq: *mut bindings::request,
         _hctx_idx: c_uint,
     ) {
-        // SAFETY: by the safety requirements.
+        // SAFETY: blk-mq never passes null; `init_request` made the private part, and nobody uses
+        // it.
         unsafe { Pdu::<T>::of(NonNull::new_unchecked(rq)).drop_in_place() };
     }
 
@@ -392,77 +386,5 @@ impl<T: Operations> VTable<T> {
                 unsafe { bindings::blk_mq_map_queues(map) };
             }
         }
-    }
-}
-
-#[kunit_tests(phyr_blk_vtable)]
-mod tests {
-    use super::*;
-    use core::{
-        convert::Infallible,
-        mem::MaybeUninit, //
-    };
-
-    /// A driver without a device.
-    struct Driver;
-
-    impl Operations for Driver {
-        type Module = crate::PhyrBlk;
-        type HwQueue<'bound> = ();
-        type DiskData<'bound> = ();
-        type RequestData = u32;
-        type PerTag<'bound> = ();
-        type Completion = crate::TagOnly;
-        type Passthrough = Infallible;
-
-        fn queue_rq<'a, 'bound>(
-            _hw: &'a HwCtx<'bound, Self>,
-            _disk: &(),
-            rq: Request<'a, 'bound, Self>,
-            _last: bool,
-        ) -> super::super::Queued<'a, 'bound, Self> {
-            rq.end(Status::Ok);
-            Ok(())
-        }
-    }
-
-    /// A request and its private part, as blk-mq allocates them.
-    #[repr(C)]
-    struct Allocated {
-        rq: bindings::request,
-        pdu: MaybeUninit<Pdu<Driver>>,
-    }
-
-    #[test]
-    fn a_request_is_prepared_once_and_before_it_is_started() -> Result {
-        let mut memory = KBox::new(
-            Allocated {
-                rq: pin_init::zeroed(),
-                pdu: MaybeUninit::uninit(),
-            },
-            GFP_KERNEL,
-        )?;
-        memory.pdu.write(Pdu::new());
-        let rq = NonNull::from(&mut *memory).cast::<bindings::request>();
-        // SAFETY: the request and its private part are there, and nobody else has them.
-        let data = || unsafe { &mut (*Pdu::<Driver>::of(rq).as_ptr()).data };
-        // SAFETY: `rq` points to a request, and nothing but these closures gets at it.
-        let flags = || unsafe { &mut (*rq.as_ptr()).rq_flags };
-        // SAFETY: `rq` is a request with its private part, which nobody else has, and not started.
-        let prepare = || unsafe { VTable::<Driver>::prepare(rq) };
-
-        *data() = 1;
-        prepare();
-        assert!(*data() == 0 && *flags() == DONTPREP);
-        // It comes again after it was given back: `RQF_DONTPREP` stays.
-        *data() = 2;
-        *flags() |= 1;
-        prepare();
-        assert!(*data() == 2 && *flags() == DONTPREP | 1);
-        // Another one in the same place.
-        *flags() = 0;
-        prepare();
-        assert!(*data() == 0 && *flags() == DONTPREP);
-        Ok(())
     }
 }

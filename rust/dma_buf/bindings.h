@@ -11,8 +11,6 @@
 void phyr_dma_buf_helper_get_dma_buf(struct dma_buf *dmabuf);
 bool phyr_dma_buf_helper_file_readable(const struct file *file);
 bool phyr_dma_buf_helper_file_writable(const struct file *file);
-dma_addr_t phyr_dma_buf_helper_sg_dma_address(const struct scatterlist *sg);
-unsigned int phyr_dma_buf_helper_sg_dma_len(const struct scatterlist *sg);
 struct scatterlist *phyr_dma_buf_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
 					    unsigned int len);
 int phyr_dma_buf_helper_p2p_init(struct pci_dev *pdev);

@@ -8,10 +8,7 @@ use crate::bindings as helpers;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
+    error::from_err_ptr,
     fs::File,
     prelude::*,
     sync::aref::{
@@ -28,33 +25,33 @@ use phyr::{
     DataDirection, //
 };
 
-/// A dma-buf, whoever exported it.
+/// A `struct dma_buf`, of any exporter.
 ///
-/// A reference to it keeps the memory and the module of the exporter.
+/// A reference keeps the memory and the module of the exporter.
 #[repr(transparent)]
 pub struct DmaBuf(Opaque<bindings::dma_buf>);
 
-// SAFETY: a dma-buf has no thread; references to it are counted atomically.
+// SAFETY: A `struct dma_buf` belongs to no thread, and its references are counted atomically.
 unsafe impl Send for DmaBuf {}
 
-// SAFETY: what can be done with a shared reference takes the locks that it needs.
+// SAFETY: The methods that take a shared reference take the locks that they need.
 unsafe impl Sync for DmaBuf {}
 
-// SAFETY: the reference count of a dma-buf is that of its file.
+// SAFETY: The reference count of a dma-buf is that of its file.
 unsafe impl AlwaysRefCounted for DmaBuf {
     fn inc_ref(&self) {
-        // SAFETY: there is a reference, as there is `self`.
+        // SAFETY: `self` is a reference, so the count is not zero.
         unsafe { helpers::phyr_dma_buf_helper_get_dma_buf(self.as_raw()) };
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: the caller gives up a reference.
+        // SAFETY: The caller gives up one reference to `obj`.
         unsafe { bindings::dma_buf_put(obj.cast().as_ptr()) };
     }
 }
 
 impl DmaBuf {
-    /// The dma-buf behind the file descriptor `fd` of the current process.
+    /// Returns the dma-buf behind the file descriptor `fd` of the current process.
     ///
     /// Context: process context.
     ///
@@ -64,12 +61,14 @@ impl DmaBuf {
     /// - `EINVAL`: the file is no dma-buf.
     pub fn get(fd: i32) -> Result<ARef<Self>> {
         fail::at(Point::dma_buf_get)?;
-        // SAFETY: may be asked for any number.
+        // SAFETY: `dma_buf_get()` takes any number.
         let buf = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
-        // SAFETY: a reference was just taken.
+        // SAFETY: `dma_buf_get()` took a reference to `buf`, which is given up here.
         unsafe { Self::from_owned(buf) }
     }
 
+    /// Takes over one reference to `buf`.
+    ///
     /// # Errors
     ///
     /// - `EINVAL`: `buf` is null.
@@ -79,54 +78,56 @@ impl DmaBuf {
     /// `buf` is null, or a valid dma-buf of which the caller gives up a reference.
     pub(crate) unsafe fn from_owned(buf: *mut bindings::dma_buf) -> Result<ARef<Self>> {
         let buf = NonNull::new(buf.cast()).ok_or(EINVAL)?;
-        // SAFETY: by the requirements of this function.
+        // SAFETY: `buf` is not null, so it is valid, and the caller gives up a reference to it.
         Ok(unsafe { ARef::from_raw(buf) })
     }
 
+    /// Borrows `buf`.
+    ///
     /// # Safety
     ///
-    /// `buf` is a valid dma-buf, which is there for all of `'a`.
-    pub(super) unsafe fn from_raw<'a>(buf: *mut bindings::dma_buf) -> &'a Self {
-        // SAFETY: by the requirements of this function; the wrapper is transparent.
+    /// `buf` is a valid dma-buf for all of `'a`.
+    pub(crate) unsafe fn from_raw<'a>(buf: *mut bindings::dma_buf) -> &'a Self {
+        // SAFETY: `buf` is valid for `'a`, and `DmaBuf` is a transparent wrapper.
         unsafe { &*buf.cast() }
     }
 
-    pub(super) fn as_raw(&self) -> *mut bindings::dma_buf {
+    pub(crate) fn as_raw(&self) -> *mut bindings::dma_buf {
         self.0.get()
     }
 
-    pub(super) fn file(&self) -> *mut bindings::file {
-        // SAFETY: the dma-buf is valid, and the field is never written.
+    fn file(&self) -> *mut bindings::file {
+        // SAFETY: The dma-buf is valid, and the field is never written.
         unsafe { (*self.as_raw()).file }
     }
 
-    /// Its length in bytes, which never changes.
+    /// Returns the length in bytes, which never changes.
     pub fn size(&self) -> usize {
-        // SAFETY: the dma-buf is valid, and the field is never written.
+        // SAFETY: The dma-buf is valid, and the field is never written.
         unsafe { (*self.as_raw()).size }
     }
 
-    /// Whether its file was opened for reading. There is one file a buffer: who exported it has
-    /// chosen.
-    pub fn is_readable(&self) -> bool {
-        // SAFETY: the file is valid as long as the dma-buf is.
+    fn is_readable(&self) -> bool {
+        // SAFETY: The file is valid as long as the dma-buf is.
         unsafe { helpers::phyr_dma_buf_helper_file_readable(self.file()) }
     }
 
-    /// Whether its file was opened for writing.
+    /// Returns whether the file was opened for writing.
+    ///
+    /// A buffer has one file, and its exporter chose the mode.
     pub fn is_writable(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: The file is valid as long as the dma-buf is.
         unsafe { helpers::phyr_dma_buf_helper_file_writable(self.file()) }
     }
 
-    /// Checks that the file allows accesses by a device in the direction `dir`.
+    /// Checks that the file's mode allows a device to access the buffer in the direction `dir`.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: `dir` is [`DataDirection::None`].
     /// - `EACCES`: the device would read what was not opened for reading, or write what was not
     ///   opened for writing.
-    pub fn check_access(&self, dir: DataDirection) -> Result {
+    pub(crate) fn check_access(&self, dir: DataDirection) -> Result {
         let (reads, writes) = match dir {
             DataDirection::ToDevice => (true, false),
             DataDirection::FromDevice => (false, true),
@@ -139,35 +140,21 @@ impl DmaBuf {
         Ok(())
     }
 
-    /// Gives the current process a file descriptor of the buffer, which then holds the reference.
+    /// Turns the reference into one to the buffer's file.
     ///
-    /// `flags` may have `O_CLOEXEC`. The process may use it, and close it, before this returns.
-    ///
-    /// Context: process context.
+    /// For a file descriptor that was reserved before
+    /// ([`FileDescriptorReservation`](kernel::fs::file::FileDescriptorReservation)).
     ///
     /// # Errors
     ///
-    /// - `EMFILE`, `ENOMEM`: the process can have no more of them; the reference is dropped.
-    pub fn into_fd(this: ARef<Self>, flags: u32) -> Result<i32> {
-        fail::at(Point::dma_buf_fd)?;
-        // SAFETY: the dma-buf is valid; where this succeeds the descriptor takes the reference.
-        // CAST: C takes the bits of an `int`.
-        let fd = unsafe { bindings::dma_buf_fd(this.as_raw(), flags as i32) };
-
-        to_result(fd.min(0))?;
-        core::mem::forget(this);
-        Ok(fd)
-    }
-
-    /// The buffer's file, for a file descriptor that was reserved before
-    /// ([`FileDescriptorReservation`](kernel::fs::file::FileDescriptorReservation)).
+    /// - `EINVAL`: the buffer has no file; the reference is dropped. This does not happen.
     pub fn into_file(this: ARef<Self>) -> Result<ARef<File>> {
         let file = NonNull::new(this.file()).ok_or(EINVAL)?;
 
         core::mem::forget(this);
-        // SAFETY: the reference to the dma-buf was one to its file. A file that came from nowhere
-        // but here has no users that rely on being the only thread; one that came from a
-        // descriptor was taken by `fget()`, which counts.
+        // SAFETY: A reference to a dma-buf is one to its file. A file that came from nowhere but
+        // here has no users that rely on being the only thread; one that came from a descriptor
+        // was taken by `fget()`, which counts.
         Ok(unsafe { ARef::from_raw(file.cast()) })
     }
 }

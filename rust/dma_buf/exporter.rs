@@ -1,23 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The exporter's side: memory goes in, a dma-buf comes out.
+//! The trait that an exporter's driver implements, and an importer's attachment as it sees it.
 
-use super::{
-    buffer::{
-        Backend,
-        Buffer,
-        Data, //
-    },
-    cpu::Cpu,
-    ops,
-    resv::Patience,
-    route::Route,
-    DmaBuf, //
-};
+use crate::route::Route;
 use core::{
-    any::TypeId,
     marker::PhantomData,
-    pin::Pin,
     ptr::{
         self,
         NonNull, //
@@ -26,43 +13,35 @@ use core::{
 use kernel::{
     bindings,
     device::Device,
-    error::from_err_ptr,
-    module::this_module,
-    page::PAGE_SIZE,
     prelude::*,
-    str::CStr,
-    sync::aref::ARef,
-    types::ForeignOwnable,
     ModuleMetadata, //
 };
 use phyr::{
-    fail::{
-        self,
-        Point, //
+    memory::{
+        vmap_pages,
+        Memory,
+        PageMemory, //
     },
-    memory::Memory,
     DataDirection, //
 };
 
-/// What a kind of buffer is, and what it does beyond what all of them do.
+/// The exporter of a buffer, and the callbacks of its driver: `struct dma_buf_ops`.
 ///
-/// A buffer has one value of this type, which is dropped with its memory when the last reference
-/// to the buffer is gone. Mapping and unmapping is the library's work.
+/// Each buffer has one value of this type, which is dropped with its memory when the last reference
+/// to the buffer is gone. The library maps and unmaps.
 ///
-/// A callback must not use the buffer that it is called for, but for what it gets as arguments.
-/// Those marked so are called with the buffer's reservation lock held: they must not use any
-/// dma-buf at all, nor drop an [`Attachment`](super::Attachment), which takes the lock of its own
-/// buffer. (Reservation locks are of one class, and are not taken in an order here.)
+/// A callback must use the buffer that it is called for only by its arguments. Those marked "with
+/// the lock" are called with the buffer's reservation lock held: they must not use any dma-buf at
+/// all, nor drop an [`Attachment`](crate::Attachment), which takes the lock of its own buffer. (All
+/// reservation locks are of one class, and no order is kept among them here.)
 ///
 /// # Examples
 ///
 /// ```
 /// use core::marker::PhantomData;
 /// use kernel::{prelude::*, ModuleMetadata};
-/// use phyr::{
-///     ///     dma_buf::{self, Access, Exporter, Importing, Paged},
-///     memory::Chunks, //
-/// };
+/// use phyr::memory::Chunks;
+/// use phyr_dma_buf::{AccessMode, AttachmentRef, Exporter, MmapVmap};
 ///
 /// /// `M` is the driver's module: `LocalModule`.
 /// struct Frames<M>(PhantomData<fn() -> M>);
@@ -70,12 +49,12 @@ use phyr::{
 /// impl<M: ModuleMetadata + 'static> Exporter for Frames<M> {
 ///     type Module = M;
 ///     type Memory = Chunks;
-///     type Cpu = Paged;
+///     type CpuMapping = MmapVmap;
 ///
-///     const NAME: &'static CStr = c"frames";
-///
-///     fn attach(&self, importer: &Importing<'_>) -> Result {
-///         if !importer.is_revocable() {
+///     // Refuses importers that would keep the buffer from being revoked.
+///     fn attach(&self, attachment: &AttachmentRef<'_>) -> Result {
+///         if !attachment.is_revocable() {
+///             dev_warn!(attachment.device(), "cannot be told to end a mapping\n");
 ///             return Err(EOPNOTSUPP);
 ///         }
 ///         Ok(())
@@ -84,159 +63,139 @@ use phyr::{
 ///
 /// fn frame<M: ModuleMetadata + 'static>() -> Result<i32> {
 ///     let memory = Chunks::zeroed(1 << 20, 0, GFP_KERNEL_ACCOUNT)?;
-///     let buf = dma_buf::export(memory, Frames::<M>(PhantomData), Access::ReadWrite)?;
+///     let buf = phyr_dma_buf::export(memory, Frames::<M>(PhantomData), AccessMode::ReadWrite)?;
 ///     buf.into_fd(kernel::bindings::O_CLOEXEC)
 /// }
 /// ```
-pub trait Exporter: Send + Sync + Sized + 'static {
+pub trait Exporter: Send + Sync + 'static {
+    // `Self: Sized` leaves the types out of `dyn Exporter`, which a buffer has.
+
     /// The module with the code of this exporter, which is not unloaded while there is a buffer:
     /// `LocalModule`, in the module whose crate root has `module!` and in which this trait is
     /// implemented.
     ///
-    /// This is a requirement: named otherwise, the module with the callbacks may be unloaded while
-    /// there are buffers that call them. Rust has no name for "the module that this is compiled
-    /// into" that a library could check.
-    type Module: ModuleMetadata;
+    /// This is a requirement: if it is another module, the one with the callbacks may be unloaded
+    /// while there are buffers that call them. Rust has no name for "the module that this is
+    /// compiled into" that a library could check.
+    ///
+    /// Its name is the exporter's in debugfs, as with `DEFINE_DMA_BUF_EXPORT_INFO()`.
+    type Module: ModuleMetadata
+    where
+        Self: Sized;
 
-    /// What the buffer is made of.
-    type Memory: Memory + Sync;
+    /// The memory of a buffer.
+    type Memory: Memory + Sync
+    where
+        Self: Sized;
 
-    /// How the CPU gets at it: [`Paged`](super::Paged) or [`Unpaged`](super::Unpaged); or, of the
-    /// memory of a device, [`Peer`](super::Peer).
-    type Cpu: Cpu<Self::Memory>;
-
-    /// Name of the exporter, for debugging.
-    const NAME: &'static CStr;
+    /// The CPU's access to the memory: [`MmapVmap`] or [`DeviceOnly`].
+    type CpuMapping: CpuMapping<Self::Memory>
+    where
+        Self: Sized;
 
     /// Lets an importer attach, or refuses it.
     ///
     /// # Errors
     ///
-    /// What the importer is to get.
-    fn attach(&self, importer: &Importing<'_>) -> Result {
-        let _ = importer;
+    /// The error returned to the importer.
+    fn attach(&self, attachment: &AttachmentRef<'_>) -> Result {
+        let _ = attachment;
         Ok(())
     }
 
-    /// An importer for which [`Exporter::attach`] succeeded is gone.
-    fn detach(&self, importer: &Importing<'_>) {
-        let _ = importer;
+    /// Ends an attachment for which [`Exporter::attach`] succeeded.
+    fn detach(&self, attachment: &AttachmentRef<'_>) {
+        let _ = attachment;
     }
 
-    /// An importer wants the memory to stay where it is, which it does anyhow. With the lock.
+    /// Pins the memory, which the library never moves. With the lock.
     ///
     /// # Errors
     ///
-    /// What the importer is to get; `EBUSY` becomes `EAGAIN`.
-    fn pin(&self, importer: &Importing<'_>) -> Result {
-        let _ = importer;
+    /// The error returned to the importer; `EBUSY` becomes `EAGAIN`.
+    fn pin(&self, attachment: &AttachmentRef<'_>) -> Result {
+        let _ = attachment;
         Ok(())
     }
 
-    /// The end of a [`Exporter::pin`] that succeeded. With the lock.
-    fn unpin(&self, importer: &Importing<'_>) {
-        let _ = importer;
+    /// Ends an [`Exporter::pin`] that succeeded. With the lock.
+    fn unpin(&self, attachment: &AttachmentRef<'_>) {
+        let _ = attachment;
     }
 
-    /// The CPU is about to access the memory, and fences have been waited for; what mappings there
-    /// are the library syncs. With the lock.
+    /// Prepares the memory for accesses by the CPU. With the lock.
     ///
-    /// It need not balance with [`Exporter::end_cpu_access`]: user space calls both as it likes,
-    /// and where the core fails after this it does not call the other.
+    /// Fences have been waited for. The library syncs all mappings after this.
+    ///
+    /// Calls need not balance with those of [`Exporter::end_cpu_access`]: user space makes both as
+    /// it likes, and the core makes no second one where it fails after the first.
     ///
     /// # Errors
     ///
-    /// What the one who wants to access it is to get.
+    /// The error returned to the caller of `dma_buf_begin_cpu_access()`.
     fn begin_cpu_access(&self, dir: DataDirection) -> Result {
         let _ = dir;
         Ok(())
     }
 
-    /// The CPU is done, or says so: see [`Exporter::begin_cpu_access`], which need not have been
-    /// called. With the lock.
+    /// Ends an access by the CPU, perhaps one that was never begun: see
+    /// [`Exporter::begin_cpu_access`]. With the lock.
     fn end_cpu_access(&self, dir: DataDirection) {
         let _ = dir;
     }
 }
 
-/// In the exporter's field of an attachment: nothing is mapped for it.
-const BUS: *mut c_void = ptr::without_provenance_mut(1);
+/// The CPU's access to memory of the type `M` through a dma-buf: [`MmapVmap`] or [`DeviceOnly`].
+pub trait CpuMapping<M: Memory>: private::Sealed + 'static {
+    #[doc(hidden)]
+    const MMAP_VMAP: bool;
 
-/// What an exporter sees of an importer.
-pub struct Importing<'a> {
-    attach: *mut bindings::dma_buf_attachment,
-    _attach: PhantomData<&'a ()>,
+    #[doc(hidden)]
+    fn vmap(memory: &M) -> Result<NonNull<u8>>;
 }
 
-impl<'a> Importing<'a> {
-    /// # Safety
-    ///
-    /// `attach` is a valid attachment for all of `'a`.
-    pub(super) unsafe fn from_raw(attach: *mut bindings::dma_buf_attachment) -> Self {
-        Self {
-            attach,
-            _attach: PhantomData,
-        }
-    }
+mod private {
+    pub trait Sealed {}
+}
 
-    pub(super) fn as_raw(&self) -> *mut bindings::dma_buf_attachment {
-        self.attach
-    }
+/// Memory in pages, which user space maps by `mmap()`, and the kernel by `dma_buf_vmap()`.
+pub struct MmapVmap;
 
-    /// Keeps what [`Importing::route`] is to say.
-    pub(super) fn set_route(&self, route: Route) {
-        let mark = match route {
-            Route::Bus => BUS,
-            Route::Bridge => ptr::null_mut(),
-        };
-        // SAFETY: the attachment is valid, and the field is the exporter's, which writes it only
-        // before the importer has the attachment.
-        unsafe { (*self.attach).priv_ = mark };
-    }
+/// Memory that only devices access, such as that of a BAR.
+pub struct DeviceOnly;
 
-    /// How the importer gets at the memory, if that is another device's.
-    pub(super) fn route(&self) -> Route {
-        // SAFETY: as above.
-        if unsafe { (*self.attach).priv_ } == BUS {
-            Route::Bus
-        } else {
-            Route::Bridge
-        }
-    }
+impl private::Sealed for MmapVmap {}
+impl private::Sealed for DeviceOnly {}
 
-    /// The device that wants to access the memory.
-    pub fn device(&self) -> &'a Device {
-        // SAFETY: an importer keeps its device while it is attached.
-        unsafe { Device::from_raw((*self.attach).dev) }
-    }
+impl<M: PageMemory> CpuMapping<M> for MmapVmap {
+    const MMAP_VMAP: bool = true;
 
-    /// Whether it can handle memory of another device.
-    pub fn is_peer_to_peer(&self) -> bool {
-        // SAFETY: the attachment is valid.
-        unsafe { (*self.attach).peer2peer }
-    }
-
-    /// Whether it can be told that its mapping must go. If not, the buffer cannot be revoked while
-    /// it has it mapped.
-    pub fn is_revocable(&self) -> bool {
-        // SAFETY: the attachment is valid.
-        unsafe { bindings::dma_buf_attach_revocable(self.attach) }
+    fn vmap(memory: &M) -> Result<NonNull<u8>> {
+        vmap_pages(memory)
     }
 }
 
-/// What a buffer's file is opened for. Importers of this project keep to it.
+impl<M: Memory> CpuMapping<M> for DeviceOnly {
+    const MMAP_VMAP: bool = false;
+
+    fn vmap(_memory: &M) -> Result<NonNull<u8>> {
+        Err(EOPNOTSUPP)
+    }
+}
+
+/// The access mode of a buffer's file (`O_ACCMODE`), which importers of this crate keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum AccessMode {
     /// The CPU and devices read.
     ReadOnly,
     /// The CPU and devices write.
     WriteOnly,
-    /// Both.
+    /// The CPU and devices read and write.
     ReadWrite,
 }
 
-impl Access {
-    /// From the `O_ACCMODE` bits of `flags`, or `None` where they are no valid ones.
+impl AccessMode {
+    /// Returns the mode in the `O_ACCMODE` bits of `flags`, or `None` if they are not valid.
     pub fn from_flags(flags: u32) -> Option<Self> {
         match flags & bindings::O_ACCMODE {
             bindings::O_RDONLY => Some(Self::ReadOnly),
@@ -246,7 +205,7 @@ impl Access {
         }
     }
 
-    fn flags(self) -> u32 {
+    pub(crate) fn flags(self) -> u32 {
         match self {
             Self::ReadOnly => bindings::O_RDONLY,
             Self::WriteOnly => bindings::O_WRONLY,
@@ -255,196 +214,75 @@ impl Access {
     }
 }
 
-/// Makes a dma-buf of `memory`, which it owns from now on.
-///
-/// Context: process context, may sleep.
-///
-/// # Errors
-///
-/// In each case memory and exporter are dropped.
-///
-/// - `EINVAL`: `memory` is empty, or a piece of it is not whole pages.
-/// - `ENOENT`: the module of the exporter is being unloaded.
-/// - `ENOMEM`: no memory.
-/// - What the memory's source fails with.
-pub fn export<E: Exporter>(memory: E::Memory, exporter: E, access: Access) -> Result<Exported<E>> {
-    let len = memory.len();
-    check(&memory)?;
-    let backend = KBox::new(Data { exporter, memory }, GFP_KERNEL)?;
-    let owner = this_module::<E::Module>().as_ptr();
-    let paged = <E::Cpu as Cpu<E::Memory>>::PAGED;
-    // SAFETY: the length is that of the memory; whether it is pages says its type. The name is
-    // that of the exporter's module, which stays.
-    let buf = unsafe { export_backend(backend, len, paged, E::NAME, owner, access) }?;
+/// In the `priv` field of an attachment: its route is [`Route::Bus`].
+const BUS: *mut c_void = ptr::without_provenance_mut(1);
 
-    Exported::of(buf)
-}
-
-/// Checks that `memory` is there, in whole pages, and as long as it says.
-fn check<M: Memory>(memory: &M) -> Result {
-    let mut len = 0usize;
-    for phyr in memory.phyrs() {
-        let phyr = phyr?;
-        // CAST: a `usize` is at most 64 bits wide.
-        if (phyr.paddr().into_raw() | phyr.len() as u64) % PAGE_SIZE as u64 != 0 {
-            return Err(EINVAL);
-        }
-        len = len.checked_add(phyr.len()).ok_or(EINVAL)?;
-    }
-    if len == 0 || len != memory.len() {
-        return Err(EINVAL);
-    }
-    Ok(())
-}
-
-/// The part of [`export`] that is the same for all.
-///
-/// # Safety
-///
-/// The memory of `backend` is `len` bytes, and pages if `paged`. `name` and the code of `backend`
-/// stay for as long as there are references to `owner`.
-unsafe fn export_backend(
-    backend: KBox<dyn Backend>,
-    len: usize,
-    paged: bool,
-    name: &'static CStr,
-    owner: *mut bindings::module,
-    access: Access,
-) -> Result<ARef<DmaBuf>> {
-    let buffer = KBox::pin_init(Buffer::new(backend), GFP_KERNEL)?.into_foreign();
-    let info = bindings::dma_buf_export_info {
-        exp_name: name.as_char_ptr(),
-        owner,
-        ops: ops::ops(paged),
-        size: len,
-        // CAST: two bits.
-        flags: access.flags() as i32,
-        resv: ptr::null_mut(),
-        priv_: buffer,
-    };
-    let result = fail::at(Point::dma_buf_export).and_then(|()| {
-        // SAFETY: the operations take such a private pointer, and the buffer owns it from now on.
-        from_err_ptr(unsafe { bindings::dma_buf_export(&info) })
-    });
-    match result {
-        // SAFETY: it is a new one, with one reference.
-        Ok(buf) => unsafe { DmaBuf::from_owned(buf) },
-        Err(e) => {
-            // SAFETY: nobody else has taken it.
-            drop(unsafe { <Pin<KBox<Buffer>>>::from_foreign(buffer) });
-            Err(e)
-        }
-    }
-}
-
-/// A dma-buf that was exported by an `E`.
+/// An attachment as its exporter sees it: `struct dma_buf_attachment`, borrowed.
 ///
 /// # Invariants
 ///
-/// What is behind `buf` is a `Buffer`, and `exporter` is in its backend, a `Data<E>`.
-pub struct Exported<E> {
-    buf: ARef<DmaBuf>,
-    exporter: NonNull<E>,
+/// `attach` is a valid attachment for all of `'a`.
+pub struct AttachmentRef<'a> {
+    attach: *mut bindings::dma_buf_attachment,
+    _attach: PhantomData<&'a ()>,
 }
 
-// SAFETY: what can be had is a shared reference to the exporter.
-unsafe impl<E: Sync> Send for Exported<E> {}
-
-// SAFETY: as above.
-unsafe impl<E: Sync> Sync for Exported<E> {}
-
-impl<E> Clone for Exported<E> {
-    fn clone(&self) -> Self {
-        // INVARIANT: it is the same.
+impl<'a> AttachmentRef<'a> {
+    /// Borrows `attach`.
+    ///
+    /// # Safety
+    ///
+    /// `attach` is a valid attachment for all of `'a`.
+    pub(crate) unsafe fn from_raw(attach: *mut bindings::dma_buf_attachment) -> Self {
+        // INVARIANT: The caller promises that `attach` is valid for `'a`.
         Self {
-            buf: self.buf.clone(),
-            exporter: self.exporter,
+            attach,
+            _attach: PhantomData,
         }
     }
-}
 
-impl<E: Exporter> Exported<E> {
-    /// Takes `buf` for one that an `E` has exported.
-    ///
-    /// # Errors
-    ///
-    /// - `EINVAL`: it is another exporter's.
-    pub fn of(buf: ARef<DmaBuf>) -> Result<Self> {
-        let backend = buf.buffer().ok_or(EINVAL)?.backend();
-        if backend.exporter() != TypeId::of::<E>() {
-            return Err(EINVAL);
+    pub(crate) fn as_raw(&self) -> *mut bindings::dma_buf_attachment {
+        self.attach
+    }
+
+    /// Stores the route that [`AttachmentRef::route`] is to return.
+    pub(crate) fn set_route(&self, route: Route) {
+        let mark = match route {
+            Route::Bus => BUS,
+            Route::Bridge => ptr::null_mut(),
+        };
+        // SAFETY: The attachment is valid by the type invariants. The field is the exporter's,
+        // which writes it only before the importer has the attachment.
+        unsafe { (*self.attach).priv_ = mark };
+    }
+
+    /// Returns the importer's route to the memory of another device.
+    pub(crate) fn route(&self) -> Route {
+        // SAFETY: The attachment is valid by the type invariants, and the field is the exporter's.
+        if unsafe { (*self.attach).priv_ } == BUS {
+            Route::Bus
+        } else {
+            Route::Bridge
         }
-        let data: *const Data<E> = ptr::from_ref(backend).cast();
-        // SAFETY: there is one type of backend for a type of exporter, and it is there as long as
-        // the buffer is.
-        let exporter = NonNull::from(unsafe { &(*data).exporter });
-        // INVARIANT: just found.
-        Ok(Self { buf, exporter })
-    }
-}
-
-impl<E> Exported<E> {
-    /// The exporter.
-    pub fn exporter(&self) -> &E {
-        // SAFETY: by the type invariant it is behind the buffer, to which there is a reference.
-        unsafe { self.exporter.as_ref() }
     }
 
-    /// The buffer.
-    pub fn dma_buf(&self) -> &DmaBuf {
-        &self.buf
+    /// Returns the importer's device.
+    pub fn device(&self) -> &'a Device {
+        // SAFETY: The attachment is valid for `'a` by the type invariants, and the importer keeps
+        // its device while it is attached.
+        unsafe { Device::from_raw((*self.attach).dev) }
     }
 
-    /// The buffer.
-    pub fn into_dma_buf(self) -> ARef<DmaBuf> {
-        self.buf
+    /// Returns whether the importer handles memory of another device (`peer2peer`).
+    pub(crate) fn is_peer_to_peer(&self) -> bool {
+        // SAFETY: The attachment is valid by the type invariants.
+        unsafe { (*self.attach).peer2peer }
     }
 
-    /// Gives the current process a file descriptor of the buffer; see [`DmaBuf::into_fd`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`DmaBuf::into_fd`].
-    pub fn into_fd(self, flags: u32) -> Result<i32> {
-        DmaBuf::into_fd(self.buf, flags)
-    }
-
-    /// Takes the buffer away from all devices, for ever.
-    ///
-    /// When this returns no device gets at the memory: importers have been told
-    /// (`dma_buf_invalidate_mappings()`), fences have been waited for, and each mapping is gone.
-    /// From when it begins, new attachments, mappings, `mmap()`s and `begin_cpu_access` fail with
-    /// `ENODEV`.
-    ///
-    /// It does not stop the CPU: who has the memory mapped, in user space or by `dma_buf_vmap()`,
-    /// goes on, and `dma_buf_vmap()` still works. The pages stay the buffer's until it is released.
-    ///
-    /// May be called again, and by several at once: each returns when it is so.
-    ///
-    /// Context: process context, sleeps for as long as importers need. Not from a callback of an
-    /// importer or exporter of any buffer.
-    ///
-    /// # Errors
-    ///
-    /// - `EBUSY`: an importer has the buffer mapped or pinned that cannot be told; nothing has
-    ///   changed.
-    /// - `EINTR`: the process was killed while it waited. The buffer is revoked, as
-    ///   [`Exported::is_revoked`] says, but devices may still get at the memory; who calls this
-    ///   again waits for them.
-    pub fn revoke(&self) -> Result {
-        let buffer = self.buf.buffer().ok_or(EINVAL)?;
-        buffer.revoke(&self.buf, Patience::UntilKilled)
-    }
-
-    /// Whether the buffer is revoked, or is being so.
-    pub fn is_revoked(&self) -> bool {
-        let buffer = self.buf.buffer();
-        buffer.is_some_and(|buffer| buffer.is_revoked(&self.buf))
-    }
-
-    /// How many attachments and how many mappings of the buffer there are just now.
-    pub fn counts(&self) -> (usize, usize) {
-        let buffer = self.buf.buffer();
-        buffer.map_or((0, 0), |buffer| buffer.counts(&self.buf))
+    /// Returns whether the importer can be told to end its mapping: `dma_buf_attach_revocable()`.
+    /// If not, the buffer cannot be revoked while the importer has it mapped or pinned.
+    pub fn is_revocable(&self) -> bool {
+        // SAFETY: The attachment is valid by the type invariants.
+        unsafe { bindings::dma_buf_attach_revocable(self.attach) }
     }
 }

@@ -33,18 +33,6 @@ bool phyr_dma_buf_helper_file_writable(const struct file *file)
 }
 EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_file_writable);
 
-dma_addr_t phyr_dma_buf_helper_sg_dma_address(const struct scatterlist *sg)
-{
-	return sg_dma_address(sg);
-}
-EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_sg_dma_address);
-
-unsigned int phyr_dma_buf_helper_sg_dma_len(const struct scatterlist *sg)
-{
-	return sg_dma_len(sg);
-}
-EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_sg_dma_len);
-
 /* Writes the DMA side of an entry that has no other, and returns the one behind it. */
 struct scatterlist *phyr_dma_buf_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
 					    unsigned int len)

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct dma_buf_ops`: how C calls a buffer of this project.
+//! `struct dma_buf_ops`: the functions that C calls for a buffer of this crate.
 //!
-//! The callbacks are the same for each exporter, so that the address of the operations tells a
-//! buffer of this project from others.
+//! The operations are the same for each exporter, so that their address tells a buffer of this
+//! crate from others.
 //!
-//! `pin` and `unpin` are there although the memory never moves: they are what makes C take the
-//! reservation lock around every map and unmap, and tell the exporter of importers that hold on to
-//! a buffer.
+//! `pin` and `unpin` are there although the memory never moves: with them C takes the reservation
+//! lock around every map and unmap, and tells the exporter of importers that hold on to a buffer.
 
-use super::{
+use crate::{
+    bindings as helpers,
     buffer::Buffer,
-    exporter::Importing,
-    DmaBuf, //
+    dma_buf::DmaBuf,
+    exporter::AttachmentRef,
+    resv::ResvGuard, //
 };
-use crate::bindings as helpers;
 use core::{
-    pin::Pin,
-    ptr::NonNull, //
+    mem::ManuallyDrop,
+    pin::Pin, //
 };
 use kernel::{
     bindings,
@@ -27,8 +27,8 @@ use kernel::{
 };
 use phyr::DataDirection;
 
-/// Operations of a buffer that only devices get at.
-static UNPAGED: bindings::dma_buf_ops = bindings::dma_buf_ops {
+/// Operations of a buffer that only devices access.
+static DEVICE_ONLY: bindings::dma_buf_ops = bindings::dma_buf_ops {
     attach: Some(attach),
     detach: Some(detach),
     pin: Some(pin),
@@ -44,58 +44,75 @@ static UNPAGED: bindings::dma_buf_ops = bindings::dma_buf_ops {
 };
 
 /// Operations of a buffer of pages.
-static PAGED: bindings::dma_buf_ops = bindings::dma_buf_ops {
+static MMAP_VMAP: bindings::dma_buf_ops = bindings::dma_buf_ops {
     mmap: Some(mmap),
     vmap: Some(vmap),
     vunmap: Some(vunmap),
-    ..UNPAGED
+    ..DEVICE_ONLY
 };
 
-/// The operations to export a buffer with, whose memory is pages if `paged`.
-pub(super) fn ops(paged: bool) -> *const bindings::dma_buf_ops {
-    if paged {
-        &raw const PAGED
+/// Returns the operations to export a buffer with, whose memory is pages if `mmap_vmap`.
+pub(crate) fn ops(mmap_vmap: bool) -> *const bindings::dma_buf_ops {
+    if mmap_vmap {
+        &raw const MMAP_VMAP
     } else {
-        &raw const UNPAGED
+        &raw const DEVICE_ONLY
     }
 }
 
 impl DmaBuf {
-    /// What is behind the dma-buf, if it is one of this project.
-    pub(super) fn buffer(&self) -> Option<&Buffer> {
-        // SAFETY: the dma-buf is valid, and these fields are never written.
+    /// Returns the private data of the dma-buf if it is one of this crate.
+    pub(crate) fn buffer(&self) -> Option<&Buffer> {
+        // SAFETY: The dma-buf is valid, and these fields are never written.
         let (ops, private) = unsafe { ((*self.as_raw()).ops, (*self.as_raw()).priv_) };
 
-        if ops != &raw const PAGED && ops != &raw const UNPAGED {
+        if ops != &raw const MMAP_VMAP && ops != &raw const DEVICE_ONLY {
             return None;
         }
-        // SAFETY: `export` gave these operations only a pointer of this type, which `release`
-        // takes back, when there is no reference any more.
+        // SAFETY: A dma-buf with these operations was exported by `export`, with a pointer of this
+        // type. `release` takes it back when there is no reference any more.
         Some(unsafe { <Pin<KBox<Buffer>>>::borrow(private) }.get_ref())
     }
 }
 
-/// The dma-buf of a callback, and what is behind it.
+/// Returns the dma-buf of a callback, and its private data.
 ///
 /// # Safety
 ///
-/// `buf` is a dma-buf with one of the operations of this file, and is there for all of `'a`.
-unsafe fn both<'a>(buf: *mut bindings::dma_buf) -> Result<(&'a DmaBuf, &'a Buffer)> {
-    // SAFETY: by the requirements of this function.
+/// `buf` is a dma-buf with operations of this file, valid for all of `'a`.
+unsafe fn buffer_of<'a>(buf: *mut bindings::dma_buf) -> Result<(&'a DmaBuf, &'a Buffer)> {
+    // SAFETY: The caller passes a dma-buf that is valid for `'a`.
     let buf: &'a DmaBuf = unsafe { DmaBuf::from_raw(buf) };
     Ok((buf, buf.buffer().ok_or(EINVAL)?))
 }
 
+/// Returns the attachment of a callback, with its dma-buf and private data.
+///
 /// # Safety
 ///
-/// `attach` is a valid attachment, with its dma-buf, for all of `'a`.
-unsafe fn parts<'a>(
+/// `attach` is an attachment to a dma-buf with operations of this file, valid for all of `'a`.
+unsafe fn attachment_of<'a>(
     attach: *mut bindings::dma_buf_attachment,
-) -> Result<(&'a DmaBuf, &'a Buffer, Importing<'a>)> {
-    // SAFETY: by the requirements of this function.
-    let (buf, buffer) = unsafe { both((*attach).dmabuf) }?;
-    // SAFETY: as above.
-    Ok((buf, buffer, unsafe { Importing::from_raw(attach) }))
+) -> Result<(&'a DmaBuf, &'a Buffer, AttachmentRef<'a>)> {
+    // SAFETY: The caller passes an attachment that is valid for `'a`, and so its dma-buf is.
+    let (buf, buffer) = unsafe { buffer_of((*attach).dmabuf) }?;
+    // SAFETY: The caller passes an attachment that is valid for `'a`.
+    Ok((buf, buffer, unsafe { AttachmentRef::from_raw(attach) }))
+}
+
+/// Returns the attachment of a callback for which C holds the lock, with the lock.
+///
+/// # Safety
+///
+/// `attach` is an attachment to a dma-buf with operations of this file, valid for all of `'a`. This
+/// thread holds the lock for as long, and borrows nothing that it guards.
+unsafe fn locked<'a>(
+    attach: *mut bindings::dma_buf_attachment,
+) -> Result<(&'a Buffer, ManuallyDrop<ResvGuard<'a>>, AttachmentRef<'a>)> {
+    // SAFETY: The caller passes an attachment to such a dma-buf, which is valid for `'a`.
+    let (buf, buffer, attachment) = unsafe { attachment_of(attach) }?;
+    // SAFETY: The caller holds the lock for `'a`, and borrows nothing that it guards.
+    Ok((buffer, unsafe { buf.resv_locked_by_c() }, attachment))
 }
 
 fn direction(dir: bindings::dma_data_direction) -> Result<DataDirection> {
@@ -115,9 +132,9 @@ unsafe extern "C" fn attach(
     attach: *mut bindings::dma_buf_attachment,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: by the requirements of this function.
-        let (buf, buffer, importer) = unsafe { parts(attach) }?;
-        buffer.attach(buf, &importer)?;
+        // SAFETY: C passes a valid attachment to a buffer with these operations.
+        let (buf, buffer, attachment) = unsafe { attachment_of(attach) }?;
+        buffer.attach(buf, &attachment)?;
         Ok(0)
     })
 }
@@ -129,9 +146,9 @@ unsafe extern "C" fn detach(
     _buf: *mut bindings::dma_buf,
     attach: *mut bindings::dma_buf_attachment,
 ) {
-    // SAFETY: by the requirements of this function.
-    if let Ok((buf, buffer, importer)) = unsafe { parts(attach) } {
-        buffer.detach(buf, &importer);
+    // SAFETY: C passes a valid attachment to a buffer with these operations.
+    if let Ok((buf, buffer, attachment)) = unsafe { attachment_of(attach) } {
+        buffer.detach(buf, &attachment);
     }
 }
 
@@ -140,10 +157,9 @@ unsafe extern "C" fn detach(
 /// `attach` is a valid attachment to a buffer with these operations, whose lock is held.
 unsafe extern "C" fn pin(attach: *mut bindings::dma_buf_attachment) -> c_int {
     from_result(|| {
-        // SAFETY: by the requirements of this function.
-        let (buf, buffer, importer) = unsafe { parts(attach) }?;
-        // SAFETY: as above.
-        buffer.pin(&mut *unsafe { buf.reserved() }, &importer)?;
+        // SAFETY: C passes a valid attachment to a buffer with these operations, and holds the lock.
+        let (buffer, mut lock, attachment) = unsafe { locked(attach) }?;
+        buffer.pin(&mut lock, &attachment)?;
         Ok(0)
     })
 }
@@ -152,10 +168,9 @@ unsafe extern "C" fn pin(attach: *mut bindings::dma_buf_attachment) -> c_int {
 ///
 /// `attach` is a valid attachment for which [`pin`] succeeded; the lock is held.
 unsafe extern "C" fn unpin(attach: *mut bindings::dma_buf_attachment) {
-    // SAFETY: by the requirements of this function.
-    if let Ok((buf, buffer, importer)) = unsafe { parts(attach) } {
-        // SAFETY: as above.
-        buffer.unpin(&mut *unsafe { buf.reserved() }, &importer);
+    // SAFETY: C passes a valid attachment to a buffer with these operations, and holds the lock.
+    if let Ok((buffer, mut lock, attachment)) = unsafe { locked(attach) } {
+        buffer.unpin(&mut lock, &attachment);
     }
 }
 
@@ -167,26 +182,27 @@ unsafe extern "C" fn map(
     dir: bindings::dma_data_direction,
 ) -> *mut bindings::sg_table {
     let map = || {
-        // SAFETY: by the requirements of this function.
-        let (buf, buffer, importer) = unsafe { parts(attach) }?;
-        // SAFETY: as above: C takes the lock, as there is a `pin`.
-        buffer.map(&mut *unsafe { buf.reserved() }, &importer, direction(dir)?)
+        // SAFETY: C passes a valid attachment to a buffer with these operations. It holds the lock,
+        // as there is a `pin`.
+        let (buffer, mut lock, attachment) = unsafe { locked(attach) }?;
+        buffer.map(&mut lock, &attachment, direction(dir)?)
     };
     map().unwrap_or_else(Error::to_ptr)
 }
 
 /// # Safety
 ///
-/// `sgt` is what [`map`] gave for the valid `attach`, and is not used again; the lock is held.
+/// `attach` is a valid attachment to a buffer with these operations, whose lock is held. `sgt` is
+/// not used again.
 unsafe extern "C" fn unmap(
     attach: *mut bindings::dma_buf_attachment,
     sgt: *mut bindings::sg_table,
     _dir: bindings::dma_data_direction,
 ) {
-    // SAFETY: by the requirements of this function.
-    if let Ok((buf, buffer, importer)) = unsafe { parts(attach) } {
-        // SAFETY: as above.
-        unsafe { buffer.unmap(&mut buf.reserved(), &importer, sgt) };
+    // SAFETY: C passes a valid attachment to a buffer with these operations. It holds the lock, as
+    // there is a `pin`.
+    if let Ok((buffer, mut lock, attachment)) = unsafe { locked(attach) } {
+        buffer.unmap(&mut lock, &attachment, sgt);
     }
 }
 
@@ -198,8 +214,8 @@ unsafe extern "C" fn begin_cpu_access(
     dir: bindings::dma_data_direction,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: by the requirements of this function.
-        let (buf, buffer) = unsafe { both(buf) }?;
+        // SAFETY: C passes a valid buffer with these operations.
+        let (buf, buffer) = unsafe { buffer_of(buf) }?;
         buffer.begin_cpu_access(buf, direction(dir)?)?;
         Ok(0)
     })
@@ -213,8 +229,8 @@ unsafe extern "C" fn end_cpu_access(
     dir: bindings::dma_data_direction,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: by the requirements of this function.
-        let (buf, buffer) = unsafe { both(buf) }?;
+        // SAFETY: C passes a valid buffer with these operations.
+        let (buf, buffer) = unsafe { buffer_of(buf) }?;
         buffer.end_cpu_access(buf, direction(dir)?);
         Ok(0)
     })
@@ -222,33 +238,33 @@ unsafe extern "C" fn end_cpu_access(
 
 /// # Safety
 ///
-/// `buf` is a valid buffer of pages with these operations, for which `vma` is being set up.
+/// `buf` is a valid buffer with [`MMAP_VMAP`], for which `vma` is being set up.
 unsafe extern "C" fn mmap(
     buf: *mut bindings::dma_buf,
     vma: *mut bindings::vm_area_struct,
 ) -> c_int {
     from_result(|| {
-        // SAFETY: by the requirements of this function.
-        let (buf, buffer) = unsafe { both(buf) }?;
-        // SAFETY: as above.
+        // SAFETY: C passes a valid buffer with these operations.
+        let (buf, buffer) = unsafe { buffer_of(buf) }?;
+        // SAFETY: C sets `vma` up for `buf`, which is pages, as it has an `mmap`.
         unsafe { buffer.mmap(buf, vma) }?;
         Ok(0)
     })
 }
 
-/// Not refused for a revoked buffer: `dma_buf_vmap()` warns of every failure. Nor need it be, as
-/// the memory is there as long as the buffer is. Who keeps to the rules has `begin_cpu_access`
-/// fail; who does not can go on.
+/// Maps a buffer into the kernel's address space, even a revoked one: `dma_buf_vmap()` warns of
+/// every failure, and the memory is there as long as the buffer is. `begin_cpu_access` fails then,
+/// but not each importer calls it.
 ///
 /// # Safety
 ///
-/// `buf` is a valid buffer of pages with these operations; `map` may be written.
+/// `buf` is a valid buffer with [`MMAP_VMAP`]; `map` may be written.
 unsafe extern "C" fn vmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys_map) -> c_int {
     from_result(|| {
-        // SAFETY: by the requirements of this function.
-        let (_, buffer) = unsafe { both(buf) }?;
-        let addr = buffer.backend().vmap()?;
-        // SAFETY: as above.
+        // SAFETY: C passes a valid buffer with these operations.
+        let (_, buffer) = unsafe { buffer_of(buf) }?;
+        let addr = buffer.backing().vmap()?;
+        // SAFETY: C passes a `map` to write to.
         unsafe { helpers::phyr_dma_buf_helper_iosys_map_set(map, addr.as_ptr().cast()) };
         Ok(0)
     })
@@ -258,30 +274,26 @@ unsafe extern "C" fn vmap(buf: *mut bindings::dma_buf, map: *mut bindings::iosys
 ///
 /// `map` is what [`vmap`] set, and is not used again.
 unsafe extern "C" fn vunmap(_buf: *mut bindings::dma_buf, map: *mut bindings::iosys_map) {
-    // SAFETY: by the requirements of this function; `vmap` sets no I/O memory.
+    // SAFETY: C passes what `vmap` set, which is not I/O memory.
     let addr = unsafe { (*map).__bindgen_anon_1.vaddr };
-    if let Some(addr) = NonNull::new(addr) {
-        // SAFETY: `vmap` gave this range away.
-        unsafe { phyr::bindings::phyr_helper_vunmap(addr.as_ptr()) };
-    }
+    // SAFETY: `vmap` mapped this range, and C does not use it again.
+    unsafe { phyr::bindings::phyr_helper_vunmap(addr) };
 }
 
 /// # Safety
 ///
 /// `buf` is a buffer with these operations, to which there are no references any more.
 unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
-    // SAFETY: by the requirements of this function.
-    if let Ok((_, buffer)) = unsafe { both(buf) } {
-        if let Some(memory) = buffer.backend().peer() {
+    // SAFETY: C passes a buffer with these operations, which is valid until this returns.
+    if let Ok((_, buffer)) = unsafe { buffer_of(buf) } {
+        if let Some(memory) = buffer.backing().bar_memory() {
             memory.released();
         }
     }
-    // SAFETY: by the requirements of this function nobody uses the pointer any more, which is what
-    // `export` gave the buffer.
+    // SAFETY: `priv_` is what `export` gave the buffer, and nobody else uses it any more.
     let mut buffer = unsafe { <Pin<KBox<Buffer>>>::from_foreign((*buf).priv_) };
 
-    // SAFETY: nothing is moved.
-    if unsafe { buffer.as_mut().get_unchecked_mut() }.is_mapped() {
+    if buffer.as_mut().is_mapped() {
         // A device may still get at the memory.
         pr_err!("dma-buf: an importer has not unmapped; the memory is leaked\n");
         core::mem::forget(buffer);

@@ -1,33 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is done with the ranges of a dma-buf: cut into entries of an `sg_table`, clipped to the
-//! buffer, joined to one.
+//! Lists of DMA ranges: cut into entries of an `sg_table`, clipped to the buffer, joined to one.
 //!
 //! Plain Rust, without a kernel call.
 
-use core::fmt;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
 };
 use phyr::{
-    DmaVec, //
-    Limits,
+    linear::LinearError,
+    DmaVec,
+    Limits, //
 };
 
-/// The longest entry: its length is 32 bits wide, and whole pages are promised.
-// CAST: both are small.
+/// Longest entry in bytes: its length is 32 bits wide, and whole pages are promised.
+// CAST: Both are small.
 const MAX_ENTRY: u64 = u32::MAX as u64 & !(PAGE_SIZE as u64 - 1);
 
-/// `limits` with entries of at most `max` bytes, but whole pages and not over [`MAX_ENTRY`].
-pub(super) fn entry_limits_of(limits: Limits, max: u64) -> Option<Limits> {
-    // CAST: a page size fits in 64 bits.
+/// Returns `limits` with segments of at most `max` bytes and [`MAX_ENTRY`], in whole pages.
+pub(crate) fn entry_limits_of(limits: Limits, max: u64) -> Option<Limits> {
+    // CAST: A page size fits in 64 bits.
     let max = max.min(MAX_ENTRY) & !(PAGE_SIZE as u64 - 1);
     limits.with_max_segment(max)
 }
 
-/// `vecs`, cut where they are over `limits`.
-pub(super) fn cut<I: Iterator<Item = DmaVec>>(vecs: I, limits: Limits) -> Cut<I> {
+/// Returns `vecs`, cut where they are over `limits`.
+pub(crate) fn cut<I: Iterator<Item = DmaVec>>(vecs: I, limits: Limits) -> Cut<I> {
     Cut {
         vecs,
         limits,
@@ -36,7 +35,7 @@ pub(super) fn cut<I: Iterator<Item = DmaVec>>(vecs: I, limits: Limits) -> Cut<I>
 }
 
 /// The iterator of [`cut`].
-pub(super) struct Cut<I> {
+pub(crate) struct Cut<I> {
     vecs: I,
     limits: Limits,
     rest: Option<DmaVec>,
@@ -51,19 +50,19 @@ impl<I: Iterator<Item = DmaVec>> Iterator for Cut<I> {
             None => self.vecs.next()?,
         };
         let room = self.limits.room(vec.addr().into_raw());
-        // CAST: a `usize` is at most 64 bits wide.
+        // CAST: A `usize` is at most 64 bits wide.
         if vec.len() as u64 <= room {
             return Some(vec);
         }
-        // CAST: less than the length, which is a `usize`.
+        // CAST: Less than the length, which is a `usize`.
         let at = room as usize;
         self.rest = Some(DmaVec::new(vec.addr().advanced(room), vec.len() - at));
         Some(DmaVec::new(vec.addr(), at))
     }
 }
 
-/// The first `size` bytes of `vecs`, without what is empty.
-pub(super) fn clip(
+/// Returns the first `size` bytes of `vecs`, without empty ranges.
+pub(crate) fn clip(
     vecs: impl Iterator<Item = DmaVec>,
     size: usize,
 ) -> impl Iterator<Item = DmaVec> {
@@ -79,59 +78,29 @@ pub(super) fn clip(
     .filter(|vec| vec.len() != 0)
 }
 
-/// Whether `vecs` hold `size` bytes.
-pub(super) fn covers(vecs: impl Iterator<Item = DmaVec>, size: usize) -> bool {
+/// Returns whether `vecs` hold at least `size` bytes.
+pub(crate) fn covers(vecs: impl Iterator<Item = DmaVec>, size: usize) -> bool {
     clip(vecs, size).map(DmaVec::len).sum::<usize>() == size
 }
 
-/// Why a buffer is not one range for a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotLinear {
-    /// Segment `segment`, where byte `offset` of the buffer is, does not begin where the one
-    /// before ends.
-    Gap {
-        /// Number of the segment, from 0 on.
-        segment: usize,
-        /// Number of bytes of the buffer before it.
-        offset: usize,
-    },
-    /// There is nothing to be had: the error of [`Attachment::dma_vecs`](super::Attachment).
-    Not(Error),
-}
-
-impl From<NotLinear> for Error {
-    fn from(e: NotLinear) -> Self {
-        match e {
-            NotLinear::Gap { .. } => EILSEQ,
-            NotLinear::Not(e) => e,
-        }
-    }
-}
-
-impl fmt::Display for NotLinear {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gap { segment, offset } => {
-                write!(f, "segment {segment} leaves a gap at byte {offset}")
-            }
-            Self::Not(e) => write!(f, "not mapped: {e:?}"),
-        }
-    }
-}
-
-/// Joins `vecs` to one range, or says which of them does not adjoin the one before.
-pub(super) fn join(mut vecs: impl Iterator<Item = DmaVec>) -> Result<DmaVec, NotLinear> {
-    let first = vecs.next().ok_or(NotLinear::Not(EINVAL))?;
+/// Joins `vecs` to one range.
+///
+/// # Errors
+///
+/// - [`LinearError::Empty`]: there are none.
+/// - [`LinearError::Gap`]: one does not begin where the one before ends.
+pub(crate) fn join(mut vecs: impl Iterator<Item = DmaVec>) -> Result<DmaVec, LinearError> {
+    let first = vecs.next().ok_or(LinearError::Empty)?;
     let (addr, mut len) = (first.addr(), first.len());
 
     for (nr, vec) in vecs.enumerate() {
-        let gap = NotLinear::Gap {
-            segment: nr + 1,
-            offset: len,
+        // CAST: A `usize` is at most 64 bits wide.
+        let offset = len as u64;
+        let gap = LinearError::Gap {
+            phyr: nr + 1,
+            offset,
         };
-        // CAST: a `usize` is at most 64 bits wide.
-        let end = addr.into_raw().checked_add(len as u64);
-        if end != Some(vec.addr().into_raw()) {
+        if addr.into_raw().checked_add(offset) != Some(vec.addr().into_raw()) {
             return Err(gap);
         }
         len = len.checked_add(vec.len()).ok_or(gap)?;
@@ -148,14 +117,12 @@ mod tests {
     const PAGE: u64 = PAGE_SIZE as u64;
 
     fn vec(addr: u64, len: u64) -> DmaVec {
-        // CAST: the tests run on 64 bits.
+        // CAST: The tests run on 64 bits.
         DmaVec::new(DmaAddr::from_raw(addr), len as usize)
     }
 
-    fn gap(segment: usize, offset: u64) -> Result<DmaVec, NotLinear> {
-        // CAST: as above.
-        let offset = offset as usize;
-        Err(NotLinear::Gap { segment, offset })
+    fn gap(phyr: usize, offset: u64) -> Result<DmaVec, LinearError> {
+        Err(LinearError::Gap { phyr, offset })
     }
 
     /// `vecs` cut for a device with these limits must be `expected`.
@@ -195,7 +162,7 @@ mod tests {
         let limits = entry_limits_of(Limits::NONE, max);
         let len = 1 << 40;
         let nr = limits.map(|limits| cut([vec(0, len)].into_iter(), limits).count());
-        // CAST: as above.
+        // CAST: The tests run on 64 bits.
         assert_eq!(nr, Some(len.div_ceil(MAX_ENTRY) as usize));
     }
 
@@ -239,7 +206,7 @@ mod tests {
     fn one_range_or_the_first_gap() {
         let join = |vecs: &[DmaVec]| join(vecs.iter().copied());
         let one = vec(0x1000, 0x1000);
-        assert_eq!(join(&[]), Err(NotLinear::Not(EINVAL)));
+        assert_eq!(join(&[]), Err(LinearError::Empty));
         assert_eq!(join(&[one]), Ok(one));
         assert_eq!(join(&[one, vec(0x2000, 0x3000)]), Ok(vec(0x1000, 0x4000)));
         assert_eq!(join(&[one, vec(0x2001, 0x1000)]), gap(1, 0x1000));

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which way a device takes to the memory of another.
+//! The route of a device to the memory of another.
 //!
 //! Plain Rust, without a kernel call.
 
-/// How an importer gets at memory of another device.
+/// Route of an importer to memory of another device.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
-    /// By its address on the bus. Nothing is mapped.
+pub(crate) enum Route {
+    /// By addresses on the bus. Nothing is mapped.
     Bus,
     /// Through the host bridge, and so through the IOMMU if there is one.
     Bridge,
 }
 
 impl Route {
-    /// The route on which a page at `paddr`, whose address on the bus is `bus`, has `addrs` when it
-    /// is mapped twice at the same time, for a device for which an IOMMU translates or not.
-    pub(super) fn of(paddr: u64, bus: u64, addrs: [u64; 2], translated: bool) -> Self {
+    /// Returns the route by the DMA addresses `addrs` of a page that is mapped twice at the same
+    /// time. The page is at `paddr` for the CPU and at `bus` on the bus; `translated` says that an
+    /// IOMMU translates for the device.
+    pub(crate) fn of(paddr: u64, bus: u64, addrs: [u64; 2], translated: bool) -> Self {
         if addrs != [bus; 2] {
             Self::Bridge
         } else if bus == paddr && !translated {

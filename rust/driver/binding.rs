@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver's binding to its device, for those who have no lifetime to tell of it.
+//! The bound device, for objects that may outlive the binding.
 //!
-//! A file can be open for longer than the driver is bound. What its operations need of the bound
-//! device they do inside of [`Binding::with`], for which unbinding waits.
+//! A file can be open for longer than the driver is bound. Its operations use the bound device
+//! inside of [`Binding::with`], for which unbinding waits.
 //!
-//! The device's managed resources (devres) are too late to end that, as they are released one after
-//! the other, the newest first: who is handed the device meanwhile could use one that is gone, or
-//! register one that nobody releases. A [`Scope`] ends before all that.
+//! A [`Devres`](kernel::devres::Devres) would end too late for that: managed resources are released
+//! one after the other, so a user could still be handed the device when some are gone, or register
+//! one that nobody releases. A [`Scope`] ends before all of them.
 
 use super::{
-    bound::Guarded,
-    gate::{
-        Gate,
-        Inside, //
+    scope::{
+        Registration,
+        Scope, //
     },
-    scope::Scope, //
+    users::Users, //
 };
 use kernel::{
     device::{
@@ -29,7 +28,7 @@ use kernel::{
     }, //
 };
 
-/// Tells whether the driver is bound to its device, and keeps it so for the time of a call.
+/// A device, which can be used as a bound one for as long as its driver is bound.
 ///
 /// # Examples
 ///
@@ -48,18 +47,18 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// The gate is closed before the scope ends for which this was made.
+/// `users` is drained before the scope ends for which this was made.
 #[pin_data]
 pub struct Binding {
     device: ARef<Device>,
     #[pin]
-    gate: Gate,
+    users: Users,
 }
 
 impl Binding {
     /// Makes the binding of a scope's device, and the value that ends it.
     ///
-    /// It ends when that value is dropped, or else with the scope, also if the value is leaked.
+    /// It ends when that value is dropped, or else with the scope.
     ///
     /// Context: process context, may sleep.
     ///
@@ -70,49 +69,46 @@ impl Binding {
         let binding = Arc::pin_init(
             try_pin_init!(Self {
                 device: (&**scope.device()).into(),
-                gate <- Gate::new(),
+                users <- Users::new(),
             }? Error),
             GFP_KERNEL,
         )?;
-        // INVARIANT: the guard closes the gate at the end of the scope, or before. If it cannot be
-        // made the gate is closed already.
-        let owner = BindingOwner {
-            _end: Guarded::new(scope, End(binding.clone()))?,
-        };
+        // INVARIANT: `End` drains the users at the end of the scope, or before. If it cannot be
+        // registered they are drained already.
+        let owner = scope.register(End(binding.clone()))?;
         Ok((binding, owner))
     }
 
     /// Calls `f` with the device, which stays bound until it returns.
     ///
-    /// Context: as `f`; the driver may wait for it as it unbinds.
+    /// Context: that of `f`; the end of the binding waits for it.
     ///
     /// # Errors
     ///
     /// - `ENODEV`: the driver is not bound any more.
     /// - Those of `f`.
     pub fn with<R>(&self, f: impl FnOnce(&Device<Bound>) -> Result<R>) -> Result<R> {
-        let _inside = Inside::new(&self.gate).ok_or(ENODEV)?;
-        // SAFETY: by the type invariants the gate is closed, which waits for us, before the scope
-        // ends, during all of which the device is bound.
+        let _user = self.users.tryget().ok_or(ENODEV)?;
+        // SAFETY: the device is bound until the scope ends. By the type invariants that comes after
+        // `users` was drained, which waits for `_user`.
         f(unsafe { self.device.as_bound() })
     }
 
-    /// Returns whether the driver is not bound any more.
+    /// Returns whether the binding is ending, or has ended.
     pub fn is_over(&self) -> bool {
-        self.gate.is_closed()
+        self.users.is_dying()
     }
 }
 
-/// Ends a binding when it is dropped.
-struct End(Arc<Binding>);
+/// Ends a [`Binding`] when it is dropped, or else with the scope. Waits for those in
+/// [`Binding::with`].
+pub type BindingOwner<'b> = Registration<'b, End>;
+
+/// The value behind a [`BindingOwner`].
+pub struct End(Arc<Binding>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.gate.close();
+        self.0.users.drain();
     }
-}
-
-/// Ends a [`Binding`] when it is dropped, which waits for those in [`Binding::with`].
-pub struct BindingOwner<'b> {
-    _end: Guarded<'b, End>,
 }

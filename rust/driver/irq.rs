@@ -2,10 +2,9 @@
 
 //! Interrupts of a PCI device whose handlers may borrow for the time of the driver's binding.
 //!
-//! The kernel's own [`kernel::irq::Registration`] borrows from the allocation of the vectors, which
-//! a driver would have to store beside it, and must never be leaked, which every driver would have
-//! to vouch for. Here the vectors and the handlers are registered in a [`Scope`], and are gone when
-//! that ends.
+//! A [`kernel::irq::Registration`] borrows from the allocation of the vectors, which a driver would
+//! have to store beside it, and must not be leaked, which every driver would have to promise. Here
+//! vectors and handlers are registered in a [`Scope`], and are gone when that ends.
 //!
 //! ```text
 //!   Vectors::alloc(scope, pdev, ..)         in probe; freed when the scope ends
@@ -17,9 +16,11 @@
 //! [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
 use super::{
-    bound::Guarded,
-    pci::with_command_locked,
-    scope::Scope, //
+    pci::dma::with_command_locked,
+    scope::{
+        Registration,
+        Scope, //
+    }, //
 };
 use core::marker::PhantomPinned;
 use kernel::{
@@ -40,7 +41,8 @@ use kernel::{
         self,
         IrqType, //
     },
-    prelude::*, //
+    prelude::*,
+    types::ScopeGuard, //
 };
 use phyr::{
     fail::{
@@ -50,12 +52,13 @@ use phyr::{
     raw, //
 };
 
-/// The kinds of vectors that [`Vectors::alloc`] may take.
+/// Kinds of vectors that [`Vectors::alloc`] may take; [`pci::IrqTypes`], whose value only its own
+/// crate can read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Types(u32);
 
 impl Types {
-    /// Any kind, MSI-X first, then MSI, then the line (INTx).
+    /// Any kind: MSI-X first, then MSI, then the line (INTx).
     pub const ANY: Self = Self(bindings::PCI_IRQ_ALL_TYPES);
 
     /// Messages only, MSI-X first.
@@ -71,7 +74,7 @@ impl Types {
     }
 }
 
-/// The interrupt vectors of a PCI device, which are freed when the scope ends.
+/// Interrupt vectors of a PCI device, which are freed when the scope ends.
 #[derive(Clone, Copy)]
 pub struct Vectors<'b> {
     scope: Scope<'b>,
@@ -80,11 +83,10 @@ pub struct Vectors<'b> {
     len: u16,
 }
 
-/// Returns the kind of the vectors that a device has.
-///
-/// Only to be asked in its core context, or as vectors are allocated: nobody changes it then.
-fn kind(pdev: *const bindings::pci_dev) -> IrqType {
-    // SAFETY: the callers' device is valid, and they have its core context.
+/// Returns the kind of the vectors that a device has, or `Intx` if it has none.
+fn kind(pdev: &pci::Device<Core<'_>>) -> IrqType {
+    let pdev = raw::pci_device(pdev);
+    // SAFETY: `pdev` is valid, and in its core context, in which nobody else changes these bits.
     let (msix, msi) = unsafe { ((*pdev).msix_enabled() != 0, (*pdev).msi_enabled() != 0) };
     match (msix, msi) {
         (true, _) => IrqType::MsiX,
@@ -102,29 +104,10 @@ pub fn has_vectors(dev: &Device<Bound>, first: u32, nr: u32) -> bool {
     };
     first.checked_add(nr).is_some_and(|end| {
         (first..end).all(|vector| {
-            // SAFETY: the device is bound.
+            // SAFETY: `pdev` is bound, and so is valid.
             unsafe { bindings::pci_irq_vector(raw::pci_device(pdev), vector) > 0 }
         })
     })
-}
-
-/// Frees the vectors of a device.
-///
-/// # Invariants
-///
-/// The device has vectors that were allocated for this.
-struct Allocated<'b>(&'b pci::Device<Bound>);
-
-impl Drop for Allocated<'_> {
-    fn drop(&mut self) {
-        // SAFETY: by the type invariants, if nobody has freed them by the kernel crate's
-        // `alloc_irq_vectors()`, which is safe and does not see ours. All handlers were registered
-        // in the scope after this, and are gone. A scope in which vectors were allocated, for
-        // which the caller had the device's core context, ends in that context.
-        with_command_locked(|| unsafe {
-            bindings::pci_free_irq_vectors(raw::pci_device(self.0));
-        });
-    }
 }
 
 impl<'b> Vectors<'b> {
@@ -148,11 +131,11 @@ impl<'b> Vectors<'b> {
         Self::alloc_with(scope, pdev, min, max, types.0, None)
     }
 
-    /// Allocates from `min` to `max` vectors, of which all but the first `pre` are spread over the
-    /// processors, as the kernel manages it: a processor that goes takes its vector along.
+    /// Allocates from `min` to `max` vectors, and spreads all but the first `pre` of them over the
+    /// processors. The kernel manages those: a vector is shut down with the last of its processors.
     ///
-    /// Each queue of a device is to have one, so that its interrupts come where its requests are
-    /// submitted; see `phyr_blk::Affinity::Interrupts`.
+    /// With one for each queue, an interrupt comes on the processor that has submitted the request;
+    /// see `phyr_blk::Affinity::Interrupts`.
     ///
     /// Context: process context, may sleep.
     ///
@@ -193,41 +176,45 @@ impl<'b> Vectors<'b> {
         if min == 0 || min > max {
             return Err(EINVAL);
         }
-        let raw = raw::pci_device(pdev);
-        if !matches!(kind(raw), IrqType::Intx) {
+        if !matches!(kind(pdev), IrqType::Intx) {
             return Err(EBUSY);
         }
+        let raw = raw::pci_device(pdev);
         fail::at(Point::pci_alloc_irq_vectors)?;
         let affinity = affinity
             .as_mut()
             .map_or(core::ptr::null_mut(), core::ptr::from_mut);
-        // SAFETY: the device is bound; the affinity is null or valid, and only used in the call.
+        // SAFETY: `pdev` is bound; `affinity` is null or valid, and only used in the call.
         let len = with_command_locked(|| unsafe {
             bindings::pci_alloc_irq_vectors_affinity(raw, min, max, flags, affinity)
         });
-        // The numbers are such as there can be: it has no vectors of the last kind that was tried.
+        // The numbers are valid, so `EINVAL` says that it has no vectors of the last kind.
         to_result(len).map_err(|e| if e == EINVAL { ENOSPC } else { e })?;
-        // INVARIANT: they were allocated just now.
-        scope.keep(Allocated(pdev))?;
+        let kind = kind(pdev);
+        let pdev: &'b pci::Device<Bound> = pdev;
+        scope.keep(ScopeGuard::new(move || {
+            // SAFETY: `pdev` is bound until the scope ends, in its core context. It has the vectors
+            // that were allocated above, or none if the kernel crate's `alloc_irq_vectors()`, which
+            // is safe and does not see these, has freed them. Their handlers were registered in the
+            // scope after this, and are gone.
+            with_command_locked(|| unsafe {
+                bindings::pci_free_irq_vectors(raw::pci_device(pdev));
+            });
+        }))?;
         Ok(Self {
             scope,
             pdev,
-            kind: kind(raw),
+            kind,
             // CAST: `max` at most.
             len: len as u16,
         })
     }
 
-    /// Returns the number of vectors, at least the minimum that was asked for.
+    /// Returns the number of vectors, at least the `min` of the allocation.
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.len.into()
-    }
-
-    /// Returns the kind of the vectors.
-    pub fn kind(&self) -> IrqType {
-        self.kind
     }
 
     /// Registers `handler` for the vector `index`; it is called in hard interrupt context from now
@@ -324,9 +311,11 @@ impl<'b> Vectors<'b> {
         if matches!(name.to_bytes(), b"" | b"." | b"..") || name.to_bytes().contains(&b'/') {
             return Err(EINVAL);
         }
-        let index = u16::try_from(index).ok().filter(|&index| index < self.len);
-        let index = index.ok_or(EINVAL)?;
-        // SAFETY: the device is bound.
+        let index = u16::try_from(index)
+            .ok()
+            .filter(|&index| index < self.len)
+            .ok_or(EINVAL)?;
+        // SAFETY: `pdev` is bound, and so is valid.
         let irq = unsafe { bindings::pci_irq_vector(raw::pci_device(self.pdev), index.into()) };
         // CAST: not negative.
         let irq = to_result(irq).map(|()| irq as u32)?;
@@ -335,17 +324,17 @@ impl<'b> Vectors<'b> {
             IrqType::Intx => bindings::IRQF_SHARED as usize,
             IrqType::Msi | IrqType::MsiX => 0,
         };
-        let registered = KBox::pin_init(
-            try_pin_init!(&this in Registered {
+        let action = KBox::pin_init(
+            try_pin_init!(&this in Action {
                 handler,
                 irq,
                 _pin: PhantomPinned,
                 _: {
                     fail::at(Point::request_irq)?;
-                    // INVARIANT: it is registered if this succeeds, with this as its cookie.
+                    // INVARIANT: if this succeeds it is registered, with `this` as its cookie.
                     //
                     // SAFETY: `hard` and `thread` are `handle`, `handle_hard` or `handle_threaded`
-                    // for `H`, which take a `Registered<H>` for a cookie; all fields of `this` are
+                    // for `H`, which take an `Action<H>` for a cookie; all fields of `this` are
                     // there, and stay where they are until the interrupt is freed.
                     to_result(unsafe {
                         bindings::request_threaded_irq(
@@ -361,19 +350,17 @@ impl<'b> Vectors<'b> {
             }? Error),
             GFP_KERNEL,
         )?;
-        Ok(Irq {
-            _registered: Guarded::new(self.scope, registered)?,
-        })
+        self.scope.register(action)
     }
 }
 
-/// A registered handler.
+/// A handler that is registered for an interrupt; C: `struct irqaction`.
 ///
 /// # Invariants
 ///
 /// The interrupt `irq` is registered with a pointer to this as its cookie.
 #[pin_data(PinnedDrop)]
-struct Registered<H> {
+pub struct Action<H> {
     handler: H,
     irq: u32,
     #[pin]
@@ -381,33 +368,34 @@ struct Registered<H> {
 }
 
 #[pinned_drop]
-impl<H> PinnedDrop for Registered<H> {
+impl<H> PinnedDrop for Action<H> {
     fn drop(self: Pin<&mut Self>) {
         let cookie = core::ptr::from_ref(&*self).cast_mut().cast();
-        // SAFETY: by the type invariants. When this returns no handler runs any more.
+        // SAFETY: by the type invariants `irq` is registered with `cookie`. When this returns the
+        // handler is not running any more.
         unsafe { bindings::free_irq(self.irq, cookie) };
     }
 }
 
 /// # Safety
 ///
-/// `cookie` points to a [`Registered`], which stays registered during the call.
+/// `cookie` points to an [`Action<H>`](Action), which stays registered during the call.
 unsafe extern "C" fn handle<H: Handler>(_irq: c_int, cookie: *mut c_void) -> bindings::irqreturn_t {
-    // SAFETY: `request_with` registered the handler with this cookie.
-    let registered = unsafe { &*cookie.cast::<Registered<H>>() };
-    returned(registered.handler.handle())
+    // SAFETY: `cookie` is the `Action<H>` that `request_with()` has registered.
+    let action = unsafe { &*cookie.cast::<Action<H>>() };
+    returned(action.handler.handle())
 }
 
 /// # Safety
 ///
-/// `cookie` points to a [`Registered`], which stays registered during the call.
+/// `cookie` points to an [`Action<H>`](Action), which stays registered during the call.
 unsafe extern "C" fn handle_hard<H: ThreadedHandler>(
     _irq: c_int,
     cookie: *mut c_void,
 ) -> bindings::irqreturn_t {
-    // SAFETY: `request_with` registered the handler with this cookie.
-    let registered = unsafe { &*cookie.cast::<Registered<H>>() };
-    match registered.handler.handle() {
+    // SAFETY: `cookie` is the `Action<H>` that `request_with()` has registered.
+    let action = unsafe { &*cookie.cast::<Action<H>>() };
+    match action.handler.handle() {
         ThreadedIrqReturn::None => bindings::irqreturn::IRQ_NONE,
         ThreadedIrqReturn::Handled => bindings::irqreturn::IRQ_HANDLED,
         ThreadedIrqReturn::WakeThread => bindings::irqreturn::IRQ_WAKE_THREAD,
@@ -416,14 +404,14 @@ unsafe extern "C" fn handle_hard<H: ThreadedHandler>(
 
 /// # Safety
 ///
-/// `cookie` points to a [`Registered`], which stays registered during the call.
+/// `cookie` points to an [`Action<H>`](Action), which stays registered during the call.
 unsafe extern "C" fn handle_threaded<H: ThreadedHandler>(
     _irq: c_int,
     cookie: *mut c_void,
 ) -> bindings::irqreturn_t {
-    // SAFETY: `request_with` registered the handler with this cookie.
-    let registered = unsafe { &*cookie.cast::<Registered<H>>() };
-    returned(registered.handler.handle_threaded())
+    // SAFETY: `cookie` is the `Action<H>` that `request_with()` has registered.
+    let action = unsafe { &*cookie.cast::<Action<H>>() };
+    returned(action.handler.handle_threaded())
 }
 
 fn returned(value: IrqReturn) -> bindings::irqreturn_t {
@@ -433,9 +421,7 @@ fn returned(value: IrqReturn) -> bindings::irqreturn_t {
     }
 }
 
-/// A registered interrupt handler, see [`Vectors::request`].
+/// Owner of a registered interrupt handler; see [`Vectors::request`].
 ///
 /// Dropping it waits for a running handler to end.
-pub struct Irq<'b, H> {
-    _registered: Guarded<'b, Pin<KBox<Registered<H>>>>,
-}
+pub type Irq<'b, H> = Registration<'b, Pin<KBox<Action<H>>>>;

@@ -1,15 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What ends with the binding of a driver to its device.
+//! Everything that ends with the binding of a driver to its device.
 //!
-//! - [`scope`]: the binding itself, as a lifetime; what has to end before it does is registered
-//!   there.
-//! - [`pci`]: a PCI driver whose `probe()` gets such a scope.
+//! A driver is bound from [`probe()`](pci::Driver::probe) until the driver core unbinds it. That
+//! time is a [`Scope`](scope::Scope). At its end, in this order:
+//!
+//! ```text
+//!   unbind()                      nothing is torn down yet
+//!   1. Driver::Data is dropped    field by field: disk, files, interrupts, DMA, memory
+//!   2. the scope ends             what is still registered in it, the newest first
+//!   3. devres is released         kernel::devres::Devres
+//! ```
+//!
+//! # Which to take
+//!
+//! What ends with the binding is registered in its scope. A [`Registration`](scope::Registration)
+//! owns a value there, which is dropped with it, or else when the scope ends. [`Irq`] and
+//! [`BindingOwner`](binding::BindingOwner) are registrations; `phyr_blk::Disk` and
+//! `phyr_blk::CharDevice` contain one. [`Binding`] and [`Users`] are for those who cannot have the
+//! scope's lifetime: files, and objects that user space refers to.
+//!
+//! | you have | take | it ends | if it is leaked | context |
+//! |---|---|---|---|---|
+//! | a callback to unregister | [`Scope::register`] | when dropped, or with the scope | it ends with the scope | sleeps |
+//! | an action at the end (C: `devm_add_action()`) | [`Scope::keep`] | with the scope | it has no owner | sleeps |
+//! | an interrupt handler | [`Vectors`], [`Irq`] | when dropped, or with the scope | it ends with the scope | `probe()` |
+//! | a device that does DMA | [`Enabled`] | DMA when dropped, or with the scope | DMA ends after the data is dropped | `probe()` |
+//! | a file, which may be open for longer | [`Binding`] | when dropped, or with the scope | it ends with the scope | any; the end sleeps |
+//! | an object with users (C: percpu_ref) | [`Users`] | by [`Users::drain`], or when dropped | `drain()` waits for ever | any; `drain()` sleeps |
+//! | such objects, by number | `phyr_blk::Handles` | when removed, or with the table | removing waits for ever | any; removing sleeps |
+//! | a value that refers to nothing of the scope | [`Devres`] | when dropped, or after the scope | it ends after the scope | sleeps |
+//! | an event to wait for | [`Completion`] | with its owner | no harm | any; waiting sleeps |
+//!
+//! [`Scope::register`]: scope::Scope::register
+//! [`Scope::keep`]: scope::Scope::keep
+//! [`Vectors`]: irq::Vectors
+//! [`Irq`]: irq::Irq
+//! [`Enabled`]: pci::Enabled
+//! [`Binding`]: binding::Binding
+//! [`Users`]: users::Users
+//! [`Users::drain`]: users::Users::drain
+//! [`Devres`]: kernel::devres::Devres
+//! [`Completion`]: completion::Completion
+//!
+//! # Modules
+//!
+//! - [`scope`]: the list of registrations, on which all others rely.
+//! - [`pci`]: a PCI driver whose `probe()` gets a scope; its DMA, resets and errors.
 //! - [`irq`]: interrupt vectors and their handlers.
-//! - [`bound`], [`binding`]: values that are reached only while the device is bound.
-//! - [`gate`]: users that are counted and waited for.
-//! - [`event`]: waiting for something to happen, with a time-out.
-//! - [`fallible`]: calls that drivers make by themselves, which tests can have fail.
+//! - [`binding`], [`users`], [`completion`]: see the table.
+//! - [`fallible`]: calls that drivers make themselves, which tests can have fail.
 //!
 //! C header: [`include/linux/device/driver.h`](srctree/include/linux/device/driver.h)
 
@@ -17,13 +57,12 @@ use kernel::prelude::*;
 
 pub mod binding;
 mod bindings;
-pub mod bound;
-pub mod event;
+pub mod completion;
 pub mod fallible;
-pub mod gate;
 pub mod irq;
 pub mod pci;
 pub mod scope;
+pub mod users;
 
 module! {
     type: PhyrDriverModule,
@@ -37,8 +76,8 @@ struct PhyrDriverModule;
 
 impl kernel::Module for PhyrDriverModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: once, and nobody uses the crate before its module is loaded.
-        unsafe { pci::init() };
+        // SAFETY: this is called once, and the module's functions are called after it is loaded.
+        unsafe { pci::dma::init() };
         Ok(Self)
     }
 }

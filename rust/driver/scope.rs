@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A span of time at whose end everything that was registered in it is torn down.
+//! The time for which a driver is bound, with a list of what is torn down at its end.
 //!
 //! An interrupt handler, a disk or a character device is called from outside until it is
-//! unregistered. It may borrow only what is there for as long, and it must be unregistered even if
-//! its owner leaks it: `mem::forget` is safe. A lifetime alone gives neither. That of
+//! unregistered. It may borrow only what lives as long, and it must be unregistered even if its
+//! owner was leaked: `mem::forget` is safe. A lifetime alone guarantees neither. That of
 //! `&'a Device<Bound>` is covariant, so any shorter borrow passes for it, and a lifetime does not
-//! see to it that anything is dropped.
+//! make anybody drop a value.
 //!
-//! A [`Scope`] gives both:
+//! A [`Scope`] guarantees both:
 //!
 //! ```text
 //!   begin          'b begins; a list of registrations, empty
@@ -22,10 +22,10 @@
 //!
 //! There are two kinds:
 //!
-//! - That of a driver's binding, which [`pci::Driver::probe`](crate::pci::Driver::probe) gets. It
+//! - That of a driver's binding, passed to [`pci::Driver::probe`](crate::pci::Driver::probe). It
 //!   ends as the device is unbound: after the driver's data was dropped, and before the first of
 //!   the device's managed resources (devres) is released.
-//! - That of a call, [`scope()`], which ends when the call returns, as [`std::thread::scope`] does.
+//! - That of a call, [`scope()`], which ends when the call returns, as with [`std::thread::scope`].
 //!
 //! [`std::thread::scope`]: https://doc.rust-lang.org/std/thread/fn.scope.html
 
@@ -49,7 +49,7 @@ use kernel::{
     }, //
 };
 
-/// The time until the end of a binding or of a call of [`scope()`].
+/// The time until the end of a binding, or of a call of [`scope()`].
 ///
 /// `'b` is invariant, so that neither a shorter nor a longer time passes for it. A scope is copied
 /// freely.
@@ -58,18 +58,18 @@ use kernel::{
 ///
 /// ```
 /// use kernel::{device::{Bound, Device}, prelude::*};
-/// use phyr_driver::{bound::Guarded, scope::{scope, Scope}};
+/// use phyr_driver::scope::{scope, Scope};
 ///
-/// struct Registration<'b>(&'b Device<Bound>);
+/// struct Callback<'b>(&'b Device<Bound>);
 ///
-/// impl Drop for Registration<'_> {
+/// impl Drop for Callback<'_> {
 ///     fn drop(&mut self) {
-///         dev_info!(self.0, "torn down, whether it was leaked or not\n");
+///         dev_info!(self.0, "unregistered, also if it was leaked\n");
 ///     }
 /// }
 ///
 /// fn leak<'b>(scope: Scope<'b>) -> Result {
-///     let registration = Guarded::new(scope, Registration(scope.device()))?;
+///     let registration = scope.register(Callback(scope.device()))?;
 ///     core::mem::forget(registration);
 ///     Ok(())
 /// }
@@ -93,19 +93,32 @@ impl<'b> Scope<'b> {
         self.dev
     }
 
-    /// Registers `value`, which is dropped when the scope ends, and not before.
+    /// Registers `value` without an owner: it is dropped when the scope ends.
+    ///
+    /// A [`ScopeGuard`](kernel::types::ScopeGuard) makes that a function that is called then, as
+    /// with C's `devm_add_action_or_reset()`.
     ///
     /// Context: process context, may sleep.
     ///
     /// # Errors
     ///
+    /// - `ENODEV`: the scope is ending; the value has been dropped.
     /// - `ENOMEM`: no memory; the value has been dropped.
     pub fn keep<T: Send + 'b>(self, value: T) -> Result {
         self.list.add(Entry::new(value)?).map(|_| ())
     }
 
-    /// Registers `value`; see [`Guarded`](crate::bound::Guarded).
-    pub(crate) fn register<T: Send + 'b>(self, value: T) -> Result<Registered<'b>> {
+    /// Registers `value`, which is dropped when the returned [`Registration`] is, or else when the
+    /// scope ends.
+    ///
+    /// Context: process context, may sleep. The value may be dropped by the thread that unbinds
+    /// the device.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV`: the scope is ending; the value has been dropped.
+    /// - `ENOMEM`: no memory; the value has been dropped.
+    pub fn register<T: Send + 'b>(self, value: T) -> Result<Registration<'b, T>> {
         self.list.register(value)
     }
 
@@ -119,7 +132,8 @@ impl<'b> Scope<'b> {
     /// - `'b` is chosen by nobody but the caller, who uses nothing of that lifetime after closing
     ///   the list.
     pub(crate) unsafe fn new(list: NonNull<List>, dev: &Device<Bound>) -> Self {
-        // SAFETY: the caller keeps both for as long as anything of the lifetime `'b` is used.
+        // SAFETY: the caller promises that `list` is valid, and `dev` bound, until the list was
+        // closed, and to use nothing of the lifetime `'b` after that.
         unsafe {
             Self {
                 list: list.as_ref(),
@@ -143,9 +157,9 @@ impl<'b> Scope<'b> {
 /// - Those of `f`.
 pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result<R>) -> Result<R> {
     let list = List::new()?;
-    // SAFETY: `list` is this function's, and the borrow of `dev` keeps it bound, both until the
-    // list was closed by the next statement. `f` takes any lifetime, and so knows none that is
-    // longer; its result is of no such lifetime.
+    // SAFETY: `list` is a local variable, and `dev` is borrowed, until the list was closed by the
+    // next statement. `f` takes any lifetime, and so knows none that is longer; its result has no
+    // such lifetime.
     let result = f(unsafe { Scope::new(NonNull::from(&*list), dev) });
     list.close();
     result
@@ -159,7 +173,7 @@ pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result
 pub(crate) struct List {
     #[pin]
     inner: Mutex<Inner>,
-    /// Signalled when nobody uses an entry any more.
+    /// Signalled when `busy` becomes zero.
     #[pin]
     idle: CondVar,
 }
@@ -202,7 +216,7 @@ impl List {
         )
     }
 
-    /// Adds an entry; drops its value where it cannot.
+    /// Adds an entry, or drops its value if it cannot.
     fn add(&self, entry: KBox<Entry>) -> Result<NonNull<Entry>> {
         let at = NonNull::from(&*entry);
         let mut inner = self.inner.lock();
@@ -216,7 +230,7 @@ impl List {
         };
         if let Err(e) = room {
             drop(inner);
-            // SAFETY: the entry is new, and is in no list.
+            // SAFETY: `entry` is new, with its value, and in no list.
             unsafe { entry.release() };
             return Err(e);
         }
@@ -226,11 +240,12 @@ impl List {
         Ok(at)
     }
 
-    fn register<'b, T: Send + 'b>(&'b self, value: T) -> Result<Registered<'b>> {
-        // INVARIANT: it is in the list.
-        Ok(Registered {
+    fn register<'b, T: Send + 'b>(&'b self, value: T) -> Result<Registration<'b, T>> {
+        // INVARIANT: `add()` has put it into the list.
+        Ok(Registration {
             entry: self.add(Entry::new(value)?)?,
             list: self,
+            _value: PhantomData,
         })
     }
 
@@ -238,7 +253,7 @@ impl List {
     ///
     /// # Safety
     ///
-    /// The entry was added to this list, and its one owner calls this once, before the scope ends.
+    /// `entry` was added to this list. Its owner calls this once, before the scope ends.
     unsafe fn end(&self, entry: NonNull<Entry>) {
         let mut inner = self.inner.lock();
         inner.busy += 1;
@@ -246,14 +261,14 @@ impl List {
         let live = inner.live;
         let at = inner.entries[..live].iter().rposition(is_it);
         let taken = at.and_then(|at| inner.entries.remove(at).ok());
-        // INVARIANT: it was one of these.
+        // INVARIANT: the entry that was taken out was one of the first `live`.
         inner.live -= usize::from(taken.is_some());
         drop(inner);
         match taken {
-            // SAFETY: it was taken out of the list just now, with its value.
+            // SAFETY: `entry` was taken out of the list just now, from those with a value.
             Some(entry) => unsafe { entry.release() },
-            // SAFETY: the scope is ending, which drops the value and then waits for us before it
-            // frees the entry.
+            // SAFETY: the caller promises that `entry` is in the list, so `close()` is dropping its
+            // value, and frees it only when `busy` is zero again.
             None => unsafe { entry.as_ref() }.done.wait_for_completion(),
         }
         let mut inner = self.inner.lock();
@@ -275,8 +290,8 @@ impl List {
             inner.live -= 1;
             let entry = NonNull::from(&*inner.entries[inner.live]);
             drop(inner);
-            // SAFETY: the list has the entry until the end of this function, and nobody else drops
-            // the value of one that is not among the first `live`.
+            // SAFETY: `entry` stays in the list until the end of this function. It is not among the
+            // first `live` any more, and nobody else drops the value of such an entry.
             unsafe { entry.as_ref().release() };
             inner = self.inner.lock();
         }
@@ -294,7 +309,7 @@ impl PinnedDrop for List {
     }
 }
 
-/// A leaked box of some type, which may be shorter-lived than `'static`.
+/// A value of any type, which may be shorter-lived than `'static`.
 ///
 /// # Invariants
 ///
@@ -310,19 +325,19 @@ struct Entry {
 // SAFETY: `Entry::new` takes only values that may be sent.
 unsafe impl Send for Entry {}
 
-// SAFETY: a shared reference gives no access to the value, but to the one who drops it.
+// SAFETY: a shared reference gives no access to the value, except by `release()`, which is unsafe.
 unsafe impl Sync for Entry {}
 
 impl Entry {
     /// Makes an entry of `value`, in no list.
     ///
-    /// All that the value refers to is there until the scope ends, and the value is dropped before:
-    /// the bound `'b` of the callers is that of the scope.
+    /// The callers' bound `T: 'b` is the lifetime of the scope: what the value refers to is there
+    /// until the scope ends, and the value is dropped before.
     fn new<T: Send>(value: T) -> Result<KBox<Self>> {
         let done = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
         let value = KBox::new(value, GFP_KERNEL)?;
         let entry = KBox::<Self>::new_uninit(GFP_KERNEL)?;
-        // INVARIANT: the box is leaked here, and is of the type that `drop_box` is told.
+        // INVARIANT: the box is leaked here, and is of the type `T` of `drop_box`.
         Ok(KBox::write(
             entry,
             Self {
@@ -339,8 +354,8 @@ impl Entry {
     ///
     /// The value is there, and nobody else drops it.
     unsafe fn release(&self) {
-        // SAFETY: by the type invariant it came from a box of this type; the caller is the one to
-        // drop it.
+        // SAFETY: by the type invariants `value` was leaked from a box of the type of `drop`. The
+        // caller promises that the value is there, and that nobody else drops it.
         unsafe { (self.drop)(self.value) };
         self.done.complete_all();
     }
@@ -352,27 +367,40 @@ impl Entry {
 ///
 /// `value` was leaked from a `KBox<T>`, which is not used again.
 unsafe fn drop_box<T>(value: NonNull<c_void>) {
-    // SAFETY: the caller leaked it from a box of this type.
+    // SAFETY: the caller promises that `value` was leaked from a `KBox<T>`.
     drop(unsafe { KBox::<T>::from_raw(value.cast().as_ptr()) });
 }
 
-/// The owner of a value in the list of a scope. Dropping this drops the value, or waits for who
-/// does.
+/// Owner of a value that is registered in a scope.
+///
+/// The value is dropped with this, or else when the scope ends: leaking this is harmless.
+///
+/// The value itself cannot be reached. A reference to it could be taken out of a leaked
+/// `Registration` and be used until the scope ends, by something that is torn down after the value.
+/// If others need a part of the value, it shares that with them in an
+/// [`Arc`](kernel::sync::Arc).
 ///
 /// # Invariants
 ///
 /// `entry` was added to `list`, and has no other owner.
-pub(crate) struct Registered<'b> {
+pub struct Registration<'b, T> {
     entry: NonNull<Entry>,
     list: &'b List,
+    /// The value may hold what lives for `'b`: neither a longer nor a shorter lifetime passes for
+    /// those in `T`.
+    _value: PhantomData<&'b mut T>,
 }
 
-// SAFETY: the value may be sent, and the list has a lock.
-unsafe impl Send for Registered<'_> {}
+// SAFETY: `T` may be sent, and the list has a lock.
+unsafe impl<T: Send> Send for Registration<'_, T> {}
 
-impl Drop for Registered<'_> {
+// SAFETY: a shared reference gives access to nothing.
+unsafe impl<T> Sync for Registration<'_, T> {}
+
+impl<T> Drop for Registration<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants; `'b` has not ended, and so the scope has not.
+        // SAFETY: by the type invariants `entry` is in `list`, and this is its only owner. The
+        // scope has not ended, as `list` is borrowed until then.
         unsafe { self.list.end(self.entry) };
     }
 }

@@ -2,7 +2,7 @@
 
 //! The calls of the kernel that may fail, by name, and a build for tests in which they do.
 //!
-//! What fails once in a thousand years has to be undone as well. Each call that may fail has a
+//! Rarely taken error paths must unwind correctly, too. Each call that may fail has a
 //! [`Point`] in front of it:
 //!
 //! ```text
@@ -12,16 +12,17 @@
 //!
 //! In a build with `PHYR_FAIL_POINTS=1` (`--cfg phyr_fail_points`) the n-th passage of any point,
 //! or of one, fails as it is told to, as if the call had failed: by `arm()` for the suites
-//! (`tests/kunit/test_steps.rs`), and by `/sys/kernel/debug/phyr/fail` for the rest. In any other
-//! build `at()` is `Ok(())`, and nothing of it is left in the modules, which a test looks for.
+//! (`tests/kunit/test_fault_injection.rs`), and by `/sys/kernel/debug/phyr/fail` for the rest. In
+//! any other build `at()` is `Ok(())`, and nothing of it is left in the modules, which a test looks
+//! for.
 //!
-//! # What has no point
+//! # Calls without a point
 //!
 //! - Allocations by the kernel's own Rust code (`KBox`, `KVec`, `Arc` and so on): the debug kernel
 //!   fails each of them by `failslab` and `fail_page_alloc`, see Documentation/testing.rst.
-//! - What says no for want of nothing: `iommu_get_domain_for_dev()`, `dma_buf_attach_revocable()`,
-//!   `device_is_bound()`, `xa_load()` and other questions; and callbacks of C, which are asked.
-//! - What fails only for an argument that is not given here: `dma_resv_lock()` without a context,
+//! - Questions: `iommu_get_domain_for_dev()`, `dma_buf_attach_revocable()`,
+//!   `device_is_bound()`, `xa_load()` and others; and callbacks of C, which are asked.
+//! - Calls that fail only for an argument that is not given here: `dma_resv_lock()` without a context,
 //!   `iommu_unmap()` and `dma_iova_unlink()` of just what was mapped.
 //! - Calls of the kernel's crate that a driver makes directly. Those that `phyr_driver` has as well
 //!   (`fallible`, `pci::Enabled::iomap_region_sized()`) have one there, so that drivers have none.
@@ -50,7 +51,7 @@ macro_rules! points {
                 }
             }
 
-            /// How it fails: where it returns no errno, as its caller has it.
+            /// Returns the error with which it fails: where it returns no errno, as its caller has it.
             pub fn error(self) -> Error {
                 match self {
                     $(Self::$name => $error,)*
@@ -193,6 +194,7 @@ mod armed {
     }
 
     /// Has the `nth` passage from now on fail: of `point`, or of any.
+    #[doc(hidden)]
     pub fn arm(point: Option<Point>, nth: u32) {
         LEFT.store(0, Relaxed);
         ON.store(0, Relaxed);
@@ -209,18 +211,21 @@ mod armed {
     }
 
     /// Ends that; what has failed, if it came to that.
+    #[doc(hidden)]
     pub fn disarm() -> Option<Point> {
         LEFT.store(0, Relaxed);
         failed()
     }
 
-    /// How often `point` was passed.
+    /// Returns the number of passages of `point`.
+    #[doc(hidden)]
     pub fn passages(point: Point) -> u32 {
         // CAST: as above.
         PASSAGES[point as usize].load(Relaxed)
     }
 
-    /// How often `point` has failed.
+    /// Returns the number of failures of `point`.
+    #[doc(hidden)]
     pub fn failures(point: Point) -> u32 {
         // CAST: as above.
         FAILURES[point as usize].load(Relaxed)
@@ -232,6 +237,7 @@ mod armed {
     /// Makes them: `fail` takes "NAME N" or "any N" and tells what has failed, with its errno,
     /// or "none"; with "N+" all passages from the n-th on fail. `points` has a line for each point,
     /// with its passages and failures.
+    #[doc(hidden)]
     pub fn knobs() -> Result<Knobs> {
         KBox::pin_init(
             debugfs::Scope::dir((), c"phyr", |data, dir| {

@@ -7,7 +7,8 @@
 //! - `scatter`, [`mapping`], [`batch`]: the ways to ask for it.
 //! - `choose`: the one decision, by which strategy it is mapped.
 //! - `plan`: runs, for memory that may have gaps.
-//! - `exec`: one function a strategy; `range`: a range of IOVA while it is filled.
+//! - `exec`: one function a strategy; `layout`: slots meanwhile; `range`, `segments`: what is mapped so
+//!   far, to be undone where it fails.
 //! - `dma_api`: the calls of the kernel; `diagnose`, `failure`: why one has failed.
 //! - [`state`]: what is kept to unmap; [`cpu`]: the CPU's turn.
 
@@ -18,6 +19,7 @@ mod diagnose;
 pub(crate) mod dma_api;
 mod exec;
 mod failure;
+mod layout;
 pub mod mapping;
 pub(crate) mod plan;
 #[cfg(CONFIG_KUNIT = "y")]
@@ -26,4 +28,5 @@ mod plan_model;
 mod plan_test;
 pub(crate) mod range;
 mod scatter;
+mod segments;
 pub(crate) mod state;

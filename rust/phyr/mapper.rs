@@ -53,10 +53,10 @@ pub struct Mapper<'bound> {
     limits: Limits,
     /// `None`: the DMA API does not translate for this device.
     granule: Option<Granule>,
-    /// Whether the DMA API gives the device all of the granules around a buffer, rather than copy
-    /// what of them is the buffer's.
+    /// The DMA API gives the device all of the granules around a buffer, rather than copy what of
+    /// them is the buffer's.
     trusted: bool,
-    /// Whether the caches of the processors and the device's accesses keep in step by themselves.
+    /// The caches of the processors and the device's accesses keep in step by themselves.
     coherent: bool,
     max_len: usize,
     /// Nothing translates, not all of the machine's memory is within the device's reach, and there
@@ -237,6 +237,7 @@ impl<'bound> Mapper<'bound> {
     ///
     /// Without them, what the device may have as a copy only is never mapped: see
     /// [`Mapper::dma_alignment`], and `ENOBUFS` and `ERANGE` of [`Mapper::map_into`].
+    #[doc(hidden)]
     pub fn can_bounce(&self) -> bool {
         self.max_copy() != 0
     }
@@ -359,6 +360,7 @@ impl<'bound> Mapper<'bound> {
     /// the same for each mapping of its own, except for a device that it does not trust, or whose
     /// caches it has to keep in step by hand: for those each run gets a range of its own.
     #[inline]
+    #[doc(hidden)]
     pub fn packs(&self) -> bool {
         self.trusted && self.coherent
     }

@@ -101,7 +101,7 @@ impl List {
     }
 }
 
-/// What is over [`MAX`] is left out.
+/// Phyrs over [`MAX`] are left out.
 impl FromIterator<Phyr> for List {
     fn from_iter<I: IntoIterator<Item = Phyr>>(list: I) -> Self {
         let mut phyrs = [None; MAX];

@@ -174,7 +174,7 @@ impl Ownership {
 /// # Errors
 ///
 /// - `EBUSY`: it is.
-pub fn check_not_owned<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Result {
+pub(crate) fn check_not_owned<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Result {
     let _lock = ATTACHED.lock();
     if Ownership::of(dev).has(raw::device(dev)) {
         return Err(EBUSY);

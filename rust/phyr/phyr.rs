@@ -1,28 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! phyr: safe DMA mapping.
+//! phyr: safe DMA mapping; the core, on which the other libraries build.
 //!
 //! A **phyr** is the input of a mapping: a physical address and a length ([`Phyr`]). A **dma_vec**
 //! is its output: a DMA address and a length ([`DmaVec`]). The two never mix.
 //!
-//! ```text
-//!  bio_vec / pages / ranges
-//!     |  source     iterate; join physically adjacent; never allocate
-//!     v
-//!   Phyr ---------- plan     limits, granule -> runs: what joins, how many DmaVecs come out
-//!     |
-//!     |- scatter    direct: dma_map_phys each; IOMMU: one dma_iova range
-//!     |- batch      the same engine, fed by hand
-//!     `- linear     exactly one DmaVec, or the reason why not
-//!     v
-//!   DmaVec -------- descriptors (PRP, SGL)
-//!     |
-//!     v
-//!   unmap           exactly what was mapped
-//! ```
-//!
 //! A driver makes a [`Mapper`] at probe and asks it on every I/O. How the device's DMA goes,
-//! through an IOMMU or directly, is the mapper's business.
+//! through an IOMMU or directly, is the mapper's business. The files, in the order in which memory
+//! passes them:
+//!
+//! - [`memory`], [`source`]: memory that a mapping owns, and iterators of [`Phyr`]s; `pinned`: the
+//!   promise that it stays in place.
+//! - `mapper`: facts of the device (`device`, `limits`, `ownership`), and the entry point of all
+//!   that follows.
+//! - `map`: scatter and batch. A folder with a list of its own.
+//! - [`linear`]: exactly one [`DmaVec`], or the reason why not.
+//! - [`space`]: the address space in which it is mapped, the DMA API's or another.
+//! - `types`, `attrs`, `error`: what the others hand on; `dma_vec`, `coherent`: more of [`DmaVec`].
+//! - [`trace`], `fail`, `raw`, `bindings`, `model`: tracepoints, fault injection, what the kernel's
+//!   own crate keeps to itself, random lists for tests.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 

@@ -48,7 +48,7 @@ pub fn pci_device<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> *mut bindings:
 
 /// Returns the allocation flags as C has them.
 #[inline]
-pub fn gfp(flags: Flags) -> bindings::gfp_t {
+pub(crate) fn gfp(flags: Flags) -> bindings::gfp_t {
     // SAFETY: `Flags` is a transparent wrapper of the number; that they have the same size is
     // checked by the compiler.
     unsafe { core::mem::transmute(flags) }

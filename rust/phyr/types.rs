@@ -57,7 +57,7 @@ impl DmaAddr {
     }
 }
 
-/// Why a pair of an address and a length is no [`Phyr`].
+/// The reason for which an address and a length are no [`Phyr`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPhyr {
     /// The length is zero.
@@ -114,7 +114,7 @@ impl Phyr {
         Ok(Self { paddr, len })
     }
 
-    /// Where the range begins.
+    /// Returns the address of the range.
     #[inline]
     pub const fn paddr(self) -> PhysAddr {
         self.paddr
@@ -129,7 +129,7 @@ impl Phyr {
 
     /// The first `at` bytes and the rest, or `None` where one of them would be empty.
     #[inline]
-    pub const fn split(self, at: usize) -> Option<(Self, Self)> {
+    pub(crate) const fn split(self, at: usize) -> Option<(Self, Self)> {
         let (Some(head), Some(tail)) = (
             NonZeroUsize::new(at),
             NonZeroUsize::new(self.len.get().saturating_sub(at)),
@@ -184,7 +184,7 @@ impl DmaVec {
         Self { addr, len }
     }
 
-    /// Where the range begins for the device.
+    /// Returns the address of the range for the device.
     #[inline]
     pub const fn addr(self) -> DmaAddr {
         self.addr
@@ -229,7 +229,7 @@ impl Granule {
         self.mask.wrapping_add(1)
     }
 
-    /// How far `addr` is into its granule.
+    /// Returns the offset of `addr` in its granule.
     #[inline]
     pub const fn offset(self, addr: u64) -> u64 {
         addr & self.mask
@@ -243,7 +243,7 @@ impl Granule {
         addr >> self.mask.count_ones()
     }
 
-    /// Whether `addr` is where a granule begins.
+    /// Returns whether `addr` is the beginning of a granule.
     #[inline]
     pub const fn aligned(self, addr: u64) -> bool {
         addr & self.mask == 0
@@ -252,7 +252,7 @@ impl Granule {
     /// Returns whether an IOMMU with this granule joins a range that ends at `end` and one that
     /// begins at `start`, to one range of IOVA: both are where a granule begins.
     #[inline]
-    pub const fn joins(self, end: u64, start: u64) -> bool {
+    pub(crate) const fn joins(self, end: u64, start: u64) -> bool {
         self.aligned(end | start)
     }
 

@@ -37,7 +37,7 @@ use phyr::{
 };
 use phyr_dma_buf::{
     export,
-    Access,
+    AccessMode,
     DmaBuf,
     Exported, //
 };
@@ -75,12 +75,12 @@ impl AllocationData {
     /// # Errors
     ///
     /// - `EINVAL`: the length is zero or too large, or there is something that no heap supports.
-    fn check(&self) -> Result<(usize, Access)> {
+    fn check(&self) -> Result<(usize, AccessMode)> {
         let known = flags::O_CLOEXEC | flags::O_ACCMODE;
         if self.fd != 0 || self.fd_flags & !known != 0 || self.heap_flags != 0 {
             return Err(EINVAL);
         }
-        let access = Access::from_flags(self.fd_flags).ok_or(EINVAL)?;
+        let access = AccessMode::from_flags(self.fd_flags).ok_or(EINVAL)?;
         let len = usize::try_from(self.len)?;
         if len == 0 {
             return Err(EINVAL);
@@ -142,7 +142,7 @@ fn size_in_direction(cmd: u32, sample: u32) -> usize {
 }
 
 /// Allocates a buffer of `len` bytes, whose chunks are in the order of `pattern`.
-fn buffer(pattern: Pattern, len: usize, access: Access) -> Result<Exported<Buffer>> {
+fn buffer(pattern: Pattern, len: usize, access: AccessMode) -> Result<Exported<Buffer>> {
     let mut memory = Chunks::for_user(len, pattern.order())?;
     pattern.apply(&mut memory)?;
 

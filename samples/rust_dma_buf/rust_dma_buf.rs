@@ -56,7 +56,7 @@ use kernel::{
 use phyr::memory::Chunks;
 use phyr_dma_buf::{
     Exporter,
-    Paged, //
+    MmapVmap, //
 };
 
 mod alloc;
@@ -153,7 +153,5 @@ struct Buffer {
 impl Exporter for Buffer {
     type Module = LocalModule;
     type Memory = Chunks;
-    type Cpu = Paged;
-
-    const NAME: &'static CStr = c"rust_dma_buf";
+    type CpuMapping = MmapVmap;
 }

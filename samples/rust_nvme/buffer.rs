@@ -5,11 +5,11 @@
 //! The DMA ranges of a buffer are copied out of the attachment when it is registered:
 //! [`BufferMap`].
 //!
-//! The buffer's [`Gate`] is open while it may be used. Each command is inside from looking the
-//! buffer up to its end. The mapping ends only after the gate was closed, which waits for the
-//! commands inside: when the exporter revokes the buffer ([`Revoke`]), when it is taken out of its
-//! file's table, and when the driver is unbound. None of these waits for ever: a command completes,
-//! or times out, and then the controller is reset.
+//! Each command is one of the buffer's [`Users`] from looking the buffer up to its end. The mapping
+//! ends only after the users were drained, which waits for those commands: when the exporter
+//! revokes the buffer ([`Revoke`]), when it is taken out of its file's table, and when the driver
+//! is unbound. None of these waits for ever: a command completes, or times out, and then the
+//! controller is reset.
 
 use super::{
     map::BufferMap,
@@ -24,7 +24,7 @@ use kernel::{
     }, //
 };
 use phyr::DataDirection;
-use phyr_blk::Handles;
+use phyr_blk::HandleTable;
 use phyr_dma_buf::{
     Attachment,
     DmaBuf,
@@ -32,7 +32,7 @@ use phyr_dma_buf::{
 };
 use phyr_driver::{
     binding::Binding,
-    gate::Gate, //
+    users::Users, //
 };
 
 /// Rights of the controller to a buffer.
@@ -83,25 +83,25 @@ impl BufferAccess {
 
 /// Callback of the exporter when the mapping is to end.
 pub(crate) struct Revoke {
-    gate: Arc<Gate>,
+    users: Arc<Users>,
     binding: Arc<Binding>,
     /// The buffers of the file. It empties the table when it is closed, which breaks the cycle of
     /// references.
-    buffers: Arc<Handles<Buffer>>,
+    buffers: Arc<HandleTable<Buffer>>,
     buf: ARef<DmaBuf>,
 }
 
 impl Invalidate for Revoke {
     fn invalidate(&self) {
-        // Closing a gate takes a grace period. Others that are to be closed next share it: all if
-        // the driver is being unbound, else all registrations of this buffer.
-        if !self.gate.is_closed() {
+        // Draining takes a grace period. Others that are to be drained next share it: all if the
+        // driver is being unbound, else all registrations of this buffer.
+        if !self.users.is_dying() {
             let all = self.binding.is_over();
             self.buffers
-                .shut(|other| all || ptr::eq(other.attachment.dma_buf(), &*self.buf));
+                .kill(|other| all || ptr::eq(other.attachment.dma_buf(), &*self.buf));
         }
         // Even if the exporter only moves the buffer: it is not mapped again.
-        self.gate.close();
+        self.users.drain();
     }
 }
 
@@ -109,7 +109,7 @@ impl Invalidate for Revoke {
 pub(crate) struct Buffer {
     map: BufferMap,
     access: BufferAccess,
-    /// Dropped when nobody is inside the gate any more.
+    /// Dropped when the buffer has no users any more.
     attachment: Attachment<Revoke>,
 }
 
@@ -121,7 +121,7 @@ impl Drop for Buffer {
 }
 
 impl Buffer {
-    /// Maps `buf` for the controller. Returns it with its gate.
+    /// Maps `buf` for the controller. Returns it with the count of its users.
     ///
     /// Context: sleeps.
     ///
@@ -130,14 +130,14 @@ impl Buffer {
     /// Those of `RNVME_IOC_REGISTER`; see `rust_nvme.h`.
     pub(crate) fn new(
         binding: &Arc<Binding>,
-        buffers: &Arc<Handles<Self>>,
+        buffers: &Arc<HandleTable<Self>>,
         buf: ARef<DmaBuf>,
         access: BufferAccess,
         needs_pages: bool,
-    ) -> Result<(Arc<Gate>, Self)> {
-        let gate = Arc::pin_init(Gate::new(), GFP_KERNEL_ACCOUNT)?;
+    ) -> Result<(Arc<Users>, Self)> {
+        let users = Arc::pin_init(Users::new(), GFP_KERNEL_ACCOUNT)?;
         let revoke = Revoke {
-            gate: gate.clone(),
+            users: users.clone(),
             binding: binding.clone(),
             buffers: buffers.clone(),
             buf: buf.clone(),
@@ -169,7 +169,7 @@ impl Buffer {
             return Err(EOPNOTSUPP);
         }
         buffer.map = map;
-        Ok((gate, buffer))
+        Ok((users, buffer))
     }
 
     /// Returns the rights of the controller.

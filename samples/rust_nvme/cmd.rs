@@ -103,8 +103,9 @@ impl Command {
     /// Sets the data pointer.
     #[inline]
     fn with_data(mut self, data: &DataPointer) -> Self {
-        if data.kind == DescriptorKind::Sgl {
-            self.word0 |= PSDT_SGL;
+        match data.kind {
+            DescriptorKind::Prp => {}
+            DescriptorKind::Sgl => self.word0 |= PSDT_SGL,
         }
         self.data = data.words;
         self

@@ -31,9 +31,8 @@ use kernel::{
 use phyr_blk::{
     Attribute,
     CharDevice,
-    Disk,
-    DiskBuilder,
-    DiskNumber,
+    GenDisk,
+    GenDiskBuilder,
     TagSet,
     Text, //
 };
@@ -48,8 +47,8 @@ pub(crate) fn disks<'bound>(
     identity: &ControllerIdentity,
     tags: &Arc<TagSet<'bound, NvmeBlk>>,
     layout: Layout,
-    number: &DiskNumber,
-) -> Result<KVec<Disk<'bound, NvmeBlk>>> {
+    number: u32,
+) -> Result<KVec<GenDisk<'bound, NvmeBlk>>> {
     let mut disks = KVec::new();
     for id in ns::active(ctrl, identity)? {
         let Some(namespace) = ns::read(ctrl, identity, id)? else {
@@ -63,7 +62,7 @@ pub(crate) fn disks<'bound>(
             );
         }
         let built = builder(&namespace, identity, layout, alignment).build(
-            fmt!("rnvme{}n{}", number.get(), id),
+            fmt!("rnvme{}n{}", number, id),
             tags,
             namespace,
         );
@@ -83,10 +82,10 @@ pub(crate) fn disks<'bound>(
 /// Adds the character devices of all disks.
 pub(crate) fn generics<'bound>(
     scope: Scope<'bound>,
-    disks: &[Disk<'bound, NvmeBlk>],
+    disks: &[GenDisk<'bound, NvmeBlk>],
     binding: &Arc<Binding>,
     layout: Layout,
-    number: &DiskNumber,
+    number: u32,
 ) -> Result<KVec<CharDevice<'bound, OpenFile>>> {
     let mut generics = KVec::with_capacity(disks.len(), GFP_KERNEL)?;
     for disk in disks {
@@ -103,7 +102,7 @@ pub(crate) fn generics<'bound>(
         };
         let device = CharDevice::new(
             scope,
-            fmt!("rnvme-ng{}n{}", number.get(), namespace.id),
+            fmt!("rnvme-ng{}n{}", number, namespace.id),
             Arc::new(generic, GFP_KERNEL)?,
         )?;
         generics.push(device, GFP_KERNEL)?;
@@ -118,11 +117,13 @@ fn builder(
     identity: &ControllerIdentity,
     layout: Layout,
     alignment: usize,
-) -> DiskBuilder {
+) -> GenDiskBuilder {
     let limits = DiskLimits::new(namespace, identity, &layout);
     let has_cache = identity.has_write_cache && !namespace.no_write_cache;
-    let mut disk = DiskBuilder::new()
+    let mut disk = GenDiskBuilder::new()
         .capacity_sectors(namespace.sectors())
+        // What the C driver tells, too.
+        .geometry(64, 32)
         .logical_block_size(limits.logical_block)
         .physical_block_size(limits.physical_block)
         .io_min(limits.io_min)

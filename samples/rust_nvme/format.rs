@@ -3,10 +3,9 @@
 //! The choice between PRPs and SGLs.
 //!
 //! All that depends on the format of descriptors is a method of [`Format`], and each format has a
-//! file that builds them. To add one: a file beside [`prp`] and [`sgl`] with its `build()`, a
-//! variant of [`DescriptorKind`](super::desc::DescriptorKind), whose bits
-//! [`Command`](super::cmd::Command) sets, and a variant of [`Format`], for which the compiler then
-//! asks here.
+//! file that builds them. To add one: a file beside [`prp`] and [`sgl`] with its `build()`; a
+//! variant of [`DescriptorKind`](super::desc::DescriptorKind), for whose bits in a command and name
+//! in a trace the compiler then asks; and a variant of [`Format`], for which it asks here.
 //!
 //! Nothing here calls the kernel.
 

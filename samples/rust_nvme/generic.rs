@@ -48,16 +48,16 @@ use kernel::{
 use phyr::DataDirection;
 use phyr_blk::{
     uring::{
-        Answer,
-        Issued, //
+        UringCmd, //
+        UringResult,
     },
     CharFile,
-    Handles,
-    Missing,
-    Mode,
-    Pass,
-    Queue,
-    Unsent, //
+    FileMode,
+    HandleGuard,
+    HandleTable,
+    LookupError,
+    PassthroughRequest, //
+    RequestQueue,
 };
 use phyr_dma_buf::DmaBuf;
 use phyr_driver::binding::Binding;
@@ -65,7 +65,7 @@ use zerocopy::Immutable;
 
 /// The character device of a namespace; its open files share it.
 pub(crate) struct Generic {
-    pub(crate) queue: Queue<NvmeBlk>,
+    pub(crate) queue: RequestQueue<NvmeBlk>,
     pub(crate) namespace: Namespace,
     pub(crate) layout: Layout,
     pub(crate) binding: Arc<Binding>,
@@ -82,8 +82,8 @@ impl Generic {
 /// An open file.
 pub(crate) struct OpenFile {
     generic: Arc<Generic>,
-    mode: Mode,
-    buffers: Arc<Handles<Buffer>>,
+    mode: FileMode,
+    buffers: Arc<HandleTable<Buffer>>,
 }
 
 impl OpenFile {
@@ -110,9 +110,9 @@ impl OpenFile {
         let buf = DmaBuf::get(args.fd)?;
         let generic = &self.generic;
         let needs_pages = generic.layout.format.needs_pages();
-        let (gate, buffer) =
+        let (users, buffer) =
             Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
-        args.handle = self.buffers.insert(gate, buffer)?;
+        args.handle = self.buffers.insert(users, buffer)?;
         write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
         })
@@ -168,17 +168,17 @@ impl OpenFile {
     /// - [`ENOENT`]: there is no such handle.
     /// - [`EOWNERDEAD`]: the buffer was revoked or moved.
     /// - [`ENODEV`]: the controller was unbound.
-    fn buffer(&self, handle: u32) -> Result<Pass<Buffer>> {
+    fn buffer(&self, handle: u32) -> Result<HandleGuard<Buffer>> {
         self.buffers.get(handle).map_err(|missing| match missing {
-            Missing::Unknown => ENOENT,
+            LookupError::NotFound => ENOENT,
             // The binding ends before buffers are closed because of it.
-            Missing::Closed if self.generic.binding.is_over() => ENODEV,
-            Missing::Closed => EOWNERDEAD,
+            LookupError::Killed if self.generic.binding.is_over() => ENODEV,
+            LookupError::Killed => EOWNERDEAD,
         })
     }
 
     /// Reads the command, and checks it as far as possible without its buffer.
-    fn command(&self, issued: &Issued<'_>) -> Result<UserCommand> {
+    fn command(&self, issued: &UringCmd<'_>) -> Result<UserCommand> {
         let op = issued.op();
         if !UserCommand::is_command(op) {
             return Err(ENOTTY);
@@ -189,7 +189,7 @@ impl OpenFile {
     }
 
     /// Does everything that can fail before a command is sent.
-    fn prepare(&self, issued: &Issued<'_>) -> Result<Prepared> {
+    fn prepare(&self, issued: &UringCmd<'_>) -> Result<Prepared> {
         let command = self.command(issued)?;
         let direction = match command.op {
             UserOp::Read => DataDirection::FromDevice,
@@ -221,8 +221,8 @@ impl OpenFile {
 
 /// A command that can be sent.
 struct Prepared {
-    request: Unsent<NvmeBlk>,
-    buffer: Pass<Buffer>,
+    request: PassthroughRequest<NvmeBlk>,
+    buffer: HandleGuard<Buffer>,
     span: BufferSpan,
     command: UserCommand,
 }
@@ -238,11 +238,11 @@ impl CharFile for OpenFile {
     type Module = super::DriverModule;
     type Device = Generic;
 
-    fn open(generic: &Arc<Generic>, mode: Mode) -> Result<Self> {
+    fn open(generic: &Arc<Generic>, mode: FileMode) -> Result<Self> {
         Ok(Self {
             generic: generic.clone(),
             mode,
-            buffers: Arc::pin_init(Handles::new(), GFP_KERNEL_ACCOUNT)?,
+            buffers: Arc::pin_init(HandleTable::new(), GFP_KERNEL_ACCOUNT)?,
         })
     }
 
@@ -255,7 +255,7 @@ impl CharFile for OpenFile {
         }
     }
 
-    fn uring_cmd<'a>(&self, issued: Issued<'a>) -> Answer<'a> {
+    fn uring_cmd<'a>(&self, issued: UringCmd<'a>) -> UringResult<'a> {
         match self.prepare(&issued) {
             Ok(Prepared {
                 request,
@@ -263,7 +263,7 @@ impl CharFile for OpenFile {
                 span,
                 command,
             }) => {
-                let (pending, answer) = issued.pend();
+                let (pending, answer) = issued.into_pending();
                 request.execute(Transfer::new(buffer, span, command, pending));
                 answer
             }

@@ -6,7 +6,7 @@
 //!            map()            setup                 start()
 //!  Request ---------> DmaVec -------> PRP or SGL ------------> ring, doorbell
 //!                                     in a command                   |
-//!  end() <-- unmap() <-- complete() <-- take_generation() <-- interrupt
+//!  end() <-- unmap() <-- complete() <-- complete_generation() <-- interrupt
 //! ```
 //!
 //! There is one queue pair ([`IoQueue`]) for each hardware queue of blk-mq. On the I/O path nothing
@@ -34,15 +34,15 @@ use kernel::{
 use phyr_blk::{
     Attribute,
     Expired,
-    Generation,
     HwCtx,
     Mapped,
     Op,
     Operations,
-    Queued,
-    Refused,
+    QueueRqError,
+    QueueRqResult,
     Request,
     Status,
+    TagAndGeneration,
     TagSet,
     TimeoutAction, //
 };
@@ -54,7 +54,7 @@ impl Operations for NvmeBlk {
     type RequestData = Retries;
     type Passthrough = Transfer;
     type PerTag<'bound> = ();
-    type Completion = Generation;
+    type CompletionId = TagAndGeneration;
 
     const ATTRIBUTES: &'static [Attribute<Self>] = disk::ATTRIBUTES;
 
@@ -65,14 +65,14 @@ impl Operations for NvmeBlk {
         ns: &Namespace,
         rq: Request<'a, 'bound, Self>,
         last: bool,
-    ) -> Queued<'a, 'bound, Self> {
+    ) -> QueueRqResult<'a, 'bound, Self> {
         let queue = hw.queue();
         let state = queue.ctrl().state();
         if !state.is_live() {
             return Err(if state.is_dead() {
-                Refused::Failed(rq, Status::IoErr)
+                QueueRqError::Failed(rq, Status::IoErr)
             } else {
-                Refused::Busy(rq)
+                QueueRqError::Resource(rq)
             });
         }
 
@@ -83,7 +83,7 @@ impl Operations for NvmeBlk {
         };
         match command {
             Some(command) => queue.start(io, command, last),
-            None => return Err(Refused::Failed(io.unmap(), Status::Invalid)),
+            None => return Err(QueueRqError::Failed(io.unmap(), Status::Invalid)),
         }
         Ok(())
     }
@@ -135,10 +135,10 @@ fn queue_other<'a, 'bound>(
     ns: &Namespace,
     io: Mapped<'a, 'bound, NvmeBlk>,
     last: bool,
-) -> Queued<'a, 'bound, NvmeBlk> {
+) -> QueueRqResult<'a, 'bound, NvmeBlk> {
     match queue.setup().other(ns, &io) {
         Ok(command) => queue.start(io, command, last),
-        Err(status) => return Err(Refused::Failed(io.unmap(), status)),
+        Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ use kernel::{
     }, //
 };
 use phyr_blk::{
-    Batch,
+    CompletionBatch,
     HwCtx,
     Mapped,
     Status, //
@@ -168,7 +168,7 @@ impl<'bound> IoQueue<'bound> {
     pub(crate) fn start(&self, io: Mapped<'_, 'bound, NvmeBlk>, command: Command, last: bool) {
         let generation = io.generation();
         // From here on the request is the completion's: the doorbell comes after.
-        let tag = io.park();
+        let tag = io.put_in_flight();
         let cid = Cid { tag, generation };
         self.submit(&command.with_cid(cid.into_raw()), last);
     }
@@ -216,7 +216,7 @@ impl<'bound> IoQueue<'bound> {
     fn process_some(
         &self,
         hw: &HwCtx<'bound, NvmeBlk>,
-        batch: &mut Batch<NvmeBlk>,
+        batch: &mut CompletionBatch<NvmeBlk>,
         most: u16,
     ) -> u16 {
         let mut cq = self.cq.lock();
@@ -228,7 +228,7 @@ impl<'bound> IoQueue<'bound> {
             };
             taken += 1;
             let cid = Cid::from_raw(completion.cid);
-            match hw.take_generation(cid.tag, cid.generation) {
+            match hw.complete_generation(cid.tag, cid.generation) {
                 Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
                 Some(io) => request::fail(self.ctrl.device(), io, completion.status),
                 None => self.warn_of(completion.cid),

@@ -49,9 +49,8 @@ use phyr::{
 };
 use phyr_blk::{
     CharDevice,
-    Disk,
-    DiskNumber,
     DiskNumbers,
+    GenDisk,
     TagSet, //
 };
 use phyr_driver::{
@@ -87,7 +86,7 @@ pub(crate) struct NvmeDevice<'bound> {
     /// and those that are open reach the device no more.
     _binding: BindingOwner<'bound>,
     /// Removing a disk waits for its requests, so everything below still works.
-    disks: KVec<Disk<'bound, NvmeBlk>>,
+    disks: KVec<GenDisk<'bound, NvmeBlk>>,
     /// The queues are deleted,
     _created: CreatedQueues<'bound>,
     /// so there are no more interrupts; a running handler ends.
@@ -99,7 +98,6 @@ pub(crate) struct NvmeDevice<'bound> {
     /// The last references free the memory that the controller could access.
     tags: Arc<TagSet<'bound, NvmeBlk>>,
     ctrl: Arc<Ctrl<'bound>>,
-    _number: DiskNumber,
 }
 
 impl<'bound> NvmeDevice<'bound> {
@@ -113,7 +111,10 @@ impl<'bound> NvmeDevice<'bound> {
     /// - [`ENOSPC`]: it has no interrupts but INTx.
     /// - [`ENOMEM`]: memory is short.
     pub(crate) fn new(scope: Scope<'bound>, pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
-        let number = NUMBERS.alloc()?;
+        let kept = NUMBERS.alloc()?;
+        let number = kept.get();
+        // It can be used again when nothing of this controller is left.
+        scope.keep(kept)?;
         let power = Enabled::new(scope, pdev)?;
         let bar: Bar<'bound> = power.iomap_region_sized(0, c"rust_nvme")?;
         let caps = Capabilities::read(&bar)?;
@@ -140,14 +141,14 @@ impl<'bound> NvmeDevice<'bound> {
         let external = ExternalReset::new()?;
         let irqs = queues::request_irqs(&vectors, &tags)?;
         let created = CreatedQueues::new(tags.clone())?;
-        let disks = disk::disks(&ctrl, &identity, &tags, layout, &number)?;
+        let disks = disk::disks(&ctrl, &identity, &tags, layout, number)?;
         let (binding, owner) = Binding::new(scope)?;
-        let generics = disk::generics(scope, &disks, &binding, layout, &number)?;
+        let generics = disk::generics(scope, &disks, &binding, layout, number)?;
 
         dev_info!(
             pdev,
             "rnvme{}: {} queues of {}, up to {} KiB in {} segments by {}, {} namespaces\n",
-            number.get(),
+            number,
             count,
             layout.depth(),
             layout.max_transfer >> 10,
@@ -165,7 +166,6 @@ impl<'bound> NvmeDevice<'bound> {
             external,
             tags,
             ctrl,
-            _number: number,
         })
     }
 
@@ -218,7 +218,7 @@ impl<'bound> NvmeDevice<'bound> {
     /// Gives up a controller that was pulled out, so that nobody waits for it in the drop.
     pub(crate) fn prepare_removal(&self) {
         if reset::abandon_failed(&self.ctrl, self.tags.clone(), &self.external) {
-            self.disks.iter().for_each(Disk::mark_dead);
+            self.disks.iter().for_each(GenDisk::mark_dead);
         }
     }
 }

@@ -154,7 +154,7 @@ fn tags<'bound>(
     let config = Config::new(layout.depth(), layout.max_segments)
         .timeout(io_timeout_secs() * 1000)
         .affinity(affinity);
-    TagSet::new(scope, mapper, queues, config)
+    TagSet::new(scope, mapper, queues, config, |_, _| Ok(()))
 }
 
 /// Returns the seconds that a request may take.

@@ -44,9 +44,9 @@ use phyr::{
     DmaVecs, //
 };
 use phyr_blk::{
+    DiscardRanges,
     Mapped,
     Op,
-    Ranges,
     Status, //
 };
 
@@ -108,8 +108,8 @@ impl<'bound> Setup<'bound> {
                 Command::write_zeroes(ns.id, blocks?, io.is_fua(), deallocate)
             }
             Op::Discard => {
-                let last =
-                    put_dsm_ranges(io.ranges(), ns.shift, &mut slot).ok_or(Status::Invalid)?;
+                let last = put_dsm_ranges(io.discard_ranges(), ns.shift, &mut slot)
+                    .ok_or(Status::Invalid)?;
                 Command::discard(ns.id, slot.addr(), last)
             }
             Op::Passthrough => {
@@ -179,7 +179,7 @@ impl<'bound> Setup<'bound> {
 
 /// Writes the ranges of a discard to `slot`. Returns their number, less one. [`None`]: the disk's
 /// limits exclude it.
-fn put_dsm_ranges(ranges: Ranges<'_>, shift: u32, slot: &mut Slot<'_>) -> Option<u8> {
+fn put_dsm_ranges(ranges: DiscardRanges<'_>, shift: u32, slot: &mut Slot<'_>) -> Option<u8> {
     let mut count = 0usize;
     for range in ranges {
         let at = count * cmd::DSM_RANGE_WORDS;

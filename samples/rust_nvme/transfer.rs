@@ -19,14 +19,14 @@ use super::{
 use kernel::prelude::*;
 use phyr_blk::{
     uring::Pending,
-    Pass,
+    HandleGuard,
     Passthrough,
     Status, //
 };
 
 /// A command of user space with its buffer, which stays registered meanwhile.
 pub(crate) struct Transfer {
-    buffer: Pass<Buffer>,
+    buffer: HandleGuard<Buffer>,
     span: BufferSpan,
     command: UserCommand,
     pending: Pending,
@@ -36,7 +36,7 @@ impl Transfer {
     /// Returns the transfer of `command` with the part `span` of `buffer`, which completes
     /// `pending`.
     pub(crate) fn new(
-        buffer: Pass<Buffer>,
+        buffer: HandleGuard<Buffer>,
         span: BufferSpan,
         command: UserCommand,
         pending: Pending,

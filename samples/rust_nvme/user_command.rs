@@ -11,7 +11,7 @@ use super::{
     uapi, //
 };
 use kernel::prelude::*;
-use phyr_blk::Mode;
+use phyr_blk::FileMode;
 
 /// Operations of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl UserCommand {
     pub(crate) fn new(
         code: u32,
         cmd: &uapi::Cmd,
-        mode: Mode,
+        mode: FileMode,
         namespace: &Namespace,
         layout: &Layout,
     ) -> Result<Self> {
@@ -111,7 +111,7 @@ mod tests {
         *, //
     };
 
-    const MODE: Mode = Mode {
+    const MODE: FileMode = FileMode {
         read: true,
         write: true,
     };
@@ -210,7 +210,7 @@ mod tests {
                 read_only,
                 ..NAMESPACE
             };
-            let got = UserCommand::new(op, &CMD, Mode { read, write }, &namespace, &LAYOUT);
+            let got = UserCommand::new(op, &CMD, FileMode { read, write }, &namespace, &LAYOUT);
             assert_eq!(got.map(|_| ()), want);
         }
     }

@@ -25,7 +25,7 @@ ssize_t phyr_bench_sgtable(struct device *dev, const struct phys_vec *phyrs, siz
 
 	if (ret)
 		return ret;
-	/* As phyr has none. */
+	/* phyr has none either. */
 	dma_set_max_seg_size(dev, UINT_MAX);
 	for_each_sgtable_sg(&table, sg, i)
 		sg_set_page(sg, phys_to_page(phyrs[i].paddr), phyrs[i].len,
@@ -65,8 +65,8 @@ ssize_t phyr_bench_phys(struct device *dev, const struct phys_vec *phyrs, size_t
 }
 
 /*
- * All in one range of IOVA; -EOPNOTSUPP where there is none. What has gaps is linked granule by
- * granule, as there is no other way to have it in one, and each piece is a range in it.
+ * Maps all in one IOVA range; -EOPNOTSUPP without an IOMMU. Memory with gaps is linked granule by
+ * granule, and each piece is a range of its own.
  */
 static __always_inline ssize_t two_step(struct device *dev, const struct phys_vec *phyrs,
 					size_t nr, struct phyr_bench_range *ranges, bool gaps)
@@ -121,7 +121,7 @@ ssize_t phyr_bench_two_step_gaps(struct device *dev, const struct phys_vec *phyr
 	return two_step(dev, phyrs, nr, ranges, true);
 }
 
-/* What a disk's driver has asked blk-mq for, as dev_t of the disk. */
+/* Prints what the driver of the disk dev_t has asked blk-mq for. */
 int phyr_bench_disk(u32 dev)
 {
 	struct file *file = bdev_file_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL);

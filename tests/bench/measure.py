@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""From windows to numbers: instructions and calls per operation, by part."""
+"""Numbers from windows: instructions and calls per operation, by part."""
 
 from collections import Counter
 
@@ -22,7 +22,7 @@ def sums(symbols, counts, operations=1):
 
 
 def functions(symbols, counts, operations, number):
-    """The functions in which most instructions are, as lines."""
+    """Lines for the functions with most instructions."""
     by = Counter()
     for address, count in counts.items():
         by[symbols.of(address)] += count
@@ -34,7 +34,7 @@ def functions(symbols, counts, operations, number):
 
 
 def whole(symbols, run):
-    """Of each cell of a driver."""
+    """{cell: sums} of a driver."""
     symbols.load(run.sections)
     return {cell: sums(symbols, counts, requests) for cell, requests, counts in run.cells()}
 
@@ -44,8 +44,8 @@ def memory(_, run):
 
 
 def processors(symbols, run):
-    """Writes a request, by one of two processors, to lines that the other one accesses at every
-    second request or more: of the driver and its way to map, and of all of the kernel; and where."""
+    """Writes per request, by one of two processors, to cache lines that the other one accesses at
+    least at every second request: by the driver and its mapping, by the whole kernel, and where."""
     symbols.load(run.sections)
     requests = [int(label[-1]) for kind, *label in run.lines if kind == "window"][-1]
     lines = {}
@@ -69,14 +69,14 @@ def processors(symbols, run):
 
 
 def mappings(symbols, run):
-    """Of each road, number of phyrs and of gaps: a map and an unmap."""
+    """{"METHOD PHYRS GAPS": sums of a map and an unmap}."""
     symbols.load(run.sections)
     found = {}
-    for road, phyrs, gaps, ranges, make, end in run.maps():
+    for method, phyrs, gaps, ranges, make, end in run.maps():
         both = Counter(make)
         both.update(end)
         one = sums(symbols, both)
         one["map"], one["unmap"] = sum(make.values()), sum(end.values())
         one["ranges"] = ranges
-        found[f"{road} {phyrs} {gaps}"] = one
+        found[f"{method} {phyrs} {gaps}"] = one
     return found

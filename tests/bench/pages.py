@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""All numbers as JSON and CSV, for the cache; charts and a page of tables for Documentation/performance."""
+"""All numbers as JSON and CSV for the cache; charts and tables for Documentation/performance."""
 
 import csv
 import json
@@ -33,11 +33,11 @@ def whole(numbers):
 
 
 def maps(numbers, kind):
-    yield ["IOMMU", "road", "phyrs", "gaps", "ranges", "map", "unmap"] + PARTS + ["flushes", "flushes at map"]
+    yield ["IOMMU", "method", "phyrs", "gaps", "ranges", "map", "unmap"] + PARTS + ["flushes", "flushes at map"]
     for iommu, drivers in numbers.get(kind, {}).items():
         for cell, one in drivers[""].items():
-            road, phyrs, gaps = cell.split()
-            yield ([iommu, road, phyrs, gaps, one["ranges"], one["map"], one["unmap"]]
+            method, phyrs, gaps = cell.split()
+            yield ([iommu, method, phyrs, gaps, one["ranges"], one["map"], one["unmap"]]
                    + [one["parts"][part] for part in PARTS]
                    + [one["calls"].get(call, 0) for call in ("flushes", "flushes at map")])
 
@@ -56,7 +56,7 @@ def charts(out, now):
         rows = [(cell, [one["map"] / int(cell.split()[1]), one["unmap"] / int(cell.split()[1])])
                 for cell, one in drivers[""].items() if cell.split()[1] in ("1", "32", "256")]
         put(out, f"map-{iommu}.svg", svg.stacked(
-            f"instructions per phyr, {iommu}: road, phyrs, gaps", ["map", "unmap"], rows))
+            f"instructions per phyr, {iommu}: method, phyrs, gaps", ["map", "unmap"], rows))
     rows = [(f"{phyrs} pages", [cells["map"] / phyrs, cells["unmap"] / phyrs])
             for phyrs, cells in linear(numbers)]
     if rows:
@@ -65,7 +65,7 @@ def charts(out, now):
 
 
 def linear(numbers):
-    """(pages, numbers) of each linear mapping, behind an Intel IOMMU."""
+    """(pages, numbers) for each linear mapping behind an Intel IOMMU."""
     found = {}
     for kind in "map", "growth":
         for cell, one in numbers.get(kind, {}).get("intel", {}).get("", {}).items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which part of the kernel a function is of, and which functions are counted by their calls."""
+"""The part of the kernel that a function belongs to, and the functions whose calls are counted."""
 
 DRIVER = "driver"
 MAPPING = "phyr or C's iterator"
@@ -8,10 +8,10 @@ IOMMU = "IOMMU driver"
 BLOCK = "block layer"
 REST = "the rest"
 PARTS = [DRIVER, MAPPING, DMA, IOMMU, BLOCK, REST]
-# What a driver and its way to map can do better or worse.
+# The parts that depend on the driver and its way to map.
 ALONE = [DRIVER, MAPPING, DMA]
 
-# The first that fits: an object file's beginning, a module, or a function by itself.
+# The first match counts: a prefix of an object file or module, or a function.
 RULES = [
     ("clflush_cache_range", IOMMU),  # of its page table
     ("nvme", DRIVER),
@@ -29,7 +29,7 @@ RULES = [
     ("lib/sbitmap.o", BLOCK),
 ]
 
-# What a call stands for.
+# The functions whose calls are counted as one event.
 CALLS = {
     "flushes": ["cache_tag_flush_range", "cache_tag_flush_all", "viommu_iotlb_sync"],
     "flushes at map": ["cache_tag_flush_range_np", "viommu_iotlb_sync_map"],

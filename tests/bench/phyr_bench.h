@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What phyr_bench has C do, to compare with. */
+/* C functions that phyr_bench compares with. */
 #ifndef PHYR_BENCH_H
 #define PHYR_BENCH_H
 
@@ -7,13 +7,16 @@
 
 struct device;
 
-/* Where the ranges go that the device would be told of. */
+/* A range for the device. */
 struct phyr_bench_range {
 	dma_addr_t addr;
 	size_t len;
 };
 
-/* Each maps and unmaps once, with a window of the plugin for either, and returns the ranges. */
+/*
+ * Each maps and unmaps once, with a window of the plugin for both, and returns the number of
+ * ranges.
+ */
 ssize_t phyr_bench_sgtable(struct device *dev, const struct phys_vec *phyrs, size_t nr,
 			   struct phyr_bench_range *ranges);
 ssize_t phyr_bench_phys(struct device *dev, const struct phys_vec *phyrs, size_t nr,

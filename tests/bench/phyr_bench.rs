@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each way to map costs: phyr's, and C's beside it.
+//! Cost of each method to map, phyr's and C's.
 //!
-//! Maps the same memory for QEMU's `edu` device on each road, some rounds of it. The map and the
-//! unmap of a round are a window each of the plugin that counts (`tests/bench/plugin`), which
-//! knows all else; the kernel log has a line for the windows of `ROUNDS` rounds:
+//! Maps the same memory for QEMU's `edu` device by each method, for some rounds. The map and the
+//! unmap of a round are a window each of the counting plugin (`tests/bench/plugin`). The kernel
+//! log has a line for the windows of `ROUNDS` rounds:
 //!
 //! ```text
-//!   phyr_bench: map ROAD PHYRS GAPS RANGES ROUNDS
+//!   phyr_bench: map METHOD PHYRS GAPS RANGES ROUNDS
 //! ```
 //!
-//! A round in which something interrupts is more than the others; the least of them is what the
-//! road costs.
+//! An interrupt makes a round more expensive, so the cheapest round counts.
 
 use kernel::{
     device::{
@@ -48,7 +47,7 @@ use phyr_iommu::{
     Domain, //
 };
 
-/// How many phyrs are mapped at once.
+/// Numbers of phyrs that are mapped at once.
 const SIZES: [usize; 8] = [1, 2, 4, 8, 32, 128, 256, 4096];
 /// Enough for the caches of the allocators to fill, and for one round without a timer's interrupt.
 const ROUNDS: usize = 8;
@@ -56,10 +55,10 @@ const DIR: DataDirection = DataDirection::Bidirectional;
 /// Room for the longest mapping.
 const ROOM: usize = 64 << 20;
 
-/// Pages of which the longest mappings are made: over and over again the same.
+/// Pages that the longest mappings repeat.
 const PAGES: usize = 4096;
 
-/// A mark for the plugin, as `tests/guest/mark.h` has it.
+/// A mark for the plugin, as in `tests/guest/mark.h`.
 macro_rules! mark {
     ($kind:literal) => {
         #[cfg(target_arch = "x86_64")]
@@ -73,7 +72,7 @@ macro_rules! mark {
     };
 }
 
-/// Room for a range, as `tests/bench/phyr_bench.h` has it.
+/// Room for a range, as in `tests/bench/phyr_bench.h`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Range {
@@ -81,8 +80,8 @@ struct Range {
     len: usize,
 }
 
-/// The functions of `tests/bench/phyr_bench.h`. They are called by name: by pointer, kCFI would
-/// want the types of C.
+/// The functions of `tests/bench/phyr_bench.h`. They are called by name, as kCFI would compare a
+/// pointer's type with that of C.
 enum InC {
     Sgtable,
     Phys,
@@ -98,13 +97,13 @@ extern "C" {
     fn phyr_bench_disk(dev: u32) -> c_int;
 }
 
-/// What is mapped: the memory, and the phyrs of it that are.
+/// Memory, and the phyrs of it that are mapped.
 struct Input {
     memory: Chunks,
     phyrs: KVVec<Phyr>,
-    /// Whether some of the phyrs end early.
+    /// Some of the phyrs end early.
     gaps: bool,
-    /// How often all of it is mapped, in one mapping.
+    /// Number of times that the memory is in one mapping.
     repeat: usize,
 }
 
@@ -147,63 +146,63 @@ fn descend(memory: &mut Chunks) {
 }
 
 /// One way to map.
-struct Road {
+struct Method {
     name: &'static str,
-    /// Whether it takes memory with gaps.
+    /// Maps memory with gaps, too.
     gaps: bool,
-    /// Whether it is in a domain of the driver's own.
+    /// Maps in a domain of the driver's own.
     own: bool,
     /// Maps and unmaps once; returns the number of ranges.
     run: fn(&mut Host<'_>, &mut Input) -> Result<usize>,
 }
 
-/// The device, as the roads want it, and room for what they return.
+/// The device, as the methods need it, and room for the ranges.
 struct Host<'a> {
     mapper: Mapper<'a>,
-    /// The domain of the driver's own in which it maps, if that is so.
+    /// The driver's own domain, for the methods that map in one.
     domain: Option<Domain<'a>>,
     slots: KVVec<Slot>,
     ranges: KVVec<Range>,
 }
 
-const ROADS: [Road; 7] = [
-    Road {
+const METHODS: [Method; 7] = [
+    Method {
         name: "sgtable",
         gaps: true,
         own: false,
         run: |host, input| c(InC::Sgtable, host, input),
     },
-    Road {
+    Method {
         name: "phys",
         gaps: true,
         own: false,
         run: |host, input| c(InC::Phys, host, input),
     },
-    Road {
+    Method {
         name: "two-step",
         gaps: true,
         own: false,
         run: two_step,
     },
-    Road {
+    Method {
         name: "scatter",
         gaps: true,
         own: false,
         run: scatter,
     },
-    Road {
+    Method {
         name: "linear",
         gaps: false,
         own: false,
         run: linear,
     },
-    Road {
+    Method {
         name: "domain",
         gaps: false,
         own: true,
         run: domain,
     },
-    Road {
+    Method {
         name: "scatter-in-domain",
         gaps: true,
         own: true,
@@ -239,7 +238,7 @@ fn two_step(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     c(f, host, input)
 }
 
-/// The window of what is not to be unmapped.
+/// A window without an unmap.
 fn nothing() {
     mark!("01");
     mark!("02");
@@ -292,7 +291,7 @@ fn linear(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
 
 fn domain(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     let domain = host.domain.as_ref().ok_or(ENODEV)?;
-    // A page in its place; the road takes no gaps, and so no phyrs that differ from the memory.
+    // A page in its place; the method takes no gaps, and so no phyrs that differ from the memory.
     let memory = core::mem::replace(&mut input.memory, Chunks::zeroed(PAGE_SIZE, 0, GFP_KERNEL)?);
     mark!("01");
     let mapping = domain.map(memory, Access::READ_WRITE);
@@ -305,46 +304,53 @@ fn domain(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     Ok(1)
 }
 
-/// Some rounds of a road, and the line that tells of them.
-fn report(road: &Road, host: &mut Host<'_>, input: &mut Input, gaps: usize) -> Result {
+/// Runs the rounds of a method and prints their line.
+fn report(method: &Method, host: &mut Host<'_>, input: &mut Input, gaps: usize) -> Result {
     let mut ranges = 0;
     let nr = input.phyrs.len() * input.repeat;
     for round in 0..ROUNDS {
-        ranges = match (road.run)(host, input) {
+        ranges = match (method.run)(host, input) {
             Ok(ranges) => ranges,
             // Such as one range for what is scattered, where nothing translates.
             Err(e) if e == EOPNOTSUPP && round == 0 => {
-                pr_info!("none {} {} {}\n", road.name, nr, gaps);
+                pr_info!("none {} {} {}\n", method.name, nr, gaps);
                 return Ok(());
             }
             Err(e) => return Err(e),
         };
     }
-    pr_info!("map {} {} {} {} {}\n", road.name, nr, gaps, ranges, ROUNDS);
+    pr_info!(
+        "map {} {} {} {} {}\n",
+        method.name,
+        nr,
+        gaps,
+        ranges,
+        ROUNDS
+    );
     Ok(())
 }
 
-/// All roads for all sizes, with and without gaps.
+/// Runs all methods for all sizes, with and without gaps.
 fn all(host: &mut Host<'_>, own: bool) -> Result {
-    for road in ROADS.iter().filter(|road| road.own == own) {
+    for method in METHODS.iter().filter(|method| method.own == own) {
         for nr in SIZES {
-            let most = if road.gaps { nr / 2 } else { 0 };
+            let most = if method.gaps { nr / 2 } else { 0 };
             let one = (most > 1).then_some(1);
             let several = (most > 0).then_some(most);
             for gaps in [Some(0), one, several].into_iter().flatten() {
-                report(road, host, &mut Input::new(nr, gaps)?, gaps)?;
+                report(method, host, &mut Input::new(nr, gaps)?, gaps)?;
             }
         }
     }
     Ok(())
 }
 
-/// Linear, from [`PAGES`] pages to `most`.
+/// Runs linear mappings from [`PAGES`] pages to `most`.
 fn growth(host: &mut Host<'_>, most: usize) -> Result {
     let mut input = Input::new(PAGES, 0)?;
-    for road in ROADS.iter().filter(|road| road.name == "linear") {
+    for method in METHODS.iter().filter(|method| method.name == "linear") {
         while PAGES * input.repeat <= most {
-            report(road, host, &mut input, 0)?;
+            report(method, host, &mut input, 0)?;
             input.repeat *= 4;
         }
     }
@@ -392,7 +398,7 @@ fn run(dev: &kernel::device::Device<Bound>) -> Result {
 
 struct Bench;
 
-/// As `tests/kunit/edu.rs` has it.
+/// The device, as in `tests/kunit/edu.rs`.
 const CLASS: u32 = 0x00_ff00;
 const CLASS_MASK: u32 = 0xff_ff00;
 const DEVICE: u16 = 0x11e8;
@@ -436,7 +442,7 @@ phyr_driver::module_pci_driver! {
     params: {
         growth: u32 {
             default: 0,
-            description: "Only linear, from 4096 pages up to so many (0: all roads)",
+            description: "Only linear, from 4096 pages up to so many (0: all methods)",
         },
         disk: u32 {
             default: 0,

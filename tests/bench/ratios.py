@@ -5,7 +5,7 @@ import csv
 from collections import defaultdict
 
 SIZES = ["4096", "16384", "65536", "131072", "524288"]
-# How much worse than what is committed a ratio may be, and how much two runs may differ.
+# Limits: how much worse than the committed ratio, how far apart two runs.
 WORSE, DIFFER = 0.02, 0.01
 
 
@@ -19,23 +19,22 @@ def pairs(numbers):
 
 
 def maps(numbers):
-    """(key, this road, the one that it is compared with) of phyr's roads."""
+    """(key, one of phyr's methods, the method that it is compared with)."""
     for iommu, of in numbers.get("map", {}).items():
-        roads = of[""]
-        for cell, one in roads.items():
-            road, phyrs, gaps = cell.split()
-            # What its calls cost by themselves: there are no ranges of IOVA to link where nothing
-            # translates, and a piece alone takes none.
-            raw = "two-step" if f"two-step {phyrs} {gaps}" in roads and phyrs != "1" else "phys"
+        methods = of[""]
+        for cell, one in methods.items():
+            method, phyrs, gaps = cell.split()
+            # The calls by themselves: no IOVA range is linked without an IOMMU or for one piece.
+            raw = "two-step" if f"two-step {phyrs} {gaps}" in methods and phyrs != "1" else "phys"
             for other in raw, "sgtable":
-                if road in ("scatter", "linear", "scatter-in-domain", "domain"):
-                    if f"{other} {phyrs} {gaps}" in roads:
-                        yield (f"{iommu} {road}/{other} {phyrs} {gaps}", one,
-                               roads[f"{other} {phyrs} {gaps}"])
+                if method in ("scatter", "linear", "scatter-in-domain", "domain"):
+                    if f"{other} {phyrs} {gaps}" in methods:
+                        yield (f"{iommu} {method}/{other} {phyrs} {gaps}", one,
+                               methods[f"{other} {phyrs} {gaps}"])
 
 
 def of(numbers):
-    """Each ratio by its name."""
+    """{key: ratio}."""
     found = {}
     for key, c, rust in pairs(numbers):
         found[f"whole {key}"] = round(rust["total"] / c["total"], 4)
@@ -54,7 +53,7 @@ def save(path, found):
     sizes = sorted({size for row in rows.values() for size in row}, key=int)
     with open(path, "w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
-        out.writerow(["kind", "IOMMU", "mode or road", "memory and depth, or gaps"] + sizes)
+        out.writerow(["kind", "IOMMU", "mode or method", "memory and depth, or gaps"] + sizes)
         out.writerows([*row, *(rows[row].get(size, "") for size in sizes)] for row in sorted(rows))
 
 
@@ -68,13 +67,13 @@ def load(path):
 
 
 def segments(key):
-    """Segments of a request of this cell."""
+    """The number of segments of a request of this cell."""
     _, _, size, shape, _ = key.split()
     return {"contiguous": 1, "scattered": int(size) // 4096, "gaps": int(size) // 2048}[shape]
 
 
 def goals(numbers):
-    """(what, limit, [(value, cell)]) of each goal."""
+    """(text, limit, [(value, cell)]) for each goal."""
     cells = list(pairs(numbers))
     whole = [(rust["total"] / c["total"], key) for key, c, rust in cells]
     gaps = [(value, key) for value, key in whole
@@ -109,7 +108,7 @@ def goals(numbers):
 
 
 def table(found, kind, mode):
-    """Ratios of a kind, a line for each IOMMU, shape and depth."""
+    """Lines with the ratios of a kind, one for each IOMMU, shape and depth."""
     rows = {}
     for key, value in found.items():
         what, *rest = key.split()
@@ -127,7 +126,7 @@ def table(found, kind, mode):
 
 
 def differences(numbers, again):
-    """How much two runs of the same differ: (difference, cell)."""
+    """(difference, cell) of each number that was counted twice."""
     for kind, iommus in again.items():
         for iommu, drivers in iommus.items():
             for driver, cells in drivers.items():
@@ -139,7 +138,7 @@ def differences(numbers, again):
 
 
 def report(now, again, before):
-    """The lines to print, and how many comparisons passed and failed: with the ratios before, and of two runs."""
+    """The lines to print, and the numbers of comparisons that passed and failed."""
     lines, passed, failed = [], 0, 0
     for kind in "whole", "alone":
         for mode in "read", "write":

@@ -27,7 +27,7 @@ def runs(results):
 
 
 def collect(symbols, results):
-    """All numbers: {kind: {IOMMU: {driver: {cell: ...}}}}, and what was counted once more."""
+    """{kind: {IOMMU: {driver: {cell: ...}}}}, the same for second counts, and the disks' limits."""
     first, again, limits = {}, {}, {}
     for kind, iommu, rest, run in runs(results):
         into = again if rest[-1:] == ["again"] else first
@@ -50,9 +50,9 @@ def top(symbols, results, name, number):
                 print(f"\n== {name}: {cell}: instructions per request")
                 print("\n".join(measure.functions(symbols, counts, requests, number)))
         else:
-            for road, phyrs, gaps, ranges, make, end in run.maps():
+            for method, phyrs, gaps, ranges, make, end in run.maps():
                 for what, counts in ("map", make), ("unmap", end):
-                    print(f"\n== {name}: {road}, {phyrs} phyrs, {gaps} gaps, {ranges} ranges: {what}")
+                    print(f"\n== {name}: {method}, {phyrs} phyrs, {gaps} gaps, {ranges} ranges: {what}")
                     print("\n".join(measure.functions(symbols, counts, 1, number)))
 
 

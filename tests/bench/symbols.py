@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose an instruction of a guest's kernel is: its function, and the object file of that."""
+"""The function of an instruction of the guest's kernel, and its object file or module."""
 
 import bisect
 import glob
@@ -12,7 +12,7 @@ def llvm(tool, *args):
 
 
 class Symbols:
-    """Functions by address: of a kernel from its folder, of modules as they were loaded."""
+    """Functions by address: of the kernel in a folder, and of modules where they were loaded."""
 
     def __init__(self, kdir, modules):
         self.kdir = kdir
@@ -32,8 +32,8 @@ class Symbols:
                 if kind not in "tTwW":
                     continue
                 paths = owners.get(name, set())
-                # Functions of one name are told apart by what is beside them: the linker keeps
-                # what is of one file together.
+                # Functions with the same name are identified by their neighbours: the linker
+                # keeps the functions of a file together.
                 if len(paths) == 1:
                     last = next(iter(paths))
                 elif paths and last not in paths:
@@ -66,7 +66,7 @@ class Symbols:
         return self.files[name]
 
     def load(self, sections):
-        """The modules are where sections says: of each module, the address of each section."""
+        """Adds modules; sections: {module: {section: address}}."""
         self.table = list(self.kernel)
         for module, where in sections.items():
             self.table += [(where[section] + offset, function, module)
@@ -86,12 +86,12 @@ class Symbols:
         return self.known[address]
 
     def calls(self, function, counts):
-        """How often a function was called: how often its first instruction was executed."""
+        """The number of calls of a function: executions of its first instruction."""
         return sum(counts.get(address, 0) for address in self.first.get(function, []))
 
     @staticmethod
     def readable(names):
-        """Rust's names as they are in the source."""
+        """{name: demangled name}."""
         names = list(names)
         out = subprocess.run(["llvm-cxxfilt"], input="\n".join(names), check=True,
                              capture_output=True, text=True).stdout.splitlines()

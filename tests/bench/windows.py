@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a guest of scripts/bench leaves behind: windows, and what they are."""
+"""The windows that a guest of scripts/bench has left, and their labels."""
 
 import itertools
 import struct
@@ -7,7 +7,7 @@ from collections import Counter
 
 
 def read(path):
-    """The windows of a file: for each, how often each address was executed."""
+    """{address: executions} of each window of a file."""
     with open(path, "rb") as file:
         while head := file.read(8):
             entries, = struct.unpack("<Q", head)
@@ -15,7 +15,7 @@ def read(path):
 
 
 class Run:
-    """A guest's windows; the limits of its disk; where its modules were."""
+    """A guest's windows, the limits of its disk, and the addresses of its modules."""
 
     def __init__(self, path):
         self.path = path
@@ -39,7 +39,7 @@ class Run:
             raise SystemExit(f"{self.path}: fewer windows than expected") from None
 
     def cells(self):
-        """(cell, requests, counts) of each cell: the slope that is in the middle of its pairs."""
+        """(cell, requests, counts) of each cell: the median of the slopes of its pairs."""
         lines = iter([label for kind, *label in self.lines if kind == "window"])
         for cell, labels in itertools.groupby(lines, key=lambda label: label[:-1]):
             slopes = []
@@ -52,7 +52,7 @@ class Run:
         self.finish()
 
     def memory(self):
-        """What blk-mq holds for each request."""
+        """Numbers on the memory that is held for each request."""
         for kind, *rest in self.lines:
             if kind == "disk":
                 yield from ((rest[i], int(rest[i + 1])) for i in range(0, len(rest), 2))
@@ -68,16 +68,16 @@ class Run:
         return [(line, address, counts) for line, address, *counts in found]
 
     def maps(self):
-        """(road, phyrs, gaps, ranges, counts of map, counts of unmap): the least of the rounds."""
+        """(method, phyrs, gaps, ranges, counts of map, counts of unmap) of the cheapest round."""
         for kind, *label in self.lines:
             if kind == "none":
                 self.next(), self.next()
             elif kind == "map":
-                road, phyrs, gaps, ranges, rounds = label[0], *map(int, label[1:])
+                method, phyrs, gaps, ranges, rounds = label[0], *map(int, label[1:])
                 both = [(self.next(), self.next()) for _ in range(rounds)]
                 least = (min((pair[i] for pair in both), key=lambda counts: sum(counts.values()))
                          for i in (0, 1))
-                yield road, phyrs, gaps, ranges, *least
+                yield method, phyrs, gaps, ranges, *least
         self.finish()
 
     def finish(self):

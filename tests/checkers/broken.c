@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A driver that does what must never happen: one bug each time that it is loaded, for a checker
- * of the debug kernel to see. Only for a guest that has QEMU's edu device (docs/specs/edu.rst).
+ * A driver with bugs: one bug each time that it is loaded, for a checker of the debug kernel to
+ * report. Only for a guest with QEMU's edu device (docs/specs/edu.rst).
  *
  *   modprobe phyr_broken bug=NAME
  *
- * What it breaks it mends as far as that goes, so that the next bug finds a kernel in order. In
- * C, as phyr's types let hardly any of this compile; in overflow.rs is what only Rust can do wrong.
+ * It repairs the damage where it can, so that the next bug starts with a sound kernel. It is in C,
+ * as phyr's types hardly let any of this compile; overflow.rs has the bugs that need Rust.
  */
 
 #include <linux/debug_locks.h>
@@ -30,7 +30,7 @@
 #define EDU_COMMAND 0x98
 #define EDU_START 1
 #define EDU_TO_MEMORY 2
-/* Where the device's own buffer is. */
+/* Address of the device's own buffer. */
 #define EDU_BUFFER 0x40000
 
 /* Overlaps of a cache line that DMA-API debugging can count. */
@@ -38,11 +38,11 @@
 
 static char *bug = "";
 module_param(bug, charp, 0444);
-MODULE_PARM_DESC(bug, "What to do wrong; tests/checkers/broken.c has the list");
+MODULE_PARM_DESC(bug, "Name of the bug; tests/checkers/broken.c has the list");
 
 static struct pci_dev *edu;
 static struct page *page;
-/* What is mapped as the driver is unbound, if anything. */
+/* A mapping that is left when the driver is unbound. */
 static dma_addr_t pending;
 
 static int map(struct device *dev, enum dma_data_direction dir, dma_addr_t *addr)
@@ -130,7 +130,7 @@ static int sync_unmapped(struct device *dev)
 	return 0;
 }
 
-/* Once in a boot: the kernel warns of it once. */
+/* The kernel warns of this once in a boot. */
 static int overlap(struct device *dev)
 {
 	dma_addr_t addrs[OVERLAPS + 2];
@@ -154,7 +154,7 @@ static int free_mapped(struct device *dev)
 
 	if (ret)
 		return ret;
-	/* Nobody is given the page while it is mapped. */
+	/* With interrupts off nobody gets the page while it is mapped. */
 	local_irq_save(flags);
 	__free_page(page);
 	page = NULL;
@@ -163,7 +163,7 @@ static int free_mapped(struct device *dev)
 	return 0;
 }
 
-/* As above, by the calls that DMA-API debugging does not see. */
+/* The same as free_mapped(), by calls that DMA-API debugging does not see. */
 static int free_linked(struct device *dev)
 {
 	struct dma_iova_state state = {};
@@ -192,14 +192,14 @@ static int device_after_unmap(struct device *dev)
 
 	if (ret)
 		return ret;
-	/* This is allowed, and must be seen by nobody. */
+	/* This is allowed: no checker may report it. */
 	ret = device_writes(addr);
 	unmap(dev, DMA_FROM_DEVICE, addr);
 	if (ret)
 		return ret;
 	pr_info("the device has written what is mapped\n");
 	ret = device_writes(addr);
-	/* The IOMMU tells by an interrupt. */
+	/* The IOMMU reports it by an interrupt. */
 	msleep(500);
 	return ret;
 }
@@ -247,11 +247,11 @@ static int put_twice(struct device *dev)
 
 	if (!refcount_dec_and_test(&count))
 		return -EINVAL;
-	/* The answer is no matter. */
+	/* The result does not matter. */
 	return refcount_dec_and_test(&count) ? -EINVAL : 0;
 }
 
-/* Several: a stack or a register can have the address of the last yet, which hides it. */
+/* Several objects, as the address of the last may still be on a stack, which hides it. */
 static int leak_memory(struct device *dev)
 {
 	for (int nr = 0; nr < 8; nr++)
@@ -273,7 +273,7 @@ static noinline int of_a_byte(u8 byte)
 	return 0;
 }
 
-/* Called as what it is not; the compiler is not to see it. */
+/* A call through a pointer of the wrong type, hidden from the compiler. */
 static int wrong_type(struct device *dev)
 {
 	int (*call)(struct device *dev) = (void *)of_a_byte;
@@ -282,7 +282,7 @@ static int wrong_type(struct device *dev)
 	return call(dev);
 }
 
-/* The last of lockdep: from its first report on it is off. */
+/* The last bug for lockdep, which turns itself off with its first report. */
 static int lock_order(struct device *dev)
 {
 	static DEFINE_MUTEX(one);
@@ -306,7 +306,7 @@ static int use_freed(struct device *dev)
 	return 0;
 }
 
-/* No bug, but nobody sees the next one: lockdep is off, without a word. */
+/* Not a bug, but it turns lockdep off without a message. */
 static int blind_lockdep(struct device *dev)
 {
 	debug_locks_off();
@@ -354,7 +354,7 @@ static int broken_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 			ret = bugs[i].run(&pdev->dev);
 		}
 		if (ret) {
-			/* A failed probe is no end of a bound driver: nothing is left mapped. */
+			/* After a failed probe nothing is mapped. */
 			pci_dev_put(edu);
 			edu = NULL;
 			pci_disable_device(pdev);
@@ -376,7 +376,7 @@ static const struct pci_device_id broken_ids[] = {
 	{ }
 };
 
-/* Not in the module's aliases: it is loaded by name alone. */
+/* Without MODULE_DEVICE_TABLE(): it is loaded by name only. */
 static struct pci_driver broken_driver = {
 	.name = "phyr_broken",
 	.id_table = broken_ids,
@@ -398,7 +398,7 @@ static int __init broken_init(void)
 {
 	int ret;
 
-	/* It kills this process, which so must hold no device's lock. */
+	/* It kills this process, which must not hold a device's lock. */
 	if (!strcmp(bug, "overflow")) {
 		pr_info("overflow: done: %u\n", phyr_broken_overflow(strlen(bug)));
 		return 0;
@@ -420,5 +420,5 @@ static int __init broken_init(void)
 module_init(broken_init);
 module_exit(broken_exit);
 MODULE_AUTHOR("phyr developers");
-MODULE_DESCRIPTION("What the debug kernel's checkers are to see");
+MODULE_DESCRIPTION("Bugs for the debug kernel's checkers");
 MODULE_LICENSE("GPL");

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What C takes each callback of the project for, for tests/host/kcfi: a declaration of it with the
- * type by which it is called. The address of each is taken, so that a compiler with kCFI leaves its
- * hash behind, as __kcfi_typeid_NAME. This is compiled, and never linked.
+ * Declarations of the project's callbacks with the types by which C calls them, for tests/host/kcfi.
+ * The address of each is taken, so that a compiler with kCFI emits its hash as __kcfi_typeid_NAME.
+ * This file is compiled, but not linked.
  *
- * A name is crate, modules and function, with __ between them, as the source's path has them.
+ * A name is the path of the function in the sources: crate, modules and function, joined by __.
  */
 
 #include <linux/blk-mq.h>
@@ -18,9 +18,9 @@
 #include <linux/pci.h>
 #include <linux/percpu-refcount.h>
 
-/* What C calls by a pointer of this type. */
+/* A function that C calls by a pointer of this type. */
 #define POINTER(type, name) typeof(*((type)NULL)) name, *const phyr_taken_##name = name
-/* What C calls by a member of a structure. */
+/* A function that C calls by this member of a structure. */
 #define MEMBER(type, member, name) POINTER(typeof(((struct type *)NULL)->member), name)
 
 MEMBER(blk_mq_ops, queue_rq, phyr_blk__vtable__queue_rq);
@@ -43,19 +43,19 @@ MEMBER(file_operations, release, phyr_blk__char_dev__release);
 MEMBER(file_operations, unlocked_ioctl, phyr_blk__char_dev__ioctl);
 MEMBER(file_operations, uring_cmd, phyr_blk__char_dev__uring_cmd);
 
-POINTER(percpu_ref_func_t *, phyr_driver__gate__release);
+POINTER(percpu_ref_func_t *, phyr_driver__users__release);
 POINTER(irq_handler_t, phyr_driver__irq__handle);
 POINTER(irq_handler_t, phyr_driver__irq__handle_hard);
 POINTER(irq_handler_t, phyr_driver__irq__handle_threaded);
 
-MEMBER(pci_driver, probe, phyr_driver__pci__probe);
-MEMBER(pci_driver, remove, phyr_driver__pci__remove);
-MEMBER(pci_driver, shutdown, phyr_driver__pci__shutdown);
-MEMBER(pci_error_handlers, error_detected, phyr_driver__pci__error_detected);
-MEMBER(pci_error_handlers, slot_reset, phyr_driver__pci__slot_reset);
-MEMBER(pci_error_handlers, reset_prepare, phyr_driver__pci__reset_prepare);
-MEMBER(pci_error_handlers, reset_done, phyr_driver__pci__reset_done);
-MEMBER(pci_error_handlers, resume, phyr_driver__pci__resume);
+MEMBER(pci_driver, probe, phyr_driver__pci__adapter__probe);
+MEMBER(pci_driver, remove, phyr_driver__pci__adapter__remove);
+MEMBER(pci_driver, shutdown, phyr_driver__pci__adapter__shutdown);
+MEMBER(pci_error_handlers, error_detected, phyr_driver__pci__adapter__error_detected);
+MEMBER(pci_error_handlers, slot_reset, phyr_driver__pci__adapter__slot_reset);
+MEMBER(pci_error_handlers, reset_prepare, phyr_driver__pci__adapter__reset_prepare);
+MEMBER(pci_error_handlers, reset_done, phyr_driver__pci__adapter__reset_done);
+MEMBER(pci_error_handlers, resume, phyr_driver__pci__adapter__resume);
 
 POINTER(iommu_fault_handler_t, phyr_iommu__fault__report);
 /* iommu_group_for_each_dev() */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What phyr_broken has Rust do. */
+/* Rust functions of phyr_broken. */
 #ifndef PHYR_BROKEN_OVERFLOW_H
 #define PHYR_BROKEN_OVERFLOW_H
 

@@ -13,8 +13,8 @@ use kernel::{
     uaccess::UserPtr,
 };
 use phyr_blk::{
-    uring::{Answer, Issued},
-    CharDevice, CharFile, Mode,
+    uring::{UringCmd, UringResult},
+    CharDevice, CharFile, FileMode,
 };
 use phyr_driver::scope::Scope;
 
@@ -30,7 +30,7 @@ impl<M: ModuleMetadata + 'static> CharFile for File<M> {
     type Module = M;
     type Device = &'static Atomic<i32>;
 
-    fn open(_device: &Arc<Self::Device>, _mode: Mode) -> Result<Self> {
+    fn open(_device: &Arc<Self::Device>, _mode: FileMode) -> Result<Self> {
         Ok(Self(PhantomData))
     }
 
@@ -38,7 +38,7 @@ impl<M: ModuleMetadata + 'static> CharFile for File<M> {
         Err(ENOTTY)
     }
 
-    fn uring_cmd<'a>(&self, cmd: Issued<'a>) -> Answer<'a> {
+    fn uring_cmd<'a>(&self, cmd: UringCmd<'a>) -> UringResult<'a> {
         cmd.done(Err(EINVAL))
     }
 }

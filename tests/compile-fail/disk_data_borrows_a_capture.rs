@@ -12,7 +12,9 @@ use kernel::{
         Arc,
     },
 };
-use phyr_blk::{DiskBuilder, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+use phyr_blk::{
+    GenDiskBuilder, HwCtx, Operations, QueueRqError, QueueRqResult, Request, TagOnly, TagSet,
+};
 use phyr_driver::scope::{scope, Scope};
 
 struct Driver<M>(PhantomData<M>);
@@ -24,15 +26,15 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
     type RequestData = ();
     type Passthrough = Infallible;
     type PerTag<'bound> = ();
-    type Completion = TagOnly;
+    type CompletionId = TagOnly;
 
     fn queue_rq<'a, 'bound>(
         _hw: &'a HwCtx<'bound, Self>,
         _disk: &Self::DiskData<'bound>,
         rq: Request<'a, 'bound, Self>,
         _last: bool,
-    ) -> Queued<'a, 'bound, Self> {
-        Err(Refused::Busy(rq))
+    ) -> QueueRqResult<'a, 'bound, Self> {
+        Err(QueueRqError::Resource(rq))
     }
 }
 
@@ -49,7 +51,7 @@ pub fn registered<M: ModuleMetadata + 'static>(
         #[cfg(misuse)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
-        let disk = DiskBuilder::new().build(fmt!("misuse"), &tags(scope)?, count)?;
+        let disk = GenDiskBuilder::new().build(fmt!("misuse"), &tags(scope)?, count)?;
         core::mem::forget(disk);
         Ok(())
     })?;

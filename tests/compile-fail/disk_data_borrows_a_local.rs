@@ -11,7 +11,9 @@ use kernel::{
         Arc,
     },
 };
-use phyr_blk::{DiskBuilder, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+use phyr_blk::{
+    GenDiskBuilder, HwCtx, Operations, QueueRqError, QueueRqResult, Request, TagOnly, TagSet,
+};
 
 struct Driver<M>(PhantomData<M>);
 
@@ -22,15 +24,15 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
     type RequestData = ();
     type Passthrough = Infallible;
     type PerTag<'bound> = ();
-    type Completion = TagOnly;
+    type CompletionId = TagOnly;
 
     fn queue_rq<'a, 'bound>(
         _hw: &'a HwCtx<'bound, Self>,
         _disk: &Self::DiskData<'bound>,
         rq: Request<'a, 'bound, Self>,
         _last: bool,
-    ) -> Queued<'a, 'bound, Self> {
-        Err(Refused::Busy(rq))
+    ) -> QueueRqResult<'a, 'bound, Self> {
+        Err(QueueRqError::Resource(rq))
     }
 }
 
@@ -43,7 +45,7 @@ pub fn made<'b, M: ModuleMetadata + 'static>(tags: &Arc<TagSet<'b, Driver<M>>>) 
     #[cfg(misuse)]
     let count = &local;
     //~^ error[E0597]: `local` does not live long enough
-    let disk = DiskBuilder::new().build(fmt!("misuse"), tags, count)?;
+    let disk = GenDiskBuilder::new().build(fmt!("misuse"), tags, count)?;
     core::mem::forget(disk);
     local.store(1, ordering::Relaxed);
     Ok(())

@@ -2,9 +2,12 @@
 
 //! The data of a disk is used when the disk is gone.
 
-use phyr_blk::{Disk, Operations};
+use phyr_blk::{GenDisk, Operations};
 
-pub fn outlived<'bound, T: Operations>(disk: Disk<'bound, T>, look: impl Fn(&T::DiskData<'bound>)) {
+pub fn outlived<'bound, T: Operations>(
+    disk: GenDisk<'bound, T>,
+    look: impl Fn(&T::DiskData<'bound>),
+) {
     let data = disk.data();
     #[cfg(misuse)]
     drop(disk);

@@ -10,9 +10,9 @@ use kernel::{
 use phyr_dma_buf::{Attachment, DmaBuf};
 
 pub fn attached(bound: &Device<Bound>, dev: &Device, buf: &ARef<DmaBuf>) -> Result {
-    Attachment::fixed(bound, buf.clone())?;
+    Attachment::static_importer(bound, buf.clone())?;
     #[cfg(misuse)]
-    Attachment::fixed(dev, buf.clone())?;
+    Attachment::static_importer(dev, buf.clone())?;
     //~^ error[E0308]: mismatched types
     Ok(())
 }

@@ -3,12 +3,12 @@
 //! A device's BAR is given away, which its driver must not use any more, by safe code.
 
 use kernel::prelude::*;
-use phyr_dma_buf::{Access, BarMemory, Exported, Exporter, Peer, PeerToPeer};
+use phyr_dma_buf::{AccessMode, BarMemory, DeviceOnly, Exported, Exporter, PeerToPeer};
 
-pub fn given<E: Exporter<Memory = BarMemory, Cpu = Peer>>(
+pub fn given<E: Exporter<Memory = BarMemory, CpuMapping = DeviceOnly>>(
     peer: &PeerToPeer<'_>,
     exporter: E,
-    access: Access,
+    access: AccessMode,
 ) -> Result<Exported<E>> {
     #[cfg(not(misuse))]
     // SAFETY: it is never called.

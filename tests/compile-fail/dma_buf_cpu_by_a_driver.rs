@@ -4,18 +4,18 @@
 
 use phyr::memory::Chunks;
 use phyr_dma_buf::{
-    Cpu,
-    Paged, //
+    CpuMapping,
+    MmapVmap, //
 };
 
 pub struct Mine;
 
 #[cfg(misuse)]
-impl phyr_dma_buf::cpu::private::Sealed for Mine {}
-//~^ error[E0603]: module `cpu` is private
+impl phyr_dma_buf::exporter::private::Sealed for Mine {}
+//~^ error[E0603]: module `exporter` is private
 
-fn ours<C: Cpu<Chunks>>() {}
+fn ours<C: CpuMapping<Chunks>>() {}
 
 pub fn paged() {
-    ours::<Paged>();
+    ours::<MmapVmap>();
 }

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr::memory::Memory;
 use phyr_dma_buf::{
     export,
-    Access,
+    AccessMode,
     Exported,
     Exporter, //
 };
@@ -14,7 +14,7 @@ use phyr_dma_buf::{
 pub fn kept<E: Exporter>(
     mut memory: E::Memory,
     exporter: E,
-    access: Access,
+    access: AccessMode,
 ) -> Result<Exported<E>> {
     memory.write(0, b"before")?;
     let exported = export(memory, exporter, access)?;

@@ -7,16 +7,16 @@ use phyr::memory::{
     Pages, //
 };
 use phyr_dma_buf::{
-    Cpu,
-    Paged,
-    Unpaged, //
+    CpuMapping,
+    DeviceOnly,
+    MmapVmap, //
 };
 
-fn offer<M: Memory, C: Cpu<M>>(_: &M) {}
+fn offer<M: Memory, C: CpuMapping<M>>(_: &M) {}
 
 pub fn offered(pages: &Pages) {
-    offer::<_, Unpaged>(pages);
+    offer::<_, DeviceOnly>(pages);
     #[cfg(misuse)]
-    offer::<_, Paged>(pages);
+    offer::<_, MmapVmap>(pages);
     //~^ error[E0277]: the trait bound `Pages: PageMemory` is not satisfied
 }

@@ -10,7 +10,7 @@ pub fn late<'bound, T: Operations>(
 ) {
     let slot = io.per_tag_mut();
     #[cfg(misuse)]
-    io.park();
+    io.put_in_flight();
     //~^ error[E0505]: cannot move out of `io` because it is borrowed
     use_it(slot);
 }

@@ -13,7 +13,7 @@ use kernel::{
     },
 };
 use phyr::{Limits, Mapper};
-use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+use phyr_blk::{Config, HwCtx, Operations, QueueRqError, QueueRqResult, Request, TagOnly, TagSet};
 use phyr_driver::scope::scope;
 
 struct Driver<M>(PhantomData<M>);
@@ -25,15 +25,15 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
     type RequestData = ();
     type Passthrough = Infallible;
     type PerTag<'bound> = ();
-    type Completion = TagOnly;
+    type CompletionId = TagOnly;
 
     fn queue_rq<'a, 'bound>(
         _hw: &'a HwCtx<'bound, Self>,
         _disk: &Self::DiskData<'bound>,
         rq: Request<'a, 'bound, Self>,
         _last: bool,
-    ) -> Queued<'a, 'bound, Self> {
-        Err(Refused::Busy(rq))
+    ) -> QueueRqResult<'a, 'bound, Self> {
+        Err(QueueRqError::Resource(rq))
     }
 }
 
@@ -51,7 +51,8 @@ pub fn registered<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
         let mut queues = KVec::new();
         queues.push(count, GFP_KERNEL)?;
         let mapper = Arc::new(mapper, GFP_KERNEL)?;
-        let tags = TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1))?;
+        let tags =
+            TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1), |_, _| Ok(()))?;
         core::mem::forget(tags);
         Ok(())
     })?;

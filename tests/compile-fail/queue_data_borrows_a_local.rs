@@ -12,7 +12,7 @@ use kernel::{
     },
 };
 use phyr::Mapper;
-use phyr_blk::{Config, HwCtx, Operations, Queued, Refused, Request, TagOnly, TagSet};
+use phyr_blk::{Config, HwCtx, Operations, QueueRqError, QueueRqResult, Request, TagOnly, TagSet};
 use phyr_driver::scope::Scope;
 
 struct Driver<M>(PhantomData<M>);
@@ -24,15 +24,15 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
     type RequestData = ();
     type Passthrough = Infallible;
     type PerTag<'bound> = ();
-    type Completion = TagOnly;
+    type CompletionId = TagOnly;
 
     fn queue_rq<'a, 'bound>(
         _hw: &'a HwCtx<'bound, Self>,
         _disk: &Self::DiskData<'bound>,
         rq: Request<'a, 'bound, Self>,
         _last: bool,
-    ) -> Queued<'a, 'bound, Self> {
-        Err(Refused::Busy(rq))
+    ) -> QueueRqResult<'a, 'bound, Self> {
+        Err(QueueRqError::Resource(rq))
     }
 }
 
@@ -47,7 +47,7 @@ pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>, mapper: Arc<Mappe
     //~^ error[E0597]: `local` does not live long enough
     let mut queues = KVec::new();
     queues.push(count, GFP_KERNEL)?;
-    let tags = TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1))?;
+    let tags = TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1), |_, _| Ok(()))?;
     core::mem::forget(tags);
     local.store(1, ordering::Relaxed);
     Ok(())

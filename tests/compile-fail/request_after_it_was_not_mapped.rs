@@ -9,5 +9,5 @@ pub fn refused<T: Operations>(rq: Request<'_, '_, T>) {
     #[cfg(misuse)]
     rq.end(Status::Resource);
     //~^ error[E0382]: use of moved value: `rq`
-    refused.into_request().end(Status::Resource);
+    refused.request.end(Status::Resource);
 }

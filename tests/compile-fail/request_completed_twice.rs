@@ -4,8 +4,10 @@
 
 use phyr_blk::{HwCtx, Operations, Status, TagOnly};
 
-pub fn twice<T: Operations<Completion = TagOnly>>(hw: &HwCtx<'_, T>, tag: u16) {
-    let Some(io) = hw.take(tag) else { return };
+pub fn twice<T: Operations<CompletionId = TagOnly>>(hw: &HwCtx<'_, T>, tag: u16) {
+    let Some(io) = hw.complete_tag(tag) else {
+        return;
+    };
     io.complete(Status::Ok);
     #[cfg(misuse)]
     io.complete(Status::Ok);

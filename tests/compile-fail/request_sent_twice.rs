@@ -2,9 +2,13 @@
 
 //! A request of the driver's own is sent twice.
 
-use phyr_blk::{Operations, Unsent};
+use phyr_blk::{Operations, PassthroughRequest};
 
-pub fn twice<T: Operations>(unsent: Unsent<T>, first: T::Passthrough, second: T::Passthrough) {
+pub fn twice<T: Operations>(
+    unsent: PassthroughRequest<T>,
+    first: T::Passthrough,
+    second: T::Passthrough,
+) {
     unsent.execute(first);
     #[cfg(misuse)]
     unsent.execute(second);

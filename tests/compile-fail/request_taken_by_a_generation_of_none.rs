@@ -4,9 +4,9 @@
 
 use phyr_blk::{HwCtx, Operations, TagOnly};
 
-pub fn completed<T: Operations<Completion = TagOnly>>(hw: &HwCtx<'_, T>) {
-    drop(hw.take(1));
+pub fn completed<T: Operations<CompletionId = TagOnly>>(hw: &HwCtx<'_, T>) {
+    drop(hw.complete_tag(1));
     #[cfg(misuse)]
-    drop(hw.take_generation(1, 2));
-    //~^ error[E0271]: type mismatch resolving `<T as Operations>::Completion == Generation`
+    drop(hw.complete_generation(1, 2));
+    //~^ error[E0271]: type mismatch resolving `<T as DriverTypes>::CompletionId == TagAndGeneration`
 }

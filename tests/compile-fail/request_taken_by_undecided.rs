@@ -4,13 +4,13 @@
 
 use phyr_blk::{HwCtx, Operations, TagOnly};
 
-pub fn decided<T: Operations<Completion = TagOnly>>(hw: &HwCtx<'_, T>) {
-    drop(hw.take(1));
+pub fn decided<T: Operations<CompletionId = TagOnly>>(hw: &HwCtx<'_, T>) {
+    drop(hw.complete_tag(1));
 }
 
 pub fn undecided<T: Operations>(hw: &HwCtx<'_, T>) {
     hw.drain(|io| drop(io));
     #[cfg(misuse)]
-    drop(hw.take(1));
-    //~^ error[E0271]: type mismatch resolving `<T as Operations>::Completion == TagOnly`
+    drop(hw.complete_tag(1));
+    //~^ error[E0271]: type mismatch resolving `<T as DriverTypes>::CompletionId == TagOnly`
 }

@@ -2,11 +2,11 @@
 
 //! A request is taken by its tag alone, though the device tells its generation.
 
-use phyr_blk::{Generation, HwCtx, Operations};
+use phyr_blk::{HwCtx, Operations, TagAndGeneration};
 
-pub fn completed<T: Operations<Completion = Generation>>(hw: &HwCtx<'_, T>) {
-    drop(hw.take_generation(1, 2));
+pub fn completed<T: Operations<CompletionId = TagAndGeneration>>(hw: &HwCtx<'_, T>) {
+    drop(hw.complete_generation(1, 2));
     #[cfg(misuse)]
-    drop(hw.take(1));
-    //~^ error[E0271]: type mismatch resolving `<T as Operations>::Completion == TagOnly`
+    drop(hw.complete_tag(1));
+    //~^ error[E0271]: type mismatch resolving `<T as DriverTypes>::CompletionId == TagOnly`
 }

@@ -5,7 +5,7 @@
 use phyr_blk::{Mapped, Operations};
 
 pub fn parked<T: Operations>(io: Mapped<'_, '_, T>) -> u16 {
-    let tag = io.park();
+    let tag = io.put_in_flight();
     #[cfg(misuse)]
     drop(io.unmap());
     //~^ error[E0382]: use of moved value: `io`

@@ -2,9 +2,9 @@
 
 //! The answer to one command is given for another, which is still pending.
 
-use phyr_blk::uring::{Answer, Issued};
+use phyr_blk::uring::{UringCmd, UringResult};
 
-pub fn mixed<'a, 'b>(one: Issued<'a>, other: Issued<'b>) -> Answer<'a> {
+pub fn mixed<'a, 'b>(one: UringCmd<'a>, other: UringCmd<'b>) -> UringResult<'a> {
     let (mine, others) = (one.done(Ok(0)), other.done(Ok(0)));
     #[cfg(misuse)]
     return others;

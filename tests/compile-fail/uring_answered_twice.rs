@@ -2,9 +2,9 @@
 
 //! A command of io_uring is answered twice.
 
-use phyr_blk::uring::{Answer, Issued};
+use phyr_blk::uring::{UringCmd, UringResult};
 
-pub fn twice<'a>(cmd: Issued<'a>) -> Answer<'a> {
+pub fn twice<'a>(cmd: UringCmd<'a>) -> UringResult<'a> {
     let answer = cmd.done(Ok(0));
     #[cfg(misuse)]
     let answer = cmd.done(Ok(0));

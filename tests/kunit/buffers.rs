@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests of dma-bufs share: buffers that count, and what is done with them.
+//! Shared by the tests of dma-bufs: buffers that count their callbacks, and access to them.
 
 use crate::{
     check::{
@@ -40,19 +40,19 @@ use phyr::{
     Phyr, //
 };
 use phyr_dma_buf::{
-    Access,
+    AccessMode,
     Attachment,
+    AttachmentRef,
     DmaBuf,
     Exported,
     Exporter,
-    Importing,
     Invalidate,
-    Paged, //
+    MmapVmap, //
 };
 
 pub(crate) const BOTH: DataDirection = DataDirection::Bidirectional;
 
-/// How often each callback of an exporter was called.
+/// Counts of an exporter's callbacks.
 #[derive(Default)]
 pub(crate) struct Calls {
     attached: AtomicI32,
@@ -68,7 +68,7 @@ impl Calls {
     }
 }
 
-/// An exporter that counts, and refuses if it is told to.
+/// An exporter that counts its callbacks, and may refuse to attach.
 pub(crate) struct Counting {
     calls: Arc<Calls>,
     refuse: Option<Error>,
@@ -83,11 +83,9 @@ impl Drop for Counting {
 impl Exporter for Counting {
     type Module = crate::LocalModule;
     type Memory = Chunks;
-    type Cpu = Paged;
+    type CpuMapping = MmapVmap;
 
-    const NAME: &'static CStr = c"phyr_test";
-
-    fn attach(&self, _importer: &Importing<'_>) -> Result {
+    fn attach(&self, _importer: &AttachmentRef<'_>) -> Result {
         if let Some(e) = self.refuse {
             return Err(e);
         }
@@ -95,16 +93,16 @@ impl Exporter for Counting {
         Ok(())
     }
 
-    fn detach(&self, _importer: &Importing<'_>) {
+    fn detach(&self, _importer: &AttachmentRef<'_>) {
         self.calls.attached.fetch_add(-1, Relaxed);
     }
 
-    fn pin(&self, _importer: &Importing<'_>) -> Result {
+    fn pin(&self, _importer: &AttachmentRef<'_>) -> Result {
         self.calls.pinned.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    fn unpin(&self, _importer: &Importing<'_>) {
+    fn unpin(&self, _importer: &AttachmentRef<'_>) {
         self.calls.pinned.fetch_add(-1, Relaxed);
     }
 
@@ -118,7 +116,7 @@ impl Exporter for Counting {
     }
 }
 
-/// An importer that counts how often it was told.
+/// An importer that counts how often its mapping was invalidated.
 #[derive(Default)]
 pub(crate) struct Told(pub(crate) AtomicI32);
 
@@ -128,7 +126,7 @@ impl Invalidate for Told {
     }
 }
 
-/// `nr` pages in no order.
+/// Allocates `nr` pages that are not in the order of their addresses.
 pub(crate) fn pages(nr: usize) -> Result<Chunks> {
     let mut chunks = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL)?;
     for at in 0..nr {
@@ -137,7 +135,7 @@ pub(crate) fn pages(nr: usize) -> Result<Chunks> {
     Ok(chunks)
 }
 
-/// A buffer of pages in no order, and what became of it.
+/// An exported buffer of such pages, with its counts.
 pub(crate) struct Fixture {
     pub(crate) buf: Exported<Counting>,
     pub(crate) calls: Arc<Calls>,
@@ -145,7 +143,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    pub(crate) fn with(nr: usize, access: Access, refuse: Option<Error>) -> Result<Self> {
+    pub(crate) fn with(nr: usize, access: AccessMode, refuse: Option<Error>) -> Result<Self> {
         let memory = pages(nr)?;
         let mut phyrs = KVVec::new();
         for phyr in memory.phyrs() {
@@ -164,20 +162,20 @@ impl Fixture {
     }
 
     pub(crate) fn new(nr: usize) -> Result<Self> {
-        Self::with(nr, Access::ReadWrite, None)
+        Self::with(nr, AccessMode::ReadWrite, None)
     }
 
     pub(crate) fn dma_buf(&self) -> ARef<DmaBuf> {
         self.buf.dma_buf().into()
     }
 
-    /// Drops the buffer, after which it must have been released, and all calls balance.
+    /// Drops the buffer; checks that it was released, and that all callbacks balance.
     #[track_caller]
     pub(crate) fn end(self) -> Outcome {
         check_eq!(self.buf.counts(), (0, 0));
         let calls = self.calls.clone();
         drop(self);
-        // Who closes files late may have taken this one just now.
+        // The work that closes files may have taken this one just now.
         for _ in 0..3000 {
             settle();
             if calls.released.load(Relaxed) != 0 {
@@ -191,13 +189,13 @@ impl Fixture {
     }
 }
 
-/// Lets files be closed that the test, which is a kernel thread, has put.
+/// Waits until files are closed that the test, a kernel thread, has put.
 pub(crate) fn settle() {
     // SAFETY: may be called from any thread that may sleep.
     unsafe { bindings::flush_delayed_fput() };
 }
 
-/// Long enough for another thread to go wrong.
+/// Sleeps for long enough for another thread to go wrong.
 pub(crate) fn sleep() {
     fsleep(Delta::from_millis(20));
 }
@@ -210,7 +208,7 @@ pub(crate) fn ranges<I>(attachment: &Attachment<I>) -> Result<KVVec<DmaVec>> {
     Ok(vecs)
 }
 
-/// Where byte `at` of the buffer is for the device.
+/// Returns the range of the device that has byte `at` of the buffer, and the offset in it.
 #[track_caller]
 pub(crate) fn find(vecs: &[DmaVec], mut at: usize) -> Result<(DmaVec, usize), Failure> {
     for &vec in vecs {
@@ -247,7 +245,7 @@ pub(crate) fn fixed(
     dev: &Device<Bound>,
     fixture: &Fixture,
 ) -> Result<Attachment<phyr_dma_buf::Static>> {
-    Attachment::fixed(dev, fixture.dma_buf())
+    Attachment::static_importer(dev, fixture.dma_buf())
 }
 
 pub(crate) fn dynamic(

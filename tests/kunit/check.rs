@@ -92,7 +92,6 @@ causes! {
     NotAttached
     phyr_iommu::Reason
     phyr::linear::LinearError
-    phyr_dma_buf::NotLinear
 }
 
 impl<M, R: Cause> Cause for MapError<M, R> {

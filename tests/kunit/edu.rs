@@ -30,10 +30,10 @@ pub(crate) const BUFFER: usize = 4096;
 
 const BAR_LEN: usize = 0x10_0000;
 
-/// Where the device's buffer is, for the engine.
+/// Address of the device's buffer, for the engine.
 const BUFFER_ADDR: u64 = 0x4_0000;
 
-/// What is written to it is a reason for an interrupt, until it is acknowledged.
+/// A write raises an interrupt, until the same value is written to the other register.
 const INTERRUPT_RAISE: usize = 0x60;
 const INTERRUPT_ACKNOWLEDGE: usize = 0x64;
 
@@ -49,11 +49,11 @@ const COMMAND_TO_MEMORY: u64 = 2;
 const POLL_MS: i64 = 5;
 const POLLS: usize = 2000;
 
-/// Lets the device do DMA.
+/// Enables the device's memory and DMA.
 ///
 /// # Errors
 ///
-/// - `ENODEV`: it is another device.
+/// - `ENODEV`: not an `edu` device.
 pub(crate) fn prepare(pdev: &pci::Device<Core<'_>>) -> Result {
     if pdev.device_id() != DEVICE {
         return Err(ENODEV);
@@ -83,12 +83,12 @@ impl<'a> Engine<'a> {
 
     /// Writes the first `len` bytes of the device's buffer to `offset` of `vec`.
     pub(crate) fn write(&self, vec: DmaVec, offset: usize, len: usize) -> Result {
-        // CAST: as above.
+        // CAST: offsets within a range.
         let to = vec.addr().into_raw() + offset as u64;
         self.run(BUFFER_ADDR, to, len, COMMAND_TO_MEMORY)
     }
 
-    /// Has the device send an interrupt, by a message.
+    /// Makes the device send an interrupt, by a message.
     pub(crate) fn interrupt(&self) -> Result {
         self.bar.try_write32(1, INTERRUPT_RAISE)?;
         self.bar.try_write32(1, INTERRUPT_ACKNOWLEDGE)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tests share: the device, and memory that is scattered on purpose.
+//! Shared by all tests: the device, and memory that is scattered on purpose.
 
 use crate::check::{
     Failure,
@@ -31,7 +31,10 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
-    memory::Pages,
+    memory::{
+        Chunks,
+        Pages, //
+    },
     raw,
     Limits,
     Mapper, //
@@ -46,11 +49,11 @@ use phyr_iommu::Domain;
 #[derive(Clone, Copy)]
 pub(crate) struct Binding {
     pub(crate) scope: Scope<'static>,
-    /// As in probe: the suites are alone with the device.
+    /// `Core`, as in probe: nobody but the suites uses the device.
     pub(crate) pdev: &'static pci::Device<Core<'static>>,
 }
 
-/// That of the device that is bound, or null.
+/// The device that is bound, or null.
 static BINDING: AtomicPtr<Binding> = AtomicPtr::new(ptr::null_mut());
 
 pub(crate) fn publish(scope: Scope<'_>, pdev: &pci::Device<Core<'_>>) -> Result {
@@ -58,7 +61,8 @@ pub(crate) fn publish(scope: Scope<'_>, pdev: &pci::Device<Core<'_>>) -> Result 
         // SAFETY: only the lifetime changes. The device is withdrawn before it is unbound, and the
         // tests look at it in between only.
         scope: unsafe { core::mem::transmute::<Scope<'_>, Scope<'static>>(scope) },
-        // SAFETY: as for the scope.
+        // SAFETY: only lifetimes change. The device is withdrawn before it is unbound, and the
+        // tests look at it in between only.
         pdev: unsafe { &*ptr::from_ref(pdev).cast() },
     };
     let binding = KBox::new(binding, GFP_KERNEL)?;
@@ -86,7 +90,7 @@ pub(crate) fn binding() -> Result<Binding, Failure> {
         .ok_or_else(|| Failure::new(fmt!("no edu device is bound to phyr_test")))
 }
 
-/// Has the case that runs reported as skipped, for `reason`; it is to return after that.
+/// Reports the running case as skipped, for `reason`. The case must return then.
 pub(crate) fn skip(reason: &CStr) {
     let task = kernel::current!().as_ptr();
     // SAFETY: the field is the task's own, and while a case runs it points to that, which only this
@@ -121,8 +125,8 @@ pub(crate) fn with_device(
     test(pdev, &mapper)
 }
 
-/// [`with_device`] for what has the DMA API map, or a domain of its own: not while the suites map
-/// in theirs.
+/// Runs `test` with the device, unless the suites map in a domain of the driver's own: for tests of
+/// the DMA API, and for those that attach a domain of their own.
 pub(crate) fn with_dma_api(
     test: impl FnOnce(&pci::Device<Bound>, &Mapper<'_>) -> Outcome,
 ) -> Outcome {
@@ -154,12 +158,12 @@ fn mapper<'a>(
     }
 }
 
-/// A mapper like `like`, with other limits.
+/// Returns a mapper like `like` with other limits.
 pub(crate) fn mapper_like<'a>(like: &Mapper<'a>, limits: Limits) -> Result<Mapper<'a>> {
     like.with_limits(limits)
 }
 
-/// Runs `test` while the device reaches `BITS` bits of addresses only.
+/// Runs `test` with a DMA mask of `BITS` bits.
 pub(crate) fn with_mask<const BITS: u32>(
     pdev: &pci::Device<Bound>,
     test: impl FnOnce() -> Outcome,
@@ -176,7 +180,7 @@ pub(crate) fn with_mask<const BITS: u32>(
     result
 }
 
-/// `nr` pages no two of which are neighbours in the order in which they come.
+/// Allocates `nr` pages, each not followed by its physical neighbour.
 fn scattered(nr: usize) -> Result<KVVec<Page>> {
     let mut all = KVVec::with_capacity(2 * nr, GFP_KERNEL)?;
     for _ in 0..2 * nr {
@@ -203,27 +207,32 @@ fn take_highest(pages: &mut KVVec<Page>) -> Result<Page> {
     pages.remove(at).map_err(|_| EINVAL)
 }
 
-/// `nr` scattered pages as one buffer.
+/// Allocates a buffer of `nr` scattered pages.
 pub(crate) fn buffer(nr: usize) -> Result<Pages> {
     Pages::new(scattered(nr)?, 0, nr * PAGE_SIZE)
+}
+
+/// Allocates a physically contiguous buffer of `1 << order` pages.
+pub(crate) fn contiguous(order: u32) -> Result<Chunks> {
+    Chunks::zeroed(PAGE_SIZE << order, order, GFP_KERNEL)
 }
 
 /// The order of chunks of 2 MiB, a large page of most IOMMUs.
 pub(crate) const ORDER_2M: u32 = (LEN_2M / PAGE_SIZE).ilog2();
 pub(crate) const LEN_2M: usize = 2 << 20;
 
-/// A buffer of one page, of which only `len` bytes at `offset` are used.
+/// Allocates a buffer of `len` bytes at `offset` of a page.
 pub(crate) fn piece(offset: usize, len: usize) -> Result<Pages> {
     Pages::new(scattered(1)?, offset, len)
 }
 
-/// The byte that a test puts at `at`.
+/// Returns the byte that tests write at `at`.
 pub(crate) fn pattern(at: usize) -> u8 {
     // CAST: the low bits are what is wanted.
     (at as u8).wrapping_mul(31) ^ ((at >> 8) as u8)
 }
 
-/// `len` bytes as a test writes them; others for another `seed`.
+/// Returns `len` bytes of [`pattern()`], from `seed` on.
 pub(crate) fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>> {
     let mut bytes = KVVec::new();
     for n in 0..len {
@@ -233,7 +242,7 @@ pub(crate) fn bytes(len: usize, seed: usize) -> Result<KVVec<u8>> {
     Ok(bytes)
 }
 
-/// Numbers below a limit that look random, and are the same in every run.
+/// Returns a generator of numbers below a limit: the same in every run.
 pub(crate) fn random(mut state: u64) -> impl FnMut(usize) -> usize {
     move |limit| {
         state = state

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Importers and exporters of dma-bufs such as there are in C, by C's own calls.
+//! Importers and exporters of dma-bufs as C drivers write them, by the C API.
 
 use core::{
     ptr,
@@ -34,19 +34,19 @@ use phyr_dma_buf::{
     DmaBuf, //
 };
 
-/// How often an importer was told that its mapping must go.
+/// Number of calls of `invalidate_mappings`.
 static TOLD: AtomicI32 = AtomicI32::new(0);
 
-/// How many tables of [`exported`] there are.
+/// Number of tables of [`exported()`] that are mapped.
 static MAPPED: AtomicI32 = AtomicI32::new(0);
 
-/// Notes it, and unmaps some other time.
+/// A dynamic importer that notes the call, and unmaps later.
 static DYNAMIC: bindings::dma_buf_attach_ops = bindings::dma_buf_attach_ops {
     allow_peer2peer: false,
     invalidate_mappings: Some(told),
 };
 
-/// Dynamic, but with nothing to be told by.
+/// A dynamic importer without `invalidate_mappings`.
 static DEAF: bindings::dma_buf_attach_ops = bindings::dma_buf_attach_ops {
     allow_peer2peer: false,
     invalidate_mappings: None,
@@ -59,7 +59,7 @@ unsafe extern "C" fn told(_attach: *mut bindings::dma_buf_attachment) {
     TOLD.fetch_add(1, Relaxed);
 }
 
-/// An importer that maps and unmaps when it is told to by a test.
+/// An importer that maps and unmaps when a test says so.
 pub(crate) struct Importer {
     buf: ARef<DmaBuf>,
     attach: *mut bindings::dma_buf_attachment,
@@ -86,17 +86,17 @@ impl Importer {
         })
     }
 
-    /// One that is told, and unmaps later.
+    /// Attaches an importer that unmaps some time after `invalidate_mappings`.
     pub(crate) fn dynamic(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self> {
         Self::new(dev, buf, Some(&DYNAMIC))
     }
 
-    /// One that cannot be told.
+    /// Attaches a dynamic importer without `invalidate_mappings`.
     pub(crate) fn deaf(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self> {
         Self::new(dev, buf, Some(&DEAF))
     }
 
-    /// One such as `dma_buf_attach()` makes, for which the core pins what it maps.
+    /// Attaches a static importer, as `dma_buf_attach()` does: the core pins what it maps.
     pub(crate) fn fixed(dev: &Device<Bound>, buf: &DmaBuf) -> Result<Self> {
         Self::new(dev, buf, None)
     }
@@ -114,7 +114,7 @@ impl Importer {
         Ok(())
     }
 
-    /// What is mapped.
+    /// Returns the ranges that are mapped.
     pub(crate) fn ranges(&self) -> Result<KVVec<DmaVec>> {
         let table = self.table.load(Relaxed);
         let mut vecs = KVVec::new();
@@ -122,24 +122,19 @@ impl Importer {
         let (mut sg, nents) = unsafe { ((*table).sgl, (*table).nents) };
         for _ in 0..nents {
             // SAFETY: there are that many entries.
-            let (addr, len) = unsafe {
-                (
-                    helpers::phyr_dma_buf_helper_sg_dma_address(sg),
-                    helpers::phyr_dma_buf_helper_sg_dma_len(sg),
-                )
-            };
+            let (addr, len) = unsafe { (bindings::sg_dma_address(sg), bindings::sg_dma_len(sg)) };
             // CAST: the tests run on 64 bits.
             vecs.push(
                 DmaVec::new(DmaAddr::from_raw(addr), len as usize),
                 GFP_KERNEL,
             )?;
-            // SAFETY: as above.
+            // SAFETY: there are that many entries.
             sg = unsafe { bindings::sg_next(sg) };
         }
         Ok(vecs)
     }
 
-    /// Unmaps; returns what was mapped.
+    /// Unmaps, and returns the ranges that were mapped.
     pub(crate) fn unmap(&self) -> Result<KVVec<DmaVec>> {
         let dir = bindings::dma_data_direction::DMA_BIDIRECTIONAL;
         let vecs = self.ranges()?;
@@ -162,7 +157,8 @@ impl Importer {
     }
 
     pub(crate) fn unpin(&self) {
-        // SAFETY: as in `pin`, which succeeded.
+        // SAFETY: the attachment is valid; the lock is held around it. A test unpins what it has
+        // pinned.
         unsafe {
             let resv = (*as_raw(&self.buf)).resv;
             bindings::dma_resv_lock(resv, ptr::null_mut());
@@ -202,11 +198,11 @@ unsafe extern "C" fn fence_name(_fence: *mut bindings::dma_fence) -> *const c_ch
     c"phyr_test".as_char_ptr()
 }
 
-/// What a device has still to do with a buffer, until the test says that it is done.
+/// A fence of a buffer that is signalled when the test says so, or dropped.
 pub(crate) struct Fence(*mut bindings::dma_fence);
 
 impl Fence {
-    /// A write to `buf`.
+    /// Adds a fence for a write to `buf`.
     pub(crate) fn write(buf: &DmaBuf) -> Result<Self> {
         let fence = KBox::new(bindings::dma_fence::default(), GFP_KERNEL);
         let fence = KBox::into_raw(fence?);
@@ -268,7 +264,7 @@ pub(crate) fn killed<T>(f: impl FnOnce() -> T) -> T {
         bindings::send_sig(kill, task, 1);
     }
     let result = f();
-    // SAFETY: as above.
+    // SAFETY: a thread may do this with its own signals.
     unsafe {
         bindings::kernel_sigaction(kill, ignore);
         bindings::flush_signals(task);
@@ -292,7 +288,7 @@ static OPS: bindings::dma_buf_ops = bindings::dma_buf_ops {
     vunmap: None,
 };
 
-/// A buffer of `size` bytes whose table is `vecs`, of which no device must be told.
+/// Exports a buffer of `size` bytes whose table is `vecs`; no device may be given it.
 pub(crate) fn exported(size: usize, vecs: &[DmaVec]) -> Result<ARef<DmaBuf>> {
     let mut table = KVVec::new();
     table.extend_from_slice(vecs, GFP_KERNEL)?;
@@ -323,7 +319,7 @@ pub(crate) fn exported(size: usize, vecs: &[DmaVec]) -> Result<ARef<DmaBuf>> {
     }
 }
 
-/// How many mappings of such buffers there are.
+/// Returns the number of mappings of such buffers.
 pub(crate) fn mapped() -> i32 {
     MAPPED.load(Relaxed)
 }

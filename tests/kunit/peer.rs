@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device with memory: QEMU's `ivshmem-plain`, whose BAR 2 is nothing else.
+//! A device with memory: QEMU's `ivshmem-plain`, whose BAR 2 is memory.
 //!
 //! QEMU: docs/system/devices/ivshmem.rst.
 
@@ -32,10 +32,10 @@ pub(crate) const DEVICE: u32 = 0x1110;
 /// The BAR with the memory.
 pub(crate) const BAR: u32 = 2;
 
-/// How much of it is used.
+/// The part of it that tests use, in bytes.
 pub(crate) const LEN: usize = 16 * PAGE_SIZE;
 
-/// The device that is bound, with what it is exported by.
+/// The device that is bound, and its peer-to-peer provider.
 pub(crate) struct Memory {
     pub(crate) pdev: &'static pci::Device<Bound>,
     pub(crate) peer: PeerToPeer<'static>,
@@ -68,21 +68,21 @@ pub(crate) fn withdraw() {
     }
 }
 
-/// The device, if there is one.
+/// Returns the device, if there is one.
 pub(crate) fn memory() -> Option<&'static Memory> {
-    // SAFETY: as in `fixture::with_device`; the one test that unbinds the device does not look at
-    // it afterwards.
+    // SAFETY: the device stays bound while the suites run; the one test that unbinds it does not
+    // look at it afterwards.
     unsafe { MEMORY.load(Ordering::Acquire).as_ref() }
 }
 
 impl Memory {
-    /// The BAR, for the CPU.
+    /// Maps the BAR for the CPU.
     pub(crate) fn bar(&self) -> Result<pci::Bar<'_, LEN>> {
         self.pdev.iomap_region_sized::<LEN>(BAR, c"phyr_test")
     }
 }
 
-/// Reads `len` bytes at `at`, each of which must be what `expected` says.
+/// Checks that each of the `len` bytes at `at` is what `expected` says.
 #[track_caller]
 pub(crate) fn holds(
     bar: &pci::Bar<'_, LEN>,
@@ -116,7 +116,7 @@ pub(crate) fn unbound(f: impl FnOnce() -> Outcome) -> Outcome {
     // SAFETY: the device is there; nobody holds its lock.
     unsafe { bindings::device_release_driver(dev) };
     let result = f();
-    // SAFETY: as above.
+    // SAFETY: the device is there; nobody holds its lock.
     let attached = unsafe { bindings::device_attach(dev) };
     check_eq!(attached, 1);
     result

@@ -3,10 +3,10 @@
 //! KUnit suites on a real device: QEMU's `edu`, whose DMA engine reads and writes through the
 //! mappings that the library makes.
 //!
-//! What the library says of a mapping is checked in two ways: the IOMMU's page table is asked for
-//! every granule of every range (`table`), and the engine moves bytes (`edu`). A module for
-//! tests only; it looks where a driver must not. The tests of memory of a device run where there is
-//! a second one, QEMU's `ivshmem-plain` (`peer`).
+//! A mapping is checked in two ways: against the IOMMU's page table, granule by granule (`table`),
+//! and by bytes that the engine moves (`edu`). The tests of device memory run where there is a
+//! second device, QEMU's `ivshmem-plain` (`peer`). The module is for tests only: it looks where a
+//! driver must not.
 
 use kernel::{
     device::Core,
@@ -38,6 +38,8 @@ mod test_dma_buf;
 mod test_dma_buf_life;
 mod test_dma_buf_peer;
 mod test_dma_buf_revoke;
+#[cfg(phyr_fail_points)]
+mod test_fault_injection;
 mod test_forget;
 mod test_invariants;
 mod test_iommu;
@@ -48,42 +50,40 @@ mod test_numbers;
 mod test_refused;
 mod test_scatter;
 mod test_scope;
-#[cfg(phyr_fail_points)]
-mod test_steps;
 
 struct TestDriver;
 
-/// Whether tests may have the device fault, which the kernel logs.
+/// Returns whether tests may make the device fault, which the kernel logs.
 fn wants_faults() -> bool {
     module_parameters::faults.value() != 0
 }
 
-/// Whether the suites map in a domain of the driver's own, rather than with the DMA API.
+/// Returns whether the suites map in a domain of the driver's own, rather than with the DMA API.
 fn wants_domain() -> bool {
     module_parameters::domain.value() != 0
 }
 
-/// Whether tests may forget what is then never freed.
+/// Returns whether tests may forget values, which leaks their memory.
 fn forgets() -> bool {
     module_parameters::forget.value() != 0
 }
 
-/// Whether what they forget are domains, rather than attachments to dma-bufs.
+/// Returns whether they forget domains, rather than attachments to dma-bufs.
 fn forgets_domains() -> bool {
     module_parameters::forget.value() == 2
 }
 
-/// Whether the machine bounces all memory of the device.
+/// Returns whether the machine bounces all memory of the device.
 fn is_bounced() -> bool {
     module_parameters::bounced.value() != 0
 }
 
-/// Whether the IOMMU refuses to forget more than 1 GiB of translations at once.
+/// Returns whether the IOMMU invalidates no more than 1 GiB at once.
 fn flushes_little() -> bool {
     module_parameters::flushes_little.value() != 0
 }
 
-/// Whether the machine must have the second device.
+/// Returns whether the machine must have the second device.
 fn wants_peer() -> bool {
     module_parameters::peer.value() != 0
 }
@@ -103,23 +103,23 @@ kernel::pci_device_table!(
     ]
 );
 
-/// What a device is for.
+/// Role of a device in the tests.
 #[derive(Clone, Copy)]
 enum Role {
-    /// It does DMA.
+    /// Does DMA.
     Engine,
-    /// It has memory.
+    /// Has memory that the other one reaches.
     Memory,
 }
 
-/// Forgets the device when the driver is unbound.
+/// Driver data; withdraws the device from the tests when dropped.
 struct Published<'bound> {
     role: Role,
-    /// What a person who looks at the IOMMU's page table is to see in it.
-    _kept: Option<test_iommu::Kept<'bound>>,
+    /// Mappings for somebody who looks at the IOMMU's page table.
+    _kept: Option<test_iommu::model::Kept<'bound>>,
 }
 
-/// The bits of an address that bounce buffers keep: a page of most devices' descriptors.
+/// Bits of an address that bounce buffers keep: a page, as the descriptors of most devices need.
 const MIN_ALIGN_MASK: u32 = 4095;
 
 impl Drop for Published<'_> {
@@ -139,7 +139,7 @@ impl phyr_driver::pci::Driver for TestDriver {
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
     fn dma(_pdev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<DmaParameters> {
-        // But for the alignment those that a device has of which nobody says any.
+        // The defaults of a device without limits, but for the alignment.
         let limits = Limits::NONE
             .with_max_segment(SZ_64K as u64)
             .and_then(|limits| limits.with_boundary_mask(u32::MAX.into()))
@@ -160,7 +160,7 @@ impl phyr_driver::pci::Driver for TestDriver {
                 // The reason is in the log.
                 test_forget::probe(scope).map_err(|_| EIO)?;
                 if let Some(pages) = module_parameters::keep.value().checked_sub(1) {
-                    kept = Some(test_iommu::keep(pdev.as_ref(), usize::from(pages))?);
+                    kept = Some(test_iommu::model::keep(pdev.as_ref(), usize::from(pages))?);
                 }
                 fixture::publish(scope, pdev)?;
             }

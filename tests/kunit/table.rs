@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The IOMMU's own word: what its page table says of a DMA address.
+//! Looks up DMA addresses in the IOMMU's page table.
 
 use crate::check::Outcome;
 use kernel::{
@@ -18,9 +18,9 @@ use phyr::{
     Phyr, //
 };
 
-/// Where the device gets to through `addr`: the physical address, or `None` if it faults.
+/// Returns the physical address that the device reaches through `addr`, or `None` if it faults.
 ///
-/// Without an IOMMU there is no such word; `None` then.
+/// Always `None` without an IOMMU.
 pub(crate) fn lookup(dev: &Device<Bound>, addr: u64) -> Option<u64> {
     // SAFETY: the device is bound.
     let domain = unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) };
@@ -34,7 +34,7 @@ pub(crate) fn lookup(dev: &Device<Bound>, addr: u64) -> Option<u64> {
     }
 }
 
-/// Checks that `vecs` lead to `phyrs`, byte for byte at the edges of every granule.
+/// Checks that `vecs` lead to `phyrs`, at both edges of every granule.
 #[track_caller]
 pub(crate) fn check(
     mapper: &Mapper<'_>,
@@ -47,7 +47,7 @@ pub(crate) fn check(
     let (mut addr, mut left) = (0, 0);
 
     for phyr in phyrs {
-        // CAST: here and below, a `usize` is at most 64 bits wide.
+        // CAST: a `usize` is at most 64 bits wide.
         let (mut paddr, mut rest) = (phyr.paddr().into_raw(), phyr.len() as u64);
         while rest != 0 {
             if left == 0 {
@@ -71,7 +71,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Checks that nothing of `vecs` is left in the page table.
+/// Checks that no granule of `vecs` is mapped.
 #[track_caller]
 pub(crate) fn check_gone(mapper: &Mapper<'_>, vecs: impl Iterator<Item = DmaVec>) -> Outcome {
     let Some(granule) = mapper.granule() else {

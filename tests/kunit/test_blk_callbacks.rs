@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A block driver of this module's own, whose device does nothing: what blk-mq calls back.
+//! blk-mq's callbacks into a block driver whose device does nothing.
 //!
-//! On the debug kernel kCFI looks at each of these calls, and lockdep at a second driver on
-//! `phyr_blk` beside `rust_nvme`, of which both tell in the kernel log.
+//! On the debug kernel kCFI checks each of these calls, and lockdep a second driver on `phyr_blk`
+//! beside `rust_nvme`; both report in the kernel log.
 
 use crate::{
     check::Outcome,
@@ -31,14 +31,14 @@ use phyr::{
 use phyr_blk::{
     Affinity,
     Config,
-    Disk,
-    DiskBuilder,
     Expired,
+    GenDisk,
+    GenDiskBuilder,
     HwCtx,
     Operations,
     Passthrough,
-    Queued,
-    Refused,
+    QueueRqError,
+    QueueRqResult,
     Request,
     Status,
     TagOnly,
@@ -46,31 +46,31 @@ use phyr_blk::{
     TimeoutAction, //
 };
 use phyr_driver::{
-    event::Event,
+    completion::Completion,
     scope::Scope, //
 };
 
-/// How long a request may be in flight.
+/// Time-out of a request.
 const TIMEOUT: Msecs = 100;
-/// How long a test waits for what must happen.
+/// Time that a test waits for a request to end.
 const PATIENCE: Msecs = 30_000;
 
-/// What the device does with a request.
+/// The device's way with a request.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
-    /// It completes it.
+    /// Completes it.
     Completes,
-    /// It never does.
+    /// Never completes it.
     IsLost,
-    /// It has no room for it the first time; then it completes it.
+    /// Has no room for it the first time; completes it the second time.
     ComesAgain,
 }
 
-/// What has become of a request.
+/// History of a request.
 #[pin_data]
 struct Seen {
     #[pin]
-    ended: Event,
+    ended: Completion,
     status: Atomic<u32>,
     queued: Atomic<u32>,
     timeouts: Atomic<u32>,
@@ -84,8 +84,8 @@ struct Ask {
 
 impl Passthrough for Ask {
     fn end(self, status: Status) {
-        self.seen.status.store(status.into_raw().into(), Relaxed);
-        self.seen.ended.signal();
+        self.seen.status.store((status as u8).into(), Relaxed);
+        self.seen.ended.complete();
     }
 }
 
@@ -95,10 +95,10 @@ impl Operations for Null {
     type Module = crate::LocalModule;
     type HwQueue<'bound> = ();
     type DiskData<'bound> = ();
-    /// How often the request has come to [`Operations::queue_rq`].
+    /// Number of times that the request has come to [`Operations::queue_rq`].
     type RequestData = u32;
     type PerTag<'bound> = ();
-    type Completion = TagOnly;
+    type CompletionId = TagOnly;
     type Passthrough = Ask;
 
     fn queue_rq<'a, 'bound>(
@@ -106,7 +106,7 @@ impl Operations for Null {
         _disk: &(),
         mut rq: Request<'a, 'bound, Self>,
         _last: bool,
-    ) -> Queued<'a, 'bound, Self> {
+    ) -> QueueRqResult<'a, 'bound, Self> {
         *rq.data_mut() += 1;
         let turn = *rq.data();
         let Some((fate, seen)) = rq.passthrough().map(|ask| (ask.fate, ask.seen.clone())) else {
@@ -115,11 +115,11 @@ impl Operations for Null {
         };
         seen.queued.fetch_add(1, Relaxed);
         if fate == Fate::ComesAgain && turn == 1 {
-            return Err(Refused::Busy(rq));
+            return Err(QueueRqError::Resource(rq));
         }
-        let tag = rq.map()?.park();
+        let tag = rq.map()?.put_in_flight();
         if fate != Fate::IsLost {
-            if let Some(io) = hw.take(tag) {
+            if let Some(io) = hw.complete_tag(tag) {
                 io.complete(Status::Ok);
             }
         }
@@ -147,28 +147,28 @@ fn with_scope(test: impl for<'b> FnOnce(Scope<'b>) -> Outcome) -> Outcome {
 }
 
 /// Runs `test` with an empty disk on a device that does nothing.
-fn with_disk(test: impl FnOnce(&Disk<'_, Null>) -> Outcome) -> Outcome {
+fn with_disk(test: impl FnOnce(&GenDisk<'_, Null>) -> Outcome) -> Outcome {
     with_scope(|scope| {
-        let disk = disk(scope, Limits::NONE, DiskBuilder::new())?;
+        let disk = disk(scope, Limits::NONE, GenDiskBuilder::new())?;
         test(&disk)
     })
 }
 
-/// A disk whose requests are mapped within `limits`.
-fn disk<'b>(scope: Scope<'b>, limits: Limits, disk: DiskBuilder) -> Result<Disk<'b, Null>> {
+/// Builds a disk whose requests are mapped within `limits`.
+fn disk<'b>(scope: Scope<'b>, limits: Limits, disk: GenDiskBuilder) -> Result<GenDisk<'b, Null>> {
     let mapper = Arc::new(Mapper::new(scope.device(), limits)?, GFP_KERNEL)?;
     let mut queues = KVec::new();
     queues.push((), GFP_KERNEL)?;
     let config = Config::new(8, 8).timeout(TIMEOUT);
-    let tags = TagSet::new(scope, mapper, queues, config)?;
+    let tags = TagSet::new(scope, mapper, queues, config, |_, _| Ok(()))?;
     disk.build(fmt!("phyr_test"), &tags, ())
 }
 
 /// Sends a request with this fate, and waits for its end.
-fn ask(disk: &Disk<'_, Null>, fate: Fate) -> Result<Arc<Seen>> {
+fn ask(disk: &GenDisk<'_, Null>, fate: Fate) -> Result<Arc<Seen>> {
     let seen = Arc::pin_init(
         pin_init!(Seen {
-            ended <- Event::new(),
+            ended <- Completion::new(),
             status: Atomic::new(u32::MAX),
             queued: Atomic::new(0),
             timeouts: Atomic::new(0),
@@ -181,11 +181,11 @@ fn ask(disk: &Disk<'_, Null>, fate: Fate) -> Result<Arc<Seen>> {
         fate,
         seen: seen.clone(),
     });
-    seen.ended.wait(PATIENCE)?;
+    seen.ended.wait_timeout(PATIENCE)?;
     Ok(seen)
 }
 
-/// The status, how often it was queued, and how often it timed out.
+/// Returns the status, and how often the request was queued and timed out.
 fn became(seen: &Seen) -> (u32, u32, u32) {
     (
         seen.status.load(Relaxed),
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn raw(status: Status) -> u32 {
-        status.into_raw().into()
+        (status as u8).into()
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
                 for _ in 0..nr {
                     queues.push((), GFP_KERNEL)?;
                 }
-                TagSet::<Null>::new(scope, mapper.clone(), queues, config).map(drop)
+                TagSet::<Null>::new(scope, mapper.clone(), queues, config, |_, _| Ok(())).map(drop)
             };
             for (depth, segments, nr, errors) in [
                 (0, 1, 1, [Some(EINVAL), None]),
@@ -278,14 +278,19 @@ mod tests {
             let build = |limits, builder| disk(scope, limits, builder).map(drop);
             let short = check_some!(Limits::NONE.with_max_segment(65536));
             let kept = check_some!(short.with_min_align_mask(4095));
-            let new = || DiskBuilder::new().max_hw_sectors(2048);
-            build(short, new())?;
-            build(short, new().max_segment_size(u32::MAX))?;
-            // A list of pages: no segment is cut, and bounced memory stays in its place.
+            let new = || GenDiskBuilder::new().max_hw_sectors(2048);
+            // With a list of pages no segment is cut, and bounced memory keeps its offset.
             let pages = || new().virt_boundary_mask(4095);
-            check_err!(build(short, pages()), EINVAL);
-            check_err!(build(kept, pages()), EINVAL);
-            build(kept, pages().max_hw_sectors(128))?;
+            let rows = [
+                (short, new(), Ok(())),
+                (short, new().max_segment_size(u32::MAX), Ok(())),
+                (short, pages(), Err(EINVAL)),
+                (kept, pages(), Err(EINVAL)),
+                (kept, pages().max_hw_sectors(128), Ok(())),
+            ];
+            for (nr, (limits, builder, expected)) in rows.into_iter().enumerate() {
+                check_eq!(build(limits, builder), expected, "row {nr}");
+            }
             Ok(())
         })
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! dma-buf on a device: what an importer of the library gets of an exporter of the library, by the
-//! bytes that the device moves.
+//! dma-buf on a device: an importer and an exporter of the library, by bytes that the device moves.
 
 use crate::{
     buffers::{
@@ -31,17 +30,17 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
+    linear::LinearError,
     DataDirection,
     Limits,
     Mapper, //
 };
 use phyr_dma_buf::{
-    Access,
-    Attachment,
-    NotLinear, //
+    AccessMode,
+    Attachment, //
 };
 
-/// The device copies a page within the buffer; the CPU sees it, while it is mapped and afterwards.
+/// Copies a page within the buffer by the device; the CPU sees it while it is mapped, and later.
 fn carry<I>(
     fixture: &Fixture,
     attachment: &Attachment<I>,
@@ -76,8 +75,8 @@ fn carry<I>(
     holds(buf, 0, BUFFER, 2)
 }
 
-/// All of the segments are one range, as they must be behind an IOMMU; or else there is a gap where
-/// the first one begins that does not adjoin the one before.
+/// Checks that all segments are one range, as they must be behind an IOMMU, or that the gap before
+/// the first segment that does not adjoin is found.
 fn linear(mapper: &Mapper<'_>, attachment: &Attachment<phyr_dma_buf::Static>) -> Outcome {
     let (mut end, mut gap) = (None, None);
     for (nr, vec) in ranges(attachment)?.iter().enumerate() {
@@ -92,13 +91,14 @@ fn linear(mapper: &Mapper<'_>, attachment: &Attachment<phyr_dma_buf::Static>) ->
         let vecs = ranges(attachment)?;
         Ok::<usize, Failure>(vecs.iter().take(nr).map(|vec| vec.len()).sum())
     };
-    let Some(segment) = gap else {
-        check_eq!(attachment.linear()?.len(), attachment.len());
+    let Some(phyr) = gap else {
+        check_eq!(attachment.linear()?.len(), attachment.dma_buf().size());
         return Ok(());
     };
-    check!(mapper.granule().is_none(), "a gap before segment {segment}");
-    let offset = before(segment)?;
-    check_eq!(attachment.linear(), Err(NotLinear::Gap { segment, offset }));
+    check!(mapper.granule().is_none(), "a gap before segment {phyr}");
+    // CAST: the tests run on 64 bits.
+    let offset = before(phyr)? as u64;
+    check_eq!(attachment.linear(), Err(LinearError::Gap { phyr, offset }));
     Ok(())
 }
 
@@ -147,8 +147,8 @@ mod tests {
             one.unmap();
             one.unmap();
             check_eq!(fixture.buf.counts(), (2, 1));
-            check!(!one.is_mapped());
-            check!(two.is_mapped());
+            check!(one.dma_vecs(|_| ()).is_err());
+            check!(two.dma_vecs(|_| ()).is_ok());
             // Dropped while it is mapped.
             drop((one, two));
             fixture.end()
@@ -160,7 +160,7 @@ mod tests {
         with_dma_api(|pdev, mapper| {
             let fixture = Fixture::new(40)?;
             let attachment = fixed(pdev.as_ref(), &fixture)?;
-            check_eq!(attachment.linear(), Err(NotLinear::Not(ENXIO)));
+            check_eq!(attachment.linear(), Err(LinearError::Failed(ENXIO)));
             attachment.map(BOTH)?;
             linear(mapper, &attachment)?;
             drop(attachment);
@@ -196,14 +196,14 @@ mod tests {
         };
         with_dma_api(|pdev, _| {
             for (access, dir, expected) in [
-                (Access::ReadOnly, ToDevice, Ok(())),
-                (Access::ReadOnly, FromDevice, Err(EACCES)),
-                (Access::ReadOnly, BOTH, Err(EACCES)),
-                (Access::WriteOnly, FromDevice, Ok(())),
-                (Access::WriteOnly, ToDevice, Err(EACCES)),
-                (Access::WriteOnly, BOTH, Err(EACCES)),
-                (Access::ReadWrite, BOTH, Ok(())),
-                (Access::ReadWrite, DataDirection::None, Err(EINVAL)),
+                (AccessMode::ReadOnly, ToDevice, Ok(())),
+                (AccessMode::ReadOnly, FromDevice, Err(EACCES)),
+                (AccessMode::ReadOnly, BOTH, Err(EACCES)),
+                (AccessMode::WriteOnly, FromDevice, Ok(())),
+                (AccessMode::WriteOnly, ToDevice, Err(EACCES)),
+                (AccessMode::WriteOnly, BOTH, Err(EACCES)),
+                (AccessMode::ReadWrite, BOTH, Ok(())),
+                (AccessMode::ReadWrite, DataDirection::None, Err(EINVAL)),
             ] {
                 let fixture = Fixture::with(2, access, None)?;
                 let attachment = fixed(pdev.as_ref(), &fixture)?;
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_cpu_keeps_to_the_file_and_the_bounds() -> Outcome {
-        let fixture = Fixture::with(2, Access::ReadOnly, None)?;
+        let fixture = Fixture::with(2, AccessMode::ReadOnly, None)?;
         let buf = fixture.buf.dma_buf();
         check!(buf.cpu(DataDirection::ToDevice).is_err());
         check!(buf.cpu(BOTH).is_err());

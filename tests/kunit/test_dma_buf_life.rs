@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! dma-buf: what is refused, what is leaked, and what exporters as in C (`foreign`) hand out.
+//! dma-buf: refused imports and exports, leaked values, tables of C exporters (`foreign`).
 
 use crate::{
     buffers::{
@@ -35,6 +35,7 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
+    linear::LinearError,
     memory::{
         Chunks,
         Pages, //
@@ -44,38 +45,33 @@ use phyr::{
     DmaVec, //
 };
 use phyr_dma_buf::{
-    Access,
+    AccessMode,
     Attachment,
+    DeviceOnly,
     Exported,
     Exporter,
-    NotLinear,
-    Paged,
-    Unpaged, //
+    MmapVmap, //
 };
 
-/// Another exporter, of the same memory.
+/// Another exporter of the same type of memory.
 struct Other;
 
 impl Exporter for Other {
     type Module = crate::LocalModule;
     type Memory = Chunks;
-    type Cpu = Paged;
-
-    const NAME: &'static CStr = c"phyr_test_other";
+    type CpuMapping = MmapVmap;
 }
 
-/// An exporter of pieces of memory that user space cannot map.
+/// An exporter of pieces, which user space cannot map.
 struct Pieces;
 
 impl Exporter for Pieces {
     type Module = crate::LocalModule;
     type Memory = KVVec<Pages>;
-    type Cpu = Unpaged;
-
-    const NAME: &'static CStr = c"phyr_test_pieces";
+    type CpuMapping = DeviceOnly;
 }
 
-/// A device without an IOMMU, whose binding a test can end.
+/// Registers a device without an IOMMU, whose binding a test can end.
 fn another_device() -> Result<faux::Registration> {
     let device = faux::Registration::new(c"phyr_test", None)?;
     let dev = raw::device(AsRef::<Device<Bound>>::as_ref(
@@ -100,7 +96,7 @@ mod tests {
     #[test]
     fn refused_by_the_exporter() -> Outcome {
         with_dma_api(|pdev, _| {
-            let fixture = Fixture::with(1, Access::ReadWrite, Some(EOPNOTSUPP))?;
+            let fixture = Fixture::with(1, AccessMode::ReadWrite, Some(EOPNOTSUPP))?;
             check_err!(fixed(pdev.as_ref(), &fixture), EOPNOTSUPP);
             fixture.end()
         })
@@ -120,15 +116,14 @@ mod tests {
         check_eq!(fixture.buf.counts(), (0, 0));
         check_err!(leaked.map(BOTH), ENODEV);
         check_err!(leaked.dma_vecs(|_| ()), ENODEV);
-        check_eq!(leaked.linear(), Err(NotLinear::Not(ENODEV)));
-        check!(!leaked.is_mapped());
+        check_eq!(leaked.linear(), Err(LinearError::Failed(ENODEV)));
         leaked.unmap();
         // SAFETY: it is dropped once, here.
         unsafe { ManuallyDrop::drop(&mut leaked) };
         fixture.end()
     }
 
-    /// Nor does a leaked reference hurt: the buffer stays, and keeps its memory.
+    /// A buffer of which a reference was leaked stays, and keeps its memory.
     #[test]
     fn a_leaked_buffer_keeps_its_memory() -> Outcome {
         let fixture = Fixture::new(2)?;
@@ -166,7 +161,7 @@ mod tests {
     #[test]
     fn only_whole_pages_are_exported() -> Outcome {
         let export = |memory: KVVec<Pages>| -> Result {
-            phyr_dma_buf::export(memory, Pieces, Access::ReadWrite).map(drop)
+            phyr_dma_buf::export(memory, Pieces, AccessMode::ReadWrite).map(drop)
         };
         let pieces = |shape: &[(usize, usize)]| -> Result<KVVec<Pages>> {
             let mut all = KVVec::new();
@@ -176,16 +171,20 @@ mod tests {
             Ok(all)
         };
         let try_export = |shape: &[(usize, usize)]| pieces(shape).and_then(export);
-        check_err!(try_export(&[]), EINVAL);
-        check_err!(try_export(&[(0, PAGE_SIZE - 1)]), EINVAL);
-        check_err!(try_export(&[(0, PAGE_SIZE), (16, PAGE_SIZE - 16)]), EINVAL);
-        try_export(&[(0, PAGE_SIZE), (0, PAGE_SIZE)])?;
+        let shapes: [(&[(usize, usize)], Result); 4] = [
+            (&[], Err(EINVAL)),
+            (&[(0, PAGE_SIZE - 1)], Err(EINVAL)),
+            (&[(0, PAGE_SIZE), (16, PAGE_SIZE - 16)], Err(EINVAL)),
+            (&[(0, PAGE_SIZE), (0, PAGE_SIZE)], Ok(())),
+        ];
+        for (shape, expected) in shapes {
+            check_eq!(try_export(shape), expected, "{shape:?}");
+        }
         settle();
         Ok(())
     }
 
-    /// A table of a foreign exporter: what is beyond the buffer is not seen, what is missing is
-    /// found, and `linear()` goes over all of it.
+    /// Tables of a C exporter: longer than the buffer, with a gap, and too short.
     #[test]
     fn tables_of_others() -> Outcome {
         with_dma_api(|pdev, _| {
@@ -195,7 +194,7 @@ mod tests {
                 |at: u64, nr: usize| DmaVec::new(DmaAddr::from_raw(at * page), nr * PAGE_SIZE);
             let import = |size: usize, table: &[DmaVec]| {
                 let buf = foreign::exported(size * PAGE_SIZE, table)?;
-                Attachment::fixed(pdev.as_ref(), buf)
+                Attachment::static_importer(pdev.as_ref(), buf)
             };
             // One run in three segments, of which the buffer ends in the second.
             let table = [vec(16, 2), vec(18, 4), vec(22, 1)];
@@ -208,16 +207,17 @@ mod tests {
             let table = [vec(16, 2), vec(18, 4), vec(23, 1)];
             let attachment = import(7, &table)?;
             attachment.map(BOTH)?;
-            let gap = NotLinear::Gap {
-                segment: 2,
-                offset: 6 * PAGE_SIZE,
+            let gap = LinearError::Gap {
+                phyr: 2,
+                // CAST: the tests run on 64 bits.
+                offset: 6 * PAGE_SIZE as u64,
             };
             check_eq!(attachment.linear(), Err(gap));
             drop(attachment);
             // A page too short: nothing stays mapped.
             let attachment = import(8, &table)?;
             check_err!(attachment.map(BOTH), EIO);
-            check!(!attachment.is_mapped());
+            check!(attachment.dma_vecs(|_| ()).is_err());
             drop(attachment);
             settle();
             check_eq!(foreign::mapped(), 0);

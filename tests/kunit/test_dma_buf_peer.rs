@@ -2,8 +2,7 @@
 
 //! dma-bufs of a BAR: one device's memory, mapped for another.
 //!
-//! They need a second device, and a machine on which the kernel allows such traffic; see
-//! `tests/matrix/test`.
+//! They need a second device, and a machine on which the kernel allows peer-to-peer traffic.
 
 use crate::{
     buffers::{
@@ -41,18 +40,18 @@ use kernel::{
     sync::Arc, //
 };
 use phyr::{
+    linear::LinearError,
     Mapper,
     Phyr,
     PhysAddr, //
 };
 use phyr_dma_buf::{
-    Access,
+    AccessMode,
     Attachment,
     BarMemory,
+    DeviceOnly,
     Exported,
-    Exporter,
-    NotLinear,
-    Peer, //
+    Exporter, //
 };
 
 /// Three ranges, in another order than they are in the BAR.
@@ -67,17 +66,15 @@ pub(crate) struct Bars;
 impl Exporter for Bars {
     type Module = crate::LocalModule;
     type Memory = BarMemory;
-    type Cpu = Peer;
-
-    const NAME: &'static CStr = c"phyr_test_peer";
+    type CpuMapping = DeviceOnly;
 }
 
 pub(crate) fn export(memory: &peer::Memory, ranges: &[(usize, usize)]) -> Result<Exported<Bars>> {
     // SAFETY: the BAR is memory that nobody relies on.
-    unsafe { memory.peer.export(BAR, ranges, Bars, Access::ReadWrite) }
+    unsafe { memory.peer.export(BAR, ranges, Bars, AccessMode::ReadWrite) }
 }
 
-/// Attaches the engine's device, which can handle such memory.
+/// Attaches the engine's device, which allows peer-to-peer.
 fn attach(
     pdev: &pci::Device<Bound>,
     buf: &Exported<Bars>,
@@ -87,7 +84,7 @@ fn attach(
     Ok((attachment, told))
 }
 
-/// Where byte `at` of the buffer is in the BAR.
+/// Returns the offset in the BAR of byte `at` of the buffer.
 fn place(mut at: usize) -> Result<usize, Failure> {
     for (offset, len) in RANGES {
         if at < len {
@@ -100,7 +97,8 @@ fn place(mut at: usize) -> Result<usize, Failure> {
     )))
 }
 
-/// All ranges are one behind an IOMMU, and lead to the BAR. The engine moves bytes within them.
+/// Checks that the ranges lead to the BAR, as one range behind an IOMMU, by the page table and by
+/// bytes that the engine moves.
 fn carry(memory: &peer::Memory, pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
     let buf = export(memory, &RANGES)?;
     let (attachment, _) = attach(pdev, &buf)?;
@@ -115,9 +113,10 @@ fn carry(memory: &peer::Memory, pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) 
         phyrs.push(phyr, GFP_KERNEL)?;
     }
     table::check(mapper, vecs.iter().copied(), phyrs.iter().copied())?;
-    let gap = NotLinear::Gap {
-        segment: 1,
-        offset: 2 * PAGE_SIZE,
+    let gap = LinearError::Gap {
+        phyr: 1,
+        // CAST: the tests run on 64 bits.
+        offset: 2 * PAGE_SIZE as u64,
     };
     if mapper.granule().is_some() {
         check_eq!(attachment.linear()?.len(), buf.dma_buf().size());
@@ -149,8 +148,7 @@ fn carry(memory: &peer::Memory, pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) 
     Ok(())
 }
 
-/// Runs `test` if there is a second device, which must be there on the machines that have one
-/// (`peer=1`).
+/// Runs `test` if there is a second device. With `peer=1` there must be one.
 fn with_memory(
     test: impl FnOnce(&peer::Memory, &pci::Device<Bound>, &Mapper<'_>) -> Outcome,
 ) -> Outcome {
@@ -181,7 +179,7 @@ mod tests {
     fn who_cannot_be_told_or_does_not_expect_it_is_refused() -> Outcome {
         with_memory(|memory, pdev, _| {
             let buf = export(memory, &RANGES)?;
-            let fixed = Attachment::fixed(pdev.as_ref(), buf.dma_buf().into());
+            let fixed = Attachment::static_importer(pdev.as_ref(), buf.dma_buf().into());
             let told = Arc::new(Told::default(), GFP_KERNEL)?;
             let dynamic = Attachment::dynamic(pdev.as_ref(), buf.dma_buf().into(), false, told);
             check_err!(fixed, EOPNOTSUPP);
@@ -211,8 +209,8 @@ mod tests {
                 check_eq!(export(memory, ranges).err(), Some(EINVAL), "{ranges:?}");
             }
             drop(export(memory, &[(0, len)])?);
-            // SAFETY: as in `export`, of no BAR.
-            let none = unsafe { memory.peer.export(6, &RANGES, Bars, Access::ReadWrite) };
+            // SAFETY: there is no such BAR.
+            let none = unsafe { memory.peer.export(6, &RANGES, Bars, AccessMode::ReadWrite) };
             check_err!(none, EINVAL);
             Ok(())
         })
@@ -232,7 +230,7 @@ mod tests {
             peer::unbound(|| {
                 check_eq!(told.0.load(Relaxed), 1);
                 check!(buf.is_revoked());
-                check!(!attachment.is_mapped());
+                check!(attachment.dma_vecs(|_| ()).is_err());
                 table::check_gone(mapper, vecs.iter().copied())?;
                 check_err!(attachment.map(BOTH), ENODEV);
                 check!(attach(pdev, &buf).is_err());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! dma-buf: revocation, and what importers as in C (`foreign`) do with it.
+//! dma-buf: revocation, from importers of the library and from C importers (`foreign`).
 
 use crate::{
     buffers::{
@@ -54,7 +54,7 @@ use kernel::{
 use phyr::DataDirection;
 use phyr_dma_buf::Attachment;
 
-/// After an unmap, and after a revoke, the device gets nowhere through the addresses that it had.
+/// Checks that after an unmap and after a revoke the device faults at the addresses it had.
 fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
     let engine = Engine::new(pdev)?;
     let buf = fixture.buf.dma_buf();
@@ -88,9 +88,9 @@ fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// What every use of a revoked buffer must be.
+/// Checks that every use of a revoked buffer is refused.
 fn all_refused<I>(dev: &Device<Bound>, fixture: &Fixture, attachment: &Attachment<I>) -> Outcome {
-    check!(!attachment.is_mapped());
+    check!(attachment.dma_vecs(|_| ()).is_err());
     check_eq!(fixture.buf.counts().1, 0);
     check!(fixture.buf.is_revoked());
     check_err!(attachment.map(BOTH), ENODEV);
@@ -126,7 +126,7 @@ impl Done {
     }
 }
 
-/// Revokes in another thread; the signal is set when that is done.
+/// Revokes in another thread, and sets the signal when that is done.
 fn revoke_elsewhere(fixture: &Fixture) -> Result<Arc<Done>> {
     let (done, buf) = (Done::new()?, fixture.buf.clone());
     let signal = done.clone();
@@ -173,8 +173,8 @@ mod tests {
             check_err!(fixture.buf.revoke(), EBUSY);
             // Nothing has changed, for the other one either.
             check!(!fixture.buf.is_revoked());
-            check!(attachment.is_mapped());
-            check!(other.is_mapped());
+            check!(attachment.dma_vecs(|_| ()).is_ok());
+            check!(other.dma_vecs(|_| ()).is_ok());
             check_eq!(told.0.load(Relaxed), 0);
             attachment.unmap();
             fixture.buf.revoke()?;
@@ -206,7 +206,7 @@ mod tests {
         })
     }
 
-    /// Who is killed while fences or importers are waited for has revoked the buffer all the same.
+    /// A task that is killed while it waits for fences or importers has revoked the buffer anyway.
     #[test]
     fn revoke_can_be_killed() -> Outcome {
         with_dma_api(|pdev, _| {
@@ -229,10 +229,10 @@ mod tests {
         })
     }
 
-    /// Importers that detach and have forgotten to unmap: the device no longer gets there, and the
-    /// pin that the core has made for the static one is gone.
+    /// Importers that detach without an unmap: the device no longer reaches the buffer, and the pin
+    /// that the core has made for the static importer is gone.
     ///
-    /// The kernel's own debugging of dma-bufs would lose some memory by it.
+    /// `CONFIG_DMABUF_DEBUG` would leak memory here.
     #[cfg(not(CONFIG_DMABUF_DEBUG))]
     #[test]
     fn what_an_importer_leaves_mapped_is_unmapped() -> Outcome {
@@ -251,7 +251,7 @@ mod tests {
         })
     }
 
-    /// Nor do pins last longer than the attachment, of however many it was; those of another do.
+    /// Pins end with their attachment, however many they were; those of another stay.
     #[test]
     fn what_an_importer_leaves_pinned_is_unpinned() -> Outcome {
         with_dma_api(|pdev, _| {
@@ -319,7 +319,7 @@ mod tests {
         })
     }
 
-    /// The exporter is called, and caches and bounce buffers are synced, when the devices are done.
+    /// The exporter is called, and memory is synced, only when the fences are signalled.
     #[test]
     fn the_cpu_waits_for_fences() -> Outcome {
         let fixture = Fixture::new(1)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The invariants of the design that a test can break; those that the types keep are listed in
-//! Documentation/invariants.rst.
+//! Invariants of the design that only a test can check; Documentation/invariants.rst lists those
+//! that the types keep.
 
 use crate::{
     check::Outcome,
@@ -31,7 +31,7 @@ use phyr::{
 mod tests {
     use super::*;
 
-    /// A leaked mapping keeps its page: the device still reaches it, and nobody else gets it.
+    /// A leaked mapping keeps its page: the device reaches it, and it is not allocated again.
     #[test]
     fn a_leaked_mapping_keeps_its_memory() -> Outcome {
         with_device(|_, mapper| {
@@ -45,7 +45,7 @@ mod tests {
             let vec = check_some!(mapping.dma_vecs().next());
             let addr = vec.addr().into_raw();
             let before = table::lookup(mapper.device(), addr);
-            // As good as forgotten, but that the memory checker is not to find it at the end.
+            // As good as forgotten, but dropped in the end, for kmemleak.
             let mut leaked = ManuallyDrop::new(mapping);
 
             // Were the page free, one of these would be it.
@@ -60,7 +60,7 @@ mod tests {
         })
     }
 
-    /// The CPU's guard reads and writes what the mapping owns, within its bounds.
+    /// The CPU's guard reads and writes the mapped memory, within its bounds.
     #[test]
     fn the_cpu_has_its_turn() -> Outcome {
         with_device(|_, mapper| {
@@ -81,7 +81,7 @@ mod tests {
         })
     }
 
-    /// The unmap state leaves nothing to unmap behind.
+    /// Taking the unmap state leaves nothing to unmap.
     #[test]
     fn a_state_is_taken_once() -> Outcome {
         let mut state = State::UNMAPPED;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device on its way into a domain and out of it: what else goes on meanwhile.
+//! Attaching a device to a domain and detaching it, while other threads map, attach and report.
 
 use crate::{
     buffers::{
@@ -79,7 +79,7 @@ use phyr_iommu::{
     Translation, //
 };
 
-/// Runs `test` if the device has an IOMMU; it is to be where it was in the end.
+/// Runs `test` if the device has an IOMMU; checks that the device is back in its first domain.
 fn with_iommu(test: impl FnOnce(&Device<Bound>, &Mapper<'_>) -> Outcome) -> Outcome {
     with_dma_api(|pdev, mapper| {
         let dev = pdev.as_ref();
@@ -93,13 +93,13 @@ fn with_iommu(test: impl FnOnce(&Device<Bound>, &Mapper<'_>) -> Outcome) -> Outc
     })
 }
 
-/// The device, for a thread that a test waits for.
+/// Returns the device, for a thread that a test waits for.
 fn device() -> Result<&'static Device<Bound>, Failure> {
     let pdev: &pci::Device<Bound> = fixture::binding()?.pdev;
     Ok(pdev.as_ref())
 }
 
-/// What another thread does until it is told to stop.
+/// Work that another thread repeats until it is stopped.
 #[pin_data]
 struct Beside {
     stop: AtomicBool,
@@ -143,7 +143,7 @@ impl Beside {
         Ok(this)
     }
 
-    /// Has it stop, and waits for that.
+    /// Stops the work, and waits for that.
     fn end(&self) -> Outcome {
         self.stop.store(true, Relaxed);
         self.done.wait_for_completion();
@@ -152,8 +152,7 @@ impl Beside {
     }
 }
 
-/// How often what two threads do at once is done: on a kernel with KASAN a tenth of it has found
-/// what there was to be found.
+/// Rounds of two threads at once. With KASAN a tenth of them has found every known fault.
 const ROUNDS: u32 = 1000;
 
 /// Attaches the device to a domain, and takes it out again. Returns whether it was free.
@@ -165,7 +164,7 @@ fn in_and_out(dev: &Device<Bound>) -> Result<bool, Failure> {
     }
 }
 
-/// What the DMA API's mappers say while the device is in `domain`.
+/// Checks that mappers of the DMA API refuse while the device is in `domain`.
 fn refused(domain: &Domain<'_>, mapper: &Mapper<'_>) -> Outcome {
     let dev = domain.device();
     let busy = Some(LinearError::Failed(EBUSY));
@@ -191,7 +190,7 @@ const ONE_PIECE: Capacity = Capacity {
     bytes: 4 * PAGE_SIZE,
 };
 
-/// [`refused`], and that all goes before and afterwards.
+/// Checks [`refused()`], and that mapping works before and afterwards.
 fn meanwhile(dev: &Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
     let map = || {
         mapper
@@ -216,7 +215,7 @@ fn meanwhile(dev: &Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
     Ok(())
 }
 
-/// An attachment is mapped, or its device in a domain of its own.
+/// Checks that a device is in a domain, or has dma-bufs mapped, but not both.
 fn dma_bufs(dev: &Device<Bound>) -> Outcome {
     let fixture = Fixture::new(7)?;
     let run = || {
@@ -247,7 +246,7 @@ fn dma_bufs(dev: &Device<Bound>) -> Outcome {
 
 const READ_WRITE: i32 = (bindings::IOMMU_READ | bindings::IOMMU_WRITE) as i32;
 
-/// A region of the platform, of which there is none in these machines.
+/// Returns a region such as firmware reserves; these machines have none.
 fn region(start: u64, len: usize, kind: bindings::iommu_resv_type) -> Region {
     Region {
         start,
@@ -258,7 +257,7 @@ fn region(start: u64, len: usize, kind: bindings::iommu_resv_type) -> Region {
     }
 }
 
-/// What the platform wants to be in reach is, one to one, and nothing else goes there.
+/// Checks that regions of the firmware are mapped one to one, and nothing else is mapped there.
 fn direct(dev: &Device<Bound>, engine: &Engine<'_>) -> Outcome {
     const DIRECT: bindings::iommu_resv_type = bindings::iommu_resv_type_IOMMU_RESV_DIRECT;
     const RELAXABLE: bindings::iommu_resv_type =
@@ -332,8 +331,8 @@ impl Drop for Count {
     }
 }
 
-/// The domain of `dev`, as the thread of AMD's interrupt sees it: without a lock, for as long as it
-/// does not sleep.
+/// Returns the domain of `dev` without a lock, as the thread of AMD's interrupt does: valid until
+/// the caller sleeps.
 fn domain_of(dev: &Device<Bound>) -> *mut bindings::iommu_domain {
     // SAFETY: the device is bound.
     unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) }
@@ -349,7 +348,7 @@ unsafe fn report(domain: *mut bindings::iommu_domain) {
     unsafe { bindings::report_iommu_fault(domain, ptr::null_mut(), 0x1000, 0) };
 }
 
-/// A report that comes when the domain has gone already finds nobody to be told.
+/// Checks that a fault that is reported after the domain has gone calls no handler.
 fn late_report(dev: &Device<Bound>) -> Outcome {
     for _ in 0..20 {
         let told = Arc::new(Told::default(), GFP_KERNEL)?;
@@ -369,7 +368,7 @@ fn late_report(dev: &Device<Bound>) -> Outcome {
     Ok(())
 }
 
-/// Reports of another thread while domains come and go.
+/// Reports faults in another thread while domains come and go.
 fn reports(dev: &Device<Bound>) -> Outcome {
     let beside = Beside::start(|dev| {
         for _ in 0..50 {
@@ -402,7 +401,7 @@ fn reports(dev: &Device<Bound>) -> Outcome {
 mod tests {
     use super::*;
 
-    /// Each of them gets a domain, one at a time, and none sees what the other has freed.
+    /// Each thread gets a domain, one at a time, and no memory that the other has freed is used.
     #[test]
     fn two_threads_attach() -> Outcome {
         with_iommu(|dev, _| {

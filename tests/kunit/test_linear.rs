@@ -16,10 +16,11 @@ use crate::{
         self,
         buffer,
         bytes,
+        contiguous,
         mapper_like,
         piece,
-        with_device, //
-        with_dma_api,
+        with_device,
+        with_dma_api, //
     },
     table,
     test_linear_large::Again, //
@@ -58,15 +59,9 @@ const DIR: DataDirection = DataDirection::Bidirectional;
 // CAST: a page.
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Whether memory is copied for the device whatever it is, as under `swiotlb=force`: who runs the
-/// tests says so.
+/// Returns whether all memory is copied for the device, as under `swiotlb=force`.
 fn bounces() -> bool {
     crate::is_bounced()
-}
-
-/// A physically contiguous buffer of `1 << order` pages.
-pub(crate) fn contiguous(order: u32) -> Result<Chunks> {
-    Chunks::zeroed(PAGE_SIZE << order, order, GFP_KERNEL)
 }
 
 fn reason<M: Memory>(
@@ -75,14 +70,14 @@ fn reason<M: Memory>(
     result.err().map(|refused| refused.error)
 }
 
-/// Checks that mapping `memory` fails for just this reason.
+/// Checks that mapping `memory` fails for this reason.
 #[track_caller]
 fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: LinearError) -> Outcome {
     check_eq!(reason(mapper.linear(memory, DIR)), Some(why));
     Ok(())
 }
 
-/// What scattered memory must do on this device: where it is linear, checks all of its page table.
+/// Checks that scattered memory is one range behind an IOMMU, and refused without one.
 fn scattered(mapper: &Mapper<'_>, nr: usize) -> Outcome {
     let memory = buffer(nr)?;
     if mapper.granule().is_none() {
@@ -104,7 +99,7 @@ fn scattered(mapper: &Mapper<'_>, nr: usize) -> Outcome {
     table::check_gone(mapper, iter::once(vec))
 }
 
-/// Memory with `list` of a page each: where in it, and how much.
+/// Allocates pieces, each `(offset, length)` of a page of its own.
 fn pieces(list: &[(usize, usize)]) -> Result<KVVec<Pages>> {
     let mut all = KVVec::new();
     for &(offset, len) in list {
@@ -113,8 +108,8 @@ fn pieces(list: &[(usize, usize)]) -> Result<KVVec<Pages>> {
     Ok(all)
 }
 
-/// The device carries bytes between two mappings, by the address of a byte alone: across the pages,
-/// as it cannot know where those are. The CPU has its turns by `vmap()` and by copy.
+/// Checks bytes that the device moves between two mappings, across pages. The CPU accesses them by
+/// `vmap()` and by copy.
 fn carry<M: PageMemory>(
     engine: &Engine<'_>,
     mapper: &Mapper<'_>,
@@ -147,7 +142,7 @@ fn carry<M: PageMemory>(
     Ok(())
 }
 
-/// Eight pages, each somewhere else.
+/// Allocates eight pages that are not in the order of their addresses.
 fn eight() -> Result<Chunks> {
     let mut memory = Chunks::zeroed(8 * PAGE_SIZE, 0, GFP_KERNEL)?;
     for at in 0..4 {
@@ -156,7 +151,7 @@ fn eight() -> Result<Chunks> {
     Ok(memory)
 }
 
-/// As the CPU's own memory, through a copy.
+/// Checks bytes that the device moves between two copies.
 fn copied(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     let at = PAGE_SIZE - 100;
     let all = bytes(BUFFER, 3)?;
@@ -183,7 +178,7 @@ fn copied(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     Ok(())
 }
 
-/// Where a mapping of `memory` that is aligned to `align` is, or why it cannot be.
+/// Maps `memory` aligned to `align`. Returns the address, or the reason for none.
 fn aligned<M: Memory>(
     mapper: &Mapper<'_>,
     memory: M,
@@ -196,7 +191,7 @@ fn aligned<M: Memory>(
     })
 }
 
-/// After the end of a mapping the device gets nowhere through its address.
+/// Checks that after the end of a mapping the device faults at its address.
 fn faults(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     let all = bytes(BUFFER, 11)?;
     let mut memory = buffer(4)?;
@@ -204,7 +199,7 @@ fn faults(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     let linear = mapper.linear(memory, DIR)?;
     let vec = linear.dma_vec();
 
-    // What the device has in its buffer would change the memory.
+    // The device's buffer now differs from the memory.
     engine.read(vec, PAGE_SIZE, BUFFER)?;
     let memory = linear.unmap();
     engine.write(vec, 0, BUFFER)?;
@@ -272,16 +267,24 @@ mod tests {
             };
             // CAST: a page at most.
             let (whole, half) = ((0, PAGE_SIZE), granule as usize / 2);
-            let memory = pieces(&[whole, (half, half), whole])?;
-            refused(mapper, memory, misaligned(1, Edge::Start, PAGE))?;
-            let memory = pieces(&[whole, whole, (0, 1), whole])?;
-            refused(mapper, memory, misaligned(2, Edge::End, 2 * PAGE + 1))?;
-            let memory = pieces(&[whole, (0, 8), (16, 8)])?;
             let gap = LinearError::Gap {
                 phyr: 2,
                 offset: PAGE + 8,
             };
-            refused(mapper, memory, gap)?;
+            let lists: [(&[(usize, usize)], LinearError); 3] = [
+                (
+                    &[whole, (half, half), whole],
+                    misaligned(1, Edge::Start, PAGE),
+                ),
+                (
+                    &[whole, whole, (0, 1), whole],
+                    misaligned(2, Edge::End, 2 * PAGE + 1),
+                ),
+                (&[whole, (0, 8), (16, 8)], gap),
+            ];
+            for (list, why) in lists {
+                refused(mapper, pieces(list)?, why)?;
+            }
             // At both ends it may be a part.
             let memory = pieces(&[(half, half), whole, (0, 5)])?;
             let len = Memory::len(&memory);
@@ -357,7 +360,7 @@ mod tests {
         })
     }
 
-    /// Without an IOMMU the address is the memory's.
+    /// Without an IOMMU the DMA address is the physical one.
     #[test]
     fn where_memory_is_decides_on_the_direct_map() -> Outcome {
         with_device(|pdev, mapper| {
@@ -461,7 +464,6 @@ mod tests {
         })
     }
 
-    /// The CPU's turn by one range of the kernel's addresses.
     /// A leaked mapping keeps its pages, and the device still reaches them.
     #[test]
     fn a_leaked_mapping_keeps_its_memory() -> Outcome {
@@ -473,7 +475,7 @@ mod tests {
             let phyr = memory.phyrs().nth(2).and_then(Result::ok);
             let linear = mapper.linear(memory, DIR)?;
             let addr = linear.dma_vec().addr().into_raw() + 2 * PAGE;
-            // As good as forgotten, but that the memory checker is not to find it at the end.
+            // As good as forgotten, but dropped in the end, for kmemleak.
             let mut leaked = ManuallyDrop::new(linear);
             // Were the page free, one of these would be it.
             for _ in 0..64 {

@@ -13,13 +13,13 @@ use crate::{
     },
     fixture::{
         bytes,
+        contiguous,
         skip,
         with_device,
         LEN_2M,
         ORDER_2M, //
     },
-    table,
-    test_linear::contiguous, //
+    table, //
 };
 use core::iter;
 use kernel::{
@@ -41,19 +41,19 @@ use phyr::{
 
 const DIR: DataDirection = DataDirection::Bidirectional;
 
-/// What [`Again`] is made of.
+/// Length of a chunk of [`Again`].
 const CHUNK: usize = LEN_2M;
 
-/// More than 4 GiB without as much memory: one chunk, again and again.
+/// More than 4 GiB from little memory: one chunk, again and again.
 pub(crate) struct Again {
     chunk: Chunks,
-    /// What comes behind all the others.
+    /// The last chunk, another one.
     last: Chunks,
     times: usize,
 }
 
 impl Again {
-    /// `times` chunks of 2 MiB.
+    /// Returns memory of `times` chunks of 2 MiB.
     pub(crate) fn new(times: usize) -> Result<Self> {
         Ok(Self {
             chunk: contiguous(ORDER_2M)?,
@@ -62,7 +62,7 @@ impl Again {
         })
     }
 
-    /// The chunk in which byte `offset` is.
+    /// Returns the chunk that has byte `offset`, and the offset in it.
     fn at(&self, offset: usize) -> (&Chunks, usize) {
         if offset / CHUNK + 1 == self.times {
             (&self.last, offset % CHUNK)
@@ -71,7 +71,7 @@ impl Again {
         }
     }
 
-    /// The physical address of byte `offset`.
+    /// Returns the physical address of byte `offset`.
     fn place(&self, offset: usize) -> Option<u64> {
         let (chunk, offset) = self.at(offset);
         let phyr = chunk.phyrs().flatten().next()?;
@@ -94,19 +94,19 @@ unsafe impl Memory for Again {
         CHUNK * self.times
     }
 
-    /// Within one chunk.
+    /// Reads within one chunk.
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
         let (chunk, offset) = self.at(offset);
         chunk.read(offset, to)
     }
 
-    /// Nobody needs it.
+    /// Always fails: no test writes through it.
     fn write(&mut self, _offset: usize, _from: &[u8]) -> Result {
         Err(EOPNOTSUPP)
     }
 }
 
-/// 6 GiB: lengths and offsets of more than 32 bits, for the engine, too.
+/// Maps 6 GiB: lengths and offsets of more than 32 bits, for the engine, too.
 fn long(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     const LEN: usize = 6 << 30;
     let mut memory = Again::new(LEN / CHUNK)?;

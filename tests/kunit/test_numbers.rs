@@ -1,25 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every number that safe code can give to the library, at the values where such things break.
+//! Every number that safe code can pass to the library, at its edges.
 //!
-//! A call with any of them ends with an errno of a short list, or does what it says. That nothing
-//! is logged is for whoever runs the guest to see: a WARNING or a panic fails it. What needs no
-//! device is tried in the same way beside the code: `phyr_types`, `phyr_plan`, `phyr_part`.
+//! A call with any of them returns an errno of a short list, or does what it says. A WARNING or a
+//! panic fails the run of the guest. The suites of the pure code, beside it, do the same without a
+//! device: `phyr_types`, `phyr_plan`, `phyr_part`.
 
 use crate::{
-    check::{
-        Failure,
-        Name,
-        Outcome, //
-    },
+    check::Outcome,
     fixture::{
         buffer,
+        contiguous,
         with_device,
         with_dma_api, //
     },
-    test_linear::contiguous, //
+    test_numbers::{
+        memory::{
+            chunks,
+            pages,
+            repeated, //
+        },
+        values::{
+            flags,
+            is_much,
+            numbers,
+            one_of,
+            DIR,
+            LIST, //
+        }, //
+    }, //
 };
-use core::iter;
 use kernel::{
     alloc::Flags,
     page::{
@@ -32,9 +42,7 @@ use kernel::{
 use phyr::{
     batch::Capacity,
     memory::{
-        Chunks,
         Memory,
-        PageMemory,
         Pages, //
     },
     raw,
@@ -46,64 +54,20 @@ use phyr::{
     Slot, //
 };
 use phyr_dma_buf::{
-    Access,
+    AccessMode,
     DmaBuf, //
 };
-use phyr_driver::event::Event;
+use phyr_driver::completion::Completion;
 use phyr_iommu::{
     translation,
     Domain,
     Translation, //
 };
 
-const DIR: DataDirection = DataDirection::Bidirectional;
+mod memory;
+mod values;
 
-/// The longest allocation of a list: `kvmalloc()` has no more.
-const LIST: usize = i32::MAX as usize;
-
-/// The numbers to try where there is something at `limit`.
-fn numbers(limit: usize) -> impl Iterator<Item = usize> + Clone {
-    let around = limit.saturating_sub(2)..=limit.saturating_add(2);
-    let powers = [12, 31, 32, 40, 51, 52, 61, 62, 63].map(|shift| 1 << shift);
-    let powers = powers.into_iter().flat_map(|n: usize| [n - 1, n, n + 1]);
-    let edges = [0, 1, 2, usize::MAX - 1, usize::MAX].into_iter();
-    Iterator::chain(Iterator::chain(edges, around), powers)
-}
-
-/// Whether so many bytes are more than a test may take, and may yet be there. What is longer is
-/// more than the guests have.
-fn is_much(bytes: usize) -> bool {
-    (1 << 25..LIST - 64).contains(&bytes)
-}
-
-/// Checks that a result is a success or one of `errors`.
-#[track_caller]
-fn one_of<T>(number: usize, result: Result<T>, errors: &[Error]) -> Result<Option<T>, Failure> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(e) => {
-            check!(errors.contains(&e), "{:?} of {number:#x}", Name(e));
-            Ok(None)
-        }
-    }
-}
-
-/// Flags that no allocation is meant to have, and some that one may.
-fn flags() -> [Flags; 8] {
-    [
-        GFP_KERNEL,
-        GFP_ATOMIC,
-        GFP_KERNEL & GFP_ATOMIC,
-        GFP_KERNEL | __GFP_HIGHMEM,
-        GFP_KERNEL_ACCOUNT | __GFP_ZERO,
-        // All others: zones that exclude each other, compound pages, "must not fail".
-        !GFP_KERNEL,
-        !GFP_ATOMIC,
-        !__GFP_NOWARN,
-    ]
-}
-
-/// Opens a batch for `room`; one that opens takes a page, or says that it is full.
+/// Opens a batch for `room`, and adds a page to it, which fits or is refused.
 fn batch(mapper: &Mapper<'_>, room: Capacity, flags: Flags, number: usize) -> Outcome {
     let errors = [EINVAL, ENOMEM, EOVERFLOW];
     let batch = mapper.batch(room, DIR, flags);
@@ -150,149 +114,12 @@ fn batches(mapper: &Mapper<'_>) -> Outcome {
     Ok(())
 }
 
-fn pages() -> Outcome {
-    for len in numbers(LIST / size_of::<Page>() * PAGE_SIZE) {
-        if is_much(len) {
-            continue;
-        }
-        let pages = Pages::zeroed(len, GFP_KERNEL);
-        if let Some(pages) = one_of(len, pages, &[EINVAL, ENOMEM])? {
-            check_eq!(pages.len(), len);
-        }
-    }
-    for offset in numbers(PAGE_SIZE) {
-        for len in numbers(2 * PAGE_SIZE) {
-            let mut two = KVVec::new();
-            for _ in 0..2 {
-                let page = Page::alloc_page(GFP_KERNEL)?;
-                two.push(page, GFP_KERNEL)?;
-            }
-            let fits = offset < PAGE_SIZE
-                && len != 0
-                && offset
-                    .checked_add(len)
-                    .is_some_and(|end| end > PAGE_SIZE && end <= 2 * PAGE_SIZE);
-            match Pages::new(two, offset, len) {
-                Ok(pages) if fits => touch(pages)?,
-                other => {
-                    check!(!fits, "{len} at {offset:#x}");
-                    check_err!(other, EINVAL);
-                }
-            }
-        }
-    }
-    for (nr, flags) in flags().into_iter().enumerate() {
-        let pages = Pages::zeroed(3 * PAGE_SIZE, flags);
-        one_of(nr, pages, &[ENOMEM])?;
-    }
-    Ok(())
-}
-
-/// Reads and writes at every number.
-fn touch<M: Memory>(mut memory: M) -> Outcome {
-    let all = memory.len();
-    for offset in numbers(all) {
-        for len in [0, 1, 2, 16] {
-            let mut bytes = [1; 16];
-            let bytes = &mut bytes[..len];
-            let fits = offset.checked_add(len).is_some_and(|end| end <= all);
-            let read = memory.read(offset, bytes);
-            let written = memory.write(offset, bytes);
-            let expected = if fits { Ok(()) } else { Err(EINVAL) };
-            check_eq!(read, expected, "{len} at {offset:#x} of {all}");
-            check_eq!(written, expected, "{len} at {offset:#x} of {all}");
-        }
-    }
-    Ok(())
-}
-
-fn chunks() -> Outcome {
-    let all = [0, 1, 31, 32, 33, 63, 64, 1 << 31, u32::MAX];
-    let around = Chunks::MAX_ORDER - 1..=Chunks::MAX_ORDER + 2;
-    for order in Iterator::chain(all.into_iter(), around) {
-        let page = PAGE_SIZE;
-        for len in Iterator::chain(numbers(LIST / size_of::<usize>() * page), [page, 3 * page]) {
-            if is_much(len) {
-                continue;
-            }
-            let right = len != 0 && len % PAGE_SIZE == 0 && order <= Chunks::MAX_ORDER;
-            let errors: &[Error] = if right { &[ENOMEM] } else { &[EINVAL, ENOMEM] };
-            for chunks in [
-                Chunks::zeroed(len, order, GFP_KERNEL | __GFP_NOWARN),
-                Chunks::for_user(len, order),
-            ] {
-                let chunks = one_of(len, chunks, errors)?;
-                let Some(chunks) = chunks else { continue };
-                check!(right, "{len} bytes of order {order}");
-                if len == 3 * page && order == 1 {
-                    parts(chunks)?;
-                }
-            }
-        }
-    }
-    for (nr, flags) in flags().into_iter().enumerate() {
-        let chunks = Chunks::zeroed(3 * PAGE_SIZE, 1, flags);
-        one_of(nr, chunks, &[ENOMEM])?;
-    }
-    Ok(())
-}
-
-/// Asks two chunks for every number of a chunk and of a page.
-fn parts(mut chunks: Chunks) -> Outcome {
-    for a in numbers(chunks.count()) {
-        check_eq!(chunks.paddr(a).is_some(), a < 2, "{a}");
-        check_eq!(chunks.page(a).is_some(), a < 3, "{a}");
-        for b in numbers(chunks.count()) {
-            chunks.swap(a, b);
-        }
-    }
-    touch(chunks)
-}
-
-/// Memory that is in itself so often that its length overflows.
-fn repeated(mapper: &Mapper<'_>) -> Outcome {
-    struct Huge;
-
-    // SAFETY: there is no memory, and so nothing that is anywhere.
-    unsafe impl Memory for Huge {
-        type Phyrs<'a> = iter::Empty<Result<phyr::Phyr>>;
-
-        fn phyrs(&self) -> Self::Phyrs<'_> {
-            iter::empty()
-        }
-
-        fn len(&self) -> usize {
-            usize::MAX / 2
-        }
-
-        fn read(&self, _: usize, _: &mut [u8]) -> Result {
-            Err(EINVAL)
-        }
-
-        fn write(&mut self, _: usize, _: &[u8]) -> Result {
-            Err(EINVAL)
-        }
-    }
-
-    let mut list = KVVec::new();
-    for _ in 0..5 {
-        list.push(Huge, GFP_KERNEL)?;
-    }
-    check_eq!(Memory::len(&list), usize::MAX);
-    check_err!(mapper.map(list, DIR, GFP_KERNEL), EINVAL);
-    let mut list = KVVec::new();
-    list.push(Huge, GFP_KERNEL)?;
-    // More than there is memory.
-    check!(mapper.linear_copy(list, DIR).is_err());
-    Ok(())
-}
-
 /// Returns whether `addr` is a multiple of that power of two.
 fn is_aligned(addr: DmaAddr, shift: u32) -> bool {
     addr.into_raw().trailing_zeros() >= shift
 }
 
-/// A linear mapping at a multiple of each power of two.
+/// Maps at a multiple of each power of two.
 fn alignments(mapper: &Mapper<'_>) -> Outcome {
     let memory = || contiguous(1);
     macro_rules! at {
@@ -331,7 +158,7 @@ fn limits(mapper: &Mapper<'_>) -> Outcome {
     Ok(())
 }
 
-/// What bounce buffers keep of an address, by the device's state, is no more than the IOMMU, or a
+/// Checks that a mapper refuses to keep more bits of an address than a granule of the IOMMU, or a
 /// page, has.
 fn kept(mapper: &Mapper<'_>) -> Outcome {
     let dev = raw::device(mapper.device());
@@ -501,10 +328,10 @@ mod tests {
 
     #[test]
     fn of_events() -> Outcome {
-        let event = KBox::pin_init(Event::new(), GFP_KERNEL)?;
+        let event = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
         for timeout in [0, 1, i32::MAX as u32, 1 << 31, u32::MAX] {
-            event.signal();
-            check_eq!(event.wait(timeout), Ok(()), "{timeout}");
+            event.complete();
+            check_eq!(event.wait_timeout(timeout), Ok(()), "{timeout}");
         }
         Ok(())
     }
@@ -517,7 +344,7 @@ mod tests {
         for flags in numbers(3) {
             // CAST: the low bits are what is wanted.
             let flags = flags as u32;
-            let access = Access::from_flags(flags);
+            let access = AccessMode::from_flags(flags);
             check_eq!(access.is_some(), flags & 3 != 3, "{flags:#x}");
         }
         Ok(())

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why memory is not mapped: what passes is told from what fails for ever, each by its errno.
+//! Reasons why memory is not mapped: an errno tells those that pass from those that stay.
 //!
-//! The device is made one that is not trusted, or that reaches little, and the machine one without
-//! bounce buffers, for as long as a case runs. What fails for ever never gets to a warning of the
-//! DMA API's, which whoever runs the guest sees.
+//! While a case runs, the device is untrusted or has a small mask, and the machine has no bounce
+//! buffers. A mapping that can never succeed must not reach a warning of the DMA API, which fails
+//! the run of the guest.
 
 use crate::{
     check::Outcome,
     fixture::{
         buffer,
+        contiguous,
         mapper_like,
         piece,
         with_dma_api,
         with_mask, //
-    },
-    test_linear::contiguous, //
+    }, //
 };
 use core::ptr;
 use kernel::{
@@ -40,7 +40,7 @@ use phyr::{
 
 const DIR: DataDirection = DataDirection::Bidirectional;
 
-/// Whether no bounce buffers are there, or the device is not trusted, while a case runs.
+/// The machine as it is while a case runs.
 #[derive(Clone, Copy)]
 struct Machine {
     bounces: bool,
@@ -78,7 +78,7 @@ fn with_machine(
     result
 }
 
-/// Checks that nothing that maps `memory` does so, and that it all says `error`.
+/// Checks that mapping `memory`, at once and in a batch, fails with `error`.
 #[track_caller]
 fn refuses<M: Memory>(
     mapper: &Mapper<'_>,
@@ -98,13 +98,13 @@ fn refuses<M: Memory>(
     Ok(())
 }
 
-/// Checks that `memory` is mapped.
+/// Maps `memory`, and unmaps it.
 fn maps<M: Memory>(mapper: &Mapper<'_>, memory: Result<M>) -> Result {
     mapper.map(memory?, DIR, GFP_KERNEL)?;
     Ok(())
 }
 
-/// Two pages, and a part of a third one.
+/// Allocates two pages, and a part of a third one.
 fn cut() -> Result<KVVec<Pages>> {
     let mut all = KVVec::new();
     for (offset, len) in [(0, PAGE_SIZE), (0, PAGE_SIZE), (0, 512)] {
@@ -113,7 +113,7 @@ fn cut() -> Result<KVVec<Pages>> {
     Ok(all)
 }
 
-/// A mapper of a device that is not trusted, without bounce buffers.
+/// Checks an untrusted device without bounce buffers: it is given whole granules only.
 fn untrusted(mapper: &Mapper<'_>) -> Outcome {
     let Some(granule) = mapper.granule() else {
         return Ok(());
@@ -134,7 +134,7 @@ fn untrusted(mapper: &Mapper<'_>) -> Outcome {
     Ok(())
 }
 
-/// A mapper of a device that reaches the lowest 16 MiB, without bounce buffers.
+/// Checks a device with a mask of 16 MiB, without bounce buffers.
 fn out_of_reach(mapper: &Mapper<'_>) -> Outcome {
     if mapper.granule().is_some() {
         return Ok(());
@@ -148,7 +148,7 @@ fn out_of_reach(mapper: &Mapper<'_>) -> Outcome {
     refuses(mapper, || buffer(5), ERANGE)
 }
 
-/// Bounce buffers come to an end, and come back.
+/// Uses all bounce buffers, until none is left, and frees them again.
 fn full(mapper: &Mapper<'_>) -> Outcome {
     const MIB: usize = 1 << 20;
     let dir = DataDirection::ToDevice;
@@ -186,7 +186,7 @@ mod tests {
         with_dma_api(|pdev, _| with_machine(pdev, machine, untrusted))
     }
 
-    /// With bounce buffers the same device gets all of it.
+    /// With bounce buffers the same device is given all of it.
     #[test]
     fn parts_of_granules_are_bounced() -> Outcome {
         let machine = Machine {
@@ -232,7 +232,7 @@ mod tests {
         with_dma_api(|pdev, _| with_mask::<24>(pdev, || with_machine(pdev, machine, out_of_reach)))
     }
 
-    /// Bounce buffers that the device does not reach are none.
+    /// Bounce buffers beyond the mask do not count.
     #[test]
     fn bounce_buffers_beyond_the_mask() -> Outcome {
         let machine = Machine {

@@ -46,10 +46,10 @@ use phyr::{
     Slot, //
 };
 
-/// The most pieces of a shape.
+/// Maximum number of pieces of a shape.
 const SHAPE: usize = 12;
 
-/// How many ranges `memory` should come out as on this device.
+/// Returns how many ranges a mapping of `memory` must have.
 pub(crate) fn expected<M: Memory>(mapper: &Mapper<'_>, memory: &M) -> Result<usize> {
     let phyrs = segments(memory, *mapper.limits()).flatten();
     let Some(granule) = mapper.granule() else {
@@ -82,7 +82,7 @@ fn round<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, Failure> {
     Ok(memory)
 }
 
-/// Several pieces, each a page of its own with `(offset, len)` of it used.
+/// Allocates pieces, each `(offset, length)` of a page of its own.
 fn pieces(shape: &[(usize, usize)]) -> Result<KVVec<Pages>> {
     let mut all = KVVec::with_capacity(shape.len(), GFP_KERNEL)?;
     for &(offset, len) in shape {
@@ -91,8 +91,8 @@ fn pieces(shape: &[(usize, usize)]) -> Result<KVVec<Pages>> {
     Ok(all)
 }
 
-/// As [`round`], by the call that the block layer's requests take, which is not made for access by
-/// the CPU in between.
+/// Does the same as [`round()`] by [`Mapper::map_into`], as for requests of the block layer:
+/// without access by the CPU in between.
 fn round_into<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, Failure> {
     let nr = expected(mapper, &memory)?;
     let mut slots = [Slot::EMPTY; SHAPE];
@@ -126,7 +126,7 @@ fn round_pieces(mapper: &Mapper<'_>, shape: &[(usize, usize)]) -> Outcome {
     round(mapper, memory).map(drop)
 }
 
-/// Maps `nr` random shapes, each checked.
+/// Maps and checks `nr` random shapes.
 fn shapes(mapper: &Mapper<'_>, nr: usize) -> Outcome {
     let mut below = random(0x6564_7521);
     for _ in 0..nr {
@@ -143,8 +143,10 @@ fn shapes(mapper: &Mapper<'_>, nr: usize) -> Outcome {
     Ok(())
 }
 
-/// With 24 bits of IOVA, which are 16 MiB less the first page, that is never given out: ranges are
-/// aligned to their size, so the second 8 MiB fit neither as a range nor page by page.
+/// Maps until 24 bits of IOVA are used up.
+///
+/// They are 16 MiB less the first page, which is never allocated. Ranges are aligned to their size,
+/// so the second 8 MiB fit neither as a range nor page by page.
 fn full(mapper: &Mapper<'_>) -> Outcome {
     const HALF: usize = 8 << 20;
     let dir = DataDirection::ToDevice;
@@ -169,9 +171,9 @@ fn full(mapper: &Mapper<'_>) -> Outcome {
     Ok(())
 }
 
-/// The device reads what the CPU wrote and writes it somewhere else, where the CPU finds it.
+/// Checks `BUFFER` bytes at `at` that the device moves from one mapping to another.
 ///
-/// `at` may be anywhere in the first range.
+/// `at` must be in the first range.
 fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Outcome {
     let len = BUFFER;
     let mut bytes = KVVec::new();
@@ -184,7 +186,7 @@ fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Outcome {
     let source = mapper.map(source, DataDirection::ToDevice, GFP_KERNEL)?;
     let mut target = mapper.map(buffer(8)?, DataDirection::FromDevice, GFP_KERNEL)?;
 
-    // As a driver does: a transfer a range, where there are several.
+    // A transfer for each range, as a driver does.
     transfer(source.dma_vecs(), target.dma_vecs(), at, len, engine)?;
 
     let mut seen = KVVec::new();
@@ -193,7 +195,7 @@ fn carry(engine: &Engine<'_>, mapper: &Mapper<'_>, at: usize) -> Outcome {
     check_bytes(&seen, &bytes)
 }
 
-/// Has the device copy `len` bytes at `at` of one mapping to the same place of another.
+/// Makes the device copy `len` bytes at `at` of one mapping to the same offset of another.
 fn transfer(
     from: impl Iterator<Item = DmaVec> + Clone,
     to: impl Iterator<Item = DmaVec> + Clone,
@@ -228,8 +230,12 @@ mod tests {
 
     #[test]
     fn one_page_is_one_range() -> Outcome {
-        with_device(|_, mapper| round_pieces(mapper, &[(0, 4096)]))?;
-        with_device(|_, mapper| round_pieces(mapper, &[(100, 1)]))
+        with_device(|_, mapper| {
+            for piece in [(0, 4096), (100, 1)] {
+                round_pieces(mapper, &[piece])?;
+            }
+            Ok(())
+        })
     }
 
     #[test]
@@ -271,7 +277,7 @@ mod tests {
         })
     }
 
-    /// A run a range: what a device gets that is not trusted with the rest of a granule.
+    /// One range per run, as for an untrusted device.
     #[test]
     fn runs_with_a_range_each() -> Outcome {
         with_device(|_, mapper| {
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn runs_of_a_limited_length() -> Outcome {
         with_device(|_, mapper| {
-            // CAST: here and below, a page.
+            // CAST: a page.
             let limits = Limits::NONE.with_max_segment(2 * PAGE_SIZE as u64);
             let mapper = mapper_like(mapper, check_some!(limits))?;
             shapes(&mapper, 60)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scopes: what is leaked in one ends with it, and the state of the device stays as it was set
-//! before probe.
+//! Scopes: a value that is leaked in one ends with it, and mappers leave the state of the device as
+//! it was set before probe.
 
 use crate::{
     check::{
@@ -49,7 +49,6 @@ use phyr::{
 };
 use phyr_driver::{
     binding::Binding,
-    bound::Guarded,
     irq::{
         Types,
         Vectors, //
@@ -62,12 +61,12 @@ use phyr_driver::{
 };
 
 const BAR_LEN: usize = 0x100;
-/// What is a reason for an interrupt, until it is acknowledged.
+/// Reasons for an interrupt that have not been acknowledged.
 const STATUS: usize = 0x24;
 const RAISE: usize = 0x60;
 const ACKNOWLEDGE: usize = 0x64;
 
-/// The calls of a handler.
+/// Counts of a handler's calls and drops.
 #[derive(Default)]
 struct Calls {
     hard: AtomicI32,
@@ -107,7 +106,7 @@ struct Line<'b> {
 }
 
 impl Line<'_> {
-    /// Acknowledges what edu has to say, and returns whether it was anything.
+    /// Acknowledges the interrupt. Returns whether there was one.
     fn acknowledge(&self) -> bool {
         let status = self.bar.read32(STATUS);
         self.bar.write32(status, ACKNOWLEDGE);
@@ -292,9 +291,9 @@ mod tests {
         let Some(pdev) = device()? else { return Ok(()) };
         COMMANDS.store(0, Relaxed);
         in_scope(generic(pdev), |scope| {
-            core::mem::forget(Guarded::new(scope, Last(scope.device()))?);
+            core::mem::forget(scope.register(Last(scope.device()))?);
             scope.keep(Last(scope.device()))?;
-            drop(Guarded::new(scope, Last(scope.device()))?);
+            drop(scope.register(Last(scope.device()))?);
             check_eq!(COMMANDS.load(Relaxed), 1);
             Ok(())
         })?;
@@ -302,8 +301,8 @@ mod tests {
         Ok(())
     }
 
-    /// `Mapper::new()` set it, and bounce buffers that were there were copied back beside the place
-    /// where they belong.
+    /// When `Mapper::new()` changed `min_align_mask`, bounce buffers that were in use were copied
+    /// back to the wrong offset.
     #[test]
     fn a_mapper_does_not_change_the_device() -> Outcome {
         let Some(pdev) = device()? else { return Ok(()) };

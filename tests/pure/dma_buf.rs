@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As `rust/dma_buf`, without what calls the kernel.
+//! The files of `rust/dma_buf` that call no kernel function.
 
 #[path = "../../rust/dma_buf/ranges.rs"]
 mod ranges;

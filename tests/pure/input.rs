@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bytes as a row of choices: where the cases of the oracles come from.
+//! Bytes as a row of choices, of which oracles make their cases.
 
-/// Choices, made by bytes. Where there are no more bytes, each choice is the first one.
+/// Choices that are made by bytes. After the last byte each choice is the first one.
 pub struct Input<'a> {
     bytes: &'a [u8],
 }
@@ -19,7 +19,7 @@ impl<'a> Input<'a> {
             .fold(0, |value, &byte| value << 8 | u64::from(byte))
     }
 
-    /// All that is left.
+    /// Takes the bytes that are left.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.bytes)
     }
@@ -28,7 +28,7 @@ impl<'a> Input<'a> {
         self.bytes.is_empty()
     }
 
-    /// A number below `limit`, which is not zero.
+    /// Chooses a number below `limit`, which must not be zero.
     pub fn below(&mut self, limit: u64) -> u64 {
         let n = match limit {
             0..=0x100 => 1,
@@ -39,7 +39,7 @@ impl<'a> Input<'a> {
         self.take(n) % limit
     }
 
-    /// True once in `n` times.
+    /// Returns `true` once in `n` times.
     pub fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == n - 1
     }
@@ -48,7 +48,7 @@ impl<'a> Input<'a> {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// A number of any size, which is often near an edge: zero, a power of two, the highest.
+    /// Chooses a number of any size, often near an edge: zero, a power of two, the highest.
     pub fn number(&mut self) -> u64 {
         match self.below(6) {
             0 => self.below(1 << 8),
@@ -62,14 +62,14 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// What `make` gives, up to `max` times.
+    /// Returns up to `max` values of `make`.
     pub fn list<T>(&mut self, max: u64, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
         let nr = self.below(max + 1);
         (0..nr).map(|_| make(self)).collect()
     }
 }
 
-/// Runs an oracle on random bytes, the same ones each time; with `CASES=n`, on so many.
+/// Runs an oracle on random bytes, the same in each run; `CASES` is the number of cases.
 #[cfg(test)]
 pub fn run_random(name: &str, check: fn(&mut Input<'_>)) {
     let cases = std::env::var("CASES").map_or(20_000, |n| n.parse().expect("CASES is a number"));

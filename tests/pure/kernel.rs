@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the pure part needs of the kernel crate, for user space.
+//! A stand-in for the kernel crate, for the pure part in user space.
 //!
 //! Only what is plain Rust in the kernel as well: error numbers, formatting, numbers of ioctls, and
 //! a vector, which fails to grow when a test asks for it ([`alloc::fail_after`]).
@@ -12,13 +12,13 @@ pub mod error {
     pub struct Error(i32);
 
     impl Error {
-        /// The number, which is negative.
+        /// Returns the number, which is negative.
         pub fn to_errno(self) -> i32 {
             self.0
         }
     }
 
-    /// As the kernel's.
+    /// Result with an [`Error`].
     pub type Result<T = (), E = Error> = core::result::Result<T, E>;
 
     macro_rules! code {
@@ -40,7 +40,7 @@ pub mod error {
     }
 }
 
-/// As the kernel's.
+/// Formatting.
 pub mod fmt {
     pub use core::fmt::*;
 }
@@ -89,7 +89,7 @@ pub mod alloc {
         }, //
     };
 
-    /// What the memory is for. All the same here.
+    /// Flags of allocations, which have no effect here.
     #[derive(Clone, Copy)]
     pub struct Flags;
 
@@ -97,7 +97,7 @@ pub mod alloc {
         static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
     }
 
-    /// Lets this thread's allocations fail after `left` more that succeed; `None`: never.
+    /// Makes this thread's allocations fail after `left` more that succeed; with `None` none fails.
     pub fn fail_after(left: Option<usize>) {
         LEFT.set(left);
     }
@@ -110,12 +110,12 @@ pub mod alloc {
         Ok(())
     }
 
-    /// As far as it is used. Each push allocates.
+    /// A vector with the methods that are used. Each push allocates.
     #[derive(Clone, Debug)]
     pub struct KVec<T>(Vec<T>);
 
     impl<T> KVec<T> {
-        /// An empty vector.
+        /// Returns an empty vector.
         pub const fn new() -> Self {
             Self(Vec::new())
         }
@@ -129,7 +129,7 @@ pub mod alloc {
     }
 
     impl<T: Clone> KVec<T> {
-        /// `n` times `value`.
+        /// Returns a vector of `n` times `value`.
         pub fn from_elem(value: T, n: usize, _flags: Flags) -> Result<Self> {
             allocate()?;
             Ok(Self(vec![value; n]))
@@ -175,7 +175,7 @@ pub mod alloc {
     }
 }
 
-/// As the kernel's.
+/// Imports that most files need.
 pub mod prelude {
     pub use crate::{
         alloc::{
@@ -198,6 +198,6 @@ pub mod prelude {
 
     /// Flags of allocations.
     pub const GFP_KERNEL: Flags = Flags;
-    /// The same, charged.
+    /// Flags of allocations that are charged.
     pub const GFP_KERNEL_ACCOUNT: Flags = Flags;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As `rust/phyr/linear.rs`, without what calls the kernel.
+//! The files of `rust/phyr/linear` that call no kernel function.
 
 #[path = "../../rust/phyr/linear/error.rs"]
 pub(crate) mod error;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Oracles: what takes numbers and is neither a plan nor a range, worked out in another way.
+//! Oracles of limits, parts of ranges and reasons, worked out in another way.
 
 use crate::{
+    dma_vec::part,
     map::failure::{
         Facts,
         Failure, //
     },
-    dma_vec::part,
     planner::{
         limits,
         room, //
@@ -18,7 +18,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// The limits of a device, in 128 bits.
+/// Checks the limits of a device, in 128 bits.
 pub fn check_limits(input: &mut Input<'_>) {
     let limits = limits(input);
     let (start, bytes) = (input.number(), input.number());
@@ -41,7 +41,7 @@ pub fn check_limits(input: &mut Input<'_>) {
     );
 }
 
-/// Parts of ranges, byte by byte of those that there are.
+/// Checks parts of ranges, byte by byte.
 pub fn check_part(input: &mut Input<'_>) {
     let mut vecs = Vec::new();
     for _ in 0..input.below(6) {
@@ -80,7 +80,7 @@ pub fn check_part(input: &mut Input<'_>) {
     assert_eq!(got, wanted);
 }
 
-/// Facts and the reason: what is final stays so whatever others do, what passes can pass.
+/// Checks reasons: a final one stays whatever other devices do, another one can pass.
 pub fn check_map_error(input: &mut Input<'_>) {
     let facts = Facts {
         len: input.number(),

@@ -16,13 +16,13 @@
 extern crate self as phyr;
 extern crate self as phyr_blk;
 
-#[cfg_attr(coverage, coverage(off))]
-#[path = "../../rust/phyr/model.rs"]
-mod model;
 #[path = "../../rust/phyr/dma_vec.rs"]
 mod dma_vec;
 #[path = "../../rust/phyr/limits.rs"]
 mod limits;
+#[cfg_attr(coverage, coverage(off))]
+#[path = "../../rust/phyr/model.rs"]
+mod model;
 #[path = "../../rust/phyr/types.rs"]
 mod types;
 
@@ -32,6 +32,8 @@ mod linear;
 mod map;
 mod nvme;
 mod source;
+#[cfg(test)]
+mod strategies;
 
 #[cfg_attr(coverage, coverage(off))]
 mod input;
@@ -43,8 +45,8 @@ mod planner;
 mod ranges;
 
 pub use self::{
-    input::Input,
     dma_vec::part,
+    input::Input,
     limits::Limits,
     types::{
         BadPhyr,
@@ -58,7 +60,7 @@ pub use self::{
 
 /// Stands in for the one of `rust/blk/char_dev.rs`, a file that calls the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode {
+pub struct FileMode {
     pub read: bool,
     pub write: bool,
 }
@@ -108,18 +110,18 @@ oracles! {
     disk_limits nvme::commands::check_disk_limits,
 }
 
-/// What libFuzzer calls. The first byte is the oracle's number.
+/// Entry point of libFuzzer. The first byte is the oracle's number.
 ///
 /// # Safety
 ///
-/// There are `len` bytes at `data`.
+/// There are `len` bytes at `data`, valid for reads.
 #[cfg(fuzz)]
 #[no_mangle]
 pub unsafe extern "C" fn LLVMFuzzerTestOneInput(data: *const u8, len: usize) -> i32 {
     if len == 0 {
         return -1;
     }
-    // SAFETY: by the requirements of this function.
+    // SAFETY: the caller promises that `data` is valid for reads of `len` bytes.
     let bytes = unsafe { std::slice::from_raw_parts(data, len) };
     let Some((_, check)) = ORACLES.get(usize::from(bytes[0])) else {
         // Not to be kept in the corpus.

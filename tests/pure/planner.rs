@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Oracles: the planner, and the planner against the kernel's own model.
+//! Oracles of the planner: in numbers that cannot overflow, and against the model of the kernel.
 
 use crate::{
     map::plan::{
@@ -48,13 +48,13 @@ pub fn limits(input: &mut Input<'_>) -> Limits {
     limits
 }
 
-/// How far it is from `start` to where the limits end a segment. Counted in whole boundaries.
+/// Returns the distance from `start` to where the limits end a segment, in whole boundaries.
 pub fn room(limits: &Limits, start: u128) -> u128 {
     let boundary = u128::from(limits.boundary_mask()) + 1;
     u128::from(limits.max_segment()).min((start / boundary + 1) * boundary - start)
 }
 
-/// One run after the other in numbers that cannot overflow; what overflows is found at the end.
+/// Checks plans run by run in numbers that cannot overflow; an overflow is found at the end.
 pub fn check(input: &mut Input<'_>) {
     let (granule, limits) = (granule(input), limits(input));
     let g = granule.size();
@@ -128,7 +128,7 @@ pub fn check(input: &mut Input<'_>) {
     }
 }
 
-/// Lists that are small enough for the model, which looks up every granule.
+/// Checks lists that are small enough for the model, which looks up every granule.
 pub fn check_model(input: &mut Input<'_>) {
     let granule = Granule::new(1 << input.pick(&[12, 0, 1, 4, 14, 16])).expect("a power of two");
     let g = granule.size();
@@ -162,7 +162,7 @@ pub fn check_model(input: &mut Input<'_>) {
     }
 }
 
-/// What of `len` bytes at `addr` is within the limits.
+/// Returns how many of `len` bytes at `addr` are within the limits.
 fn cut(limits: &Limits, addr: u64, len: u64) -> u64 {
     room(limits, addr.into()).min(len.into()) as u64
 }

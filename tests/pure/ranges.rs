@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Oracle: phyrs and granules, worked out in 128 bits.
+//! Oracle of phyrs and granules, in 128 bits.
 
 use crate::{
     BadPhyr,
@@ -11,19 +11,19 @@ use crate::{
     PhysAddr,
 };
 
-/// The first address that there is not.
+/// The end of the addresses.
 pub const END: u128 = 1 << 64;
 
 pub fn phyr(addr: u64, len: u64) -> Result<Phyr, BadPhyr> {
     Phyr::new(PhysAddr::from_raw(addr), len as usize)
 }
 
-/// Rounded up, however high.
+/// Rounds up without an overflow.
 pub fn up(number: u128, to: u64) -> u128 {
     number.div_ceil(to.into()) * u128::from(to)
 }
 
-/// Pairs of an address and a length, as one where they touch.
+/// Joins ranges, pairs of an address and a length, that touch.
 pub fn touching(ranges: impl IntoIterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
     let mut out: Vec<(u64, u64)> = Vec::new();
     for (addr, len) in ranges {

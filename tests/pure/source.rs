@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! As `rust/phyr/source.rs`, without what calls the kernel.
+//! The files of `rust/phyr/source` that call no kernel function.
 
 #[path = "../../rust/phyr/source/segments.rs"]
 pub(crate) mod segments;

@@ -51,7 +51,7 @@ pub struct LinearCopy<'bound, M: Memory> {
     /// Declared before the memory: the device's part goes first.
     buffer: Coherent<[u8]>,
     dir: DataDirection,
-    /// What is copied from one to the other, a page at a time.
+    /// The page by way of which one is copied to the other.
     page: KVec<u8>,
     memory: M,
 }

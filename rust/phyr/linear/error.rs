@@ -10,9 +10,9 @@ use kernel::{
 /// An end of a phyr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
-    /// Where it begins.
+    /// Its beginning.
     Start,
-    /// Where it ends.
+    /// Its end.
     End,
 }
 
@@ -62,35 +62,35 @@ pub enum LinearError {
     Overflow,
     /// No IOMMU translates for the device, and this phyr is not behind the one before it.
     NotTranslated {
-        /// Which phyr.
+        /// The index of the phyr.
         phyr: usize,
-        /// Where it begins in the buffer.
+        /// Its position in the buffer.
         offset: u64,
     },
     /// The phyr before ends within a granule of the IOMMU, and this one begins elsewhere within
     /// one.
     Gap {
-        /// Which phyr.
+        /// The index of the phyr.
         phyr: usize,
-        /// Where it begins in the buffer.
+        /// Its position in the buffer.
         offset: u64,
     },
     /// A phyr that is not the first begins, or one that is not the last ends, within a granule.
     Misaligned {
-        /// Which phyr.
+        /// The index of the phyr.
         phyr: usize,
-        /// Which end of it.
+        /// The end of it that is not at a granule.
         edge: Edge,
-        /// Where that end is in the buffer.
+        /// The position of that end in the buffer.
         offset: u64,
         /// The granule in bytes.
         granule: u64,
     },
     /// It is over a limit of the device.
     Limit {
-        /// Which limit.
+        /// The limit.
         limit: Limit,
-        /// What was asked for: a length; for [`Limit::Mask`] the last address, at the lowest place
+        /// The value that was asked for: a length; for [`Limit::Mask`] the last address, at the lowest place
         /// that there can be.
         asked: u64,
         /// The most that the limit allows.
@@ -100,7 +100,7 @@ pub enum LinearError {
     Alignment {
         /// The alignment in bytes.
         align: u64,
-        /// How far behind a multiple of it the range would begin.
+        /// The distance behind a multiple of it at which the range would begin.
         excess: u64,
     },
     /// The device could be given a copy of the memory only (bounce buffers), which is not the

@@ -46,7 +46,7 @@ pub(super) struct Constraints {
 pub(super) enum LinearPlan {
     /// One contiguous range of physical addresses.
     Direct {
-        /// Where it begins.
+        /// Its beginning.
         start: u64,
         /// Its length in bytes.
         len: u64,
@@ -71,7 +71,7 @@ pub(super) struct LinearPlanner {
     /// Number of phyrs so far, and of bytes in them.
     phyrs: usize,
     bytes: u64,
-    /// Where the first begins and the last ends.
+    /// The beginning of the first and the end of the last.
     start: u64,
     end: u64,
 }

@@ -16,12 +16,18 @@ use super::{
         Shape,
         Strategy, //
     },
+    layout::{
+        next_run,
+        Layout,
+        Phyrs,
+        RunCollector, //
+    },
     plan::{
         Packed,
-        PlanError,
-        Planner, //
+        PlanError, //
     },
     range::IovaRange,
+    segments::MappedSegments,
     state::{
         Slot,
         State, //
@@ -39,7 +45,6 @@ use crate::{
     source::Source,
     space::IovaSpace,
     types::{
-        DmaAddr,
         Granule,
         Phyr,
         PhysAddr, //
@@ -289,6 +294,11 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         Ok(unsafe { State::new(Strategy::Single, range, 1, self.attrs, unmap) })
     }
 
+    #[inline]
+    fn segments<'s>(self, slots: &'s [Cell<Slot>]) -> MappedSegments<'s, A> {
+        MappedSegments::new(self.space, self.attrs, slots)
+    }
+
     /// [`Strategy::Each`], of phyrs as they come.
     #[inline]
     fn each(
@@ -301,29 +311,24 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         let has_slots = !slots.is_empty();
         let slots = if has_slots { slots } else { &mut own };
         let slots = Cell::from_mut(slots).as_slice_of_cells();
-        let mut done = MappedSegments::new(self, slots);
+        let mut done = self.segments(slots);
         for phyr in phyrs {
             done.map(phyr?)?;
         }
         match (done.nr, slots.first()) {
             (0, _) | (_, None) => Err(EINVAL),
-            (1, Some(only)) => {
-                let (only, unmap) = (only.get(), self.mapper.needs_unmap());
-                core::mem::forget(done);
-                // SAFETY: just that is mapped, by `map_phys`, and nobody else unmaps it.
-                Ok(unsafe { State::new(Strategy::Single, only, 1, self.attrs, unmap) })
-            }
-            _ => Ok(done.close()),
+            (1, Some(only)) => Ok(done.close_one(only.get(), self.mapper.needs_unmap())),
+            _ => Ok(done.close(self.mapper.needs_unmap())),
         }
     }
 
     /// [`Strategy::Each`], of phyrs in slots.
     fn each_slot(self, phyrs: Phyrs<'_>) -> Result<State> {
-        let mut done = MappedSegments::new(self, phyrs.0);
+        let mut done = self.segments(phyrs.0);
         for slot in phyrs.0 {
             done.map(phyrs.read(slot)?)?;
         }
-        Ok(done.close())
+        Ok(done.close(self.mapper.needs_unmap()))
     }
 
     /// [`Strategy::Joined`], of phyrs as they come, which should be `len` bytes in all; one phyr of
@@ -416,7 +421,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     /// [`Strategy::Runs`]
     #[inline(never)]
     fn runs(self, phyrs: Phyrs<'_>) -> Result<State> {
-        let mut done = MappedSegments::new(self, phyrs.0);
+        let mut done = self.segments(phyrs.0);
         let mut rest = phyrs.0;
 
         while let Some((nr, bytes)) = next_run(rest)? {
@@ -434,7 +439,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                 done.map(phyrs.read(slot)?)?;
             }
         }
-        Ok(done.close())
+        Ok(done.close(self.mapper.needs_unmap()))
     }
 }
 
@@ -456,195 +461,4 @@ fn joined<A: IovaSpace>(range: IovaRange<A>) -> State {
     let one = Slot::iova(range.close());
     // SAFETY: this range is linked with all of its bytes.
     unsafe { State::new(Strategy::Joined, one, 1, attrs, true) }
-}
-
-/// Returns the number of phyrs, and of bytes, in the run with which `slots` begin.
-fn next_run(slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
-    let (mut nr, mut bytes) = (0, 0);
-    for slot in slots {
-        if nr != 0 && slot.get().begins() {
-            break;
-        }
-        nr += 1;
-        // No overflow: the planner has added up all of them.
-        // CAST: a `usize` is at most 64 bits wide.
-        bytes += slot.get().phyr()?.len() as u64;
-    }
-    Ok((nr != 0).then_some((nr, bytes)))
-}
-
-/// Slots that hold phyrs.
-///
-/// # Invariants
-///
-/// Each slot holds a phyr of pinned memory until it is written, and is read before that.
-#[derive(Clone, Copy)]
-struct Phyrs<'a>(&'a [Cell<Slot>]);
-
-impl Phyrs<'_> {
-    /// Reads the phyr in `slot`, which is one of these.
-    #[inline]
-    fn read(self, slot: &Cell<Slot>) -> Result<PinnedPhyr> {
-        let phyr = slot.get().phyr()?;
-        // SAFETY: by the type invariant it is of pinned memory.
-        Ok(unsafe { PinnedPhyr::again(phyr) })
-    }
-}
-
-/// Collects phyrs in slots and plans them on the way.
-struct RunCollector<'a> {
-    slots: core::slice::IterMut<'a, Slot>,
-    planner: Planner,
-    /// The last phyr: the only one may have no slot.
-    last: Option<PinnedPhyr>,
-}
-
-impl<'a> RunCollector<'a> {
-    #[inline]
-    fn new(granule: Granule, limits: Limits, slots: &'a mut [Slot]) -> Self {
-        Self {
-            slots: slots.iter_mut(),
-            planner: Planner::new(granule, limits),
-            last: None,
-        }
-    }
-
-    // With the planner into the loop: what is planned stays in registers.
-    #[inline(always)]
-    fn push(&mut self, phyr: PinnedPhyr) -> Result {
-        let join = self.planner.push(phyr.phyr())?;
-        match self.slots.next() {
-            Some(slot) => *slot = Slot::from_phyr(phyr.phyr(), join).ok_or(EOVERFLOW)?,
-            // The only phyr needs none.
-            None if self.last.is_none() => {}
-            None => return Err(E2BIG),
-        }
-        self.last = Some(phyr);
-        Ok(())
-    }
-}
-
-/// Turns the phyrs in slots into the ranges that they have in a packed allocation, one a run.
-///
-/// # Invariants
-///
-/// `out` is not ahead of the slots that were placed: no slot is written before its phyr was read.
-struct Layout<'a> {
-    granule: Granule,
-    phyrs: Phyrs<'a>,
-    /// Where the allocation begins.
-    base: DmaAddr,
-    out: core::slice::Iter<'a, Cell<Slot>>,
-    /// The slot of the last run's range.
-    run: Option<&'a Cell<Slot>>,
-    /// Where the last run begins in the allocation, and where it ends so far.
-    start: u64,
-    end: u64,
-}
-
-impl<'a> Layout<'a> {
-    #[inline]
-    fn new(granule: Granule, phyrs: Phyrs<'a>, base: DmaAddr) -> Self {
-        Self {
-            granule,
-            phyrs,
-            base,
-            out: phyrs.0.iter(),
-            run: None,
-            start: 0,
-            end: 0,
-        }
-    }
-
-    /// Places the next phyr, which is in `slot`. Returns the granules to link for it.
-    #[inline]
-    fn place(&mut self, slot: &Cell<Slot>) -> Result<PinnedPhyr> {
-        let (begins, pinned) = (slot.get().begins(), self.phyrs.read(slot)?);
-        let phyr = pinned.phyr();
-
-        if begins {
-            // INVARIANT: no more runs have begun than slots were placed, with this one.
-            self.run = self.out.next();
-            let offset = self.granule.offset(phyr.paddr().into_raw());
-            self.start = self.granule.align_up(self.end).ok_or(EOVERFLOW)? + offset;
-            self.end = self.start;
-        }
-        // CAST: a `usize` is at most 64 bits wide.
-        self.end += phyr.len() as u64;
-        if let Some(run) = self.run {
-            // CAST: not longer than the allocation, whose length is a `usize`.
-            let len = (self.end - self.start) as usize;
-            run.set(Slot::range(self.base.advanced(self.start), len));
-        }
-        pinned.around(self.granule).ok_or(EOVERFLOW)
-    }
-}
-
-/// Segments that are mapped one by one; unmaps them when dropped.
-///
-/// # Invariants
-///
-/// The first `nr` slots hold ranges that are mapped for `target`.
-struct MappedSegments<'a, A: IovaSpace + Copy> {
-    target: Target<'a, A>,
-    slots: &'a [Cell<Slot>],
-    out: core::slice::Iter<'a, Cell<Slot>>,
-    nr: u32,
-}
-
-impl<'a, A: IovaSpace + Copy> MappedSegments<'a, A> {
-    #[inline]
-    fn new(target: Target<'a, A>, slots: &'a [Cell<Slot>]) -> Self {
-        // INVARIANT: there are none yet.
-        Self {
-            target,
-            slots,
-            out: slots.iter(),
-            nr: 0,
-        }
-    }
-
-    /// Maps `phyr`.
-    #[inline]
-    fn map(&mut self, phyr: PinnedPhyr) -> Result {
-        let out = self.out.next().ok_or(E2BIG)?;
-        let addr = self.target.space.map_phys(phyr, self.target.attrs)?;
-        out.set(Slot::range(addr, phyr.phyr().len()));
-        // INVARIANT: the slot behind the last was just filled.
-        self.nr += 1;
-        Ok(())
-    }
-
-    /// Adds a range that is linked whole.
-    fn add(&mut self, range: IovaRange<A>) {
-        // A range a phyr at the most, so there is always a slot.
-        if let Some(out) = self.out.next() {
-            out.set(Slot::iova(range.close()));
-            // INVARIANT: the slot behind the last was just filled.
-            self.nr += 1;
-        }
-    }
-
-    /// Hands the ranges over to a state.
-    #[inline]
-    fn close(self) -> State {
-        let Target { mapper, attrs, .. } = self.target;
-        let (nr, unmap) = (self.nr, mapper.needs_unmap());
-
-        core::mem::forget(self);
-        // SAFETY: by the type invariant; nobody unmaps these ranges but the owner of the state.
-        unsafe { State::new(Strategy::Each, Slot::EMPTY, nr, attrs, unmap) }
-    }
-}
-
-impl<A: IovaSpace + Copy> Drop for MappedSegments<'_, A> {
-    fn drop(&mut self) {
-        // CAST: a `usize` has at least 32 bits.
-        for slot in self.slots.iter().take(self.nr as usize) {
-            // SAFETY: by the type invariant it is mapped, in this space; the device never learned
-            // of it.
-            let mapped = unsafe { slot.get().reopen(self.target.attrs) };
-            mapped.end(&self.target.space);
-        }
-    }
 }

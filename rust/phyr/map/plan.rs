@@ -21,7 +21,7 @@ use crate::{
     }, //
 };
 
-/// Why phyrs cannot be planned.
+/// The reason for which phyrs cannot be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanError {
     /// There is nothing to map.
@@ -37,7 +37,7 @@ pub struct Packed {
     pub len: u64,
 }
 
-/// What a mapping will be made of.
+/// The parts of which a mapping will be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Number of phyrs that go in.
@@ -51,7 +51,7 @@ pub struct Plan {
     pub packed: Option<Packed>,
 }
 
-/// Where a phyr comes to lie, as [`Planner::push`] found.
+/// The place of a phyr, as [`Planner::push`] has found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Join {
     /// It extends the run of the phyr before.
@@ -73,7 +73,7 @@ pub struct Planner {
     plan: Plan,
     /// Physical end of the last phyr.
     end: u64,
-    /// How far into its granule the last run begins.
+    /// Offset in its granule of the beginning of the last run.
     run_start: u64,
     /// Bytes in the last run.
     run_len: u64,
@@ -84,6 +84,7 @@ pub struct Planner {
 impl Planner {
     /// Begins a plan for a device whose IOMMU has the granule `granule`.
     #[inline]
+    #[doc(hidden)]
     pub const fn new(granule: Granule, limits: Limits) -> Self {
         Self {
             granule,
@@ -110,6 +111,7 @@ impl Planner {
     /// - [`PlanError::Overflow`]: the length of all, or of the IOVA space, overflows; the planner
     ///   is as it was before.
     #[inline]
+    #[doc(hidden)]
     pub fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError> {
         let g = self.granule;
         // CAST: a `usize` is at most 64 bits wide.
@@ -147,13 +149,14 @@ impl Planner {
         Ok(Join::Begins)
     }
 
-    /// What the phyrs so far will become.
+    /// Returns the plan of the phyrs so far.
     ///
     /// # Errors
     ///
     /// - [`PlanError::Empty`]: there were none.
     /// - [`PlanError::Overflow`]: the end of the last run, rounded up to a granule, overflows.
     #[inline]
+    #[doc(hidden)]
     pub fn plan(&self) -> Result<Plan, PlanError> {
         if self.plan.phyrs == 0 {
             return Err(PlanError::Empty);
@@ -165,13 +168,14 @@ impl Planner {
         })
     }
 
-    /// Where the last run begins in the packed allocation, and its length so far.
+    /// Returns the beginning of the last run in the packed allocation, and its length so far.
     #[inline]
+    #[doc(hidden)]
     pub const fn last_run(&self) -> (u64, u64) {
         (self.pos - self.run_len, self.run_len)
     }
 
-    /// Whether `phyr` extends the last run.
+    /// Returns whether `phyr` extends the last run.
     #[inline]
     fn joins(&self, phyr: Phyr, len: u64) -> bool {
         self.plan.phyrs != 0
@@ -179,7 +183,7 @@ impl Planner {
             && self.fits(self.run_start, self.run_len, len)
     }
 
-    /// Whether a run of `run_len` bytes from `start` on may grow by `len`.
+    /// Returns whether a run of `run_len` bytes from `start` on may grow by `len`.
     #[inline]
     fn fits(&self, start: u64, run_len: u64, len: u64) -> bool {
         match run_len.checked_add(len) {

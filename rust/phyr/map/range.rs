@@ -36,7 +36,7 @@ pub(crate) const MAX_LEN: u64 = (1 << 62) - 1;
 /// size with the DMA API's mark.
 #[derive(Clone, Copy)]
 pub(crate) struct Closed {
-    /// Where the range begins for the device.
+    /// The address of the range for the device.
     pub(crate) addr: DmaAddr,
     /// The DMA API's word for the size: bytes, and a mark of its own in bit 63
     /// (`DMA_IOVA_USE_SWIOTLB` in drivers/iommu/dma-iommu.c), to be kept from link to destroy.

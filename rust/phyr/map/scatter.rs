@@ -107,6 +107,7 @@ impl Mapper<'_> {
     /// - `state` comes from a mapping by this mapper, made with these `slots`, which have not been
     ///   written since.
     /// - The device is done with the memory.
+    #[doc(hidden)]
     #[inline]
     pub unsafe fn unmap_from(&self, mut state: State, slots: &[Slot]) {
         // SAFETY: the caller promises that `state` and `slots` are of one mapping by this mapper.

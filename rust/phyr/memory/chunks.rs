@@ -147,7 +147,7 @@ impl Chunks {
         self.order
     }
 
-    /// Where a chunk begins in physical memory.
+    /// Returns the physical address of a chunk.
     pub fn paddr(&self, index: usize) -> Option<PhysAddr> {
         let chunk = self.chunks.get(index)?;
         // SAFETY: by the type invariant it is a page of the value's.

@@ -59,7 +59,7 @@ impl<'a> Vmap<'a> {
         })
     }
 
-    /// Where it begins. What is done with it is up to the caller, until this is dropped.
+    /// Returns its address, for use until this is dropped.
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.addr
     }

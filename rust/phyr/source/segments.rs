@@ -83,7 +83,7 @@ impl From<BadPhyr> for Error {
 pub struct Segments<I> {
     pieces: I,
     limits: Limits,
-    /// What has been read of the pieces and not been given out.
+    /// Read from the pieces, and not given out yet.
     rest: Option<Phyr>,
 }
 
@@ -147,7 +147,7 @@ impl<I: Iterator<Item = Result<Phyr>>> Iterator for Segments<I> {
 #[derive(Clone)]
 pub struct Joined<I> {
     pieces: I,
-    /// What has been read of the pieces and not been given out.
+    /// Read from the pieces, and not given out yet.
     rest: Option<Phyr>,
 }
 

@@ -6,8 +6,8 @@
 use super::{
     plan::{
         Constraints,
-        LinearPlanner,
         LinearPlan, //
+        LinearPlanner,
     },
     Edge,
     Limit,
@@ -236,17 +236,21 @@ fn can_be_had(case: &Case, shape: LinearPlan) {
 fn is_true(case: &Case, reason: LinearError) {
     let constraints = &case.constraints;
     let limits = &constraints.limits;
-    let offset = constraints.granule.map(|granule| case.start % granule.size());
+    let offset = constraints
+        .granule
+        .map(|granule| case.start % granule.size());
     let reach = |paddr: u64| case.bus.to_dma(paddr);
     let last = || case.start + (case.bytes as u64 - 1);
     // Where the range begins, as far as it is known.
     let addr = || offset.unwrap_or_else(|| reach(case.start));
     // The longest range that is needed, where one is.
     let span = || {
-        let align = constraints.granule.map_or(0, |granule| match constraints.align {
-            align if align > granule.size() => align,
-            _ => 0,
-        });
+        let align = constraints
+            .granule
+            .map_or(0, |granule| match constraints.align {
+                align if align > granule.size() => align,
+                _ => 0,
+            });
         (u128::from(addr()) + case.bytes).max(align.into())
     };
 
@@ -295,7 +299,10 @@ fn is_true(case: &Case, reason: LinearError) {
             );
         }
         LinearError::Alignment { align, excess } => {
-            assert_eq!((align, excess), (constraints.align, addr() % constraints.align));
+            assert_eq!(
+                (align, excess),
+                (constraints.align, addr() % constraints.align)
+            );
             assert_ne!(excess, 0);
         }
         LinearError::Bounced => {

@@ -30,8 +30,8 @@ use super::{
     }, //
 };
 use crate::{
+    FileMode, //
     Input,
-    Mode, //
 };
 use kernel::prelude::*;
 
@@ -47,7 +47,7 @@ pub fn check_user_command(input: &mut Input<'_>) {
         max_segments: 1,
         format: Format::Prp,
     };
-    let mode = Mode {
+    let mode = FileMode {
         read: !input.once_in(8),
         write: !input.once_in(8),
     };

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guarded value borrows what a closure has captured.
+//! A registered value borrows what a closure has captured.
 
 use kernel::device::{Bound, Device};
 use kernel::{
     prelude::*,
     sync::atomic::{ordering, Atomic},
 };
-use phyr_driver::{bound::Guarded, scope::scope};
+use phyr_driver::scope::scope;
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 
@@ -19,7 +19,7 @@ pub fn registered(dev: &Device<Bound>) -> Result {
         #[cfg(misuse)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
-        core::mem::forget(Guarded::new(scope, count)?);
+        core::mem::forget(scope.register(count)?);
         Ok(())
     })?;
     outer.store(1, ordering::Relaxed);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of what a hardware queue has in flight: a tag finds its owner at most once.
+//! The table of a hardware queue's requests in flight: a tag finds its request at most once.
 
 use core::ptr::{
     self,
@@ -15,17 +15,17 @@ use kernel::{
     },
 };
 
-/// How often a place has changed: a pointer that comes into it and one that leaves it count one
-/// each, so that it is odd while there is one.
+/// Number of changes of a place: a pointer that comes into it and one that leaves it count one
+/// each, so that the count is odd while there is one.
 ///
-/// What was in flight under a tag a moment ago has another count than what is there now, even if
-/// it is the same request again.
+/// A request that was in flight under a tag a moment ago has another count than the one that is
+/// there now, even if it is the same request again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count(u32);
 
 impl Count {
-    /// Generations are below this. Four bits is what a device's command identifier of 16 bits has
-    /// left beside a tag.
+    /// Number of generations: the four bits that a device's command identifier of 16 bits has left
+    /// beside a tag.
     pub(crate) const GENERATIONS: u8 = 16;
 
     #[inline]
@@ -33,13 +33,13 @@ impl Count {
         self.0 % 2 != 0
     }
 
-    /// After it comes the first again: it takes 2^31 turns of one tag until a count is there twice.
+    /// Returns the next count. It takes 2^31 turns of one tag until a count is there twice.
     #[inline]
     fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
 
-    /// The generation of what is in flight, or will be.
+    /// Returns the generation of the pointer that is in flight, or will be next.
     #[inline]
     fn generation(self) -> u8 {
         // CAST: cut to what is below `GENERATIONS` on purpose.
@@ -47,13 +47,13 @@ impl Count {
     }
 }
 
-/// The place of one tag.
+/// Place of one tag.
 ///
 /// # Invariants
 ///
-/// While `count` is odd, `pointer` was put there by [`Table::put`], and is owned by the table.
+/// While `count` is odd, `pointer` was put there by [`TagTable::put`], and is owned by the table.
 struct Place<P> {
-    /// A [`Count`]. Who changes it has, or gives away, the ownership.
+    /// A [`Count`]. Changing it takes or gives away the ownership of the pointer.
     count: Atomic<u32>,
     /// Written only by an owner, while `count` is even.
     pointer: Atomic<*mut P>,
@@ -65,13 +65,13 @@ impl<P> Place<P> {
         Count(self.count.load(ordering::Relaxed))
     }
 
-    /// Takes what is in flight, if the place has not changed since `count` was read from it.
+    /// Takes the pointer in flight, if the place has not changed since `count` was read from it.
     #[inline]
     fn take(&self, count: Count) -> Option<NonNull<P>> {
         if !count.is_in_flight() {
             return None;
         }
-        // All that the last owner did before `Table::put` happened before this.
+        // All that the last owner did before `TagTable::put` happened before this.
         self.count
             .cmpxchg(count.0, count.next().0, ordering::Acquire)
             .ok()?;
@@ -80,15 +80,15 @@ impl<P> Place<P> {
     }
 }
 
-/// One place per tag. A pointer is put in by its owner and taken out by exactly one.
+/// Table with one place per tag. A pointer is put in by its owner and taken out by exactly one
+/// caller.
 ///
-/// It is for tags that a device reports, which can be anything: those out of range and those that
-/// hold nothing are no error.
-pub(crate) struct Table<P> {
+/// A device can report any tag: one out of range, and one that holds nothing, is no error.
+pub(crate) struct TagTable<P> {
     places: KVVec<Place<P>>,
 }
 
-impl<P> Table<P> {
+impl<P> TagTable<P> {
     /// Makes a table for the tags `0..depth`.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl<P> Table<P> {
         Ok(Self { places })
     }
 
-    /// Number of tags.
+    /// Returns the number of tags.
     #[inline]
     pub(crate) fn depth(&self) -> u16 {
         // CAST: `new` made it from a `u16`.
@@ -119,10 +119,11 @@ impl<P> Table<P> {
         self.places.get(usize::from(tag))
     }
 
-    /// Hands `pointer` over to the table, and tells whether it took it.
+    /// Hands `pointer` over to the table, and returns whether it took it: not for a tag out of
+    /// range.
     ///
-    /// It does not take what is out of range. All that the caller wrote before is seen by whoever
-    /// takes the pointer. The caller vouches that the place is free: it is the one owner of `tag`.
+    /// Everything that the caller wrote before is seen by the one who takes the pointer. The caller
+    /// vouches that the place is free: it is the one owner of `tag`.
     #[inline]
     #[must_use]
     pub(crate) fn put(&self, tag: u16, pointer: NonNull<P>) -> bool {
@@ -137,22 +138,22 @@ impl<P> Table<P> {
         true
     }
 
-    /// The generation that the next [`Table::put`] under `tag` has, if the caller is the owner of
-    /// `tag`; zero for a tag out of range.
+    /// Returns the generation of the next [`TagTable::put`] under `tag`, if the caller is the owner
+    /// of `tag`; zero for a tag out of range.
     #[inline]
     pub(crate) fn generation(&self, tag: u16) -> u8 {
         self.place(tag)
             .map_or(0, |place| place.count().generation())
     }
 
-    /// Takes what is in flight under `tag`, if anything; the caller owns it then.
+    /// Takes the pointer that is in flight under `tag`, if any; the caller owns it then.
     #[inline]
     pub(crate) fn take(&self, tag: u16) -> Option<NonNull<P>> {
         let place = self.place(tag)?;
         place.take(place.count())
     }
 
-    /// Takes what is in flight under `tag`, if its generation is this one.
+    /// Takes the pointer that is in flight under `tag`, if its generation is this one.
     #[inline]
     pub(crate) fn take_generation(&self, tag: u16, generation: u8) -> Option<NonNull<P>> {
         let place = self.place(tag)?;
@@ -163,30 +164,29 @@ impl<P> Table<P> {
         place.take(count)
     }
 
-    /// Takes what [`Table::find`] found, if it has been in flight ever since.
+    /// Takes the pointer that [`TagTable::find`] found, if it has been in flight ever since.
     #[inline]
     pub(crate) fn take_counted(&self, tag: u16, count: Count) -> Option<NonNull<P>> {
         self.place(tag)?.take(count)
     }
 
-    /// Whether something is in flight under `tag`. It may be gone by the time this returns.
+    /// Returns whether a pointer is in flight under `tag`. It may be gone by the time this returns.
     #[inline]
     pub(crate) fn contains(&self, tag: u16) -> bool {
         self.place(tag)
             .is_some_and(|place| place.count().is_in_flight())
     }
 
-    /// Whether what [`Table::find`] found has been in flight ever since. It may be gone by the time
-    /// this returns.
+    /// Returns whether the pointer that [`TagTable::find`] found has been in flight ever since. It
+    /// may be gone by the time this returns.
     #[inline]
     pub(crate) fn contains_counted(&self, tag: u16, count: Count) -> bool {
         self.place(tag)
             .is_some_and(|place| count.is_in_flight() && place.count() == count)
     }
 
-    /// Finds `pointer`, which is for comparison only, if it is in flight under `tag`.
-    ///
-    /// It may be gone by the time this returns; [`Table::take_counted`] tells.
+    /// Finds `pointer`, which is only compared, if it is in flight under `tag`. It may be gone by
+    /// the time this returns: [`TagTable::take_counted`] checks.
     pub(crate) fn find(&self, tag: u16, pointer: *const P) -> Option<Count> {
         let place = self.place(tag)?;
         let count = Count(place.count.load(ordering::Acquire));
@@ -196,7 +196,7 @@ impl<P> Table<P> {
     }
 }
 
-#[kunit_tests(phyr_blk_inflight)]
+#[kunit_tests(phyr_blk_tag_table)]
 mod tests {
     // PANIC: an index that is out of range is a failed test.
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn gives_back_exactly_once() -> Result {
-        let table = Table::new(4)?;
+        let table = TagTable::new(4)?;
         let mut value = 0u32;
         let owned = pointer(&mut value);
         for tag in 0..4 {
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn ignores_tags_out_of_range() -> Result {
         for depth in [0u16, 1, 2, 1023] {
-            let table = Table::new(depth)?;
+            let table = TagTable::new(depth)?;
             let mut value = 0u32;
             assert_eq!(table.depth(), depth);
             for tag in [depth, depth + 1, u16::MAX - 1, u16::MAX] {
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn takes_the_full_range() -> Result {
-        let table = Table::new(u16::MAX)?;
+        let table = TagTable::new(u16::MAX)?;
         let mut value = 0u32;
         assert!(table.put(u16::MAX - 1, pointer(&mut value)));
         assert!(table.take(u16::MAX).is_none());
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn tags_do_not_touch_each_other() -> Result {
-        let table = Table::new(3)?;
+        let table = TagTable::new(3)?;
         let (mut a, mut b) = (1u32, 2u32);
         assert!(table.put(0, pointer(&mut a)));
         assert!(table.put(2, pointer(&mut b)));
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_duplicate_finds_nothing_when_the_tag_is_in_use_again() -> Result {
-        let table = Table::new(2)?;
+        let table = TagTable::new(2)?;
         let (mut a, mut b) = (1u32, 2u32);
 
         let first = table.generation(1);
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn generations_are_all_below_their_number() -> Result {
-        let table = Table::new(1)?;
+        let table = TagTable::new(1)?;
         let mut value = 0u32;
         for turn in 0..3 * u32::from(Count::GENERATIONS) {
             let generation = table.generation(0);
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_same_pointer_is_another_when_it_comes_again() -> Result {
-        let table = Table::new(1)?;
+        let table = TagTable::new(1)?;
         let (mut a, mut b) = (1u32, 2u32);
         let (a, b) = (pointer(&mut a), pointer(&mut b));
         assert!(table.find(0, a.as_ptr()).is_none());
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_count_goes_round() -> Result {
-        let table = Table::new(1)?;
+        let table = TagTable::new(1)?;
         let mut value = 0u32;
         table.places[0].count.store(u32::MAX - 1, ordering::Relaxed);
         for generation in [15, 0, 1] {

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Segments that are mapped one by one.
+
+use super::{
+    choose::Strategy,
+    range::IovaRange,
+    state::{
+        Slot,
+        State, //
+    }, //
+};
+use crate::{
+    attrs::MapAttrs,
+    pinned::PinnedPhyr,
+    space::IovaSpace, //
+};
+use core::{
+    cell::Cell,
+    mem::ManuallyDrop, //
+};
+use kernel::prelude::*;
+
+/// Segments that are mapped one by one; unmaps them when dropped.
+///
+/// # Invariants
+///
+/// The first `nr` slots hold ranges that are mapped in `space` for `attrs`.
+pub(super) struct MappedSegments<'a, A: IovaSpace> {
+    space: A,
+    attrs: MapAttrs,
+    slots: &'a [Cell<Slot>],
+    out: core::slice::Iter<'a, Cell<Slot>>,
+    pub(super) nr: u32,
+}
+
+impl<'a, A: IovaSpace> MappedSegments<'a, A> {
+    #[inline]
+    pub(super) fn new(space: A, attrs: MapAttrs, slots: &'a [Cell<Slot>]) -> Self {
+        // INVARIANT: there are none yet.
+        Self {
+            space,
+            attrs,
+            slots,
+            out: slots.iter(),
+            nr: 0,
+        }
+    }
+
+    /// Maps `phyr`.
+    #[inline]
+    pub(super) fn map(&mut self, phyr: PinnedPhyr) -> Result {
+        let out = self.out.next().ok_or(E2BIG)?;
+        let addr = self.space.map_phys(phyr, self.attrs)?;
+        out.set(Slot::range(addr, phyr.phyr().len()));
+        // INVARIANT: the slot behind the last was just filled.
+        self.nr += 1;
+        Ok(())
+    }
+
+    /// Adds a range that is linked whole.
+    pub(super) fn add(&mut self, range: IovaRange<A>) {
+        // A range a phyr at the most, so there is always a slot.
+        if let Some(out) = self.out.next() {
+            out.set(Slot::iova(range.close()));
+            // INVARIANT: the slot behind the last was just filled.
+            self.nr += 1;
+        }
+    }
+
+    /// Hands the ranges over to a state; `unmap` says whether they have to be unmapped.
+    #[inline]
+    pub(super) fn close(self, unmap: bool) -> State {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: by the type invariant; nobody unmaps these ranges but the owner of the state.
+        unsafe { State::new(Strategy::Each, Slot::EMPTY, this.nr, this.attrs, unmap) }
+    }
+
+    /// Hands the only range over to a state, which needs no slot.
+    #[inline]
+    pub(super) fn close_one(self, only: Slot, unmap: bool) -> State {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: by the type invariant `only`, the first slot, is mapped, by `map_phys`, and nobody
+        // unmaps it but the owner of the state.
+        unsafe { State::new(Strategy::Single, only, 1, this.attrs, unmap) }
+    }
+}
+
+impl<A: IovaSpace> Drop for MappedSegments<'_, A> {
+    fn drop(&mut self) {
+        // CAST: a `usize` has at least 32 bits.
+        for slot in self.slots.iter().take(self.nr as usize) {
+            // SAFETY: by the type invariant it is mapped, in this space; the device never learned
+            // of it.
+            let mapped = unsafe { slot.get().reopen(self.attrs) };
+            mapped.end(&self.space);
+        }
+    }
+}

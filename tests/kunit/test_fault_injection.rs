@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Fault injection: on every path each fallible call of the kernel fails once.
+//!
+//! Only in a build with `PHYR_FAIL_POINTS=1`. A path is run until it passes without a failure: its
+//! first fallible call fails in the first run, its second one in the second run, and so on. Each
+//! time the caller must get the error of that call, the IOMMU's page table must be empty, and the
+//! next run must succeed. The debug kernel looks for leaks elsewhere.
+//!
+//! Where the kernel can fail allocations (`failslab`, in the debug kernel, with `ignore-gfp-wait`
+//! off), the same is done with each allocation: the path returns `ENOMEM`, or succeeds without.
+
+use crate::{
+    buffers::{
+        fixed,
+        settle,
+        Fixture,
+        Told,
+        BOTH, //
+    },
+    check::{
+        Failure,
+        Outcome, //
+    },
+    fixture::{
+        buffer,
+        contiguous,
+        piece,
+        with_dma_api, //
+    },
+    peer,
+    test_dma_buf_peer::{
+        export,
+        RANGES, //
+    },
+    test_fault_injection::{
+        sweep::{
+            sweep,
+            Exceptions,
+            Spare,
+            Then,
+            Tried, //
+        },
+        watch::{
+            Counted,
+            Place, //
+        }, //
+    }, //
+};
+use core::sync::atomic::Ordering::Relaxed;
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    page::PAGE_SIZE,
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+use phyr::{
+    batch::Capacity,
+    fail::{
+        self,
+        Point, //
+    },
+    memory::{
+        Chunks,
+        Memory,
+        PageMemory,
+        Pages, //
+    },
+    Limits,
+    Mapper, //
+};
+use phyr_dma_buf::Attachment;
+use phyr_iommu::{
+    translation,
+    Access,
+    Domain,
+    Translation, //
+};
+
+mod sweep;
+mod watch;
+
+/// Allocates pieces of pages that can be packed.
+fn parts() -> Result<KVVec<Counted<Pages>>> {
+    let mut all = KVVec::new();
+    for (offset, len) in [
+        (0, PAGE_SIZE),
+        (512, 100),
+        (0, PAGE_SIZE),
+        (0, PAGE_SIZE),
+        (100, 50),
+        (0, PAGE_SIZE),
+    ] {
+        all.push(Counted::new(piece(offset, len)?), GFP_KERNEL)?;
+    }
+    Ok(all)
+}
+
+/// Allocates `nr` scattered pages.
+fn pages(nr: usize) -> Result<Counted<Pages>> {
+    buffer(nr).map(Counted::new)
+}
+
+/// Allocates four contiguous pages.
+fn chunk() -> Result<Counted<Chunks>> {
+    contiguous(2).map(Counted::new)
+}
+
+fn scatter(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+    drop(mapper.map(memory?, BOTH, GFP_KERNEL)?.unmap());
+    Ok(())
+}
+
+fn linear(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+    drop(mapper.linear(memory?, BOTH)?);
+    Ok(())
+}
+
+fn linear_copy(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+    drop(mapper.linear_copy(memory?, BOTH)?);
+    Ok(())
+}
+
+/// Maps memory, for the device and by `vmap()`.
+fn looked_at(mapper: &Mapper<'_>, memory: Result<impl PageMemory>) -> Result {
+    let mut mapping = mapper.map(memory?, BOTH, GFP_KERNEL)?;
+    drop(mapping.cpu().vmap()?);
+    drop(mapping.unmap());
+    Ok(())
+}
+
+/// Opens a batch, adds to it, and finalises it if `end`, or drops it.
+fn batch(mapper: &Mapper<'_>, end: bool) -> Result {
+    let pieces = parts()?;
+    let room = Capacity {
+        pieces: pieces.len(),
+        segments: pieces.len(),
+        bytes: 8 * PAGE_SIZE,
+    };
+    let mut batch = mapper.batch(room, BOTH, GFP_KERNEL)?;
+    for piece in pieces {
+        batch.add(piece)?;
+    }
+    if end {
+        drop(batch.finalise()?.unmap());
+    }
+    Ok(())
+}
+
+/// Runs all paths of a mapper.
+fn paths(mapper: &Mapper<'_>) -> Outcome {
+    // Without a range the phyrs are mapped one by one, which takes a range for each.
+    let around: Exceptions<'_> = &[
+        (Point::dma_iova_try_alloc, Then::Succeeds),
+        (Point::alloc_iova_fast, Then::Either(ENOMEM)),
+    ];
+    let place = Place::new(mapper)?;
+
+    sweep("scatter, one page", &place, around, || {
+        Ok(scatter(mapper, pages(1)))
+    })?;
+    sweep("scatter, joined", &place, around, || {
+        Ok(scatter(mapper, pages(6)))
+    })?;
+    sweep("scatter, packed", &place, around, || {
+        Ok(scatter(mapper, parts()))
+    })?;
+    let unpacked = mapper.clone().unpacked();
+    sweep("scatter, runs", &place, around, || {
+        Ok(scatter(&unpacked, parts()))
+    })?;
+    sweep("batch", &place, around, || Ok(batch(mapper, true)))?;
+    sweep("batch, dropped", &place, around, || {
+        Ok(batch(mapper, false))
+    })?;
+
+    // One address, or none.
+    let bounced: Exceptions<'_> = &[(
+        Point::dma_map_phys,
+        Then::Fails(phyr::linear::LinearError::Bounced.into()),
+    )];
+    sweep("linear, contiguous", &place, bounced, || {
+        Ok(linear(mapper, chunk()))
+    })?;
+    if mapper.granule().is_some() {
+        sweep("linear, scattered", &place, bounced, || {
+            Ok(linear(mapper, pages(5)))
+        })?;
+    }
+    Ok(())
+}
+
+/// Attaches a domain, maps in it in every way, and ends it.
+fn domain_life(dev: &Device<Bound>) -> Result {
+    let (one, many, window) = (pages(1)?, pages(6)?, parts()?);
+    let domain = Domain::attach(dev, None)?;
+    // Dropped before the domain is.
+    let _spare = Spare;
+    let one = domain.map(one, Access::READ_WRITE)?;
+    let many = domain.map(many, Access::READ)?;
+    let mut gather = domain.gather(2)?;
+    for mapping in [one, many] {
+        gather.unmap(mapping).map_err(|refused| refused.reason)?;
+    }
+    drop(gather.flush());
+    let mapper = domain.mapper(Limits::NONE, 1 << 20)?;
+    scatter(&mapper, Ok(window))
+}
+
+/// Exports a buffer, attaches to it and maps it.
+fn buffer_life(pdev: &pci::Device<Bound>, told: bool) -> Tried {
+    let fixture = match Fixture::with(7, phyr_dma_buf::AccessMode::ReadWrite, None) {
+        Ok(fixture) => fixture,
+        Err(e) => return Ok(Err(e)),
+    };
+    let run = || {
+        let dev = pdev.as_ref();
+        if told {
+            let told = Arc::new(Told::default(), GFP_KERNEL)?;
+            let attachment = Attachment::dynamic(dev, fixture.dma_buf(), false, told)?;
+            attachment.map(BOTH)?;
+            attachment.unmap();
+        } else {
+            let attachment = fixed(dev, &fixture)?;
+            attachment.map(BOTH)?;
+        }
+        Ok(())
+    };
+    let result = run();
+    // Checks that nothing is left attached or mapped, and that all callbacks balance.
+    fixture.end()?;
+    Ok(result)
+}
+
+/// Exports another device's memory, attaches to it and maps it.
+fn peer_life(memory: &peer::Memory, pdev: &pci::Device<Bound>) -> Tried {
+    let run = || {
+        let buf = export(memory, &RANGES)?;
+        let told = Arc::new(Told::default(), GFP_KERNEL)?;
+        let dma_buf = buf.dma_buf().into();
+        let attachment = Attachment::dynamic(pdev.as_ref(), dma_buf, true, told)?;
+        attachment.map(BOTH)?;
+        buf.revoke()
+    };
+    let result = run();
+    settle();
+    Ok(result)
+}
+
+#[kunit_tests(phyr_device_fault_injection)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dma_api() -> Outcome {
+        with_dma_api(|_, mapper| paths(mapper))
+    }
+
+    #[test]
+    fn linear_copy() -> Outcome {
+        with_dma_api(|_, mapper| {
+            let place = Place::new(mapper)?;
+            sweep("linear copy", &place, &[], || {
+                Ok(super::linear_copy(mapper, pages(3)))
+            })
+        })
+    }
+
+    #[test]
+    fn in_domain() -> Outcome {
+        with_dma_api(|pdev, _| {
+            let dev = pdev.as_ref();
+            if translation(dev) == Translation::None {
+                return Ok(());
+            }
+            let domain = Domain::attach(dev, None)?;
+            let mapper = domain.mapper(Limits::NONE, 1 << 30)?;
+            paths(&mapper)
+        })
+    }
+
+    #[test]
+    fn domain() -> Outcome {
+        with_dma_api(|pdev, mapper| {
+            let dev = pdev.as_ref();
+            let before = translation(dev);
+            if before == Translation::None {
+                return Ok(());
+            }
+            // A domain that has gone shows no mappings: the device must be back. The debug kernel
+            // watches the memory.
+            let place = Place::new(mapper)?;
+            let around: Exceptions<'_> = &[(Point::alloc_iova_fast, Then::Either(ENOMEM))];
+            sweep("domain", &place, around, || {
+                let result = domain_life(dev);
+                check_eq!(translation(dev), before);
+                Ok(result)
+            })
+        })
+    }
+
+    #[test]
+    fn cpu() -> Outcome {
+        with_dma_api(|_, mapper| {
+            let place = Place::new(mapper)?;
+            let around: Exceptions<'_> = &[(Point::dma_iova_try_alloc, Then::Succeeds)];
+            sweep("vmap", &place, around, || Ok(looked_at(mapper, chunk())))?;
+            // The core warns if an exporter's vmap fails: only the points before it fail, by name.
+            let fixture = Fixture::new(7)?;
+            for point in [
+                Point::dma_buf_begin_cpu_access,
+                Point::dma_resv_wait_timeout,
+                Point::dma_buf_vmap_unlocked,
+            ] {
+                fail::arm(Some(point), 1);
+                let result = fixture.buf.dma_buf().cpu(BOTH).map(drop);
+                check_eq!(fail::disarm(), Some(point));
+                check_eq!(result, Err(point.error()), "{}", point.name());
+                drop(fixture.buf.dma_buf().cpu(BOTH)?);
+            }
+            fixture.end()
+        })
+    }
+
+    #[test]
+    fn dma_buf() -> Outcome {
+        with_dma_api(|pdev, mapper| {
+            let place = Place::new(mapper)?;
+            // Segments that cannot be one range are mapped one by one.
+            let around: Exceptions<'_> = &[
+                (Point::dma_iova_try_alloc, Then::Succeeds),
+                (Point::dma_iova_link, Then::Succeeds),
+                (Point::dma_iova_sync, Then::Succeeds),
+            ];
+            sweep("dma-buf", &place, around, || buffer_life(pdev, false))?;
+            sweep("dma-buf, dynamic", &place, around, || {
+                buffer_life(pdev, true)
+            })?;
+            match peer::memory() {
+                Some(memory) => sweep("dma-buf, of a device", &place, around, || {
+                    peer_life(memory, pdev)
+                }),
+                None if crate::wants_peer() => Err(Failure::new(fmt!("no second device"))),
+                None => Ok(()),
+            }
+        })
+    }
+
+    #[test]
+    fn descriptor() -> Outcome {
+        with_dma_api(|_, _| {
+            let fixture = Fixture::new(1)?;
+            let calls = fixture.calls.clone();
+            fail::arm(Some(Point::dma_buf_fd), 1);
+            let result = fixture.buf.into_fd(0);
+            check!(fail::disarm().is_some());
+            check_err!(result, EMFILE);
+            settle();
+            check_eq!(calls.released.load(Relaxed), 1);
+            Ok(())
+        })
+    }
+}
