@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DMA in three ways, on QEMU's `edu` device: the driver to copy first.
+//! DMA in five ways, on QEMU's `edu` device: the driver to copy first.
 //!
 //! The device copies between main memory and 4 KiB of its own, and then interrupts. The driver maps
-//! memory for that in one of three ways, each of which is a function and a file in debugfs:
-//! [`scatter`], [`linear`] and [`domain`]. Documentation/edu.rst tells how to use the files.
+//! memory for that in one of five ways, each of which is a function and a file in debugfs:
+//! `scatter`, `batch`, `linear`, `copy` and `domain`. Documentation/edu.rst tells how to use the
+//! files.
 //!
 //! To make this driver probe, QEMU must be run with `-device edu,dma_mask=0xffffffffffffffff`.
 //!
@@ -24,13 +25,15 @@ use kernel::{
         Io, //
     },
     irq::{
-        Handler,
-        IrqReturn, //
+        IrqReturn,
+        ThreadedHandler,
+        ThreadedIrqReturn, //
     },
     new_mutex,
     page::PAGE_SIZE,
     pci,
     prelude::*,
+    ptr::Alignment,
     sizes::SZ_4K,
     str::CString,
     sync::{
@@ -43,6 +46,8 @@ use kernel::{
     }, //
 };
 use phyr::{
+    batch::Capacity,
+    linear::LinearError,
     memory::{
         Chunks,
         Memory, //
@@ -51,6 +56,7 @@ use phyr::{
     DataDirection,
     DmaVec,
     Limits,
+    MapError,
     Mapper, //
 };
 use phyr_driver::{
@@ -117,11 +123,42 @@ const DEVICE_MEMORY_SIZE: usize = SZ_4K;
 /// Pages of main memory that a transfer maps.
 const PAGES: usize = 16;
 
+/// Size of that memory.
+const MEMORY_SIZE: usize = PAGES * PAGE_SIZE;
+
 /// Milliseconds until a copy has failed. It takes 100.
 const TIMEOUT_MS: u32 = 5000;
 
+/// The memory that a transfer maps: a header of one page, and a payload.
+type Message = KVVec<Chunks>;
+
+/// Allocates a message of [`PAGES`] pages.
+fn new_message() -> Result<Message> {
+    let header = Chunks::zeroed(PAGE_SIZE, 0, GFP_KERNEL)?;
+    let mut payload = Chunks::zeroed(MEMORY_SIZE - PAGE_SIZE, 0, GFP_KERNEL)?;
+    // Out of order, the pages are never one physical range.
+    payload.swap(0, payload.count() - 1);
+
+    let mut message = KVVec::with_capacity(2, GFP_KERNEL)?;
+    message.push(header, GFP_KERNEL)?;
+    message.push(payload, GFP_KERNEL)?;
+    Ok(message)
+}
+
+/// A way: maps memory, has the device do the transfer, and unmaps it.
+type Way = fn(&Transfer<'_>, Message) -> Result<Message>;
+
+/// The ways, and the names of their files.
+const WAYS: [(&CStr, Way); 5] = [
+    (c"scatter", scatter),
+    (c"batch", batch),
+    (c"linear", linear),
+    (c"copy", copy),
+    (c"domain", domain),
+];
+
 /// Maps `memory` as few DMA ranges as possible, has the device do the transfer, and unmaps it.
-fn scatter(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
+fn scatter(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
     let mapping = mapper.map(memory, transfer.direction, GFP_KERNEL)?;
 
@@ -129,11 +166,31 @@ fn scatter(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
     Ok(mapping.unmap())
 }
 
-/// As [`scatter`], but maps `memory` as exactly one DMA range. If that is impossible, the log has
-/// the reason.
-fn linear(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
+/// As [`scatter`], but maps the header and the payload one after the other, as a driver does that
+/// gets them so. The device gathers both from one list of ranges.
+fn batch(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
-    let mapping = match mapper.linear(memory, transfer.direction) {
+    let room = Capacity {
+        pieces: memory.len(),
+        segments: PAGES,
+        bytes: MEMORY_SIZE,
+    };
+    let mut batch = mapper.batch(room, transfer.direction, GFP_KERNEL)?;
+    for piece in memory {
+        batch.add(piece)?;
+    }
+    let mapping = batch.finalise()?;
+
+    transfer.run(mapping.dma_vecs())?;
+    Ok(mapping.unmap())
+}
+
+/// As [`scatter`], but maps `memory` as exactly one DMA range, at a multiple of its size: the low
+/// bits of an address are the offset in it. If that is impossible, the log has the reason.
+fn linear(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
+    let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
+    let align = Alignment::new::<MEMORY_SIZE>();
+    let mapping = match mapper.linear_aligned(memory, transfer.direction, align) {
         Ok(mapping) => mapping,
         Err(refused) => {
             dev_err!(transfer.pdev, "not linear: {}\n", refused.error);
@@ -145,9 +202,32 @@ fn linear(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
     Ok(mapping.unmap())
 }
 
+/// Maps `memory` as one DMA range wherever it is. Where no IOMMU joins its pages, the device gets a
+/// contiguous copy of it.
+fn copy(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
+    let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
+    let memory = match mapper.linear(memory, transfer.direction) {
+        Ok(mapping) => {
+            transfer.run([mapping.dma_vec()])?;
+            return Ok(mapping.unmap());
+        }
+        Err(MapError {
+            value,
+            error: LinearError::NotTranslated { .. },
+        }) => value,
+        Err(refused) => return Err(refused.into()),
+    };
+    let mut copy = mapper.linear_copy(memory, transfer.direction)?;
+
+    let turn = copy.hand_over()?;
+    transfer.run([turn.dma_vec()])?;
+    turn.hand_back()?;
+    Ok(copy.into_memory())
+}
+
 /// As [`linear`], but in an IOMMU domain of the driver's own, where the device reaches nothing else
 /// than `memory`. Dropping the domain puts the device back into its default domain.
-fn domain(transfer: &Transfer<'_>, memory: Chunks) -> Result<Chunks> {
+fn domain(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let domain = match Domain::attach(transfer.pdev.as_ref(), None) {
         Ok(domain) => domain,
         Err(refused) => {
@@ -246,11 +326,21 @@ struct Interrupt {
     edu: Arc<Edu>,
 }
 
-impl Handler for Interrupt {
-    fn handle(&self) -> IrqReturn {
+impl ThreadedHandler for Interrupt {
+    /// Acknowledges, so that the device takes its interrupt back.
+    ///
+    /// Context: hard interrupt.
+    fn handle(&self) -> ThreadedIrqReturn {
         self.edu
             .bar
             .try_access_with(|bar| bar.write_reg(ACKNOWLEDGE::from(u32::MAX)));
+        ThreadedIrqReturn::WakeThread
+    }
+
+    /// Tells the transfer that waits. What takes longer than that would be done here, too.
+    ///
+    /// Context: a thread, may sleep.
+    fn handle_threaded(&self) -> IrqReturn {
         self.edu.done.complete();
         IrqReturn::Handled
     }
@@ -262,16 +352,15 @@ impl Handler for Interrupt {
 /// to the memory and returns what it has written.
 struct File {
     edu: Arc<Edu>,
-    map: fn(&Transfer<'_>, Chunks) -> Result<Chunks>,
+    name: &'static CStr,
+    way: Way,
 }
 
 impl File {
     /// Puts `bytes` at `offset` of new memory, has the device do a transfer with that part of it,
     /// and copies the part back to `bytes`.
     fn transfer(&self, direction: DataDirection, offset: usize, bytes: &mut [u8]) -> Result {
-        let mut memory = Chunks::zeroed(PAGES * PAGE_SIZE, 0, GFP_KERNEL)?;
-        // Out of order, the pages are never one physical range.
-        memory.swap(0, PAGES - 1);
+        let mut memory = new_message()?;
         memory.write(offset, bytes)?;
 
         let memory = self.edu.binding.with(|dev| {
@@ -282,14 +371,14 @@ impl File {
                 direction,
                 part: offset..offset + bytes.len(),
             };
-            (self.map)(&transfer, memory)
+            (self.way)(&transfer, memory)
         })?;
         memory.read(offset, bytes)
     }
 
     /// Returns a buffer for up to `len` bytes of the memory, from `offset` on.
     fn buffer(offset: usize, len: usize) -> Result<KVec<u8>> {
-        let left = (PAGES * PAGE_SIZE).saturating_sub(offset);
+        let left = MEMORY_SIZE.saturating_sub(offset);
         let len = len.min(left).min(DEVICE_MEMORY_SIZE);
 
         Ok(KVec::from_elem(0, len, GFP_KERNEL)?)
@@ -327,35 +416,10 @@ impl debugfs::BinaryReader for File {
     }
 }
 
-struct Files {
-    scatter: File,
-    linear: File,
-    domain: File,
-}
-
-impl Files {
-    fn new(edu: &Arc<Edu>) -> Self {
-        Self {
-            scatter: File {
-                edu: edu.clone(),
-                map: scatter,
-            },
-            linear: File {
-                edu: edu.clone(),
-                map: linear,
-            },
-            domain: File {
-                edu: edu.clone(),
-                map: domain,
-            },
-        }
-    }
-}
-
 /// A bound device. Its parts are torn down from first to last.
 struct EduDevice<'bound> {
     /// The files are removed; those that are open stay,
-    _files: Pin<KBox<debugfs::Scope<Files>>>,
+    _files: Pin<KBox<debugfs::Scope<[File; WAYS.len()]>>>,
     /// but reach the device no more, and a transfer has ended.
     _binding: BindingOwner<'bound>,
     /// No handler runs any more.
@@ -386,13 +450,18 @@ impl<'bound> EduDevice<'bound> {
         )?;
 
         let vectors = Vectors::alloc(scope, pdev, 1, 1, Types::one(pci::IrqType::Msi))?;
-        let irq = vectors.request(0, c"rust_edu", Interrupt { edu: edu.clone() })?;
+        let irq = vectors.request_threaded(0, c"rust_edu", Interrupt { edu: edu.clone() })?;
 
         let name = CString::try_from_fmt(fmt!("rust_edu-{}", pdev.as_ref().name()))?;
-        let files = debugfs::Scope::dir(Files::new(&edu), &name, |files, dir| {
-            dir.read_write_binary_file(c"scatter", &files.scatter);
-            dir.read_write_binary_file(c"linear", &files.linear);
-            dir.read_write_binary_file(c"domain", &files.domain);
+        let files = WAYS.map(|(name, way)| File {
+            edu: edu.clone(),
+            name,
+            way,
+        });
+        let files = debugfs::Scope::dir(files, &name, |files, dir| {
+            for file in files {
+                dir.read_write_binary_file(file.name, file);
+            }
         });
         let files = KBox::pin_init(files, GFP_KERNEL)?;
 
@@ -440,6 +509,6 @@ phyr_driver::module_pci_driver! {
     type: EduDriver,
     name: "rust_edu",
     authors: ["phyr developers"],
-    description: "DMA in three ways by phyr, of QEMU's edu",
+    description: "DMA in five ways by phyr, of QEMU's edu",
     license: "GPL",
 }

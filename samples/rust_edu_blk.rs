@@ -32,6 +32,7 @@ use kernel::{
         Handler,
         IrqReturn, //
     },
+    kvec,
     new_mutex,
     new_spinlock_irq,
     pci,
@@ -412,12 +413,10 @@ impl<'bound> EduDevice<'bound> {
             }),
             GFP_KERNEL,
         )?;
-        let mut queues = KVec::new();
-        queues.push(engine, GFP_KERNEL)?;
         let tags = TagSet::new(
             scope,
             Arc::new(mapper, GFP_KERNEL)?,
-            queues,
+            kvec![engine]?,
             Config::new(DEPTH, SECTORS).timeout(TIMEOUT_MS),
             |_, _| Ok(Progress::default()),
         )?;

@@ -184,9 +184,9 @@ impl<F: CharFile> MiscDevice for Opened<F> {
 }
 
 /// The operations of the files of a device.
-struct Fops<F>(PhantomData<F>);
+struct FileOperations<F>(PhantomData<F>);
 
-impl<F: CharFile> Fops<F> {
+impl<F: CharFile> FileOperations<F> {
     /// The operations of the kernel's `MiscDevice`, and `uring_cmd`.
     const TABLE: bindings::file_operations = bindings::file_operations {
         uring_cmd: Some(Self::uring_cmd),
@@ -250,7 +250,7 @@ impl<F: CharFile> Registered<F> {
             minor: bindings::MISC_DYNAMIC_MINOR as c_int,
             // The text stays where it is when its owner moves.
             name: name.as_char_ptr(),
-            fops: &Fops::<F>::TABLE,
+            fops: &FileOperations::<F>::TABLE,
             parent,
             mode: 0o600,
             ..pin_init::zeroed()

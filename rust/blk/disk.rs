@@ -114,9 +114,9 @@ impl<T: Operations> Drop for Added<'_, T> {
 }
 
 /// The operations on the block device itself: none but its geometry, and the module that they pin.
-struct Fops<T>(PhantomData<T>);
+struct BlockDeviceOperations<T>(PhantomData<T>);
 
-impl<T: Operations> Fops<T> {
+impl<T: Operations> BlockDeviceOperations<T> {
     const TABLE: bindings::block_device_operations = bindings::block_device_operations {
         owner: this_module::<T::Module>().as_ptr(),
         ..pin_init::zeroed()
@@ -193,10 +193,10 @@ impl<'bound, T: Operations> GenDisk<'bound, T> {
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: the disk was allocated just now, and nobody else knows of it.
         let disk = unsafe { &mut *raw.as_ptr() };
-        disk.fops = &Fops::<T>::TABLE;
+        disk.fops = &BlockDeviceOperations::<T>::TABLE;
         if let Some(geometry) = properties.geometry {
             disk.private_data = geometry.into_private_data();
-            disk.fops = &Fops::<T>::TABLE_WITH_GEOMETRY;
+            disk.fops = &BlockDeviceOperations::<T>::TABLE_WITH_GEOMETRY;
         }
         // SAFETY: nobody else knows of the disk, nor of its queue, which was made for this tag set,
         // with the feature.

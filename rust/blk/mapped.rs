@@ -75,9 +75,9 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
         // to the mapping until it is unmapped; this is the only reference to them.
         let slots = || unsafe { hw.slots_mut(tag) };
         // INVARIANT: `hw`'s mapper makes the mapping with the tag's slots.
-        match memory.and_then(|memory| hw.mapper().map_into(&memory, slots)) {
-            Ok(state) => {
-                info.pdu_mut().state = state;
+        let state = &mut info.pdu_mut().state;
+        match memory.and_then(|memory| hw.mapper().map_into(&memory, slots, state)) {
+            Ok(()) => {
                 if trace::map_enabled() {
                     trace_map(&info);
                 }

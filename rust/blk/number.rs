@@ -22,7 +22,7 @@ const BITS: u32 = u64::BITS;
 ///
 /// ```
 /// use kernel::{prelude::*, sync::Arc};
-/// use phyr_blk::{GenDisk, GenDiskBuilder, DiskNumbers, Operations, TagSet};
+/// use phyr_blk::{DiskNumber, DiskNumbers, GenDisk, GenDiskBuilder, Operations, TagSet};
 ///
 /// static NUMBERS: DiskNumbers = DiskNumbers::new();
 ///

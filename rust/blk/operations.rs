@@ -162,8 +162,8 @@ pub enum QueueRqError<'a, 'bound, T: Operations> {
     ///
     /// C: `BLK_STS_DEV_RESOURCE`.
     DevResource(Request<'a, 'bound, T>),
-    /// The request fails with this status. One that [`is_busy`](Status::is_busy) is the same as
-    /// [`QueueRqError::Resource`].
+    /// The request fails with this status. [`Status::Resource`] and [`Status::DevResource`] are the
+    /// same as [`QueueRqError::Resource`].
     Failed(Request<'a, 'bound, T>, Status),
 }
 

@@ -3,7 +3,6 @@
 //! The C side of an attachment: attach, map, invalidate, detach.
 
 use crate::{
-    completion::Wait,
     dma_buf::DmaBuf,
     ranges::{
         clip,
@@ -45,6 +44,7 @@ use phyr::{
     DmaAddr,
     DmaVec, //
 };
+use phyr_driver::completion::Wait;
 
 /// The callback of a dynamic importer: `invalidate_mappings`.
 pub trait Invalidate: Send + Sync + 'static {

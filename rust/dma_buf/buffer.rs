@@ -6,10 +6,6 @@
 //! around each map and unmap. A buffer is marked as revoked with the lock held, too, and is not
 //! mapped again after that. That makes [`Buffer::revoke`] final.
 
-use crate::completion::{
-    Completion,
-    Wait, //
-};
 use crate::{
     backing::AnyBacking,
     dma_buf::DmaBuf,
@@ -29,6 +25,10 @@ use kernel::{
     prelude::*, //
 };
 use phyr::DataDirection;
+use phyr_driver::completion::{
+    Completion,
+    Wait, //
+};
 
 /// The private data of a dma-buf of this crate.
 #[pin_data]

@@ -2,7 +2,6 @@
 
 //! The exporter's side: memory becomes a dma-buf, which its exporter finds again and revokes.
 
-use crate::completion::Wait;
 use crate::{
     backing::{
         AnyBacking,
@@ -44,6 +43,7 @@ use phyr::{
     },
     memory::Memory, //
 };
+use phyr_driver::completion::Wait;
 
 /// Exports `memory` as a dma-buf, which owns it from now on.
 ///

@@ -54,9 +54,6 @@ enum Layout {
     Bus(KVVec<DmaVec>),
 }
 
-// SAFETY: A mapping belongs to no thread.
-unsafe impl Send for Mapped {}
-
 impl Mapped {
     /// Maps all of `memory`, or finds its addresses on the bus if `bus_offset` is what they differ
     /// by from those of the CPU.
@@ -79,13 +76,13 @@ impl Mapped {
         bus_offset: Option<u64>,
     ) -> Result<Self> {
         let device = ARef::from(device);
+        // SAFETY: `device` is kept for as long as the mapper, which is a part of `layout`. The caller
+        // promises that its DMA may be mapped, for which being bound stands.
+        let bound = unsafe { &*ptr::from_ref(&*device).cast::<Device<Bound>>() };
+        let mapper = mapper(bound)?;
         let layout = match bus_offset {
             Some(offset) => on_bus(memory, offset)?,
             None => {
-                // SAFETY: `device` is kept for as long as the mapper, which is a part of `layout`.
-                // The caller promises that its DMA may be mapped, for which being bound stands.
-                let bound = unsafe { &*ptr::from_ref(&*device).cast::<Device<Bound>>() };
-                let mapper = mapper(bound)?;
                 let cut = segments(memory, *mapper.limits());
                 // SAFETY: `Memory` promises the kind, and that the memory stays in place. The caller
                 // promises that it outlives the mapping, and the direction.
@@ -103,8 +100,10 @@ impl Mapped {
     }
 
     /// Returns the device that the memory is mapped for.
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
+    pub(crate) fn device(&self) -> &Device<Bound> {
+        // SAFETY: `device` is kept for as long as `self`. DMA of it may be mapped for as long, as the
+        // caller of `new` has promised, for which being bound stands.
+        unsafe { &*ptr::from_ref(&*self.device).cast() }
     }
 
     /// Returns the ranges that the device sees.

@@ -4,7 +4,6 @@
 //!
 //! C header: [`include/linux/pci-p2pdma.h`](srctree/include/linux/pci-p2pdma.h)
 
-use crate::completion::Wait;
 use crate::{
     bar::BarMemory,
     bindings as helpers,
@@ -35,6 +34,7 @@ use phyr::{
     },
     raw, //
 };
+use phyr_driver::completion::Wait;
 
 /// A PCI device that can give its BARs to other devices.
 ///

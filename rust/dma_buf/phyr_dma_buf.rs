@@ -58,7 +58,6 @@ mod bar;
 #[doc(hidden)]
 pub mod bindings;
 mod buffer;
-mod completion;
 mod cpu;
 mod dma_buf;
 mod export;

@@ -4,7 +4,6 @@
 //!
 //! C header: [`include/linux/dma-resv.h`](srctree/include/linux/dma-resv.h)
 
-use crate::completion::Wait;
 use crate::dma_buf::DmaBuf;
 use core::{
     cell::UnsafeCell,
@@ -25,6 +24,7 @@ use phyr::{
     },
     memory::unless_killed, //
 };
+use phyr_driver::completion::Wait;
 
 /// The lock of the reservation object of `buf`, held by this thread. Dropping it unlocks.
 pub(crate) struct ResvGuard<'a> {

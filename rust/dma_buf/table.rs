@@ -20,7 +20,10 @@ use crate::{
 use core::ptr;
 use kernel::{
     bindings,
-    device::Device,
+    device::{
+        Bound,
+        Device, //
+    },
     error::to_result,
     prelude::*,
     types::Opaque, //
@@ -124,6 +127,6 @@ impl Drop for Table {
 }
 
 /// Returns the limits of one entry of a table for `dev`.
-fn entry_limits(dev: &Device) -> Result<Limits> {
+fn entry_limits(dev: &Device<Bound>) -> Result<Limits> {
     entry_limits_of(Limits::of_device(dev), max_segment(dev).into()).ok_or(EINVAL)
 }

@@ -16,7 +16,7 @@
 //!
 //! What ends with the binding is registered in its scope. A [`Registration`](scope::Registration)
 //! owns a value there, which is dropped with it, or else when the scope ends. [`Irq`] and
-//! [`BindingOwner`](binding::BindingOwner) are registrations; `phyr_blk::Disk` and
+//! [`BindingOwner`](binding::BindingOwner) are registrations; `phyr_blk::GenDisk` and
 //! `phyr_blk::CharDevice` contain one. [`Binding`] and [`Users`] are for those who cannot have the
 //! scope's lifetime: files, and objects that user space refers to.
 //!
@@ -28,7 +28,7 @@
 //! | a device that does DMA | [`Enabled`] | DMA when dropped, or with the scope | DMA ends after the data is dropped | `probe()` |
 //! | a file, which may be open for longer | [`Binding`] | when dropped, or with the scope | it ends with the scope | any; the end sleeps |
 //! | an object with users (C: percpu_ref) | [`Users`] | by [`Users::drain`], or when dropped | `drain()` waits for ever | any; `drain()` sleeps |
-//! | such objects, by number | `phyr_blk::Handles` | when removed, or with the table | removing waits for ever | any; removing sleeps |
+//! | such objects, by number | `phyr_blk::HandleTable` | when removed, or with the table | removing waits for ever | any; removing sleeps |
 //! | a value that refers to nothing of the scope | [`Devres`] | when dropped, or after the scope | it ends after the scope | sleeps |
 //! | an event to wait for | [`Completion`] | with its owner | no harm | any; waiting sleeps |
 //!

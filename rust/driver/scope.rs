@@ -14,8 +14,8 @@
 //!   begin          'b begins; a list of registrations, empty
 //!     |  f(Scope<'b>, ..)      'b is chosen by the library and invariant: what lives for 'b cannot
 //!     |                        borrow from the function that registers it
-//!     |- Vectors::request()    each registration goes to the end of the list,
-//!     |- DiskBuilder::build()  and leaves it when its owner is dropped
+//!     |- Vectors::request()       each registration goes to the end of the list,
+//!     |- GenDiskBuilder::build()  and leaves it when its owner is dropped
 //!     v
 //!   end            what is still in the list is dropped, the newest first; 'b ends
 //! ```

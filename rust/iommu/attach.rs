@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device in a domain of its own, and back.
+//! A device in a domain of its own, and back in that of the DMA API.
 
 use super::{
-    life::Raw,
-    msi, //
+    error::AttachError,
+    fault::FaultHandler,
+    iova_tree::IovaTree,
+    msi::{
+        self,
+        DefaultDomain, //
+    },
+    paging::PagingDomain,
+    platform::PlatformMappings,
+    reserved::ReservedRegion, //
 };
-use crate::bindings as helpers;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -14,13 +21,14 @@ use kernel::{
         Bound,
         Device, //
     },
+    devres::Devres,
     error::to_result,
-    fmt,
     prelude::*,
     sync::{
         aref::ARef,
         Arc, //
-    }, //
+    },
+    warn_on, //
 };
 use phyr::{
     device::is_coherent,
@@ -32,178 +40,156 @@ use phyr::{
         Ownership,
         ATTACHED, //
     },
-    raw, //
+    raw,
+    Granule, //
 };
 
-/// What happens to the addresses that a device uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Translation {
-    /// There is no IOMMU for it.
-    None,
-    /// Its addresses are physical ones (pass-through).
-    Identity,
-    /// It gets nowhere.
-    Blocked,
-    /// They are translated for the DMA API.
-    DmaApi,
-    /// They are translated by a domain that somebody owns.
-    Owned,
-    /// Another kind of domain, by its type.
-    Other(u32),
-}
-
-/// What happens to the addresses that `dev` uses just now.
+/// A domain with the device in it, shared by its handles and by what is mapped.
 ///
-/// Context: process context, may sleep.
-pub fn translation(dev: &Device<Bound>) -> Translation {
-    let _lock = ATTACHED.lock();
-    // SAFETY: the device is bound, and so keeps its group. Of the domains that it can be in those
-    // of the kernel stay, and one of this module is not freed before we give up the lock.
-    let domain = unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) };
-    if domain.is_null() {
-        return Translation::None;
-    }
-    // SAFETY: as the lock is held, the domain is valid.
-    match unsafe { (*domain).type_ } {
-        bindings::IOMMU_DOMAIN_IDENTITY => Translation::Identity,
-        bindings::IOMMU_DOMAIN_BLOCKED => Translation::Blocked,
-        bindings::IOMMU_DOMAIN_UNMANAGED => Translation::Owned,
-        kind if kind & helpers::PHYR_IOMMU_DOMAIN_DMA_API != 0 => Translation::DmaApi,
-        other => Translation::Other(other),
-    }
+/// Fields are dropped in this order: the device leaves, before what it had to reach all the time is
+/// unmapped.
+pub(super) struct AttachedDomain<'bound> {
+    _guard: Devres<AttachGuard>,
+    _platform: PlatformMappings,
+    pub(super) paging: Arc<PagingDomain>,
+    pub(super) iovas: Pin<KBox<IovaTree>>,
+    pub(super) dev: &'bound Device<Bound>,
+    pub(super) granule: Granule,
 }
 
-/// Why a device cannot have a domain of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotAttached {
-    /// There is no IOMMU for it.
-    NoIommu,
-    /// The IOMMU has no domains that can be filled.
-    Unsupported,
-    /// It cannot be told apart from others: so many devices are in its group.
-    SharedGroup(u32),
-    /// Its accesses do not look into the caches of the processors, which only the DMA API can make
-    /// up for.
-    NotCoherent,
-    /// Somebody has given it another domain.
-    InUse,
-    /// So many dma-bufs are mapped for it, which it would not get at any more.
-    DmaBufs(usize),
-    /// The platform asks for this region to be in reach of the device all the time, one to one,
-    /// and it cannot be.
-    Direct {
-        /// The first address.
-        first: u64,
-        /// The last.
-        last: u64,
-        /// `EDOM`: it is not in whole granules. `EOPNOTSUPP`: the IOMMU's driver maps nothing
-        /// before the device is attached. Else what mapping it failed with.
-        error: Error,
-    },
-    /// Something else failed.
-    Failed(Error),
-}
+impl<'bound> AttachedDomain<'bound> {
+    /// Attaches `dev` to a new domain, in which the regions that the platform needs are mapped, and
+    /// those of `more`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AttachError`].
+    ///
+    /// # Safety
+    ///
+    /// The device may access the regions of `more` until the domain is gone.
+    pub(super) unsafe fn new(
+        dev: &'bound Device<Bound>,
+        on_fault: Option<Arc<dyn FaultHandler>>,
+        more: &[ReservedRegion],
+    ) -> Result<Arc<Self>, AttachError> {
+        check(dev)?;
+        let paging = PagingDomain::new(dev, on_fault)?;
+        let paging = Arc::new(paging, GFP_KERNEL).map_err(Error::from)?;
+        // The firmware may be doing DMA as the device is attached.
+        // SAFETY: the caller promises that the device may access the regions of `more`. The domain
+        // is new, and `iovas` reserves the ranges before anything else is mapped.
+        let mut platform = unsafe { PlatformMappings::new(dev, &paging, more) }?;
+        let (guard, before) = AttachGuard::new(dev, paging.clone())?;
+        let granule = paging.granule().ok_or(AttachError::Unsupported)?;
+        let iovas = IovaTree::new(dev, &paging, granule, platform.ranges())?;
+        // SAFETY: `before` is of `dev`; `iovas` is of the new domain, and has the ranges that are
+        // mapped in it.
+        unsafe { msi::map(dev, &before, &mut platform, granule, &iovas) }?;
+        fail::at(Point::devres_add)?;
+        // If this fails, the guard is dropped, and the device leaves the domain.
+        let guard = Devres::new(dev, Ok::<_, Error>(guard))?;
+        let this = Self {
+            _guard: guard,
+            _platform: platform,
+            paging,
+            iovas,
+            dev,
+            granule,
+        };
+        Ok(Arc::new(this, GFP_KERNEL).map_err(Error::from)?)
+    }
 
-impl From<NotAttached> for Error {
-    fn from(reason: NotAttached) -> Self {
-        match reason {
-            NotAttached::NoIommu => ENODEV,
-            NotAttached::Unsupported => EOPNOTSUPP,
-            NotAttached::SharedGroup(_) => EMLINK,
-            NotAttached::NotCoherent => EPERM,
-            NotAttached::InUse | NotAttached::DmaBufs(_) => EBUSY,
-            NotAttached::Direct { error, .. } | NotAttached::Failed(error) => error,
+    /// Returns whether all of `len` mapped bytes at `iova` were unmapped.
+    ///
+    /// Otherwise the IOMMU's driver is broken, which is warned of, as the DMA API does. The IOVAs
+    /// must not be allocated again then.
+    pub(super) fn all_unmapped(&self, iova: u64, len: usize, unmapped: usize) -> bool {
+        if warn_on!(unmapped != len) {
+            dev_err!(
+                self.dev,
+                "phyr: {} of {} bytes were mapped at {:#x}\n",
+                unmapped,
+                len,
+                iova
+            );
         }
+        unmapped == len
     }
 }
 
-impl fmt::Display for NotAttached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NoIommu => f.write_str("no IOMMU translates for the device"),
-            Self::Unsupported => f.write_str("the IOMMU has no domains that can be filled"),
-            Self::SharedGroup(devices) => {
-                write!(f, "the IOMMU cannot tell {devices} devices apart")
-            }
-            Self::NotCoherent => {
-                f.write_str("the device does not look into the processors' caches")
-            }
-            Self::InUse => f.write_str("the device is in another domain"),
-            Self::DmaBufs(count) => write!(f, "{count} dma-bufs are mapped for the device"),
-            Self::Direct { first, last, error } => write!(
-                f,
-                "the platform wants {first:#x} to {last:#x} mapped all the time: {error:?}"
-            ),
-            Self::Failed(e) => write!(f, "{e:?}"),
-        }
-    }
-}
-
-/// A device in a domain that was made for it; dropping it takes it out.
+/// Keeps a device attached to a domain; dropping it detaches the device.
 ///
 /// # Invariants
 ///
-/// `dev` is attached to `domain`, whose entry is in the device's slot.
-pub(super) struct Attached {
-    domain: Arc<Raw>,
+/// `dev` is attached to `paging`.
+struct AttachGuard {
+    paging: Arc<PagingDomain>,
     dev: ARef<Device>,
 }
 
-impl Attached {
-    /// Attaches `dev` to `domain`, and tells in which it was before.
-    pub(super) fn new(
+impl AttachGuard {
+    /// Attaches `dev` to `paging`, which is new. Returns the domain that the device was in, too.
+    ///
+    /// # Errors
+    ///
+    /// - [`AttachError::InUse`], [`AttachError::DmaBufs`]: the device is needed where it is.
+    /// - [`AttachError::Failed`] with the error of the IOMMU's driver.
+    fn new(
         dev: &Device<Bound>,
-        domain: Arc<Raw>,
-    ) -> Result<(Self, msi::Default), NotAttached> {
+        paging: Arc<PagingDomain>,
+    ) -> Result<(Self, DefaultDomain), AttachError> {
         let mut lock = ATTACHED.lock();
-        let slot = Ownership::of(dev);
-        if slot.has(raw::device(dev)) {
-            return Err(NotAttached::InUse);
+        let ownership = Ownership::of(dev);
+        if ownership.has(raw::device(dev)) {
+            return Err(AttachError::InUse);
         }
         match lock.of(dev) {
             0 => {}
-            count => return Err(NotAttached::DmaBufs(count)),
+            count => return Err(AttachError::DmaBufs(count)),
         }
-        // With the lock: another thread may take the device out of a domain, and free that.
-        let before = msi::Default::of(dev);
-        fail::at(Point::iommu_attach_device).map_err(|_| NotAttached::InUse)?;
-        // Before it is so, that nobody maps for it with the DMA API who does not see it.
-        // SAFETY: the lock is held, and the domain is new. The entry is there for a grace period
-        // after the domain was dropped; it is removed before.
-        unsafe { slot.insert(&mut lock, domain.entry()) };
+        // SAFETY: the device is bound, and so keeps its group.
+        let before = unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) };
+        let before = NonNull::new(before).ok_or(AttachError::Unsupported)?;
+        fail::at(Point::iommu_attach_device).map_err(|_| AttachError::InUse)?;
+        // Inserted first: those who do not see the entry map for the device before it is attached.
+        // SAFETY: the domain is new. Its entry is valid for a grace period of RCU after the domain
+        // was dropped, and is removed before.
+        unsafe { ownership.insert(&mut lock, paging.entry()) };
         // SAFETY: the device is bound, the domain valid and of its IOMMU.
-        let result = unsafe { bindings::iommu_attach_device(domain.as_ptr(), raw::device(dev)) };
+        let result = unsafe { bindings::iommu_attach_device(paging.as_ptr(), raw::device(dev)) };
         if let Err(e) = to_result(result) {
-            slot.remove(&mut lock, domain.entry());
+            ownership.remove(&mut lock, paging.entry());
             return Err(match e {
-                EBUSY => NotAttached::InUse,
-                e => NotAttached::Failed(e),
+                EBUSY => AttachError::InUse,
+                e => AttachError::Failed(e),
             });
         }
-        // INVARIANT: just attached.
-        let this = Self {
-            domain,
-            dev: dev.into(),
-        };
-        Ok((this, before))
+        // SAFETY: a device is attached only if it is in its default domain, and the lock was held
+        // since it was found in this one. It is bound for as long as `dev` is borrowed.
+        let before = unsafe { DefaultDomain::new(before) };
+        // INVARIANT: the device is attached.
+        let dev = dev.into();
+        Ok((Self { paging, dev }, before))
     }
 }
 
-impl Drop for Attached {
+impl Drop for AttachGuard {
     fn drop(&mut self) {
         let mut lock = ATTACHED.lock();
         // By group: a device that has joined it meanwhile is in the domain as well.
         if let Some(group) = group(&self.dev) {
-            // SAFETY: by the type invariant; the group goes back to the domain of the DMA API.
+            // SAFETY: by the type invariant the group is attached to the domain, and goes back to
+            // that of the DMA API. `group` has taken the reference that is put.
             unsafe {
-                bindings::iommu_detach_group(self.domain.as_ptr(), group.as_ptr());
+                bindings::iommu_detach_group(self.paging.as_ptr(), group.as_ptr());
                 bindings::iommu_group_put(group.as_ptr());
             }
         }
-        Ownership::of(&self.dev).remove(&mut lock, self.domain.entry());
+        Ownership::of(&self.dev).remove(&mut lock, self.paging.entry());
         drop(lock);
-        // Not when the last share goes, which may be after the driver has.
-        self.domain.silence();
+        // Not as the last share of the domain goes, which may be after the driver has.
+        self.paging.silence();
     }
 }
 
@@ -211,41 +197,44 @@ impl Drop for Attached {
 ///
 /// # Errors
 ///
-/// [`NotAttached`] has the reasons.
-pub(super) fn check(dev: &Device<Bound>) -> Result<(), NotAttached> {
-    let devices = count(dev).ok_or(NotAttached::NoIommu)?;
+/// - [`AttachError::NoIommu`], [`AttachError::SharedGroup`], [`AttachError::NotCoherent`].
+fn check(dev: &Device<Bound>) -> Result<(), AttachError> {
+    let devices = group_size(dev).ok_or(AttachError::NoIommu)?;
     if devices != 1 {
-        return Err(NotAttached::SharedGroup(devices));
+        return Err(AttachError::SharedGroup(devices));
     }
     if !is_coherent(dev) {
-        return Err(NotAttached::NotCoherent);
+        return Err(AttachError::NotCoherent);
     }
     Ok(())
 }
 
-/// The IOMMU's group of a device.
+/// Returns the IOMMU's group of a device, with a reference to it.
 fn group(dev: &Device) -> Option<NonNull<bindings::iommu_group>> {
-    // SAFETY: the device is valid; a reference is taken, if there is a group.
+    // SAFETY: the device is valid.
     NonNull::new(unsafe { bindings::iommu_group_get(raw::device(dev)) })
 }
 
-/// How many devices the IOMMU takes for one with `dev`; `None` where there is no IOMMU.
-fn count(dev: &Device<Bound>) -> Option<u32> {
-    /// # Safety
-    ///
-    /// `count` points to the number below.
-    unsafe extern "C" fn one_more(_dev: *mut bindings::device, count: *mut c_void) -> c_int {
-        // SAFETY: by the requirements of this function.
-        unsafe { *count.cast::<u32>() += 1 };
-        0
-    }
+/// Returns the number of devices in the group of `dev`, or `None` if there is no IOMMU.
+fn group_size(dev: &Device<Bound>) -> Option<u32> {
     fail::at(Point::iommu_group_get).ok()?;
     let group = group(dev)?;
     let mut count = 0u32;
-    // SAFETY: the group is valid, and the number may be written.
+    // SAFETY: the group is valid until it is put, and `one_more` writes a `u32`.
     unsafe {
         bindings::iommu_group_for_each_dev(group.as_ptr(), (&raw mut count).cast(), Some(one_more));
         bindings::iommu_group_put(group.as_ptr());
     }
     Some(count)
+}
+
+/// Counts a device.
+///
+/// # Safety
+///
+/// `count` points to a `u32`.
+unsafe extern "C" fn one_more(_dev: *mut bindings::device, count: *mut c_void) -> c_int {
+    // SAFETY: the caller passes a pointer to a `u32`.
+    unsafe { *count.cast::<u32>() += 1 };
+    0
 }

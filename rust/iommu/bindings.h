@@ -9,9 +9,6 @@
 #include <linux/iommu.h>
 #include <linux/iova.h>
 
-/* A macro with a shift, which bindgen leaves out. */
-enum { PHYR_IOMMU_DOMAIN_DMA_API = __IOMMU_DOMAIN_DMA_API };
-
 bool phyr_iommu_helper_pci_window(struct device *dev, unsigned int nr, u64 *start, u64 *end);
 bool phyr_iommu_helper_pci_dma_range(struct device *dev, u64 from, u64 *start, u64 *end);
 bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *addr, u64 *len);

@@ -14,9 +14,8 @@
 //! ```
 //!
 //! So the domain and its token are kept until each report is over that may have begun before (see
-//! [`life`](super::life)), and the token leads to the handler as long as the device is in the
-//! domain only: who takes the device out waits for the handlers that run, after which none is
-//! called.
+//! [`paging`](super::paging)), and the token leads to the handler only as long as the device is in
+//! the domain: detaching it waits for the handlers that run, after which none is called.
 
 use core::{
     ptr::{
@@ -43,19 +42,19 @@ use kernel::{
 };
 use phyr::DmaAddr;
 
-/// An access of a device that its domain does not allow.
+/// An access of a device that the IOMMU has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The address that it used.
+    /// Address that the device used.
     pub iova: DmaAddr,
-    /// True if it wanted to write.
+    /// True if the device tried to write.
     pub write: bool,
 }
 
 /// Handles the faults in a domain.
 ///
-/// Not every IOMMU tells: those whose drivers call `report_iommu_fault()` do. Intel's and virtio's
-/// write to the kernel log only.
+/// It is called by drivers of IOMMUs that call `report_iommu_fault()`. Those of Intel's and
+/// virtio's only write to the kernel log.
 pub trait FaultHandler: Send + Sync + 'static {
     /// Handles an access that has faulted.
     ///
@@ -67,23 +66,25 @@ pub trait FaultHandler: Send + Sync + 'static {
     fn fault(&self, dev: &Device, fault: Fault);
 }
 
-/// The handler of a domain's faults, and the device that it is told.
+/// Handler of a domain's faults, with the device that it is given.
 struct Target {
     dev: ARef<Device>,
     handler: Arc<dyn FaultHandler>,
 }
 
-/// The object that the domain's token points to.
+/// Token of a domain's fault handler in C, which leads to the driver's handler.
 ///
 /// # Invariants
 ///
-/// `target` is null or was leaked from a box, which is freed by who takes it out, after a grace
-/// period of RCU.
+/// `target` is null or was leaked from a box, which is freed a grace period of RCU after `target`
+/// was set to null.
 pub(super) struct Token {
     target: AtomicPtr<Target>,
 }
 
 impl Token {
+    /// Makes a token for `handler`.
+    ///
     /// # Errors
     ///
     /// - `ENOMEM`: no memory.
@@ -95,13 +96,13 @@ impl Token {
                 KBox::into_raw(KBox::new(Target { dev, handler }, GFP_KERNEL)?)
             }
         };
-        // INVARIANT: just leaked.
+        // INVARIANT: null, or leaked from a box here.
         Ok(Self {
             target: AtomicPtr::new(target),
         })
     }
 
-    /// Has `domain` report to this token, if there is anybody to be told.
+    /// Has `domain` report to this token, if there is a handler.
     ///
     /// # Safety
     ///
@@ -123,7 +124,7 @@ impl Token {
         let target = NonNull::new(self.target.swap(ptr::null_mut(), Ordering::AcqRel));
         if let Some(target) = target {
             rcu::synchronize_rcu();
-            // SAFETY: by the type invariant it was leaked from a box, and it was just taken out.
+            // SAFETY: by the type invariant it was leaked from a box, and `target` is null now.
             // Reports that have found it were in critical sections of RCU, which are over.
             drop(unsafe { KBox::from_raw(target.as_ptr()) });
         }
@@ -136,18 +137,20 @@ impl Drop for Token {
     }
 }
 
+/// Calls the handler that `token` leads to; `iommu_fault_handler_t`.
+///
 /// # Safety
 ///
-/// C calls this with the token of a domain, which is there, see [`Token::install`].
+/// `token` is that of [`Token::install`], and valid until this returns.
 unsafe extern "C" fn report(
     _domain: *mut bindings::iommu_domain,
-    // The device, or the IOMMU, or nothing: a matter of the IOMMU's driver.
+    // The device, the IOMMU, or null: it depends on the IOMMU's driver.
     _dev: *mut bindings::device,
     iova: usize,
     flags: c_int,
     token: *mut c_void,
 ) -> c_int {
-    // SAFETY: `Token::install` gave the domain this pointer, and the token is there until no report
+    // SAFETY: `Token::install` gave the domain this pointer, and the token is valid until no report
     // is under way.
     let token = unsafe { &*token.cast::<Token>() };
     let fault = Fault {
@@ -157,11 +160,11 @@ unsafe extern "C" fn report(
         write: flags as u32 & bindings::IOMMU_FAULT_WRITE != 0,
     };
     let _guard = rcu::read_lock();
-    // SAFETY: by the invariant of `Token` a target that was found in this critical section is
-    // freed after it has ended.
+    // SAFETY: by the invariant of `Token` a target that is found in this critical section is freed
+    // after it has ended.
     if let Some(target) = unsafe { token.target.load(Ordering::Acquire).as_ref() } {
         target.handler.fault(&target.dev, fault);
     }
-    // Not handled: the IOMMU's driver may go on to say so.
+    // Not handled, so that the IOMMU's driver logs it.
     ENOSYS.to_errno()
 }

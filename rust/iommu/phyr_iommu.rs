@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An IOMMU domain that a driver owns: memory where the driver says.
+//! IOMMU domains of a driver's own: memory at the IOVAs that the driver chooses.
 //!
 //! The DMA API chooses the IOVA of a mapping. A driver whose device has an address space of its own
-//! to manage (a GPU, an accelerator, DMA on behalf of user space) makes a [`Domain`] instead:
+//! to manage (a GPU, an accelerator, DMA on behalf of user space) attaches it to a [`Domain`]:
 //!
 //! ```text
-//!   Domain::attach(dev)            the device sees this domain and nothing else
+//!   Domain::attach(dev)            the device reaches this domain and nothing else
 //!     |
 //!     |- map(memory, access)       at an IOVA that the domain chooses
 //!     |- map_at(memory, iova, ..)  at one that the driver chooses
@@ -15,6 +15,25 @@
 //!     |
 //!     v
 //!   Gather                         many of them ended with one flush of the IOTLB
+//! ```
+//!
+//! The files, in the order in which a domain is attached, mapped in, and ended; each uses those
+//! above it only:
+//!
+//! ```text
+//!   error, access    AttachError, DomainError; Access
+//!   fault            reports of faults, to the driver's handler
+//!   paging           PagingDomain: the page table, freed when no report is under way
+//!   reserved         regions that the platform has reserved
+//!   iova_tree        IovaTree: which IOVAs are allocated
+//!   platform, msi    what the device needs all the time: direct regions, interrupts
+//!   attach           AttachedDomain: the device in the domain, until it is dropped
+//!   map_sg           many pieces mapped with one flush
+//!   range            DomainRange: IOVAs and what is mapped there, until it is dropped
+//!   mapping, gather  Mapping: memory in such a range. Gather: many ended at once
+//!   iova_allocator   IovaAllocator: IOVAs in any context
+//!   region           IovaRegion: a mapper's IOVAs in the domain
+//!   domain           Domain: the handle
 //! ```
 //!
 //! While a domain is attached, what the DMA API has mapped for the device is out of its reach, and
@@ -27,8 +46,8 @@
 //! the time, one to one (`direct` in `/sys/kernel/iommu_groups/*/reserved_regions`), and the pages
 //! that its interrupts go to.
 //!
-//! Code that is written for a [`Mapper`](phyr::Mapper), for scattered or linear memory, does as
-//! well in such a domain: [`Domain::mapper`].
+//! Code that is written for a [`Mapper`](phyr::Mapper), for scattered or linear memory, works in
+//! such a domain as well: [`Domain::mapper`].
 //!
 //! A device whose driver is bound belongs to that driver as far as the IOMMU is concerned: the
 //! driver core has claimed its group for drivers of the kernel, so that neither VFIO nor a second
@@ -38,32 +57,33 @@
 
 use kernel::prelude::*;
 
+mod access;
 mod attach;
 mod bindings;
-mod direct;
 mod domain;
+mod error;
 mod fault;
 mod gather;
-mod life;
-mod list;
+mod iova_allocator;
+mod iova_tree;
+mod map_sg;
 mod mapping;
 mod msi;
-pub mod pages;
-mod space;
-mod window;
+mod paging;
+mod platform;
+mod range;
+mod region;
+mod reserved;
 
 #[cfg(CONFIG_KUNIT = "y")]
 #[doc(hidden)]
-pub use self::direct::Region;
+pub use self::reserved::ReservedRegion;
 pub use self::{
-    attach::{
-        translation,
-        NotAttached,
-        Translation, //
-    },
-    domain::{
-        Access,
-        Domain, //
+    access::Access,
+    domain::Domain,
+    error::{
+        AttachError,
+        DomainError, //
     },
     fault::{
         Fault,
@@ -71,12 +91,9 @@ pub use self::{
     },
     gather::{
         Gather,
-        NotUnmapped, //
+        UnmapError, //
     },
-    mapping::{
-        Mapping,
-        Reason, //
-    }, //
+    mapping::Mapping, //
 };
 
 module! {
@@ -88,14 +105,14 @@ module! {
 }
 
 struct PhyrIommuModule {
-    _faults: life::Exit,
+    _free_list: paging::FreeListGuard,
 }
 
 impl kernel::Module for PhyrIommuModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
-            // SAFETY: once, and nobody uses the crate before its module is loaded.
-            _faults: unsafe { life::init() }?,
+            // SAFETY: this is called once, and nobody uses the crate before.
+            _free_list: unsafe { paging::init() }?,
         })
     }
 }

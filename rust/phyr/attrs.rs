@@ -27,7 +27,7 @@ pub enum MemoryKind {
 ///
 /// # Invariants
 ///
-/// The bits of [`MapAttrs::DIRECTION`] are those of a direction other than
+/// The lower two bits are those of a direction other than
 /// [`DataDirection::None`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapAttrs(u8);

@@ -261,8 +261,14 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
                     len,
                     reserve,
                 },
-            ) => Self::joined(mapper, memory, (start, len, reserve), align),
-            (_, LinearPlan::Direct { start, len } | LinearPlan::Range { start, len, .. }) => {
+            ) => {
+                let range = (start, len, reserve);
+                match Space::of(mapper) {
+                    Space::DmaApi(api) => Self::joined(mapper, api, memory, range, align),
+                    space => Self::joined(mapper, space, memory, range, align),
+                }
+            }
+            (Strategy::Single, LinearPlan::Direct { start, len }) => {
                 let len = usize::try_from(len).map_err(|_| LinearError::Overflow)?;
                 let phyr = Phyr::new(PhysAddr::from_raw(start), len)
                     .map_err(|e| LinearError::Failed(e.into()))?;
@@ -270,6 +276,7 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
                 // found.
                 Self::single(mapper, unsafe { PinnedPhyr::again(phyr) }, memory.attrs())
             }
+            _ => Err(LinearError::Failed(EINVAL)),
         }?;
         if trace::map_enabled() {
             // CAST: joined phyrs of a mapping are counted in 32 bits.
@@ -307,13 +314,14 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
     }
 
     /// [`Strategy::Joined`], in a range of `reserve` bytes, for the alignment.
-    fn joined<S: Source>(
+    fn joined<A: IovaSpace, S: Source>(
         mapper: &'m Mapper<'bound>,
+        space: A,
         memory: &Pinned<S>,
         (start, len, reserve): (u64, u64, u64),
         align: Alignment,
     ) -> Result<Self, LinearError> {
-        let (space, attrs) = (Space::of(mapper), memory.attrs());
+        let attrs = memory.attrs();
         let granule = mapper.granule().ok_or(LinearError::NoSpace)?;
         let reserve = usize::try_from(reserve).map_err(|_| LinearError::Overflow)?;
         let start = PhysAddr::from_raw(start);
@@ -384,7 +392,7 @@ impl<'bound, R: Borrow<Mapper<'bound>>> PinnedLinear<'bound, R> {
     }
 }
 
-impl<'bound, R: Borrow<Mapper<'bound>>> InTurns for PinnedLinear<'bound, R> {
+impl<'bound, R: Borrow<Mapper<'bound>> + Sync> InTurns for PinnedLinear<'bound, R> {
     // The DMA API knows no others.
     fn sync_for_cpu(&self) {
         if let Some(single) = self.reopen() {

@@ -20,8 +20,7 @@ use super::{
 use kernel::{
     device::{
         Bound,
-        Device,
-        DeviceContext, //
+        Device, //
     },
     page::PAGE_SIZE,
     prelude::*,
@@ -63,6 +62,8 @@ pub struct Mapper<'bound> {
     /// are no bounce buffers that are: what the device cannot reach is not given to the DMA API,
     /// which would warn of it.
     limited: bool,
+    /// It is `limited`, or there is a `space`: memory is not just given to the DMA API.
+    special: bool,
     /// The address space of the driver's own in which it maps; `None`: that of the DMA API.
     space: Option<Arc<dyn IovaSpace + 'bound>>,
     /// Empty, unless the device may be in a domain that this does not map in.
@@ -138,10 +139,12 @@ impl<'bound> Mapper<'bound> {
             coherent: device::is_coherent(dev),
             max_len: device::max_mapping_size(dev),
             limited: false,
+            special: false,
             space: None,
             ownership: Ownership::of(dev),
         };
         mapper.limited = granule.is_none() && !mapper.can_bounce() && device::needs_bouncing(dev);
+        mapper.special = mapper.limited;
         Ok(mapper)
     }
 
@@ -189,6 +192,7 @@ impl<'bound> Mapper<'bound> {
             // CAST: the length came from a `usize`.
             max_len: space.max_len() as usize,
             limited: false,
+            special: true,
             space: Some(space),
             ownership: Ownership::none(),
         })
@@ -269,6 +273,12 @@ impl<'bound> Mapper<'bound> {
             None => self.last_addr(),
         };
         device::max_bounce_size(self.dev, mask)
+    }
+
+    /// Returns whether memory is not just given to the DMA API.
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        self.special
     }
 
     /// Returns whether memory may be beyond the device's reach, for which nothing is copied.
@@ -377,7 +387,7 @@ impl Limits {
     /// `dma_get_seg_boundary()` and `dma_get_min_align_mask()`.
     ///
     /// Where nobody set them these are 64 KiB, 4 GiB and no bits.
-    pub fn of_device<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Self {
+    pub fn of_device(dev: &Device<Bound>) -> Self {
         // CAST: an `unsigned long` is at most 64 bits wide; one of all ones means no boundary.
         let mask = match device::segment_boundary(dev) {
             usize::MAX => u64::MAX,

@@ -46,7 +46,7 @@ kernel::sync::global_lock! {
 ///
 /// # Safety
 ///
-/// To be called once, before anything else of [`iommu`](super) is.
+/// To be called once, before anything else of the crate is.
 pub unsafe fn init() {
     // SAFETY: the caller calls this once, and nobody has used the lock.
     unsafe { ATTACHED.init() };
@@ -199,7 +199,7 @@ impl Counts {
 ///
 /// # Invariants
 ///
-/// It is counted in [`ATTACHED`], for the device at this address.
+/// It is counted in `ATTACHED`, for the device at this address.
 pub struct MappedFor(usize);
 
 impl MappedFor {

@@ -4,8 +4,8 @@
 //!
 //! What maps is written once, for an [`IovaSpace`]. There are two: the DMA API's (`map/dma_api.rs`)
 //! and what a library gives to [`Mapper::in_space`](super::Mapper::in_space), which is the IOVA
-//! region of a domain. None of the methods is unsafe: each takes values that say what was promised
-//! or done before, and that only the mapping core makes.
+//! region of a domain. Only the mapping core calls the methods, with values that only it makes: they
+//! say what was promised or done before.
 
 use super::{
     attrs::MapAttrs,
@@ -92,6 +92,9 @@ impl Single {
     }
 }
 
+/// The longest list for [`IovaSpace::link_list`]: what fits on the stack.
+pub const MAX_LIST: usize = 16;
+
 /// An address space in which a [`Mapper`](super::Mapper) maps. Its granule is that of the mapper.
 ///
 /// All of it may be called in any context.
@@ -99,6 +102,8 @@ impl Single {
 /// # Safety
 ///
 /// - [`IovaSpace::alloc`] gives out no address that it has given out and that was not destroyed.
+/// - An implementation keeps no [`PinnedPhyr`], [`Iova`] or [`Single`] that it is given, and gives it
+///   to no other space.
 /// - The device reaches the memory that is linked or mapped, and no other, through these addresses;
 ///   when [`IovaSpace::unlink`], [`IovaSpace::destroy`] and [`IovaSpace::unmap_phys`] return, what
 ///   they took is out of its reach, as far as the DMA API promises that (strict or lazy).
@@ -129,25 +134,20 @@ pub unsafe trait IovaSpace: Send + Sync {
     /// - What else the IOMMU's driver returns.
     fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result;
 
-    /// Returns whether many phyrs are linked with fewer flushes by [`IovaSpace::link_all`].
+    /// Returns whether many phyrs are linked with fewer flushes by [`IovaSpace::link_list`].
     #[inline]
     fn links_lists(&self) -> bool {
         false
     }
 
-    /// Links `phyrs` in an empty range, each under the conditions of [`IovaSpace::link`]. Returns
-    /// the number of bytes that it has linked, and whether that is all.
+    /// Links `phyrs`, at most [`MAX_LIST`] of them, behind what is linked in `to`, each under the
+    /// conditions of [`IovaSpace::link`]. Returns the number of bytes that it has linked, and
+    /// whether that is all.
     ///
     /// # Errors
     ///
-    /// What an element of `phyrs` is, and those of [`IovaSpace::link`].
-    fn link_all(
-        &self,
-        _to: &Iova,
-        _phyrs: &mut dyn Iterator<Item = Result<PinnedPhyr>>,
-    ) -> (usize, Result) {
-        (0, Err(EOPNOTSUPP))
-    }
+    /// Those of [`IovaSpace::link`].
+    fn link_list(&self, to: &Iova, phyrs: &[PinnedPhyr]) -> (usize, Result);
 
     /// Makes all that is linked visible to the device.
     ///

@@ -36,7 +36,8 @@ use phyr::{
     MemoryKind,
     Phyr,
     Pinned,
-    Slot, //
+    Slot,
+    State, //
 };
 use phyr_driver::{
     pci::DmaParameters,
@@ -250,9 +251,10 @@ fn scatter(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     let source = input.phyrs.iter().copied().map(Ok);
     // SAFETY: the memory is there until it is unmapped below.
     let pinned = unsafe { Pinned::new(source, DIR, MemoryKind::System) };
-    let state = pinned.and_then(|pinned| mapper.map_into(&pinned, || slots));
+    let mut state = State::UNMAPPED;
+    let result = pinned.and_then(|pinned| mapper.map_into(&pinned, || slots, &mut state));
     mark!("02");
-    let state = state.inspect_err(|_| nothing())?;
+    result.inspect_err(|_| nothing())?;
     let ranges = state.dma_vecs(slots).len();
     mark!("01");
     // SAFETY: just mapped so; the device never learned of it.

@@ -6,10 +6,10 @@ use phyr::{memory::Chunks, DmaAddr};
 use phyr_iommu::Mapping;
 
 pub fn late(mapping: Mapping<'_, Chunks>) -> DmaAddr {
-    let iova = mapping.iova();
+    let iova = mapping.dma_vec().addr();
     drop(mapping.unmap());
     #[cfg(misuse)]
-    let iova = mapping.iova();
+    let iova = mapping.dma_vec().addr();
     //~^ error[E0382]: borrow of moved value: `mapping`
     iova
 }

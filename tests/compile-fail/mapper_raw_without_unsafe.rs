@@ -5,7 +5,12 @@
 use kernel::prelude::*;
 use phyr::{source::Source, DataDirection, Mapper, MemoryKind, Pinned, Slot, State};
 
-pub fn raw(mapper: &Mapper<'_>, memory: impl Source, slots: &mut [Slot]) -> Result<State> {
+pub fn raw(
+    mapper: &Mapper<'_>,
+    memory: impl Source,
+    slots: &mut [Slot],
+    state: &mut State,
+) -> Result {
     let (dir, kind) = (DataDirection::ToDevice, MemoryKind::System);
     #[cfg(not(misuse))]
     // SAFETY: it is never called.
@@ -13,5 +18,5 @@ pub fn raw(mapper: &Mapper<'_>, memory: impl Source, slots: &mut [Slot]) -> Resu
     #[cfg(misuse)]
     let memory = Pinned::new(memory, dir, kind);
     //~^ error[E0133]: call to unsafe function
-    mapper.map_into(&memory?, || slots)
+    mapper.map_into(&memory?, || slots, state)
 }

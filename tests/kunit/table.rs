@@ -12,11 +12,25 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
+    ownership::ATTACHED,
     raw,
     DmaVec,
     Mapper,
     Phyr, //
 };
+
+/// Type of a domain of the driver's own.
+pub(crate) const OWNED: u32 = bindings::IOMMU_DOMAIN_UNMANAGED;
+
+/// Returns the type of the domain that the device is in, `IOMMU_DOMAIN_*`, or `None` if there is no
+/// IOMMU.
+pub(crate) fn domain_type(dev: &Device<Bound>) -> Option<u32> {
+    let _lock = ATTACHED.lock();
+    // SAFETY: the device is bound.
+    let domain = unsafe { bindings::iommu_get_domain_for_dev(raw::device(dev)) };
+    // SAFETY: no domain is freed while the lock is held.
+    unsafe { domain.as_ref() }.map(|domain| domain.type_)
+}
 
 /// Returns the physical address that the device reaches through `addr`, or `None` if it faults.
 ///

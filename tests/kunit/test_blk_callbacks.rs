@@ -160,7 +160,7 @@ fn disk<'b>(scope: Scope<'b>, limits: Limits, disk: GenDiskBuilder) -> Result<Ge
     let mut queues = KVec::new();
     queues.push((), GFP_KERNEL)?;
     let config = Config::new(8, 8).timeout(TIMEOUT);
-    let tags = TagSet::new(scope, mapper, queues, config, |_, _| Ok(()))?;
+    let tags = TagSet::new(scope, mapper, queues, config, |(), _| Ok(()))?;
     disk.build(fmt!("phyr_test"), &tags, ())
 }
 
@@ -246,7 +246,7 @@ mod tests {
                 for _ in 0..nr {
                     queues.push((), GFP_KERNEL)?;
                 }
-                TagSet::<Null>::new(scope, mapper.clone(), queues, config, |_, _| Ok(())).map(drop)
+                TagSet::<Null>::new(scope, mapper.clone(), queues, config, |(), _| Ok(())).map(drop)
             };
             for (depth, segments, nr, errors) in [
                 (0, 1, 1, [Some(EINVAL), None]),

@@ -29,6 +29,7 @@ use crate::{
         with_dma_api, //
     },
     peer,
+    table,
     test_dma_buf_peer::{
         export,
         RANGES, //
@@ -75,10 +76,8 @@ use phyr::{
 };
 use phyr_dma_buf::Attachment;
 use phyr_iommu::{
-    translation,
     Access,
-    Domain,
-    Translation, //
+    Domain, //
 };
 
 mod sweep;
@@ -204,7 +203,7 @@ fn domain_life(dev: &Device<Bound>) -> Result {
     let many = domain.map(many, Access::READ)?;
     let mut gather = domain.gather(2)?;
     for mapping in [one, many] {
-        gather.unmap(mapping).map_err(|refused| refused.reason)?;
+        gather.unmap(mapping).map_err(|refused| refused.error)?;
     }
     drop(gather.flush());
     let mapper = domain.mapper(Limits::NONE, 1 << 20)?;
@@ -274,7 +273,7 @@ mod tests {
     fn in_domain() -> Outcome {
         with_dma_api(|pdev, _| {
             let dev = pdev.as_ref();
-            if translation(dev) == Translation::None {
+            if table::domain_type(dev).is_none() {
                 return Ok(());
             }
             let domain = Domain::attach(dev, None)?;
@@ -287,8 +286,8 @@ mod tests {
     fn domain() -> Outcome {
         with_dma_api(|pdev, mapper| {
             let dev = pdev.as_ref();
-            let before = translation(dev);
-            if before == Translation::None {
+            let before = table::domain_type(dev);
+            if before.is_none() {
                 return Ok(());
             }
             // A domain that has gone shows no mappings: the device must be back. The debug kernel
@@ -297,7 +296,7 @@ mod tests {
             let around: Exceptions<'_> = &[(Point::alloc_iova_fast, Then::Either(ENOMEM))];
             sweep("domain", &place, around, || {
                 let result = domain_life(dev);
-                check_eq!(translation(dev), before);
+                check_eq!(table::domain_type(dev), before);
                 Ok(result)
             })
         })

@@ -22,6 +22,7 @@ use crate::{
         piece,
         with_device, //
     },
+    table,
     test_forget::{
         bound::{
             first_binding,
@@ -74,10 +75,6 @@ use phyr_driver::{
     binding::Binding,
     scope::Scope, //
 };
-use phyr_iommu::{
-    translation,
-    Translation, //
-};
 
 mod bound;
 mod dma_buf;
@@ -107,7 +104,7 @@ fn after(pdev: &pci::Device<Bound>) -> Outcome {
     check_eq!(GUARDED_DROPPED.load(Relaxed), 1);
     check_eq!(BEFORE_DEVRES.load(Relaxed), 1);
     check_eq!(attached()?, 0);
-    check_cmp!(translation(pdev.as_ref()), !=, Translation::Owned);
+    check_cmp!(table::domain_type(pdev.as_ref()), !=, Some(table::OWNED));
     all_stay()?;
     let mapper = Mapper::new(pdev.as_ref(), Limits::NONE)?;
     let mapping = mapper.map(buffer(4)?, BOTH, GFP_KERNEL)?;

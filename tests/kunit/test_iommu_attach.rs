@@ -68,27 +68,25 @@ use phyr::{
     Mapper, //
 };
 use phyr_iommu::{
-    translation,
     Access,
+    AttachError,
     Domain,
+    DomainError,
     Fault,
     FaultHandler,
-    NotAttached,
-    Reason,
-    Region,
-    Translation, //
+    ReservedRegion, //
 };
 
 /// Runs `test` if the device has an IOMMU; checks that the device is back in its first domain.
 fn with_iommu(test: impl FnOnce(&Device<Bound>, &Mapper<'_>) -> Outcome) -> Outcome {
     with_dma_api(|pdev, mapper| {
         let dev = pdev.as_ref();
-        let before = translation(dev);
-        if before == Translation::None {
+        let before = table::domain_type(dev);
+        if before.is_none() {
             return Ok(());
         }
         test(dev, mapper)?;
-        check_eq!(translation(dev), before);
+        check_eq!(table::domain_type(dev), before);
         Ok(())
     })
 }
@@ -159,7 +157,7 @@ const ROUNDS: u32 = 1000;
 fn in_and_out(dev: &Device<Bound>) -> Result<bool, Failure> {
     match Domain::attach(dev, None) {
         Ok(_) => Ok(true),
-        Err(NotAttached::InUse) => Ok(false),
+        Err(AttachError::InUse) => Ok(false),
         Err(e) => Err(Failure::from(e)),
     }
 }
@@ -230,7 +228,7 @@ fn dma_bufs(dev: &Device<Bound>) -> Outcome {
         other.map(BOTH)?;
         for mapped in [2, 1] {
             let domain = Domain::attach(dev, None);
-            check_eq!(domain.err(), Some(NotAttached::DmaBufs(mapped)));
+            check_eq!(domain.err(), Some(AttachError::DmaBufs(mapped)));
             // One ends, and is not counted any more, also if it ends twice.
             attachment.unmap();
             attachment.unmap();
@@ -247,8 +245,8 @@ fn dma_bufs(dev: &Device<Bound>) -> Outcome {
 const READ_WRITE: i32 = (bindings::IOMMU_READ | bindings::IOMMU_WRITE) as i32;
 
 /// Returns a region such as firmware reserves; these machines have none.
-fn region(start: u64, len: usize, kind: bindings::iommu_resv_type) -> Region {
-    Region {
+fn region(start: u64, len: usize, kind: bindings::iommu_resv_type) -> ReservedRegion {
+    ReservedRegion {
         start,
         // CAST: a `usize` is at most 64 bits wide.
         len: len as u64,
@@ -285,7 +283,7 @@ fn direct(dev: &Device<Bound>, engine: &Engine<'_>) -> Outcome {
         let iova = DmaAddr::from_raw(start + nr * page);
         let there = Chunks::zeroed(PAGE_SIZE, 0, GFP_KERNEL)?;
         let mapping = domain.map_at(there, iova, Access::READ).err();
-        check_eq!(mapping.map(|e| e.error), Some(Reason::Reserved));
+        check_eq!(mapping.map(|e| e.error), Some(DomainError::Reserved));
     }
     let vec = |at| DmaVec::new(DmaAddr::from_raw(start + at), PAGE_SIZE);
     engine
@@ -299,7 +297,7 @@ fn direct(dev: &Device<Bound>, engine: &Engine<'_>) -> Outcome {
     for (first, len) in [(start + 16, PAGE_SIZE), (start, PAGE_SIZE + 16)] {
         // SAFETY: the memory is there for longer than the domain.
         let domain = unsafe { Domain::attach_with(dev, &[region(first, len, DIRECT)]) };
-        let why = NotAttached::Direct {
+        let why = AttachError::Direct {
             first,
             // CAST: a page and a bit.
             last: first + len as u64 - 1,

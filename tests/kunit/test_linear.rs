@@ -59,11 +59,6 @@ const DIR: DataDirection = DataDirection::Bidirectional;
 // CAST: a page.
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Returns whether all memory is copied for the device, as under `swiotlb=force`.
-fn bounces() -> bool {
-    crate::is_bounced()
-}
-
 fn reason<M: Memory>(
     result: Result<Linear<'_, M>, MapError<M, LinearError>>,
 ) -> Option<LinearError> {
@@ -235,7 +230,7 @@ mod tests {
     fn contiguous_memory_is_linear_on_every_device_that_gets_no_copy() -> Outcome {
         with_device(|_, mapper| {
             let memory = contiguous(4)?;
-            if bounces() {
+            if crate::is_bounced() {
                 return refused(mapper, memory, LinearError::Bounced);
             }
             let linear = mapper.linear(memory, DIR)?;
@@ -297,7 +292,7 @@ mod tests {
     #[test]
     fn limits_of_the_device_are_kept() -> Outcome {
         with_device(|_, mapper| {
-            if bounces() {
+            if crate::is_bounced() {
                 return Ok(());
             }
             let with = |limits: Option<Limits>| mapper_like(mapper, limits.ok_or(EINVAL)?);
@@ -364,7 +359,7 @@ mod tests {
     #[test]
     fn where_memory_is_decides_on_the_direct_map() -> Outcome {
         with_device(|pdev, mapper| {
-            if mapper.granule().is_some() || bounces() {
+            if mapper.granule().is_some() || crate::is_bounced() {
                 return Ok(());
             }
             let memory = || contiguous(4);
@@ -419,7 +414,7 @@ mod tests {
     #[test]
     fn the_device_carries_bytes_across_pages() -> Outcome {
         with_device(|pdev, mapper| {
-            if bounces() {
+            if crate::is_bounced() {
                 return Ok(());
             }
             let engine = Engine::new(pdev)?;

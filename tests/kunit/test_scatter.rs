@@ -43,7 +43,8 @@ use phyr::{
     PhysAddr,
     Pinned,
     Planner,
-    Slot, //
+    Slot,
+    State, //
 };
 
 /// Maximum number of pieces of a shape.
@@ -99,7 +100,8 @@ fn round_into<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, Failure> {
     let source = segments(&memory, *mapper.limits());
     // SAFETY: the memory stays where it is until it is unmapped below.
     let pinned = unsafe { Pinned::new(source, DataDirection::Bidirectional, M::KIND) };
-    let state = mapper.map_into(&pinned?, || &mut slots)?;
+    let mut state = State::UNMAPPED;
+    mapper.map_into(&pinned?, || &mut slots, &mut state)?;
 
     let mut vecs = [None; SHAPE];
     for (to, vec) in vecs.iter_mut().zip(state.dma_vecs(&slots)) {
@@ -348,7 +350,8 @@ mod tests {
             // SAFETY: it is not mapped, which is what is tested; were it to be, the memory is only
             // freed at the end of the module's test and the device told of nothing.
             let pinned = unsafe { Pinned::new(source, DataDirection::ToDevice, kind) };
-            check_err!(mapper.map_into(&pinned?, || &mut slots), E2BIG);
+            let state = &mut { State::UNMAPPED };
+            check_err!(mapper.map_into(&pinned?, || &mut slots, state), E2BIG);
             Ok(())
         })
     }
@@ -364,7 +367,8 @@ mod tests {
             let (dir, kind) = (DataDirection::ToDevice, MemoryKind::System);
             // SAFETY: it is refused before anything is mapped.
             let long = unsafe { Pinned::new(source, dir, kind) };
-            check_err!(mapper.map_into(&long?, || &mut []), EMSGSIZE);
+            let state = &mut { State::UNMAPPED };
+            check_err!(mapper.map_into(&long?, || &mut [], state), EMSGSIZE);
             let small = check_some!(Limits::NONE.with_max_segment(512));
             check_err!(mapper_like(&mapper, small), EINVAL);
             Ok(())

@@ -27,12 +27,12 @@ mod model;
 mod types;
 
 mod dma_buf;
-mod iommu;
 mod linear;
 mod map;
 mod nvme;
 mod source;
 #[cfg(test)]
+#[cfg_attr(coverage, coverage(off))]
 mod strategies;
 
 #[cfg_attr(coverage, coverage(off))]
@@ -94,7 +94,6 @@ oracles! {
     entries dma_buf::oracle::check_cut,
     clipped dma_buf::oracle::check_clip,
     joined dma_buf::oracle::check_join,
-    page_sizes iommu::oracle::check,
     prp nvme::descriptors::check_prp,
     sgl nvme::descriptors::check_sgl,
     format nvme::descriptors::check_format,

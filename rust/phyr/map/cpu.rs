@@ -10,7 +10,7 @@ use crate::memory::{
 use kernel::prelude::*;
 
 /// A mapping that the CPU and the device use in turns.
-pub(crate) trait InTurns {
+pub(crate) trait InTurns: Sync {
     /// Lets the CPU see what the device wrote.
     fn sync_for_cpu(&self);
 

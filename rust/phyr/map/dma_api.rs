@@ -41,6 +41,9 @@ use kernel::{
 pub(crate) enum Space<'a> {
     /// That of the DMA API.
     DmaApi(DmaApi<'a>),
+    /// The same, for a device that may not reach all memory, for which nothing is copied: the DMA
+    /// API would warn of what is out of reach, and is not given it.
+    Limited(DmaApi<'a>),
     /// One of the driver's own.
     Own(&'a (dyn IovaSpace + 'a)),
 }
@@ -50,6 +53,7 @@ impl<'a> Space<'a> {
     #[inline]
     pub(crate) fn of(mapper: &'a Mapper<'_>) -> Self {
         match mapper.space() {
+            None if mapper.is_limited() => Self::Limited(DmaApi(mapper)),
             None => Self::DmaApi(DmaApi(mapper)),
             Some(space) => Self::Own(space),
         }
@@ -60,7 +64,7 @@ impl<'a> Space<'a> {
 macro_rules! either {
     ($self:ident.$method:ident($($arg:expr),*)) => {
         match $self {
-            Self::DmaApi(api) => api.$method($($arg),*),
+            Self::DmaApi(api) | Self::Limited(api) => api.$method($($arg),*),
             Self::Own(space) => space.$method($($arg),*),
         }
     };
@@ -92,12 +96,8 @@ unsafe impl IovaSpace for Space<'_> {
         either!(self.links_lists())
     }
 
-    fn link_all(
-        &self,
-        to: &Iova,
-        phyrs: &mut dyn Iterator<Item = Result<PinnedPhyr>>,
-    ) -> (usize, Result) {
-        either!(self.link_all(to, phyrs))
+    fn link_list(&self, to: &Iova, phyrs: &[PinnedPhyr]) -> (usize, Result) {
+        either!(self.link_list(to, phyrs))
     }
 
     fn sync(&self, iova: &mut Iova) -> Result {
@@ -113,6 +113,9 @@ unsafe impl IovaSpace for Space<'_> {
     }
 
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
+        if let Self::Limited(DmaApi(mapper)) = self {
+            diagnose::check_reach(mapper, phyr.phyr(), attrs)?;
+        }
         either!(self.map_phys(phyr, attrs))
     }
 
@@ -168,13 +171,15 @@ unsafe impl IovaSpace for DmaApi<'_> {
         let (paddr, len) = (phyr.phyr().paddr(), phyr.phyr().len());
         let (dir, attrs) = (to.attrs.raw_direction(), to.attrs.raw_attrs());
         let dev = raw::device(self.0.device());
+        // A copy, so that the rest of the range can stay in registers.
+        let mut state = to.state;
         // SAFETY: by the invariant of `Iova` the range is taken, and ends behind `linked` bytes
-        // that are linked; `IovaRange` has found room for the phyr, and that it joins; by the
-        // invariant of `PinnedPhyr` the memory stays in place.
+        // that are linked; `IovaRange` has found room for the phyr, and C refuses what does not
+        // join; by the invariant of `PinnedPhyr` the memory stays in place.
         let ret = unsafe {
             bindings::dma_iova_link(
                 dev,
-                &mut to.state,
+                &mut state,
                 paddr.into_raw(),
                 to.linked,
                 len,
@@ -182,6 +187,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
                 attrs,
             )
         };
+        to.state = state;
         if ret != 0 {
             let error = Error::from_errno(ret);
             return Err(diagnose::why_not_linked(
@@ -192,6 +198,11 @@ unsafe impl IovaSpace for DmaApi<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Not used: the DMA API flushes for all at once.
+    fn link_list(&self, _to: &Iova, _phyrs: &[PinnedPhyr]) -> (usize, Result) {
+        (0, Err(EOPNOTSUPP))
     }
 
     /// `dma_iova_sync()`
@@ -233,9 +244,6 @@ unsafe impl IovaSpace for DmaApi<'_> {
     /// `dma_map_phys()`
     #[inline]
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
-        if self.0.is_limited() {
-            diagnose::check_reach(self.0, phyr.phyr(), attrs)?;
-        }
         fail::at(Point::dma_map_phys)?;
         let dev = self.0.device();
         let (paddr, len) = (phyr.phyr().paddr().into_raw(), phyr.phyr().len());

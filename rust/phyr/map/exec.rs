@@ -2,7 +2,7 @@
 
 //! Carries out a strategy: one function each.
 //!
-//! Entry point: [`Target::map`]. A source that is known to be one run is linked as it comes. What
+//! Entry points: [`Target::single`] and [`Target::several`]. A source that is known to be one run is linked as it comes. What
 //! may have gaps is collected in slots and planned on the way; the functions that follow work in
 //! place: phyrs go in, DMA ranges come out, and no slot is written before its phyr was read.
 //!
@@ -131,31 +131,17 @@ pub(crate) fn check(limits: &Limits, phyr: Phyr) -> Result {
 }
 
 impl<'a, A: IovaSpace + Copy> Target<'a, A> {
-    /// Maps all of `memory`. `slots` is asked for the slots where there are several phyrs.
+    /// Maps a source of several pieces.
     ///
     /// # Errors
     ///
     /// Those of [`Mapper::map_into`]; nothing is left mapped.
     #[inline]
-    pub(crate) fn map<'s, S: Source>(
+    pub(super) fn several<S: Source>(
         self,
         memory: &Pinned<S>,
-        slots: impl FnOnce() -> &'s mut [Slot],
+        slots: &mut [Slot],
     ) -> Result<State> {
-        match memory.only() {
-            Some(only) => {
-                let only = only?;
-                check(self.mapper.limits(), only.phyr())?;
-                self.single(only)
-            }
-            None => self.several(memory, slots()),
-        }
-    }
-
-    /// Maps a source of several pieces. A function of its own, so that the short path has few
-    /// registers to save.
-    #[inline(never)]
-    fn several<S: Source>(self, memory: &Pinned<S>, slots: &mut [Slot]) -> Result<State> {
         let (granule, limits) = (self.mapper.granule(), self.mapper.limits());
         if let Some(pieces) = memory.pieces(limits) {
             let run = granule.and_then(|granule| memory.source().run_len(granule));
@@ -163,8 +149,10 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         }
         let phyrs = memory.phyrs();
         let run = match granule {
-            Some(granule) => scan(phyrs.clone(), granule, limits)?.run,
-            None => None,
+            Some(granule) if memory.source().is_worth_a_scan() => {
+                scan(phyrs.clone(), granule, limits)?.run
+            }
+            _ => None,
         };
         self.scattered(phyrs, run, slots, self.mapper.reach())
     }
@@ -212,13 +200,16 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     /// Maps several phyrs within the limits of the device. `run` is the length of all if they are
     /// one run.
     #[inline]
-    pub(crate) fn scattered(
+    pub(crate) fn scattered<I>(
         self,
-        phyrs: impl Iterator<Item = Result<PinnedPhyr>> + Clone,
+        phyrs: PinnedPhyrs<I>,
         run: Option<NonZeroUsize>,
         slots: &mut [Slot],
         reach: Reach,
-    ) -> Result<State> {
+    ) -> Result<State>
+    where
+        I: Iterator<Item = Result<Phyr>> + Clone,
+    {
         let limits = self.mapper.limits();
         match (choose(reach, Shape::of(run)), run) {
             (Strategy::Each, _) => {
@@ -230,7 +221,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                 return self.each(within, slots);
             }
             (Strategy::Joined, Some(len)) => {
-                if let Some(state) = self.run(phyrs.clone(), len)? {
+                if let Some(state) = self.run(phyrs.clone().joined(), len)? {
                     return Ok(state);
                 }
             }
@@ -276,10 +267,13 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
             (Strategy::Runs, _) => return self.runs(phyrs),
             _ => None,
         };
-        match (state, choose(Reach::NoRoom, shape)) {
-            (Some(state), _) => Ok(state),
+        if let Some(state) = state {
+            return Ok(state);
+        }
+        match choose(Reach::NoRoom, shape) {
             // The phyrs are still in the slots: nothing was written.
-            (None, _) => self.each_slot(phyrs),
+            Strategy::Each => self.each_slot(phyrs),
+            _ => Err(EINVAL),
         }
     }
 
@@ -315,10 +309,9 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         for phyr in phyrs {
             done.map(phyr?)?;
         }
-        match (done.nr, slots.first()) {
-            (0, _) | (_, None) => Err(EINVAL),
-            (1, Some(only)) => Ok(done.close_one(only.get(), self.mapper.needs_unmap())),
-            _ => Ok(done.close(self.mapper.needs_unmap())),
+        match done.nr {
+            0 | 1 => done.close_one(self.mapper),
+            _ => Ok(done.close(self.mapper)),
         }
     }
 
@@ -328,7 +321,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         for slot in phyrs.0 {
             done.map(phyrs.read(slot)?)?;
         }
-        Ok(done.close(self.mapper.needs_unmap()))
+        Ok(done.close(self.mapper))
     }
 
     /// [`Strategy::Joined`], of phyrs as they come, which should be `len` bytes in all; one phyr of
@@ -362,7 +355,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                     }
                 }
             };
-            if !range.takes(phyr.phyr()) {
+            if !range.joins(phyr.phyr()) || phyr.phyr().len() > len.get() - range.linked() {
                 return Ok(None);
             }
             range.link(phyr)?;
@@ -439,7 +432,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                 done.map(phyrs.read(slot)?)?;
             }
         }
-        Ok(done.close(self.mapper.needs_unmap()))
+        Ok(done.close(self.mapper))
     }
 }
 

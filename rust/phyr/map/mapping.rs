@@ -148,7 +148,7 @@ impl<'bound> Mapper<'bound> {
         // One run needs none, if there is room for it.
         let target = self.target(Space::of(self), memory);
         if let (Reach::Iommu { .. }, Some(len)) = (reach, facts.run) {
-            if let Some(state) = target.run(memory.phyrs(), len)? {
+            if let Some(state) = target.run(memory.phyrs().joined(), len)? {
                 return Ok(self.mapped(state, slots));
             }
         }

@@ -60,7 +60,7 @@ pub enum Join {
     Begins,
 }
 
-/// Plans one mapping; see the [module documentation](self).
+/// Plans one mapping: finds the runs of phyrs as they are pushed.
 ///
 /// # Invariants
 ///

@@ -13,7 +13,8 @@ use crate::{
     pinned::PinnedPhyr,
     space::{
         Iova,
-        IovaSpace, //
+        IovaSpace,
+        MAX_LIST, //
     },
     types::{
         DmaAddr,
@@ -66,8 +67,7 @@ pub(crate) struct IovaRange<S: IovaSpace> {
 impl<S: IovaSpace> IovaRange<S> {
     /// Takes `len` bytes of IOVA that begin as far into a granule as `start` does.
     ///
-    /// Returns `None` where there is no room, or `len` is zero or more than
-    /// [`MAX_LEN`].
+    /// Returns `None` where there is no room. `len` is not zero.
     #[inline]
     pub(crate) fn alloc(
         space: S,
@@ -77,7 +77,7 @@ impl<S: IovaSpace> IovaRange<S> {
         attrs: MapAttrs,
     ) -> Option<Self> {
         // CAST: a `usize` is at most 64 bits wide.
-        if (len as u64).wrapping_sub(1) >= MAX_LEN {
+        if len as u64 & Closed::SWIOTLB != 0 {
             return None;
         }
         let (addr, size) = space.alloc(start, len)?;
@@ -98,29 +98,38 @@ impl<S: IovaSpace> IovaRange<S> {
         })
     }
 
-    /// Returns whether `phyr` can be linked behind what is linked: there is room for it, and it
-    /// joins, or is the one that the range was taken for.
+    /// Returns whether `phyr` joins what is linked, or is the one that the range was taken for.
     #[inline]
-    pub(crate) fn takes(&self, phyr: Phyr) -> bool {
-        takes(self.granule, &self.iova, self.iova.linked, self.len, phyr)
+    pub(crate) fn joins(&self, phyr: Phyr) -> bool {
+        let (linked, start) = (self.iova.linked, phyr.paddr().into_raw());
+        // CAST: a `usize` is at most 64 bits wide.
+        let end = self.iova.state.addr.wrapping_add(linked as u64);
+        match linked {
+            0 => self.granule.aligned(end ^ start),
+            _ => self.granule.joins(end, start),
+        }
     }
 
     /// Links `phyr` behind what is linked.
+    ///
+    /// It has to join, as [`IovaRange::joins`] or a plan says; the IOMMU's driver refuses what does
+    /// not, with a warning.
     ///
     /// # Errors
     ///
     /// The range is as before.
     ///
-    /// - `EINVAL`: it cannot be linked there: [`IovaRange::takes`] says so.
+    /// - `EINVAL`: there is no room for it, or it does not join.
     /// - Those of [`IovaSpace::link`].
     #[inline]
     pub(crate) fn link(&mut self, phyr: PinnedPhyr) -> Result {
-        if !self.takes(phyr.phyr()) {
+        let len = phyr.phyr().len();
+        if len > self.len - self.iova.linked {
             return Err(EINVAL);
         }
         self.space.link(&mut self.iova, phyr)?;
         // INVARIANT: the space has just linked so many bytes more.
-        self.iova.linked += phyr.phyr().len();
+        self.iova.linked += len;
         Ok(())
     }
 
@@ -132,7 +141,7 @@ impl<S: IovaSpace> IovaRange<S> {
     #[inline]
     pub(crate) fn link_all(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
         if self.space.links_lists() {
-            return self.link_list(phyrs);
+            return self.link_lists(phyrs);
         }
         for phyr in phyrs {
             self.link(phyr?)?;
@@ -140,22 +149,35 @@ impl<S: IovaSpace> IovaRange<S> {
         Ok(())
     }
 
-    /// [`IovaRange::link_all`] by the list.
+    /// [`IovaRange::link_all`], [`MAX_LIST`] phyrs at a time.
     #[inline(never)]
-    fn link_list(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
-        let (granule, iova, len) = (self.granule, &*self.iova, self.len);
-        let mut linked = 0;
-        let mut checked = phyrs.map(|phyr| {
-            let phyr = phyr?;
-            if !takes(granule, iova, linked, len, phyr.phyr()) {
-                return Err(EINVAL);
+    fn link_lists(&mut self, mut phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
+        let Some(first) = phyrs.next().transpose()? else {
+            return Ok(());
+        };
+        let (mut list, mut nr, mut room) = ([first; MAX_LIST], 0, self.len - self.iova.linked);
+        let mut next = Some(first);
+        while let Some(phyr) = next {
+            room = room.checked_sub(phyr.phyr().len()).ok_or(EINVAL)?;
+            if let Some(place) = list.get_mut(nr) {
+                *place = phyr;
             }
-            linked += phyr.phyr().len();
-            Ok(phyr)
-        });
-        let (linked, result) = self.space.link_all(&self.iova, &mut checked);
-        // INVARIANT: the space says that it has linked so many bytes.
-        self.iova.linked = linked;
+            nr += 1;
+            next = phyrs.next().transpose()?;
+            if nr == MAX_LIST || next.is_none() {
+                self.link_list(list.get(..nr).unwrap_or(&[]))?;
+                nr = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Links `phyrs`, for which there is room.
+    #[inline]
+    fn link_list(&mut self, phyrs: &[PinnedPhyr]) -> Result {
+        let (linked, result) = self.space.link_list(&self.iova, phyrs);
+        // INVARIANT: the space says that it has linked so many bytes more.
+        self.iova.linked += linked;
         result
     }
 
@@ -211,19 +233,6 @@ impl<S: IovaSpace> IovaRange<S> {
             size: this.iova.state.__size,
         }
     }
-}
-
-/// Returns whether `phyr` can be linked `linked` bytes into `iova`, which is `len` bytes long.
-#[inline(always)]
-fn takes(granule: Granule, iova: &Iova, linked: usize, len: usize, phyr: Phyr) -> bool {
-    let start = phyr.paddr().into_raw();
-    // CAST: a `usize` is at most 64 bits wide.
-    let end = iova.state.addr.wrapping_add(linked as u64);
-    let joins = match linked {
-        0 => granule.aligned(end ^ start),
-        _ => granule.joins(end, start),
-    };
-    joins && phyr.len() <= len - linked
 }
 
 impl Closed {

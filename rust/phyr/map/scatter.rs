@@ -15,24 +15,33 @@ use super::{
         DmaApi,
         Space, //
     },
-    exec::Target,
+    exec::{
+        check,
+        Target, //
+    },
     state::{
-        Segment,
         Slot,
         State, //
     }, //
 };
 use crate::{
+    attrs::MapAttrs,
     mapper::Mapper,
-    pinned::Pinned,
+    pinned::{
+        Pinned,
+        PinnedPhyr, //
+    },
     source::Source,
-    space::IovaSpace, //
+    space::{
+        IovaSpace,
+        Single, //
+    }, //
 };
 use kernel::prelude::*;
 
 impl Mapper<'_> {
-    /// Maps all of `memory`; the ranges that the device sees are then in the returned state and
-    /// `slots`, see [`State::dma_vecs`].
+    /// Maps all of `memory`; the ranges that the device sees are then in `state` and `slots`, see
+    /// [`State::dma_vecs`]. Nothing must be mapped in `state` before: what it was is lost.
     ///
     /// `slots` is asked for the slots where there are several phyrs: one a phyr, and none for one
     /// run that there is an IOVA range for. Each phyr must be within the mapper's limits, as
@@ -42,7 +51,7 @@ impl Mapper<'_> {
     ///
     /// # Errors
     ///
-    /// In each case nothing is left mapped.
+    /// In each case nothing is left mapped, and `state` is as before.
     ///
     /// - `EINVAL`: nothing to map.
     /// - `E2BIG`: more phyrs than slots.
@@ -66,22 +75,43 @@ impl Mapper<'_> {
         &self,
         memory: &Pinned<S>,
         slots: impl FnOnce() -> &'s mut [Slot],
-    ) -> Result<State> {
+        state: &mut State,
+    ) -> Result {
         self.check_domain()?;
-        match self.space() {
-            None => self.target(DmaApi(self), memory).map(memory, slots),
-            Some(_) => self.map_into_own(memory, slots),
+        let Some(only) = memory.only() else {
+            *state = self.map_several(memory, slots())?;
+            return Ok(());
+        };
+        let only = only?;
+        check(self.limits(), only.phyr())?;
+        if self.is_special() {
+            *state = self.map_special(only, memory.attrs())?;
+            return Ok(());
         }
+        let target = self.target(DmaApi(self), memory);
+        *state = target.single(only)?;
+        Ok(())
     }
 
-    /// [`Mapper::map_into`] in a space of the driver's own.
+    /// Maps a source of several pieces. A function of its own, so that the short path has few
+    /// registers to save.
     #[inline(never)]
-    fn map_into_own<'s, S: Source>(
-        &self,
-        memory: &Pinned<S>,
-        slots: impl FnOnce() -> &'s mut [Slot],
-    ) -> Result<State> {
-        self.target(Space::of(self), memory).map(memory, slots)
+    fn map_several<S: Source>(&self, memory: &Pinned<S>, slots: &mut [Slot]) -> Result<State> {
+        if self.is_special() {
+            return self.target(Space::of(self), memory).several(memory, slots);
+        }
+        self.target(DmaApi(self), memory).several(memory, slots)
+    }
+
+    /// Maps one phyr where memory is not just given to the DMA API.
+    #[inline(never)]
+    fn map_special(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<State> {
+        let target = Target {
+            mapper: self,
+            space: Space::of(self),
+            attrs,
+        };
+        target.single(phyr)
     }
 
     /// Returns the target of a mapping of `memory` in `space`, which is that of the mapper.
@@ -127,13 +157,15 @@ impl Mapper<'_> {
             return state.clear();
         }
         if let (Strategy::Single, None) = (state.strategy(), self.space()) {
-            let (slot, attrs) = (state.one(), state.attrs());
+            let vec = state.one().dma_vec();
+            // INVARIANT: by the invariant of `State` it was mapped so, and the state forgets it.
+            let single = Single {
+                addr: vec.addr(),
+                len: vec.len(),
+                attrs: state.attrs(),
+            };
             state.clear();
-            // SAFETY: by the invariant of `State` it was mapped so; the state has forgotten it.
-            if let Segment::Single(single) = unsafe { slot.reopen(attrs) } {
-                DmaApi(self).unmap_phys(single);
-            }
-            return;
+            return DmaApi(self).unmap_phys(single);
         }
         let slots = if state.dma_vec().is_some() {
             &[]

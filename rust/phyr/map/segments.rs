@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     attrs::MapAttrs,
+    mapper::Mapper,
     pinned::PinnedPhyr,
     space::IovaSpace, //
 };
@@ -68,21 +69,29 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
         }
     }
 
-    /// Hands the ranges over to a state; `unmap` says whether they have to be unmapped.
+    /// Hands the ranges over to a state, which `mapper`, by which they are mapped, is to unmap.
     #[inline]
-    pub(super) fn close(self, unmap: bool) -> State {
-        let this = ManuallyDrop::new(self);
+    pub(super) fn close(self, mapper: &Mapper<'_>) -> State {
+        let (this, unmap) = (ManuallyDrop::new(self), mapper.needs_unmap());
         // SAFETY: by the type invariant; nobody unmaps these ranges but the owner of the state.
         unsafe { State::new(Strategy::Each, Slot::EMPTY, this.nr, this.attrs, unmap) }
     }
 
-    /// Hands the only range over to a state, which needs no slot.
+    /// Hands the only range over to a state, which needs no slot, for `mapper` to unmap.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: there is none, or more than one.
     #[inline]
-    pub(super) fn close_one(self, only: Slot, unmap: bool) -> State {
+    pub(super) fn close_one(self, mapper: &Mapper<'_>) -> Result<State> {
+        let (1, Some(only)) = (self.nr, self.slots.first()) else {
+            return Err(EINVAL);
+        };
+        let (only, unmap) = (only.get(), mapper.needs_unmap());
         let this = ManuallyDrop::new(self);
         // SAFETY: by the type invariant `only`, the first slot, is mapped, by `map_phys`, and nobody
         // unmaps it but the owner of the state.
-        unsafe { State::new(Strategy::Single, only, 1, this.attrs, unmap) }
+        Ok(unsafe { State::new(Strategy::Single, only, 1, this.attrs, unmap) })
     }
 }
 

@@ -168,7 +168,7 @@ impl Segment {
     }
 }
 
-/// The state of one mapping; see the [module documentation](self).
+/// The state of one mapping, from which it is unmapped; see [`Slot`] for that of several ranges.
 ///
 /// It can be neither copied nor made by hand, so that a mapping is taken down once. A state that is
 /// dropped while it is mapped leaves the mapping in place for ever.
@@ -284,7 +284,7 @@ impl State {
     pub(crate) fn used<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
         let nr = match self.strategy {
             // CAST: `nr` counted slots of a slice.
-            Strategy::Packed | Strategy::Each => self.nr as usize,
+            Strategy::Packed | Strategy::Runs | Strategy::Each => self.nr as usize,
             _ => 0,
         };
         slots.get(..nr).unwrap_or(&[])

@@ -48,6 +48,13 @@ pub trait Source {
         None
     }
 
+    /// Returns whether to look at all phyrs before they are mapped, if [`Source::pieces`] has none,
+    /// to find that they are one run.
+    #[inline]
+    fn is_worth_a_scan(&self) -> bool {
+        true
+    }
+
     /// Returns the length of all pieces in bytes, if an IOMMU with this granule is known to join
     /// all of them. To be taken for a hint: who joins looks at each edge.
     #[inline]
@@ -211,6 +218,22 @@ mod tests {
             *out = (phyr.paddr().into_raw(), phyr.len());
         }
         phyrs.next().is_none().then_some(out)
+    }
+
+    #[test]
+    fn an_iterator_is_a_source_without_hints() {
+        let source = |pieces: &'static [(u64, usize)]| {
+            pieces.iter().map(|&(addr, len)| -> Result<Phyr> {
+                Ok(Phyr::new(PhysAddr::from_raw(addr), len)?)
+            })
+        };
+        let (one, two) = (source(&[(0, 512)]), source(&[(0, 512), (512, 512)]));
+        assert_eq!(two.phyrs().count(), 2);
+        assert!(matches!(one.only(), Some(Ok(only)) if only.len() == 512));
+        assert!(two.only().is_none());
+        assert!(two.pieces(&Limits::NONE).is_none());
+        assert!(two.is_worth_a_scan());
+        assert!(two.run_len(Granule::ONE).is_none());
     }
 
     #[test]

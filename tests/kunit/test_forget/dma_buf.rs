@@ -46,8 +46,8 @@ use phyr::{
     Mapper, //
 };
 use phyr_iommu::{
+    AttachError, //
     Domain,
-    NotAttached, //
 };
 
 /// Counts of the buffers that a static and a dynamic importer have attached to.
@@ -93,7 +93,7 @@ pub(crate) fn attachments(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Out
     goes_on(pdev, mapper, first)?;
     goes_on(pdev, mapper, second)?;
     let domain = Domain::attach(pdev.as_ref(), None);
-    check_matches!(domain, Err(NotAttached::DmaBufs(2) | NotAttached::NoIommu));
+    check_matches!(domain, Err(AttachError::DmaBufs(2) | AttachError::NoIommu));
     Ok(())
 }
 

@@ -34,10 +34,8 @@ use phyr::{
     Limits, //
 };
 use phyr_iommu::{
-    translation,
+    AttachError, //
     Domain,
-    NotAttached,
-    Translation, //
 };
 
 /// Forgets, in a domain of the device's own, mappings, a gather before its flush, a mapper, and in
@@ -45,7 +43,7 @@ use phyr_iommu::{
 pub(crate) fn domain(pdev: &pci::Device<Bound>) -> Outcome {
     let scope = fixture::binding()?.scope;
     let dev = scope.device();
-    if translation(dev) == Translation::None {
+    if table::domain_type(dev).is_none() {
         return Ok(());
     }
     let at = |nr: u64| DmaAddr::from_raw(0x40_0000_0000 + (nr << 20));
@@ -63,7 +61,7 @@ pub(crate) fn domain(pdev: &pci::Device<Bound>) -> Outcome {
     let forgotten = domain.map_at(memory, at(0), access);
     forget(forgotten?, places)?;
     all_stay()?;
-    let place = check_some!(domain.lookup(at(0)));
+    let place = check_some!(table::lookup(dev, at(0).into_raw()));
 
     let memory = pages(4)?;
     let places = phyrs(&memory)?;
@@ -81,7 +79,7 @@ pub(crate) fn domain(pdev: &pci::Device<Bound>) -> Outcome {
 
     forget(domain, KVec::new())?;
     all_stay()?;
-    check_eq!(table::lookup(dev, at(0).into_raw()), Some(place.into_raw()));
-    check_eq!(Domain::attach(dev, None).err(), Some(NotAttached::InUse));
+    check_eq!(table::lookup(dev, at(0).into_raw()), Some(place));
+    check_eq!(Domain::attach(dev, None).err(), Some(AttachError::InUse));
     Ok(())
 }

@@ -32,7 +32,7 @@ use phyr::{
 use phyr_iommu::{
     Access,
     Domain,
-    Reason, //
+    DomainError, //
 };
 
 /// Memory whose second phyr is beyond the physical addresses of any IOMMU.
@@ -67,8 +67,11 @@ pub(crate) fn bad_input(domain: &Domain<'_>) -> Outcome {
     let two = || scattered(2);
     let granule = domain.granule().size();
     let map_at = |iova| -> Result<_> { Ok(domain.map_at(two()?, DmaAddr::from_raw(iova), access)) };
-    refused(domain.map(KVVec::<Pages>::new(), access), Reason::Empty)?;
-    let unaligned = Reason::Unaligned {
+    refused(
+        domain.map(KVVec::<Pages>::new(), access),
+        DomainError::Empty,
+    )?;
+    let unaligned = DomainError::Unaligned {
         iova: BASE + 1,
         granule,
     };
@@ -78,7 +81,7 @@ pub(crate) fn bad_input(domain: &Domain<'_>) -> Outcome {
         let piece = piece(offset, len)?;
         pieces.push(piece, GFP_KERNEL)?;
     }
-    let misaligned = Reason::Misaligned {
+    let misaligned = DomainError::Misaligned {
         phyr: 1,
         offset: PAGE,
         granule,
@@ -88,13 +91,13 @@ pub(crate) fn bad_input(domain: &Domain<'_>) -> Outcome {
     let beyond = reason(map_at(u64::MAX - PAGE + 1)?);
     check_matches!(
         beyond,
-        Some(Reason::OutOfAperture { .. } | Reason::Overflow)
+        Some(DomainError::OutOfAperture { .. } | DomainError::Overflow)
     );
     // Overlap: all of it, the first page, the last page, in the middle of a longer one.
     let there = domain.map_at(scattered(4)?, at(8), access)?;
     for pages in [8, 7, 11, 9] {
         let overlap = domain.map_at(two()?, at(pages), access);
-        refused(overlap, Reason::Overlap(BASE + 8 * PAGE))?;
+        refused(overlap, DomainError::Overlap(BASE + 8 * PAGE))?;
     }
     for pages in [6, 12] {
         domain.map_at(two()?, at(pages), access)?;
@@ -110,7 +113,7 @@ pub(crate) fn bad_input(domain: &Domain<'_>) -> Outcome {
     match domain.map_at(half, at(0), access) {
         // An IOMMU with physical addresses of 63 bits (virtio) takes it.
         Ok(mapping) if leads(domain, at(3)).is_some() => drop(mapping),
-        other => check_matches!(reason(other), Some(Reason::Failed(_))),
+        other => check_matches!(reason(other), Some(DomainError::Failed(_))),
     }
     for page in 0..4 {
         check_eq!(leads(domain, at(page)), None, "page {page}");
@@ -127,7 +130,10 @@ pub(crate) fn reserved(domain: &Domain<'_>) -> Outcome {
         for iova in [MSI, MSI + 0xf_f000, MSI - PAGE] {
             let memory = scattered(2)?;
             let iova = DmaAddr::from_raw(iova);
-            refused(domain.map_at(memory, iova, Access::READ), Reason::Reserved)?;
+            refused(
+                domain.map_at(memory, iova, Access::READ),
+                DomainError::Reserved,
+            )?;
         }
     }
     let _ = domain;
