@@ -54,6 +54,7 @@ use phyr::{
     },
     part,
     DataDirection,
+    DmaAddr,
     DmaVec,
     Limits,
     MapError,
@@ -128,6 +129,9 @@ const MEMORY_SIZE: usize = PAGES * PAGE_SIZE;
 
 /// Milliseconds until a copy has failed. It takes 100.
 const TIMEOUT_MS: u32 = 5000;
+
+/// The address of the header in a domain of the driver's own.
+const HEADER: DmaAddr = DmaAddr::from_raw(0x1000_0000);
 
 /// The memory that a transfer maps: a header of one page, and a payload.
 type Message = KVVec<Chunks>;
@@ -235,10 +239,24 @@ fn domain(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
             return Err(refused.into());
         }
     };
-    let mapping = domain.map(memory, Access::READ_WRITE)?;
+    let mut gather = domain.gather(memory.len())?;
+    let mut mappings = KVVec::with_capacity(memory.len(), GFP_KERNEL)?;
+    for piece in memory {
+        // The header goes where the driver says, the payload where the domain finds room.
+        let mapping = if mappings.is_empty() {
+            domain.map_at(piece, HEADER, Access::READ_WRITE)?
+        } else {
+            domain.map(piece, Access::READ_WRITE)?
+        };
+        mappings.push(mapping, GFP_KERNEL)?;
+    }
 
-    transfer.run([mapping.dma_vec()])?;
-    Ok(mapping.unmap())
+    transfer.run(mappings.iter().map(|mapping| mapping.dma_vec()))?;
+    for mapping in mappings {
+        gather.unmap(mapping)?;
+    }
+    // Until the IOTLB is flushed the device may still reach the memory.
+    Ok(gather.flush())
 }
 
 /// A transfer between a part of some memory and the device.

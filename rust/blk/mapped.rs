@@ -29,7 +29,9 @@ use phyr::{
     DmaVecs,
     Mapper,
     MemoryKind,
-    Pinned, //
+    Pinned,
+    Slot,
+    State, //
 };
 
 impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
@@ -76,10 +78,13 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
         let slots = || unsafe { hw.slots_mut(tag) };
         // INVARIANT: `hw`'s mapper makes the mapping with the tag's slots.
         let state = &mut info.pdu_mut().state;
-        match memory.and_then(|memory| hw.mapper().map_into(&memory, slots, state)) {
+        match memory.and_then(|memory| hw.mapper().map_into(memory, slots, state)) {
             Ok(()) => {
                 if trace::map_enabled() {
-                    trace_map(&info);
+                    // SAFETY: by the invariants of `RequestInfo` the request is owned, and the
+                    // slots of its tag belong to it.
+                    let (memory, slots) = unsafe { (RequestMemory::new(rq), hw.slots(tag)) };
+                    trace_map(hw.mapper(), memory, &info.pdu().state, slots);
                 }
                 Ok(Mapped::from_info(info))
             }
@@ -96,13 +101,9 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
 /// Reports the mapping of a request to the tracepoint.
 #[cold]
 #[inline(never)]
-fn trace_map<T: DriverTypes>(info: &RequestInfo<'_, '_, T>) {
-    // SAFETY: by the invariants of `RequestInfo` the request is owned; the iterators end here.
-    let memory = unsafe { RequestMemory::new(info.rq.as_ptr()) };
-    // SAFETY: by the invariants of `RequestInfo` the slots of the tag belong to `info`.
-    let slots = unsafe { info.hw.slots(info.tag()) };
-    let (bio_vecs, state) = (memory.count_bio_vecs(), &info.pdu().state);
-    trace::map(info.hw.mapper(), bio_vecs, memory.phyrs(), state, slots);
+fn trace_map(mapper: &Mapper<'_>, memory: RequestMemory, state: &State, slots: &[Slot]) {
+    let bio_vecs = memory.count_bio_vecs();
+    trace::map(mapper, bio_vecs, memory.phyrs(), state, slots);
 }
 
 /// Warns if a mapping of `bytes` bytes, with room for `slots` segments, failed with an error that

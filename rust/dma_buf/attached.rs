@@ -52,13 +52,13 @@ pub trait Invalidate: Send + Sync + 'static {
     /// access until the buffer is mapped again. Then the library ends the mapping.
     ///
     /// Called when the exporter moves or revokes the buffer, when the device is unbound, and when
-    /// an [`Attachment`](crate::Attachment) is dropped that is mapped: whenever a mapping ends other
-    /// than by [`Attachment::unmap`](crate::Attachment::unmap).
+    /// an [`Attachment`](crate::Attachment) is dropped that is mapped: whenever a mapping ends
+    /// other than by [`Attachment::unmap`](crate::Attachment::unmap).
     ///
     /// Context: process context with the buffer's reservation lock held; may sleep, but must come
     /// to an end by itself: what it waits for must not need this lock, nor memory. It must not use
-    /// any dma-buf, this or another, nor an attachment: dropping one takes a lock of the same class,
-    /// too, and so may dropping the last reference to its owner.
+    /// any dma-buf, this or another, nor an attachment: dropping one takes a lock of the same
+    /// class, too, and so may dropping the last reference to its owner.
     fn invalidate(&self);
 }
 
@@ -121,7 +121,8 @@ unsafe extern "C" fn invalidate_mappings(attach: *mut bindings::dma_buf_attachme
 }
 
 impl Attached {
-    /// Attaches `dev` as a dynamic importer. See [`Attachment::dynamic`](crate::Attachment::dynamic).
+    /// Attaches `dev` as a dynamic importer. See
+    /// [`Attachment::dynamic`](crate::Attachment::dynamic).
     pub(crate) fn dynamic(
         dev: &Device<Bound>,
         buf: ARef<DmaBuf>,

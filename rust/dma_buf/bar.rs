@@ -209,8 +209,8 @@ impl Provider {
     /// Finds the route of an importer to the page at `paddr`.
     ///
     /// `pci_p2pdma_map_type()` would tell, but is not exported to modules.
-    /// `dma_buf_phys_vec_to_sgt()` is, and calls it: it gives the address on the bus, or one that it
-    /// mapped. These are told apart by mapping the page twice at the same time:
+    /// `dma_buf_phys_vec_to_sgt()` is, and calls it: it gives the address on the bus, or one that
+    /// it mapped. These are told apart by mapping the page twice at the same time:
     ///
     /// - An IOMMU gives two different addresses. One of them may by chance be the one on the bus:
     ///   only the windows of the importer's own host bridge are kept out of its IOVA space.

@@ -103,7 +103,8 @@ fn check_pages<M: Memory>(memory: &M) -> Result {
 /// # Safety
 ///
 /// `info` describes `backing`, but for the private data: its size, and operations of this crate for
-/// its memory. The name and the code of `backing` stay as long as there are references to the owner.
+/// its memory. The name and the code of `backing` stay as long as there are references to the
+/// owner.
 unsafe fn export_backing(
     backing: KBox<dyn AnyBacking>,
     mut info: bindings::dma_buf_export_info,
@@ -211,7 +212,8 @@ impl<E> Exported<E> {
     /// From its beginning on, new attachments, mappings, `mmap()`s and `begin_cpu_access` fail with
     /// `ENODEV`.
     ///
-    /// The CPU is not stopped: what is mapped in user space or by `dma_buf_vmap()` stays mapped, and
+    /// The CPU is not stopped: what is mapped in user space or by `dma_buf_vmap()` stays mapped,
+    /// and
     /// `dma_buf_vmap()` still works. The pages stay the buffer's until it is released.
     ///
     /// Several threads may call this at once, and again: each returns when the mappings have ended.

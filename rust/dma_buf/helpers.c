@@ -35,7 +35,7 @@ EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_file_writable);
 
 /* Writes the DMA side of an entry that has no other, and returns the one behind it. */
 struct scatterlist *phyr_dma_buf_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
-					    unsigned int len)
+						    unsigned int len)
 {
 	sg_set_page(sg, NULL, 0, 0);
 	sg_dma_address(sg) = addr;
@@ -58,7 +58,8 @@ struct p2pdma_provider *phyr_dma_buf_helper_p2p_provider(struct pci_dev *pdev, i
 EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_p2p_provider);
 
 struct sg_table *phyr_dma_buf_helper_p2p_map_page(struct dma_buf_attachment *attach,
-					  struct p2pdma_provider *provider, phys_addr_t paddr)
+						  struct p2pdma_provider *provider,
+						  phys_addr_t paddr)
 {
 	struct phys_vec vec = { .paddr = paddr, .len = PAGE_SIZE };
 
@@ -85,13 +86,15 @@ void phyr_dma_buf_helper_iosys_map_set(struct iosys_map *map, void *addr)
 }
 EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_iosys_map_set);
 
-void phyr_dma_buf_helper_iosys_map_read(void *to, const struct iosys_map *map, size_t offset, size_t len)
+void phyr_dma_buf_helper_iosys_map_read(void *to, const struct iosys_map *map, size_t offset,
+					size_t len)
 {
 	iosys_map_memcpy_from(to, map, offset, len);
 }
 EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_iosys_map_read);
 
-void phyr_dma_buf_helper_iosys_map_write(struct iosys_map *map, size_t offset, const void *from, size_t len)
+void phyr_dma_buf_helper_iosys_map_write(struct iosys_map *map, size_t offset, const void *from,
+					 size_t len)
 {
 	iosys_map_memcpy_to(map, offset, from, len);
 }

@@ -76,21 +76,21 @@ impl Mapped {
         bus_offset: Option<u64>,
     ) -> Result<Self> {
         let device = ARef::from(device);
-        // SAFETY: `device` is kept for as long as the mapper, which is a part of `layout`. The caller
-        // promises that its DMA may be mapped, for which being bound stands.
+        // SAFETY: `device` is kept for as long as the mapper, which is a part of `layout`. The
+        // caller promises that its DMA may be mapped, for which being bound stands.
         let bound = unsafe { &*ptr::from_ref(&*device).cast::<Device<Bound>>() };
         let mapper = mapper(bound)?;
         let layout = match bus_offset {
             Some(offset) => on_bus(memory, offset)?,
             None => {
                 let cut = segments(memory, *mapper.limits());
-                // SAFETY: `Memory` promises the kind, and that the memory stays in place. The caller
-                // promises that it outlives the mapping, and the direction.
+                // SAFETY: `Memory` promises the kind, and that the memory stays in place. The
+                // caller promises that it outlives the mapping, and the direction.
                 let whole = unsafe { Pinned::new(memory.phyrs(), dir, M::KIND) }?;
                 // SAFETY: These are the same phyrs, but cut.
                 let cut = unsafe { Pinned::new(cut, dir, M::KIND) }?;
-                // A range that was linked cannot be synced. Where the device is coherent it need not
-                // be, unless it is bounced; nor has memory of a device ever to be.
+                // A range that was linked cannot be synced. Where the device is coherent it need
+                // not be, unless it is bounced; nor has memory of a device ever to be.
                 let linear = mapper.is_coherent() || M::KIND == MemoryKind::Mmio;
                 map(&mapper, linear.then_some(&whole), &cut)?
             }
@@ -101,8 +101,8 @@ impl Mapped {
 
     /// Returns the device that the memory is mapped for.
     pub(crate) fn device(&self) -> &Device<Bound> {
-        // SAFETY: `device` is kept for as long as `self`. DMA of it may be mapped for as long, as the
-        // caller of `new` has promised, for which being bound stands.
+        // SAFETY: `device` is kept for as long as `self`. DMA of it may be mapped for as long, as
+        // the caller of `new` has promised, for which being bound stands.
         unsafe { &*ptr::from_ref(&*self.device).cast() }
     }
 

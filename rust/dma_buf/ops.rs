@@ -157,7 +157,8 @@ unsafe extern "C" fn detach(
 /// `attach` is a valid attachment to a buffer with these operations, whose lock is held.
 unsafe extern "C" fn pin(attach: *mut bindings::dma_buf_attachment) -> c_int {
     from_result(|| {
-        // SAFETY: C passes a valid attachment to a buffer with these operations, and holds the lock.
+        // SAFETY: C passes a valid attachment to a buffer with these operations, and holds the
+        // lock.
         let (buffer, mut lock, attachment) = unsafe { locked(attach) }?;
         buffer.pin(&mut lock, &attachment)?;
         Ok(0)

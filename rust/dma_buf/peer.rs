@@ -58,7 +58,7 @@ use phyr_driver::completion::Wait;
 ///     pdev: &pci::Device<Core<'_>>,
 /// ) -> Result<Exported<Window<M>>> {
 ///     let peer = PeerToPeer::new(pdev)?;
-///     // SAFETY: The first megabyte of BAR 2 is plain memory, and no driver relies on its contents.
+///     // SAFETY: the first megabyte of BAR 2 is plain memory, whose contents nobody relies on.
 ///     unsafe { peer.export(2, &[(0, 1 << 20)], Window(PhantomData), AccessMode::ReadWrite) }
 /// }
 /// ```

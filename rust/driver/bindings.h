@@ -10,7 +10,7 @@
 #include <linux/percpu-refcount.h>
 
 bool phyr_driver_helper_dma_set_parms(struct device *dev, unsigned int max_segment,
-			       unsigned long boundary, unsigned int min_align_mask);
+				      unsigned long boundary, unsigned int min_align_mask);
 bool phyr_driver_helper_percpu_ref_tryget_live(struct percpu_ref *ref);
 void phyr_driver_helper_percpu_ref_put(struct percpu_ref *ref);
 

@@ -12,7 +12,7 @@
 
 /* False if the bus has no place for them. */
 bool phyr_driver_helper_dma_set_parms(struct device *dev, unsigned int max_segment,
-			       unsigned long boundary, unsigned int min_align_mask)
+				      unsigned long boundary, unsigned int min_align_mask)
 {
 	if (!dev->dma_parms)
 		return false;

@@ -99,7 +99,8 @@ pub trait Driver {
     /// Data of an entry of the device table.
     type IdInfo: 'static;
 
-    /// The driver's data of a device. It is dropped as the device is unbound, before the scope ends.
+    /// The driver's data of a device. It is dropped as the device is unbound, before the scope
+    /// ends.
     type Data<'b>: Send + 'b;
 
     /// The table of the devices that the driver takes.
@@ -183,8 +184,8 @@ pub trait Driver {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called as the machine is shut down or rebooted: the driver stops the device's DMA, and has it
-    /// write its cache to the medium.
+    /// Called as the machine is shut down or rebooted: the driver stops the device's DMA, and has
+    /// it write its cache to the medium.
     ///
     /// The device is not unbound afterwards, and other callbacks may still come.
     ///

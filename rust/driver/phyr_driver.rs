@@ -20,17 +20,26 @@
 //! `phyr_blk::CharDevice` contain one. [`Binding`] and [`Users`] are for those who cannot have the
 //! scope's lifetime: files, and objects that user space refers to.
 //!
-//! | you have | take | it ends | if it is leaked | context |
-//! |---|---|---|---|---|
-//! | a callback to unregister | [`Scope::register`] | when dropped, or with the scope | it ends with the scope | sleeps |
-//! | an action at the end (C: `devm_add_action()`) | [`Scope::keep`] | with the scope | it has no owner | sleeps |
-//! | an interrupt handler | [`Vectors`], [`Irq`] | when dropped, or with the scope | it ends with the scope | `probe()` |
-//! | a device that does DMA | [`Enabled`] | DMA when dropped, or with the scope | DMA ends after the data is dropped | `probe()` |
-//! | a file, which may be open for longer | [`Binding`] | when dropped, or with the scope | it ends with the scope | any; the end sleeps |
-//! | an object with users (C: percpu_ref) | [`Users`] | by [`Users::drain`], or when dropped | `drain()` waits for ever | any; `drain()` sleeps |
-//! | such objects, by number | `phyr_blk::HandleTable` | when removed, or with the table | removing waits for ever | any; removing sleeps |
-//! | a value that refers to nothing of the scope | [`Devres`] | when dropped, or after the scope | it ends after the scope | sleeps |
-//! | an event to wait for | [`Completion`] | with its owner | no harm | any; waiting sleeps |
+//! You have:
+//!
+//! - a callback to unregister: take [`Scope::register`]. It ends when dropped, or with the scope;
+//!   if it is leaked, it ends with the scope. Context: sleeps.
+//! - an action at the end (C: `devm_add_action()`): take [`Scope::keep`]. It ends with the scope;
+//!   if it is leaked, it has no owner. Context: sleeps.
+//! - an interrupt handler: take [`Vectors`], [`Irq`]. It ends when dropped, or with the scope; if
+//!   it is leaked, it ends with the scope. Context: `probe()`.
+//! - a device that does DMA: take [`Enabled`]. It ends DMA when dropped, or with the scope; if it
+//!   is leaked, DMA ends after the data is dropped. Context: `probe()`.
+//! - a file, which may be open for longer: take [`Binding`]. It ends when dropped, or with the
+//!   scope; if it is leaked, it ends with the scope. Context: any; the end sleeps.
+//! - an object with users (C: percpu_ref): take [`Users`]. It ends by [`Users::drain`], or when
+//!   dropped; if it is leaked, `drain()` waits for ever. Context: any; `drain()` sleeps.
+//! - such objects, by number: take `phyr_blk::HandleTable`. It ends when removed, or with the
+//!   table; if it is leaked, removing waits for ever. Context: any; removing sleeps.
+//! - a value that refers to nothing of the scope: take [`Devres`]. It ends when dropped, or after
+//!   the scope; if it is leaked, it ends after the scope. Context: sleeps.
+//! - an event to wait for: take [`Completion`]. It ends with its owner; if it is leaked, no harm.
+//!   Context: any; waiting sleeps.
 //!
 //! [`Scope::register`]: scope::Scope::register
 //! [`Scope::keep`]: scope::Scope::keep

@@ -46,6 +46,12 @@ pub struct UnmapError<'bound, M: Memory> {
     pub error: Error,
 }
 
+impl<M: Memory> From<UnmapError<'_, M>> for Error {
+    fn from(failed: UnmapError<'_, M>) -> Self {
+        failed.error
+    }
+}
+
 // SAFETY: a list of what to flush belongs to no thread.
 unsafe impl<M: Memory> Send for Gather<'_, M> {}
 

@@ -10,7 +10,6 @@
 #include <linux/msi.h>
 #include <linux/pci.h>
 #include <linux/rcupdate.h>
-#include <linux/scatterlist.h>
 
 #include "bindings.h"
 
@@ -87,13 +86,6 @@ bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *add
 	return false;
 }
 EXPORT_SYMBOL_GPL(phyr_iommu_helper_msi_message);
-
-/* Of the page nothing but its address is used. */
-void phyr_iommu_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len)
-{
-	sg_set_page(sg, phys_to_page(paddr), len, offset_in_page(paddr));
-}
-EXPORT_SYMBOL_GPL(phyr_iommu_helper_sg_fill_phys);
 
 void phyr_iommu_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather)
 {

@@ -11,7 +11,6 @@
 //! (`CONFIG_DEBUG_VIRTUAL`), each piece is mapped by itself.
 
 use super::paging::PagingDomain;
-use crate::bindings as helpers;
 use kernel::{
     bindings::{
         self,
@@ -21,13 +20,19 @@ use kernel::{
     iommu::pgtable::prot,
     prelude::*, //
 };
-use phyr::fail::{
-    self,
-    Point, //
+use phyr::{
+    bindings as helpers,
+    fail::{
+        self,
+        Point, //
+    }, //
 };
 
 /// Longest entry of a list, whose length has 32 bits: a page of any IOMMU's.
 const MAX_LEN: usize = 1 << 30;
+
+/// Memory can be named by pages that need not exist.
+pub(super) const HAS_PAGES: bool = cfg!(CONFIG_SPARSEMEM_VMEMMAP) && !cfg!(CONFIG_DEBUG_VIRTUAL);
 
 impl PagingDomain {
     /// Maps `pieces`, each an address and a length, one behind the other at `iova`, and adds their
@@ -56,8 +61,7 @@ impl PagingDomain {
     ) -> Result {
         // CAST: bits.
         let is_mmio = prot as u32 & prot::MMIO != 0;
-        let has_pages = cfg!(CONFIG_SPARSEMEM_VMEMMAP) && !cfg!(CONFIG_DEBUG_VIRTUAL);
-        if list.len() < 2 || is_mmio || !has_pages {
+        if list.len() < 2 || is_mmio || !HAS_PAGES {
             for piece in pieces {
                 let (paddr, len) = piece?;
                 // CAST: a `usize` is at most 64 bits wide.
@@ -88,7 +92,7 @@ impl PagingDomain {
                 let entry = list.get_mut(nr).ok_or(EINVAL)?;
                 // SAFETY: the entry is initialised.
                 // CAST: at most `MAX_LEN`.
-                unsafe { helpers::phyr_iommu_helper_sg_fill_phys(entry, paddr, len as u32) };
+                unsafe { helpers::phyr_helper_sg_fill_phys(entry, paddr, len as u32) };
                 nr += 1;
                 bytes += len;
                 // CAST: a `usize` is at most 64 bits wide.
@@ -111,7 +115,7 @@ impl PagingDomain {
     ///   there.
     /// - Addresses and lengths are multiples of the granule.
     #[expect(clippy::too_many_arguments)]
-    unsafe fn map_list(
+    pub(super) unsafe fn map_list(
         &self,
         iova: u64,
         list: &mut [scatterlist],

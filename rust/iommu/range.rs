@@ -60,14 +60,16 @@ impl<'bound> DomainRange<'bound> {
         domain: &Arc<AttachedDomain<'bound>>,
         len: u64,
     ) -> Result<Self, DomainError> {
-        let sizes = domain.paging.page_sizes();
-        (0..u64::BITS)
-            .rev()
-            .map(|shift| 1 << shift)
-            .filter(|size| sizes & size != 0 && *size <= len)
-            .map(|align| Self::new(domain, len, align, Owner::Mapping))
-            .find(|range| !matches!(range, Err(DomainError::NoSpace)))
-            .unwrap_or(Err(DomainError::NoSpace))
+        // The sizes that fit: `len` is not zero.
+        let mut sizes = domain.paging.page_sizes() & (u64::MAX >> len.leading_zeros());
+        while sizes != 0 {
+            let largest = 1 << sizes.ilog2();
+            match Self::new(domain, len, largest, Owner::Mapping) {
+                Err(DomainError::NoSpace) => sizes &= !largest,
+                range => return range,
+            }
+        }
+        Err(DomainError::NoSpace)
     }
 
     /// Allocates `len` bytes for a mapping at `iova`.

@@ -12,14 +12,12 @@ use super::{
     error::DomainError,
     iova_allocator::IovaAllocator,
     iova_tree::Owner,
+    map_sg::HAS_PAGES,
     paging::PagingDomain,
     range::DomainRange, //
 };
 use kernel::{
-    bindings::{
-        self,
-        scatterlist, //
-    },
+    bindings,
     dma::DataDirection,
     prelude::*,
     sync::Arc, //
@@ -28,8 +26,8 @@ use phyr::{
     space::{
         Iova,
         IovaSpace,
-        Single,
-        MAX_LIST, //
+        SgList,
+        Single, //
     },
     DmaAddr,
     Granule,
@@ -236,41 +234,30 @@ unsafe impl IovaSpace for IovaRegion<'_> {
     }
 
     fn links_lists(&self) -> bool {
-        true
+        HAS_PAGES
     }
 
-    fn link_list(&self, to: &Iova, phyrs: &[PinnedPhyr]) -> (usize, Result) {
-        let granule = self.granule();
+    fn link_list(&self, to: &Iova, list: &mut SgList) -> Result {
         // CAST: a `usize` is at most 64 bits wide.
         let addr = to.addr().advanced(to.linked() as u64).into_raw();
-        let mut len = 0;
-        let pieces = phyrs.iter().map(|phyr| {
-            let phyr = phyr.phyr();
-            len += phyr.len();
-            let whole = granule.around(phyr).ok_or(EOVERFLOW)?;
-            Ok((whole.paddr().into_raw(), whole.len()))
-        });
-        let mut list = [scatterlist::default(); MAX_LIST];
-        let mut mapped = 0;
-        // SAFETY: by the invariant of `PinnedPhyr` the device may access the granules of each phyr.
-        // Those of `to` are allocated, and empty behind what is linked. Atomic, as the DMA API is.
-        let result = unsafe {
-            self.paging().map_pieces(
-                granule.align_down(addr),
-                pieces,
-                access(to.attrs()).prot(to.attrs().is_mmio()),
+        let (iova, prot) = (
+            self.granule().align_down(addr),
+            access(to.attrs()).prot(false),
+        );
+        let (nr, bytes) = (list.nr(), list.bytes());
+        // SAFETY: `SgList` holds granules of pinned memory, which the device may access. Those of
+        // `to` are allocated, and empty behind what is linked. Atomic, as the DMA API is.
+        unsafe {
+            self.paging().map_list(
+                iova,
+                list.entries(),
+                nr,
+                bytes,
+                prot,
                 bindings::GFP_ATOMIC,
-                &mut list,
-                &mut mapped,
+                &mut 0,
             )
-        };
-        // Whole granules are mapped, but the bytes of the phyrs counted.
-        let linked = match result {
-            Ok(()) => len,
-            // CAST: an offset in a granule, which is a page of the IOMMU.
-            Err(_) => mapped.saturating_sub(granule.offset(addr) as usize),
-        };
-        (linked, result)
+        }
     }
 
     fn sync(&self, _iova: &mut Iova) -> Result {

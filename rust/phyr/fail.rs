@@ -22,7 +22,8 @@
 //!   fails each of them by `failslab` and `fail_page_alloc`, see Documentation/testing.rst.
 //! - Questions: `iommu_get_domain_for_dev()`, `dma_buf_attach_revocable()`,
 //!   `device_is_bound()`, `xa_load()` and others; and callbacks of C, which are asked.
-//! - Calls that fail only for an argument that is not given here: `dma_resv_lock()` without a context,
+//! - Calls that fail only for an argument that is not given here: `dma_resv_lock()` without a
+//!   context,
 //!   `iommu_unmap()` and `dma_iova_unlink()` of just what was mapped.
 //! - Calls of the kernel's crate that a driver makes directly. Those that `phyr_driver` has as well
 //!   (`fallible`, `pci::Enabled::iomap_region_sized()`) have one there, so that drivers have none.
@@ -51,7 +52,8 @@ macro_rules! points {
                 }
             }
 
-            /// Returns the error with which it fails: where it returns no errno, as its caller has it.
+            /// Returns the error with which it fails: where it returns no errno, as its caller has
+            /// it.
             pub fn error(self) -> Error {
                 match self {
                     $(Self::$name => $error,)*

@@ -8,6 +8,7 @@
 #include <linux/export.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/scatterlist.h>
 
 #include "bindings.h"
 
@@ -26,3 +27,11 @@ __phyr_helper phys_addr_t phyr_helper_page_to_phys(const struct page *page)
 	return page_to_phys(page);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_page_to_phys);
+
+/* Of the page nothing but its address is used. */
+__phyr_helper void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr,
+					    unsigned int len)
+{
+	sg_set_page(sg, phys_to_page(paddr), len, offset_in_page(paddr));
+}
+EXPORT_SYMBOL_GPL(phyr_helper_sg_fill_phys);

@@ -62,8 +62,8 @@ impl Limits {
         self.max_segment
     }
 
-    /// Returns the mask of the boundary: no segment crosses a multiple of it and one. All ones if there
-    /// is no such limit.
+    /// Returns the mask of the boundary: no segment crosses a multiple of it and one. All ones if
+    /// there is no such limit.
     #[inline]
     pub const fn boundary_mask(&self) -> u64 {
         self.boundary_mask

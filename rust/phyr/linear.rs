@@ -135,8 +135,9 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// The memory comes back, and nothing is left mapped; [`LinearError`] has the reasons, each with
-    /// an errno of its own. [`LinearError::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`].
+    /// The memory comes back, and nothing is left mapped; [`LinearError`] has the reasons, each
+    /// with an errno of its own. [`LinearError::Failed`] with `EINVAL`: `dir` is
+    /// [`DataDirection::None`].
     ///
     /// # Examples
     ///

@@ -7,8 +7,8 @@
 //! - `scatter`, [`mapping`], [`batch`]: the ways to ask for it.
 //! - `choose`: the one decision, by which strategy it is mapped.
 //! - `plan`: runs, for memory that may have gaps.
-//! - `exec`: one function a strategy; `layout`: slots meanwhile; `range`, `segments`: what is mapped so
-//!   far, to be undone where it fails.
+//! - `exec`: one function a strategy; `layout`: slots meanwhile; `range`, `segments`: what is
+//!   mapped so far, to be undone where it fails.
 //! - `dma_api`: the calls of the kernel; `diagnose`, `failure`: why one has failed.
 //! - [`state`]: what is kept to unmap; [`cpu`]: the CPU's turn.
 

@@ -222,15 +222,15 @@ impl<'bound> Mapper<'bound> {
         self.dev
     }
 
-    /// Returns the granule of the IOMMU that translates for the device, or `None` where none does (direct
-    /// map, pass-through, bounce buffers).
+    /// Returns the granule of the IOMMU that translates for the device, or `None` where none does
+    /// (direct map, pass-through, bounce buffers).
     #[inline]
     pub fn granule(&self) -> Option<Granule> {
         self.granule
     }
 
-    /// Returns the length in bytes of the longest mapping: `dma_max_mapping_size()`, or the room in a
-    /// domain.
+    /// Returns the length in bytes of the longest mapping: `dma_max_mapping_size()`, or the room
+    /// in a domain.
     ///
     /// With the DMA API `usize::MAX` unless memory is bounced. A driver limits its requests by it.
     pub fn max_mapping_size(&self) -> usize {
@@ -326,8 +326,8 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Returns whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was made, see
-    /// [`device::need_unmap`].
+    /// Returns whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was
+    /// made, see [`device::need_unmap`].
     #[inline]
     pub(crate) fn needs_unmap(&self) -> bool {
         self.granule.is_some() || device::need_unmap(self.dev)
@@ -353,8 +353,8 @@ impl<'bound> Mapper<'bound> {
         &self.limits
     }
 
-    /// Makes a mapper, for tests, as for a device that is not trusted, which never lets runs share an IOVA
-    /// allocation.
+    /// Makes a mapper, for tests, as for a device that is not trusted, which never lets runs share
+    /// an IOVA allocation.
     #[cfg(CONFIG_KUNIT = "y")]
     #[doc(hidden)]
     pub fn unpacked(self) -> Self {

@@ -7,8 +7,8 @@
 //! mapped for:
 //!
 //! - A [`Mapper`](crate::Mapper) is refused with `EBUSY`, as it is made and at each mapping. On the
-//!   I/O path that costs a load and a branch: a mapper has its device's [`Ownership`], which is null as
-//!   long as no device that shares it is in such a domain.
+//!   I/O path that costs a load and a branch: a mapper has its device's [`Ownership`], which is
+//!   null as long as no device that shares it is in such a domain.
 //! - An attachment to a dma-buf is refused with `EBUSY` as it is mapped, and keeps its device from
 //!   being given a domain as long as it is ([`MappedFor`]).
 //!
@@ -36,8 +36,8 @@ use kernel::{
 };
 
 kernel::sync::global_lock! {
-    /// Held while the domain of a device is looked at, and while a device is taken into one or out of
-    /// one: it is freed after that only. Guards what is mapped by [`MappedFor`].
+    /// Held while the domain of a device is looked at, and while a device is taken into one or out
+    /// of one: it is freed after that only. Guards what is mapped by [`MappedFor`].
     // SAFETY: `init` is called as this module is loaded, before anybody uses it.
     pub unsafe(uninit) static ATTACHED: Mutex<Counts> = Counts(KVec::new());
 }

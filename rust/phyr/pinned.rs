@@ -30,8 +30,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Until each mapping that is made of it, or of a clone, has ended, for ever if one does not end: the
-/// memory that `source` or a clone of it yields, by whichever method and however often, stays
+/// Until each mapping that is made of it, or of a clone, has ended, for ever if one does not end:
+/// the memory that `source` or a clone of it yields, by whichever method and however often, stays
 /// allocated, is of the kind that `attrs` says, and is such as any device that it is mapped for may
 /// access in their direction.
 #[derive(Clone)]
@@ -49,10 +49,10 @@ impl<S: Source> Pinned<S> {
     ///
     /// # Safety
     ///
-    /// Until each mapping that is made of the value, or of a clone of it, has ended, and for ever if
-    /// one is leaked: what `source` or a clone of it yields, by whichever method and however often,
-    /// stays allocated, is of the kind `kind`, and is such as any device that it is mapped for may
-    /// access in the direction `dir`.
+    /// Until each mapping that is made of the value, or of a clone of it, has ended, and for ever
+    /// if one is leaked: what `source` or a clone of it yields, by whichever method and however
+    /// often, stays allocated, is of the kind `kind`, and is such as any device that it is mapped
+    /// for may access in the direction `dir`.
     #[inline]
     pub unsafe fn new(source: S, dir: DataDirection, kind: MemoryKind) -> Result<Self> {
         // INVARIANT: the caller's promise has each part of it.

@@ -4,11 +4,12 @@
 //!
 //! What maps is written once, for an [`IovaSpace`]. There are two: the DMA API's (`map/dma_api.rs`)
 //! and what a library gives to [`Mapper::in_space`](super::Mapper::in_space), which is the IOVA
-//! region of a domain. Only the mapping core calls the methods, with values that only it makes: they
-//! say what was promised or done before.
+//! region of a domain. Only the mapping core calls the methods, with values that only it makes:
+//! they say what was promised or done before.
 
 use super::{
     attrs::MapAttrs,
+    bindings as helpers,
     pinned::PinnedPhyr,
     types::{
         DmaAddr,
@@ -16,7 +17,11 @@ use super::{
     }, //
 };
 use kernel::{
-    bindings::dma_iova_state,
+    bindings::{
+        dma_iova_state,
+        scatterlist,
+        sg_init_table, //
+    },
     prelude::*, //
 };
 
@@ -63,8 +68,8 @@ impl Iova {
 ///
 /// # Invariants
 ///
-/// [`IovaSpace::map_phys`] of the space that is asked to do something with it has mapped `len` bytes
-/// at `addr` for `attrs`, and they are still mapped.
+/// [`IovaSpace::map_phys`] of the space that is asked to do something with it has mapped `len`
+/// bytes at `addr` for `attrs`, and they are still mapped.
 pub struct Single {
     pub(super) addr: DmaAddr,
     pub(super) len: usize,
@@ -92,8 +97,86 @@ impl Single {
     }
 }
 
-/// The longest list for [`IovaSpace::link_list`]: what fits on the stack.
-pub const MAX_LIST: usize = 16;
+/// Granules of pinned memory, to be linked one behind the other: a list for `iommu_map_sg()`.
+///
+/// # Invariants
+///
+/// The first `nr` of `entries` name whole granules of memory that is pinned, `bytes` bytes.
+pub struct SgList {
+    entries: [scatterlist; Self::MAX],
+    nr: usize,
+    bytes: usize,
+}
+
+impl SgList {
+    /// The longest list: what fits on the stack.
+    const MAX: usize = 16;
+
+    /// The longest entry, whose length has 32 bits: a page of any IOMMU's.
+    const MAX_ENTRY: usize = 1 << 30;
+
+    /// Makes an empty list, to be [initialised](Self::init) where it stays.
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        // INVARIANT: it has no entries.
+        Self {
+            entries: [scatterlist::default(); Self::MAX],
+            nr: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Initialises the entries.
+    #[inline]
+    pub(super) fn init(&mut self) {
+        // CAST: a small constant.
+        // SAFETY: there are so many entries.
+        unsafe { sg_init_table(self.entries.as_mut_ptr(), Self::MAX as u32) };
+    }
+
+    /// Adds granules. Returns whether there was room for them.
+    #[inline]
+    pub(super) fn push(&mut self, granules: PinnedPhyr) -> bool {
+        let (paddr, len) = (granules.phyr().paddr().into_raw(), granules.phyr().len());
+        let Some(entry) = self.entries.get_mut(self.nr) else {
+            return false;
+        };
+        if len > Self::MAX_ENTRY {
+            return false;
+        }
+        // CAST: at most `MAX_ENTRY`.
+        // SAFETY: the entry is initialised.
+        unsafe { helpers::phyr_helper_sg_fill_phys(entry, paddr, len as u32) };
+        // INVARIANT: the granules are those of pinned memory.
+        self.nr += 1;
+        self.bytes += len;
+        true
+    }
+
+    /// Empties the list.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        (self.nr, self.bytes) = (0, 0);
+    }
+
+    /// Returns the entries, which may be changed as scratch.
+    #[inline]
+    pub fn entries(&mut self) -> &mut [scatterlist] {
+        &mut self.entries
+    }
+
+    /// Returns the number of entries that are filled.
+    #[inline]
+    pub fn nr(&self) -> usize {
+        self.nr
+    }
+
+    /// Returns the number of bytes in them.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
 
 /// An address space in which a [`Mapper`](super::Mapper) maps. Its granule is that of the mapper.
 ///
@@ -102,8 +185,8 @@ pub const MAX_LIST: usize = 16;
 /// # Safety
 ///
 /// - [`IovaSpace::alloc`] gives out no address that it has given out and that was not destroyed.
-/// - An implementation keeps no [`PinnedPhyr`], [`Iova`] or [`Single`] that it is given, and gives it
-///   to no other space.
+/// - An implementation keeps no [`PinnedPhyr`], [`Iova`] or [`Single`] that it is given, and gives
+///   it to no other space.
 /// - The device reaches the memory that is linked or mapped, and no other, through these addresses;
 ///   when [`IovaSpace::unlink`], [`IovaSpace::destroy`] and [`IovaSpace::unmap_phys`] return, what
 ///   they took is out of its reach, as far as the DMA API promises that (strict or lazy).
@@ -140,14 +223,15 @@ pub unsafe trait IovaSpace: Send + Sync {
         false
     }
 
-    /// Links `phyrs`, at most [`MAX_LIST`] of them, behind what is linked in `to`, each under the
-    /// conditions of [`IovaSpace::link`]. Returns the number of bytes that it has linked, and
-    /// whether that is all.
+    /// Links all of `list`, which is not empty, behind what is linked in `to`, under the conditions
+    /// of [`IovaSpace::link`]; of memory that is the system's.
     ///
     /// # Errors
     ///
-    /// Those of [`IovaSpace::link`].
-    fn link_list(&self, to: &Iova, phyrs: &[PinnedPhyr]) -> (usize, Result);
+    /// Those of [`IovaSpace::link`]; nothing of the list is linked.
+    fn link_list(&self, _to: &Iova, _list: &mut SgList) -> Result {
+        Err(EOPNOTSUPP)
+    }
 
     /// Makes all that is linked visible to the device.
     ///

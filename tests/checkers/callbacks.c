@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Declarations of the project's callbacks with the types by which C calls them, for tests/host/kcfi.
- * The address of each is taken, so that a compiler with kCFI emits its hash as __kcfi_typeid_NAME.
- * This file is compiled, but not linked.
+ * Declarations of the project's callbacks with the types by which C calls them, for
+ * tests/host/kcfi. The address of each is taken, so that a compiler with kCFI emits its hash as
+ * __kcfi_typeid_NAME. This file is compiled, but not linked.
  *
  * A name is the path of the function in the sources: crate, modules and function, joined by __.
  */
@@ -36,11 +36,8 @@ MEMBER(request, end_io, phyr_blk__passthrough__end_io);
 
 MEMBER(block_device_operations, getgeo, phyr_blk__geometry__getgeo);
 MEMBER(device_attribute, show, phyr_blk__attribute__show);
-POINTER(busy_tag_iter_fn *, phyr_blk__hw__call);
+POINTER(busy_tag_iter_fn *, phyr_blk__in_flight__call);
 
-MEMBER(file_operations, open, phyr_blk__char_dev__open);
-MEMBER(file_operations, release, phyr_blk__char_dev__release);
-MEMBER(file_operations, unlocked_ioctl, phyr_blk__char_dev__ioctl);
 MEMBER(file_operations, uring_cmd, phyr_blk__char_dev__uring_cmd);
 
 POINTER(percpu_ref_func_t *, phyr_driver__users__release);
@@ -61,7 +58,7 @@ POINTER(iommu_fault_handler_t, phyr_iommu__fault__report);
 /* iommu_group_for_each_dev() */
 POINTER(int (*)(struct device *, void *), phyr_iommu__attach__one_more);
 
-MEMBER(dma_buf_attach_ops, invalidate_mappings, phyr_dma_buf__importer__invalidate_mappings);
+MEMBER(dma_buf_attach_ops, invalidate_mappings, phyr_dma_buf__attached__invalidate_mappings);
 MEMBER(dma_buf_ops, attach, phyr_dma_buf__ops__attach);
 MEMBER(dma_buf_ops, detach, phyr_dma_buf__ops__detach);
 MEMBER(dma_buf_ops, pin, phyr_dma_buf__ops__pin);

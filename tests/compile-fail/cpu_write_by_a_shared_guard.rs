@@ -3,7 +3,7 @@
 //! Two write through one turn of the CPU.
 
 use kernel::prelude::*;
-use phyr::{mapping::CpuAccess, memory::Pages};
+use phyr::{memory::Pages, CpuAccess};
 
 pub fn shared(cpu: &CpuAccess<'_, Pages>, to: &mut [u8]) -> Result {
     #[cfg(misuse)]

@@ -4,9 +4,13 @@
 
 use phyr::{mapping::Mapping, memory::Pages};
 
+#[cfg(misuse)]
+pub fn apart(Mapping { memory, .. }: Mapping<'_, Pages>) -> Pages {
+    //~^ error[E0451]: field `memory` of struct
+    memory
+}
+
+#[cfg(not(misuse))]
 pub fn apart(mapping: Mapping<'_, Pages>) -> Pages {
-    #[cfg(misuse)]
-    let Mapping { memory, .. } = mapping;
-    //~^ error[E0509]: cannot move out of type
     mapping.unmap()
 }

@@ -8,5 +8,6 @@ pub fn completed<T: Operations<CompletionId = TagOnly>>(hw: &HwCtx<'_, T>) {
     drop(hw.complete_tag(1));
     #[cfg(misuse)]
     drop(hw.complete_generation(1, 2));
-    //~^ error[E0271]: type mismatch resolving `<T as DriverTypes>::CompletionId == TagAndGeneration`
+    //~^ error[E0271]: type mismatch resolving `<T as DriverTypes>::CompletionId ==
+    //TagAndGeneration`
 }

@@ -10,6 +10,6 @@ pub fn made(paddr: PhysAddr) -> Result<Phyr, BadPhyr> {
     #[cfg(misuse)]
     let _ = core::mem::replace(&mut phyr.len, NonZeroUsize::MAX);
     //~^ error[E0616]: field `len` of struct
-    phyr.split(0);
+    core::mem::swap(&mut phyr, &mut Phyr::new(paddr, 2)?);
     Ok(phyr)
 }

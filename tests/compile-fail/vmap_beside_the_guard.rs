@@ -3,7 +3,7 @@
 //! The memory is written through two ways at the same time.
 
 use kernel::prelude::*;
-use phyr::{mapping::CpuAccess, memory::Chunks};
+use phyr::{memory::Chunks, CpuAccess};
 
 pub fn beside(cpu: &mut CpuAccess<'_, Chunks>) -> Result {
     let mut vmap = cpu.vmap()?;

@@ -4,8 +4,8 @@
 
 use kernel::prelude::*;
 use phyr::{
-    mapping::CpuAccess,
     memory::{Chunks, Pages},
+    CpuAccess, //
 };
 
 pub fn parts(whole: &mut CpuAccess<'_, Chunks>, part: &mut CpuAccess<'_, Pages>) -> Result {

@@ -155,8 +155,8 @@ fn limits(mapper: &Mapper<'_>) -> Outcome {
     Ok(())
 }
 
-/// Checks that a mapper with `limits` maps if they keep fewer bits of an address than `most` has, and
-/// is refused else.
+/// Checks that a mapper with `limits` maps if they keep fewer bits of an address than `most` has,
+/// and is refused else.
 fn keeps(mapper: &Mapper<'_>, limits: Limits, most: u64) -> Outcome {
     let mask = limits.min_align_mask();
     let mapper = Mapper::new(mapper.device(), limits);

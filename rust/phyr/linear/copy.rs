@@ -71,8 +71,9 @@ impl<'bound> Mapper<'bound> {
     /// - [`LinearError::Empty`], [`LinearError::Limit`]: as for [`Mapper::linear`].
     /// - [`LinearError::NoMemory`]: there is no contiguous memory of that size, or no more memory.
     /// - [`LinearError::NoSpace`]: what there is lies across a boundary of the device.
-    /// - [`LinearError::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with `EOPNOTSUPP`:
-    ///   the mapper is in a domain of the driver's own, where there is nothing to copy for; with
+    /// - [`LinearError::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with
+    ///   `EOPNOTSUPP`: the mapper is in a domain of the driver's own, where there is nothing to
+    ///   copy for; with
     ///   `EBUSY`: the device is in a domain of its own, and the mapper is not.
     ///
     /// # Examples

@@ -90,8 +90,8 @@ pub enum LinearError {
     Limit {
         /// The limit.
         limit: Limit,
-        /// The value that was asked for: a length; for [`Limit::Mask`] the last address, at the lowest place
-        /// that there can be.
+        /// The value that was asked for: a length; for [`Limit::Mask`] the last address, at the
+        /// lowest place that there can be.
         asked: u64,
         /// The most that the limit allows.
         max: u64,

@@ -16,8 +16,8 @@ use crate::{
     }, //
 };
 
-/// Returns the reason for which one range cannot lead to the phyrs of `list`, or `None` if it can: at
-/// the first phyr with which it cannot.
+/// Returns the reason for which one range cannot lead to the phyrs of `list`, or `None` if it can:
+/// at the first phyr with which it cannot.
 pub(crate) fn first_break(list: &List, granule: Option<Granule>) -> Option<LinearError> {
     let nr = (1..=list.iter().count()).find(|&nr| !is_linear(list.iter().take(nr), granule))?;
     let phyr = nr - 1;
@@ -41,8 +41,8 @@ pub(crate) fn first_break(list: &List, granule: Option<Granule>) -> Option<Linea
     })
 }
 
-/// Returns whether one range can lead to `phyrs`: each granule of the range leads to one granule of memory,
-/// or without an IOMMU each byte to the one behind the last.
+/// Returns whether one range can lead to `phyrs`: each granule of the range leads to one granule
+/// of memory, or without an IOMMU each byte to the one behind the last.
 fn is_linear(phyrs: impl Iterator<Item = Phyr> + Clone, granule: Option<Granule>) -> bool {
     let first = phyrs
         .clone()

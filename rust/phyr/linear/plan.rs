@@ -264,7 +264,8 @@ impl LinearPlanner {
         })
     }
 
-    /// Checks that no range that begins at `addr`, or as far behind a boundary, crosses the next one.
+    /// Checks that no range that begins at `addr`, or as far behind a boundary, crosses the next
+    /// one.
     fn check_boundary(&self, addr: u64) -> Result<(), LinearError> {
         let room = self.constraints.limits.room(addr);
         if self.bytes > room {

@@ -63,7 +63,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `slots` describes exactly what is mapped of `pieces`, as `target` says. Its capacity, and that of
+/// `slots` describes exactly what is mapped of `pieces`, as `target` says. Its capacity, and that
+/// of
 /// `pieces`, is the number that the batch was made for.
 pub struct Batch<'m, 'bound, M: Memory> {
     mapper: &'m Mapper<'bound>,

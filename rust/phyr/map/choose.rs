@@ -4,8 +4,8 @@
 //!
 //! [`choose`] is asked with all that decides it, and its `match` is the table of
 //! Documentation/design.rst, which a test compares with it. It is asked twice for memory that may
-//! have gaps: with what its source knows beforehand, and with the plan. Each strategy is carried out
-//! by one function of `exec.rs`.
+//! have gaps: with what its source knows beforehand, and with the plan. Each strategy is carried
+//! out by one function of `exec.rs`.
 //!
 //! Plain Rust, without a kernel call.
 

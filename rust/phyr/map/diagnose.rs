@@ -28,7 +28,8 @@ use kernel::{
 ///
 /// # Errors
 ///
-/// - `ERANGE`, `ENOBUFS`, `EFBIG`: those of [`IovaSpace::map_phys`](crate::space::IovaSpace::map_phys).
+/// - `ERANGE`, `ENOBUFS`, `EFBIG`: those of
+///   [`IovaSpace::map_phys`](crate::space::IovaSpace::map_phys).
 pub(crate) fn check_reach(mapper: &Mapper<'_>, phyr: Phyr, attrs: MapAttrs) -> Result {
     let reason = facts(mapper, phyr, attrs).reason();
     if reason.is_final().is_some() {

@@ -19,6 +19,7 @@ use crate::{
     space::{
         Iova,
         IovaSpace,
+        SgList,
         Single, //
     },
     types::{
@@ -96,8 +97,8 @@ unsafe impl IovaSpace for Space<'_> {
         either!(self.links_lists())
     }
 
-    fn link_list(&self, to: &Iova, phyrs: &[PinnedPhyr]) -> (usize, Result) {
-        either!(self.link_list(to, phyrs))
+    fn link_list(&self, to: &Iova, list: &mut SgList) -> Result {
+        either!(self.link_list(to, list))
     }
 
     fn sync(&self, iova: &mut Iova) -> Result {
@@ -171,15 +172,13 @@ unsafe impl IovaSpace for DmaApi<'_> {
         let (paddr, len) = (phyr.phyr().paddr(), phyr.phyr().len());
         let (dir, attrs) = (to.attrs.raw_direction(), to.attrs.raw_attrs());
         let dev = raw::device(self.0.device());
-        // A copy, so that the rest of the range can stay in registers.
-        let mut state = to.state;
         // SAFETY: by the invariant of `Iova` the range is taken, and ends behind `linked` bytes
         // that are linked; `IovaRange` has found room for the phyr, and C refuses what does not
         // join; by the invariant of `PinnedPhyr` the memory stays in place.
         let ret = unsafe {
             bindings::dma_iova_link(
                 dev,
-                &mut state,
+                &mut to.state,
                 paddr.into_raw(),
                 to.linked,
                 len,
@@ -187,7 +186,6 @@ unsafe impl IovaSpace for DmaApi<'_> {
                 attrs,
             )
         };
-        to.state = state;
         if ret != 0 {
             let error = Error::from_errno(ret);
             return Err(diagnose::why_not_linked(
@@ -198,11 +196,6 @@ unsafe impl IovaSpace for DmaApi<'_> {
             ));
         }
         Ok(())
-    }
-
-    /// Not used: the DMA API flushes for all at once.
-    fn link_list(&self, _to: &Iova, _phyrs: &[PinnedPhyr]) -> (usize, Result) {
-        (0, Err(EOPNOTSUPP))
     }
 
     /// `dma_iova_sync()`

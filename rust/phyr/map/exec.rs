@@ -2,9 +2,10 @@
 
 //! Carries out a strategy: one function each.
 //!
-//! Entry points: [`Target::single`] and [`Target::several`]. A source that is known to be one run is linked as it comes. What
-//! may have gaps is collected in slots and planned on the way; the functions that follow work in
-//! place: phyrs go in, DMA ranges come out, and no slot is written before its phyr was read.
+//! Entry points: [`Target::single`] and [`Target::several`]. A source that is known to be one run
+//! is linked as it comes. What may have gaps is collected in slots and planned on the way; the
+//! functions that follow work in place: phyrs go in, DMA ranges come out, and no slot is written
+//! before its phyr was read.
 //!
 //! Whatever fails on the way, what was mapped until then is unmapped by the Drop of the value that
 //! holds it ([`IovaRange`] or [`MappedSegments`]).
@@ -341,24 +342,27 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         let Some(granule) = self.mapper.granule() else {
             return Ok(None);
         };
-        let mut range = None::<IovaRange<A>>;
+        let (mut range, mut end) = (None::<IovaRange<A>>, 0);
         for phyr in phyrs {
-            let phyr = phyr?;
+            let pinned = phyr?;
+            let phyr = pinned.phyr();
             let range = match &mut range {
-                Some(range) => range,
-                None if phyr.phyr().len() == len.get() => return self.single(phyr).map(Some),
+                Some(range) if granule.joins(end, phyr.paddr().into_raw()) => range,
+                Some(_) => return Ok(None),
+                None if phyr.len() == len.get() => return self.single(pinned).map(Some),
                 None => {
-                    let start = phyr.phyr().paddr();
+                    let start = phyr.paddr();
                     match IovaRange::alloc(self.space, granule, start, len.get(), self.attrs) {
                         Some(new) => range.insert(new),
                         None => return Ok(None),
                     }
                 }
             };
-            if !range.joins(phyr.phyr()) || phyr.phyr().len() > len.get() - range.linked() {
+            if phyr.len() > range.room() {
                 return Ok(None);
             }
-            range.link(phyr)?;
+            end = phyr.end();
+            range.link(pinned)?;
         }
         match range {
             Some(mut range) if range.linked() == len.get() => {

@@ -121,8 +121,8 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Maps `memory`, which the caller keeps, with slots of the mapping's own. Its source cuts it to
-    /// the mapper's limits.
+    /// Maps `memory`, which the caller keeps, with slots of the mapping's own. Its source cuts it
+    /// to the mapper's limits.
     ///
     /// Context: may sleep if `flags` allow it.
     ///
@@ -208,8 +208,8 @@ impl PinnedMapping<'_> {
         self.each_single(|space, single| space.sync_for_cpu(single));
     }
 
-    /// Lets the device see what the CPU wrote: `dma_sync_single_for_device()` of each range that may
-    /// need it.
+    /// Lets the device see what the CPU wrote: `dma_sync_single_for_device()` of each range that
+    /// may need it.
     ///
     /// Context: any.
     pub fn sync_for_device(&self) {

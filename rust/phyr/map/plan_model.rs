@@ -54,7 +54,8 @@ pub(crate) fn check(list: &List, granule: Granule, limits: Limits) -> Result<(),
     }
 }
 
-/// Checks that the runs are as few as can be: counted again, by the rule as it is written in the documentation.
+/// Checks that the runs are as few as can be: counted again, by the rule as it is written in the
+/// documentation.
 fn check_minimal(
     list: &List,
     granule: Granule,
@@ -85,8 +86,8 @@ fn check_minimal(
     }
 }
 
-/// Checks that a device reads through the packed allocation what the phyrs say, byte for byte at each
-/// granule's edges, and that the allocation has no granule that nobody needs.
+/// Checks that a device reads through the packed allocation what the phyrs say, byte for byte at
+/// each granule's edges, and that the allocation has no granule that nobody needs.
 fn check_table(
     list: &List,
     granule: Granule,

@@ -14,12 +14,11 @@ use crate::{
     space::{
         Iova,
         IovaSpace,
-        MAX_LIST, //
+        SgList, //
     },
     types::{
         DmaAddr,
         Granule,
-        Phyr,
         PhysAddr, //
     }, //
 };
@@ -98,22 +97,16 @@ impl<S: IovaSpace> IovaRange<S> {
         })
     }
 
-    /// Returns whether `phyr` joins what is linked, or is the one that the range was taken for.
+    /// Returns the number of bytes that can still be linked.
     #[inline]
-    pub(crate) fn joins(&self, phyr: Phyr) -> bool {
-        let (linked, start) = (self.iova.linked, phyr.paddr().into_raw());
-        // CAST: a `usize` is at most 64 bits wide.
-        let end = self.iova.state.addr.wrapping_add(linked as u64);
-        match linked {
-            0 => self.granule.aligned(end ^ start),
-            _ => self.granule.joins(end, start),
-        }
+    pub(crate) fn room(&self) -> usize {
+        self.len - self.iova.linked
     }
 
     /// Links `phyr` behind what is linked.
     ///
-    /// It has to join, as [`IovaRange::joins`] or a plan says; the IOMMU's driver refuses what does
-    /// not, with a warning.
+    /// It has to [join](Granule::joins), or be the one that the range was taken for; the IOMMU's
+    /// driver refuses what does not, with a warning.
     ///
     /// # Errors
     ///
@@ -124,7 +117,7 @@ impl<S: IovaSpace> IovaRange<S> {
     #[inline]
     pub(crate) fn link(&mut self, phyr: PinnedPhyr) -> Result {
         let len = phyr.phyr().len();
-        if len > self.len - self.iova.linked {
+        if len > self.room() {
             return Err(EINVAL);
         }
         self.space.link(&mut self.iova, phyr)?;
@@ -140,7 +133,7 @@ impl<S: IovaSpace> IovaRange<S> {
     /// Those of [`IovaRange::link`]; what an element is.
     #[inline]
     pub(crate) fn link_all(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
-        if self.space.links_lists() {
+        if self.space.links_lists() && !self.iova.attrs.is_mmio() {
             return self.link_lists(phyrs);
         }
         for phyr in phyrs {
@@ -149,36 +142,44 @@ impl<S: IovaSpace> IovaRange<S> {
         Ok(())
     }
 
-    /// [`IovaRange::link_all`], [`MAX_LIST`] phyrs at a time.
+    /// [`IovaRange::link_all`], a list at a time.
     #[inline(never)]
-    fn link_lists(&mut self, mut phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
-        let Some(first) = phyrs.next().transpose()? else {
-            return Ok(());
-        };
-        let (mut list, mut nr, mut room) = ([first; MAX_LIST], 0, self.len - self.iova.linked);
-        let mut next = Some(first);
-        while let Some(phyr) = next {
-            room = room.checked_sub(phyr.phyr().len()).ok_or(EINVAL)?;
-            if let Some(place) = list.get_mut(nr) {
-                *place = phyr;
+    fn link_lists(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
+        // Bytes of the phyrs in the list; its granules may be more.
+        let mut list = SgList::new();
+        let mut bytes = 0;
+        list.init();
+        for phyr in phyrs {
+            let phyr = phyr?;
+            let len = phyr.phyr().len();
+            if len > self.room() - bytes {
+                return Err(EINVAL);
             }
-            nr += 1;
-            next = phyrs.next().transpose()?;
-            if nr == MAX_LIST || next.is_none() {
-                self.link_list(list.get(..nr).unwrap_or(&[]))?;
-                nr = 0;
+            let granules = phyr.around(self.granule).ok_or(EOVERFLOW)?;
+            if !list.push(granules) {
+                self.link_list(&mut list, &mut bytes)?;
+                if !list.push(granules) {
+                    // Longer than an entry can be.
+                    self.link(phyr)?;
+                    continue;
+                }
             }
+            bytes += len;
         }
-        Ok(())
+        self.link_list(&mut list, &mut bytes)
     }
 
-    /// Links `phyrs`, for which there is room.
+    /// Links what is in `list`, `bytes` bytes, and empties it.
     #[inline]
-    fn link_list(&mut self, phyrs: &[PinnedPhyr]) -> Result {
-        let (linked, result) = self.space.link_list(&self.iova, phyrs);
-        // INVARIANT: the space says that it has linked so many bytes more.
-        self.iova.linked += linked;
-        result
+    fn link_list(&mut self, list: &mut SgList, bytes: &mut usize) -> Result {
+        if list.nr() != 0 {
+            self.space.link_list(&self.iova, list)?;
+            // INVARIANT: the space has just linked so many bytes more.
+            self.iova.linked += *bytes;
+            *bytes = 0;
+            list.clear();
+        }
+        Ok(())
     }
 
     /// Returns whether the DMA API has linked a copy instead of some of the memory.
@@ -240,8 +241,8 @@ impl Closed {
     ///
     /// # Safety
     ///
-    /// The range is of the space that is to end it; `linked` bytes are linked in it for `attrs`, and
-    /// nobody else ends it.
+    /// The range is of the space that is to end it; `linked` bytes are linked in it for `attrs`,
+    /// and nobody else ends it.
     #[inline]
     pub(crate) unsafe fn reopen(self, linked: usize, attrs: MapAttrs) -> Iova {
         // INVARIANT: the caller promises each part of it.

@@ -2,9 +2,9 @@
 
 //! Scatter: map this bunch of disjoint things.
 //!
-//! Entry points: [`Mapper::map_into`] with slots that the caller has set aside, for a path that must
-//! not allocate, and [`Mapper::map`](super::mapping) for memory that the mapping owns. How memory is
-//! mapped is decided in `choose.rs` and done in `exec.rs`.
+//! Entry points: [`Mapper::map_into`] with slots that the caller has set aside, for a path that
+//! must not allocate, and [`Mapper::map`](super::mapping) for memory that the mapping owns. How
+//! memory is mapped is decided in `choose.rs` and done in `exec.rs`.
 //!
 //! C: what `blk_rq_dma_map_iter_start()` in [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c) does
 //! for requests; it joins all of a request or nothing.
@@ -73,22 +73,20 @@ impl Mapper<'_> {
     #[inline]
     pub fn map_into<'s, S: Source>(
         &self,
-        memory: &Pinned<S>,
+        memory: Pinned<S>,
         slots: impl FnOnce() -> &'s mut [Slot],
         state: &mut State,
     ) -> Result {
         self.check_domain()?;
         let Some(only) = memory.only() else {
-            *state = self.map_several(memory, slots())?;
-            return Ok(());
+            return self.map_several(memory, slots(), state);
         };
         let only = only?;
         check(self.limits(), only.phyr())?;
         if self.is_special() {
-            *state = self.map_special(only, memory.attrs())?;
-            return Ok(());
+            return self.map_special(only, memory.attrs(), state);
         }
-        let target = self.target(DmaApi(self), memory);
+        let target = self.target(DmaApi(self), &memory);
         *state = target.single(only)?;
         Ok(())
     }
@@ -96,22 +94,31 @@ impl Mapper<'_> {
     /// Maps a source of several pieces. A function of its own, so that the short path has few
     /// registers to save.
     #[inline(never)]
-    fn map_several<S: Source>(&self, memory: &Pinned<S>, slots: &mut [Slot]) -> Result<State> {
-        if self.is_special() {
-            return self.target(Space::of(self), memory).several(memory, slots);
-        }
-        self.target(DmaApi(self), memory).several(memory, slots)
+    fn map_several<S: Source>(
+        &self,
+        memory: Pinned<S>,
+        slots: &mut [Slot],
+        state: &mut State,
+    ) -> Result {
+        *state = if self.is_special() {
+            self.target(Space::of(self), &memory)
+                .several(&memory, slots)
+        } else {
+            self.target(DmaApi(self), &memory).several(&memory, slots)
+        }?;
+        Ok(())
     }
 
     /// Maps one phyr where memory is not just given to the DMA API.
     #[inline(never)]
-    fn map_special(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<State> {
+    fn map_special(&self, phyr: PinnedPhyr, attrs: MapAttrs, state: &mut State) -> Result {
         let target = Target {
             mapper: self,
             space: Space::of(self),
             attrs,
         };
-        target.single(phyr)
+        *state = target.single(phyr)?;
+        Ok(())
     }
 
     /// Returns the target of a mapping of `memory` in `space`, which is that of the mapper.
@@ -173,11 +180,7 @@ impl Mapper<'_> {
             slots()
         };
         // INVARIANT: the caller promises that they are of one mapping by this mapper.
-        let whole = Whole {
-            state: state.take(),
-            slots,
-        };
-        whole.end(self);
+        Whole { state, slots }.end(self);
     }
 }
 
@@ -186,13 +189,13 @@ impl Mapper<'_> {
 /// # Invariants
 ///
 /// Both are of one mapping by the mapper that is to end it.
-struct Whole<'a> {
-    state: State,
-    slots: &'a [Slot],
+struct Whole<'a, 's> {
+    state: &'a mut State,
+    slots: &'s [Slot],
 }
 
-impl Whole<'_> {
-    /// Ends a mapping that is not one `dma_map_phys()`.
+impl Whole<'_, '_> {
+    /// Ends a mapping that is not one `dma_map_phys()`, and clears the state.
     #[inline(never)]
     fn end(self, mapper: &Mapper<'_>) {
         let (space, attrs, one) = (Space::of(mapper), self.state.attrs(), self.state.one());
@@ -201,25 +204,26 @@ impl Whole<'_> {
             Strategy::Unmapped => {}
             Strategy::Single | Strategy::Joined => {
                 // SAFETY: by the invariant of `State` it is mapped so, all of a joined range is
-                // linked, and the state goes away here.
+                // linked, and the state is cleared below.
                 unsafe { one.reopen(attrs) }.end(&space);
             }
             Strategy::Packed => {
                 if let Some(range) = one.closed() {
                     let linked = self.packed_len(mapper);
                     // SAFETY: by the invariant of `State`; the range is linked up to the granule in
-                    // which the last run ends, and the state goes away here.
+                    // which the last run ends, and the state is cleared below.
                     space.destroy(unsafe { range.reopen(linked, attrs) });
                 }
             }
             Strategy::Runs | Strategy::Each => {
                 for slot in self.state.used(self.slots) {
                     // SAFETY: by the invariant of `State` each slot holds a range that is mapped;
-                    // the state goes away here.
+                    // the state is cleared below.
                     unsafe { slot.reopen(attrs) }.end(&space);
                 }
             }
         }
+        self.state.clear();
     }
 
     /// Returns the number of bytes that are linked in the range of a [`Strategy::Packed`] state.

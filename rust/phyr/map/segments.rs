@@ -89,8 +89,8 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
         };
         let (only, unmap) = (only.get(), mapper.needs_unmap());
         let this = ManuallyDrop::new(self);
-        // SAFETY: by the type invariant `only`, the first slot, is mapped, by `map_phys`, and nobody
-        // unmaps it but the owner of the state.
+        // SAFETY: by the type invariant `only`, the first slot, is mapped, by `map_phys`, and
+        // nobody unmaps it but the owner of the state.
         Ok(unsafe { State::new(Strategy::Single, only, 1, this.attrs, unmap) })
     }
 }

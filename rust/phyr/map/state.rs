@@ -53,7 +53,8 @@ impl Slot {
     /// All marks.
     const MARKS: u64 = 3 << 62;
 
-    /// Makes a slot of a phyr as it was planned; `None` if it is so long that its length takes the room of the marks.
+    /// Makes a slot of a phyr as it was planned; `None` if it is so long that its length takes the
+    /// room of the marks.
     #[inline]
     pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Option<Self> {
         // CAST: a `usize` is at most 64 bits wide.

@@ -197,8 +197,9 @@ unsafe impl Memory for Chunks {
             |at| self.page(at),
             |page, start, range| {
                 let to = to.get_mut(range).ok_or(EINVAL)?;
-                // SAFETY: `to` may be written. Only this value gives the kernel access to the pages,
-                // and it is borrowed; a device or user space may write meanwhile, and any byte is a
+                // SAFETY: `to` may be written. Only this value gives the kernel access to the
+                // pages, and it is borrowed; a device or user space may write meanwhile, and any
+                // byte is a
                 // `u8`.
                 unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
             },
@@ -213,8 +214,8 @@ unsafe impl Memory for Chunks {
             |at| self.page(at),
             |page, start, range| {
                 let from = from.get(range).ok_or(EINVAL)?;
-                // SAFETY: `from` may be read. Only this value gives the kernel access to the pages, and
-                // it is borrowed mutably.
+                // SAFETY: `from` may be read. Only this value gives the kernel access to the
+                // pages, and it is borrowed mutably.
                 unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
             },
         )

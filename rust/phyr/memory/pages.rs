@@ -113,8 +113,8 @@ unsafe impl Memory for Pages {
             page,
             |page, start, range| {
                 let to = to.get_mut(range).ok_or(EINVAL)?;
-                // SAFETY: `to` may be written. Only this value gives the kernel access to the pages,
-                // and it is borrowed; a device may write meanwhile, and any byte is a `u8`.
+                // SAFETY: `to` may be written. Only this value gives the kernel access to the
+                // pages, and it is borrowed; a device may write meanwhile, and any byte is a `u8`.
                 unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
             },
         )
@@ -129,8 +129,8 @@ unsafe impl Memory for Pages {
             page,
             |page, start, range| {
                 let from = from.get(range).ok_or(EINVAL)?;
-                // SAFETY: `from` may be read. Only this value gives the kernel access to the pages, and
-                // it is borrowed mutably.
+                // SAFETY: `from` may be read. Only this value gives the kernel access to the
+                // pages, and it is borrowed mutably.
                 unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
             },
         )
