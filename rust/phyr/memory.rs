@@ -13,6 +13,7 @@ mod list;
 mod pages;
 mod shared;
 mod traits;
+mod vmalloc;
 mod vmap;
 
 #[doc(hidden)]
@@ -38,6 +39,10 @@ pub use self::{
         segments,
         Memory,
         PageMemory, //
+    },
+    vmalloc::{
+        VBytes,
+        VPieces, //
     },
     vmap::Vmap, //
 };
