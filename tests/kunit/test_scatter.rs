@@ -32,7 +32,8 @@ use phyr::{
     memory::{
         segments,
         Memory,
-        Pages, //
+        Pages,
+        VBytes, //
     },
     DataDirection,
     DmaVec,
@@ -226,6 +227,35 @@ fn transfer(
     Ok(())
 }
 
+/// Returns a vector of `len` bytes of [`pattern()`] that has the memory `capacity`, in which there
+/// was something else.
+fn used_vector(len: usize, capacity: usize) -> Result<VVec<u8>> {
+    let mut bytes = VVec::from_elem(0xa5, capacity, GFP_KERNEL)?;
+    for (at, byte) in bytes.iter_mut().take(len).enumerate() {
+        *byte = pattern(at);
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Checks that `memory` holds the bytes of [`used_vector()`], and zeros in the rest of its page.
+fn check_vector(memory: VBytes, len: usize) -> Outcome {
+    let mut seen = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
+    memory.read(0, &mut seen)?;
+    let mut vec = memory.into_vec();
+    check_bytes(&vec, &seen)?;
+    check_eq!(vec.len(), len);
+    for (at, &byte) in seen.iter().enumerate() {
+        check_eq!(byte, pattern(at), "at {at}");
+    }
+    let rest = len.next_multiple_of(PAGE_SIZE) - len;
+    for (at, byte) in vec.spare_capacity_mut().iter().take(rest).enumerate() {
+        // SAFETY: the whole capacity was written once.
+        check_eq!(unsafe { byte.assume_init() }, 0, "{at} behind the end");
+    }
+    Ok(())
+}
+
 #[kunit_tests(phyr_device_scatter)]
 mod tests {
     use super::*;
@@ -276,6 +306,60 @@ mod tests {
             carry(&engine, mapper, 0)?;
             carry(&engine, mapper, PAGE_SIZE / 2)?;
             carry(&engine, mapper, 3 * PAGE_SIZE - 8)
+        })
+    }
+
+    /// Vectors whose ends are in a page, at its end, and in the first; with room behind and
+    /// without.
+    #[test]
+    fn bytes_of_a_vector() -> Outcome {
+        with_device(|_, mapper| {
+            for (len, capacity) in [
+                (5 * PAGE_SIZE - 1357, 7 * PAGE_SIZE),
+                (3 * PAGE_SIZE + 1, 3 * PAGE_SIZE + 1),
+                (2 * PAGE_SIZE, 3 * PAGE_SIZE),
+                (13, 100),
+            ] {
+                let memory = VBytes::new(used_vector(len, capacity)?)?;
+                check_eq!(memory.len(), len);
+                let mut memory = round_into(mapper, memory)?;
+                if mapper.granule().is_none() || mapper.packs() {
+                    // Otherwise every phyr is mapped by itself, if the CPU has access.
+                    memory = round(mapper, memory)?;
+                }
+                check_vector(memory, len)?;
+            }
+            let empty = VBytes::new(VVec::new())?;
+            check_err!(
+                mapper.map(empty, DataDirection::ToDevice, GFP_KERNEL),
+                EINVAL
+            );
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn the_device_reads_and_writes_a_vector() -> Outcome {
+        const LEN: usize = PAGE_SIZE + 123;
+        const AT: usize = PAGE_SIZE - 77;
+        with_device(|pdev, mapper| {
+            let engine = Engine::new(pdev)?;
+            let source = VBytes::new(used_vector(LEN, LEN)?)?;
+            let source = mapper.map(source, DataDirection::ToDevice, GFP_KERNEL)?;
+            let target = VBytes::new(VVec::from_elem(0, LEN, GFP_KERNEL)?)?;
+            let mut target = mapper.map(target, DataDirection::FromDevice, GFP_KERNEL)?;
+            let len = LEN - AT;
+            transfer(source.dma_vecs(), target.dma_vecs(), AT, len, &engine)?;
+
+            let mut seen = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
+            target.cpu().read(AT, &mut seen)?;
+            let source = source.unmap().into_vec();
+            check_bytes(&seen, check_some!(source.get(AT..)))?;
+            // At the vector's own addresses, too.
+            let target = target.unmap().into_vec();
+            check_bytes(check_some!(target.get(AT..)), &seen)?;
+            check!(target.iter().take(AT).all(|&byte| byte == 0));
+            Ok(())
         })
     }
 
