@@ -146,7 +146,7 @@ impl<'bound> Mapper<'bound> {
         let facts = scan(memory.phyrs(), granule, self.limits())?;
         let mut slots = KVVec::new();
         // One run needs none, if there is room for it.
-        let target = self.target(Space::of(self), memory);
+        let target = self.target(Space::of(self), memory.attrs());
         if let (Reach::Iommu { .. }, Some(len)) = (reach, facts.run) {
             if let Some(state) = target.run(memory.phyrs().joined(), len)? {
                 return Ok(self.mapped(state, slots));

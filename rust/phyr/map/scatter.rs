@@ -86,8 +86,7 @@ impl Mapper<'_> {
         if self.is_special() {
             return self.map_special(only, memory.attrs(), state);
         }
-        let target = self.target(DmaApi(self), &memory);
-        *state = target.single(only)?;
+        *state = self.target(DmaApi(self), memory.attrs()).single(only)?;
         Ok(())
     }
 
@@ -101,10 +100,11 @@ impl Mapper<'_> {
         state: &mut State,
     ) -> Result {
         *state = if self.is_special() {
-            self.target(Space::of(self), &memory)
+            self.target(Space::of(self), memory.attrs())
                 .several(&memory, slots)
         } else {
-            self.target(DmaApi(self), &memory).several(&memory, slots)
+            self.target(DmaApi(self), memory.attrs())
+                .several(&memory, slots)
         }?;
         Ok(())
     }
@@ -112,26 +112,17 @@ impl Mapper<'_> {
     /// Maps one phyr where memory is not just given to the DMA API.
     #[inline(never)]
     fn map_special(&self, phyr: PinnedPhyr, attrs: MapAttrs, state: &mut State) -> Result {
-        let target = Target {
-            mapper: self,
-            space: Space::of(self),
-            attrs,
-        };
-        *state = target.single(phyr)?;
+        *state = self.target(Space::of(self), attrs).single(phyr)?;
         Ok(())
     }
 
-    /// Returns the target of a mapping of `memory` in `space`, which is that of the mapper.
+    /// Returns the target of a mapping for `attrs` in `space`, which is that of the mapper.
     #[inline]
-    pub(super) fn target<'a, A, S: Source>(
-        &'a self,
-        space: A,
-        memory: &Pinned<S>,
-    ) -> Target<'a, A> {
+    pub(super) fn target<A>(&self, space: A, attrs: MapAttrs) -> Target<'_, A> {
         Target {
             mapper: self,
             space,
-            attrs: memory.attrs(),
+            attrs,
         }
     }
 

@@ -331,7 +331,7 @@ pub(crate) fn tag_set<'bound, const SLEEPS: bool, const WAITS: bool>(
     })
 }
 
-/// What a test watches of a disk.
+/// Counters of a disk, for a test to watch.
 pub(crate) struct Seen {
     pub(crate) dropped: Arc<AtomicU32>,
     pub(crate) tally: Arc<Tally>,
