@@ -52,6 +52,19 @@ load() {
 	eventually "no requests are under way" under_way
 }
 
+# start NAME COMMAND...: run COMMAND in the background, as process $started, with its output in
+# /tmp/NAME.out, and return when it has printed "going".  The output of a process before is removed: the
+# shell empties the file only when the new process runs, and a "going" in it would count until then.
+start() {
+	going=/tmp/$1.out
+	shift
+	rm -f "$going"
+	"$@" >"$going" &
+	# shellcheck disable=SC2034 # for the caller
+	started=$!
+	eventually "$*: it does not get going" grep -qs going "$going"
+}
+
 # write_and_verify: write 16 MiB of $DISK and read them back, again and again, in the background until
 # end_writing.
 write_and_verify() {
