@@ -100,6 +100,19 @@ impl Limits {
         }
     }
 
+    /// Returns whether there is a boundary that no segment may cross.
+    #[inline]
+    pub(crate) const fn has_boundary(&self) -> bool {
+        self.boundary_mask != u64::MAX
+    }
+
+    /// Returns whether a range is within both limits. It does not overflow.
+    #[inline]
+    pub(crate) const fn allow_range(&self, addr: u64, len: u64) -> bool {
+        // Without a boundary its room is all that there is behind `addr`.
+        len <= self.max_segment && (!self.has_boundary() || len <= self.room(addr))
+    }
+
     /// Returns whether `bytes` fit between two boundaries.
     #[inline]
     pub(crate) const fn boundary_allows(&self, bytes: u64) -> bool {
@@ -112,7 +125,7 @@ impl Limits {
     #[doc(hidden)]
     pub const fn allow_anywhere(&self, bytes: usize) -> bool {
         // CAST: a `usize` is at most 64 bits wide.
-        self.boundary_mask == u64::MAX && bytes as u64 <= self.max_segment
+        !self.has_boundary() && bytes as u64 <= self.max_segment
     }
 
     /// Returns whether both limits leave room for at least `bytes`, wherever those are aligned.

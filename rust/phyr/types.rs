@@ -114,6 +114,16 @@ impl Phyr {
         Ok(Self { paddr, len })
     }
 
+    /// Returns a range that was a `Phyr` before, and so does not overflow, or `None` if it is empty.
+    #[inline]
+    pub(crate) const fn known(paddr: PhysAddr, len: usize) -> Option<Self> {
+        match NonZeroUsize::new(len) {
+            // INVARIANT: the caller has taken both from a `Phyr`.
+            Some(len) => Some(Self { paddr, len }),
+            None => None,
+        }
+    }
+
     /// Returns the address of the range.
     #[inline]
     pub const fn paddr(self) -> PhysAddr {

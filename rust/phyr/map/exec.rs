@@ -25,6 +25,7 @@ use super::{
     },
     plan::{
         Packed,
+        Plan,
         PlanError, //
     },
     range::IovaRange,
@@ -74,47 +75,83 @@ pub(crate) struct Target<'a, A> {
     pub(crate) attrs: MapAttrs,
 }
 
-/// Facts that one look at all phyrs of a source has found.
-pub(crate) struct Scan {
+/// Facts that a look at the phyrs of a source has found.
+pub(super) struct Scan {
+    granule: Granule,
     /// Number of phyrs.
-    pub(crate) phyrs: usize,
-    /// The length of all, if they are one run.
-    pub(crate) run: Option<NonZeroUsize>,
+    pub(super) phyrs: usize,
+    /// Their length in bytes.
+    len: usize,
+    /// The physical end of the last.
+    end: u64,
+    /// The offset in its granule of the first.
+    offset: u64,
+    /// No gap was found.
+    joins: bool,
 }
 
-/// Looks at all phyrs of a source, before anything is mapped or set aside.
+impl Scan {
+    #[inline]
+    pub(super) fn new(granule: Granule) -> Self {
+        Self {
+            granule,
+            phyrs: 0,
+            len: 0,
+            end: 0,
+            offset: 0,
+            joins: true,
+        }
+    }
+
+    /// Looks at the next phyr.
+    ///
+    /// # Errors
+    ///
+    /// - `EMSGSIZE`: it is over a limit.
+    /// - `EOVERFLOW`: the length of all overflows.
+    #[inline]
+    pub(super) fn push(&mut self, phyr: Phyr, limits: &Limits) -> Result {
+        check(limits, phyr)?;
+        let start = phyr.paddr().into_raw();
+        if self.phyrs == 0 {
+            self.offset = self.granule.offset(start);
+        } else {
+            self.joins &= self.granule.joins(self.end, start);
+        }
+        self.phyrs += 1;
+        self.end = phyr.end();
+        self.len = self.len.checked_add(phyr.len()).ok_or(EOVERFLOW)?;
+        Ok(())
+    }
+
+    /// Returns the length of all phyrs, if they are one run.
+    #[inline]
+    pub(super) fn run(&self, limits: &Limits) -> Option<NonZeroUsize> {
+        // CAST: a `usize` is at most 64 bits wide.
+        let is_run = self.joins && limits.allow_range(self.offset, self.len as u64);
+        NonZeroUsize::new(self.len).filter(|_| is_run)
+    }
+}
+
+/// Returns the length of all phyrs of a source, if they are one run: the look ends at the first gap.
 ///
 /// # Errors
 ///
-/// - `EMSGSIZE`: one is over a limit.
-/// - `EOVERFLOW`: the length of all overflows.
-/// - What the source fails with.
+/// Those of [`Scan::push`]; what the source fails with.
 #[inline]
-pub(crate) fn scan(
+fn run_len(
     phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
     granule: Granule,
     limits: &Limits,
-) -> Result<Scan> {
-    let (mut nr, mut len, mut end, mut joins, mut offset) = (0, 0usize, 0, true, 0);
+) -> Result<Option<NonZeroUsize>> {
+    let mut scan = Scan::new(granule);
     for phyr in phyrs {
-        let phyr = phyr?.phyr();
-        check(limits, phyr)?;
-        let start = phyr.paddr().into_raw();
-        if nr == 0 {
-            offset = granule.offset(start);
-        } else {
-            joins &= granule.joins(end, start);
+        scan.push(phyr?.phyr(), limits)?;
+        if !scan.joins {
+            return Ok(None);
         }
-        nr += 1;
-        end = phyr.end();
-        len = len.checked_add(phyr.len()).ok_or(EOVERFLOW)?;
     }
-    // CAST: a `usize` is at most 64 bits wide.
-    let is_run = joins && len as u64 <= limits.room(offset);
-    Ok(Scan {
-        phyrs: nr,
-        run: NonZeroUsize::new(len).filter(|_| is_run),
-    })
+    Ok(scan.run(limits))
 }
 
 /// Checks that `phyr` is a segment within `limits`.
@@ -125,10 +162,28 @@ pub(crate) fn scan(
 #[inline]
 pub(crate) fn check(limits: &Limits, phyr: Phyr) -> Result {
     // CAST: a `usize` is at most 64 bits wide.
-    if phyr.len() as u64 > limits.room(phyr.paddr().into_raw()) {
-        return Err(EMSGSIZE);
+    if limits.allow_range(phyr.paddr().into_raw(), phyr.len() as u64) {
+        return Ok(());
     }
-    Ok(())
+    Err(EMSGSIZE)
+}
+
+/// Collects `phyrs` in the slots and plans them.
+// Apart: what is planned stays in registers.
+#[inline(never)]
+fn collect(
+    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
+    granule: Granule,
+    limits: Limits,
+    slots: &mut [Slot],
+) -> Result<Plan> {
+    let mut collector = RunCollector::new(granule, limits, slots);
+    for phyr in phyrs {
+        let phyr = phyr?;
+        check(&limits, phyr.phyr())?;
+        collector.push(phyr)?;
+    }
+    collector.plan()
 }
 
 impl<'a, A: IovaSpace + Copy> Target<'a, A> {
@@ -151,7 +206,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         let phyrs = memory.phyrs();
         let run = match granule {
             Some(granule) if memory.source().is_worth_a_scan() => {
-                scan(phyrs.clone(), granule, limits)?.run
+                run_len(phyrs.clone(), granule, limits)?
             }
             _ => None,
         };
@@ -241,13 +296,10 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         limits: &Limits,
     ) -> Result<State> {
         let granule = self.mapper.granule().ok_or(EINVAL)?;
-        let mut collector = RunCollector::new(granule, *limits, slots);
-        for phyr in phyrs {
-            let phyr = phyr?;
-            check(limits, phyr.phyr())?;
-            collector.push(phyr)?;
-        }
-        let (plan, last) = (collector.planner.plan()?, collector.last);
+        // The only phyr needs no slot: if there is none, it has the one of this function.
+        let mut own = [Slot::EMPTY];
+        let slots = if slots.is_empty() { &mut own } else { slots };
+        let plan = collect(phyrs, granule, *limits, slots)?;
         let shape = match (plan.phyrs, plan.runs) {
             (1, _) => Shape::One,
             (_, 1) => Shape::Run,
@@ -256,13 +308,11 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
             },
         };
         let strategy = choose(reach, shape);
-        if let (Strategy::Single, Some(only)) = (strategy, last) {
-            return self.single(only);
-        }
         // INVARIANT: the collector has just written the phyrs to these, which are pinned.
         let phyrs =
             Phyrs(Cell::from_mut(slots.get_mut(..plan.phyrs).ok_or(E2BIG)?).as_slice_of_cells());
         let state = match (strategy, plan.packed) {
+            (Strategy::Single, _) => return self.single(phyrs.first()?),
             (Strategy::Joined, _) => self.joined_slots(phyrs, plan.bytes)?.map(joined),
             (Strategy::Packed, Some(packed)) => self.packed(granule, phyrs, plan.runs, packed)?,
             (Strategy::Runs, _) => return self.runs(phyrs),
@@ -377,7 +427,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     #[inline]
     fn joined_slots(self, run: Phyrs<'_>, bytes: u64) -> Result<Option<IovaRange<A>>> {
         let granule = self.mapper.granule().ok_or(EINVAL)?;
-        let first = run.0.first().ok_or(EINVAL)?.get().phyr()?.paddr();
+        let first = run.first()?.phyr().paddr();
         let bytes = usize::try_from(bytes)?;
         let range = IovaRange::alloc(self.space, granule, first, bytes, self.attrs);
         let Some(mut range) = range else {
@@ -403,7 +453,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         let Some(mut range) = range else {
             return Ok(None);
         };
-        let mut layout = Layout::new(granule, phyrs, range.addr());
+        let mut layout = Layout::new(granule, phyrs, range.addr())?;
         range.link_all(phyrs.0.iter().map(|slot| layout.place(slot)))?;
         range.sync()?;
 

@@ -3,7 +3,11 @@
 //! Slots while a mapping is made: phyrs on their way in, ranges on their way out.
 
 use super::{
-    plan::Planner,
+    plan::{
+        Plan,
+        Planner, //
+    },
+    range::MAX_LEN,
     state::Slot, //
 };
 use crate::{
@@ -27,7 +31,7 @@ pub(super) fn next_run(slots: &[Cell<Slot>]) -> Result<Option<(usize, u64)>> {
         nr += 1;
         // No overflow: the planner has added up all of them.
         // CAST: a `usize` is at most 64 bits wide.
-        bytes += slot.get().phyr()?.len() as u64;
+        bytes += slot.get().phyr().ok_or(EINVAL)?.len() as u64;
     }
     Ok((nr != 0).then_some((nr, bytes)))
 }
@@ -44,18 +48,22 @@ impl Phyrs<'_> {
     /// Reads the phyr in `slot`, which is one of these.
     #[inline]
     pub(super) fn read(self, slot: &Cell<Slot>) -> Result<PinnedPhyr> {
-        let phyr = slot.get().phyr()?;
+        let phyr = slot.get().phyr().ok_or(EINVAL)?;
         // SAFETY: by the type invariant it is of pinned memory.
         Ok(unsafe { PinnedPhyr::again(phyr) })
+    }
+
+    /// Reads the first phyr.
+    #[inline]
+    pub(super) fn first(self) -> Result<PinnedPhyr> {
+        self.read(self.0.first().ok_or(EINVAL)?)
     }
 }
 
 /// Collects phyrs in slots and plans them on the way.
 pub(super) struct RunCollector<'a> {
     slots: core::slice::IterMut<'a, Slot>,
-    pub(super) planner: Planner,
-    /// The last phyr: the only one may have no slot.
-    pub(super) last: Option<PinnedPhyr>,
+    planner: Planner,
 }
 
 impl<'a> RunCollector<'a> {
@@ -64,7 +72,6 @@ impl<'a> RunCollector<'a> {
         Self {
             slots: slots.iter_mut(),
             planner: Planner::new(granule, limits),
-            last: None,
         }
     }
 
@@ -72,14 +79,19 @@ impl<'a> RunCollector<'a> {
     #[inline(always)]
     pub(super) fn push(&mut self, phyr: PinnedPhyr) -> Result {
         let join = self.planner.push(phyr.phyr())?;
-        match self.slots.next() {
-            Some(slot) => *slot = Slot::from_phyr(phyr.phyr(), join).ok_or(EOVERFLOW)?,
-            // The only phyr needs none.
-            None if self.last.is_none() => {}
-            None => return Err(E2BIG),
-        }
-        self.last = Some(phyr);
+        *self.slots.next().ok_or(E2BIG)? = Slot::from_phyr(phyr.phyr(), join);
         Ok(())
+    }
+
+    /// Returns the plan. What is in the slots counts only then.
+    #[inline]
+    pub(super) fn plan(self) -> Result<Plan> {
+        let plan = self.planner.plan()?;
+        // No phyr is longer than all of them.
+        if plan.bytes > MAX_LEN {
+            return Err(EOVERFLOW);
+        }
+        Ok(plan)
     }
 }
 
@@ -91,50 +103,51 @@ impl<'a> RunCollector<'a> {
 pub(super) struct Layout<'a> {
     granule: Granule,
     phyrs: Phyrs<'a>,
-    /// The beginning of the allocation.
-    base: DmaAddr,
     out: core::slice::Iter<'a, Cell<Slot>>,
     /// The slot of the last run's range.
-    run: Option<&'a Cell<Slot>>,
-    /// The beginning of the last run in the allocation, and its end so far.
+    run: &'a Cell<Slot>,
+    /// The beginning of the last run for the device, and its length so far.
     start: u64,
-    end: u64,
+    len: usize,
 }
 
 impl<'a> Layout<'a> {
+    /// Lays out `phyrs`, which were planned, in an allocation that begins at `base`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: there are none.
     #[inline]
-    pub(super) fn new(granule: Granule, phyrs: Phyrs<'a>, base: DmaAddr) -> Self {
-        Self {
+    pub(super) fn new(granule: Granule, phyrs: Phyrs<'a>, base: DmaAddr) -> Result<Self> {
+        Ok(Self {
             granule,
             phyrs,
-            base,
             out: phyrs.0.iter(),
-            run: None,
-            start: 0,
-            end: 0,
-        }
+            run: phyrs.0.first().ok_or(EINVAL)?,
+            start: base.into_raw(),
+            len: 0,
+        })
     }
 
     /// Places the next phyr, which is in `slot`. Returns the granules to link for it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(&mut self, slot: &Cell<Slot>) -> Result<PinnedPhyr> {
         let (begins, pinned) = (slot.get().begins(), self.phyrs.read(slot)?);
         let phyr = pinned.phyr();
 
         if begins {
             // INVARIANT: no more runs have begun than slots were placed, with this one.
-            self.run = self.out.next();
-            let offset = self.granule.offset(phyr.paddr().into_raw());
-            self.start = self.granule.align_up(self.end).ok_or(EOVERFLOW)? + offset;
-            self.end = self.start;
+            self.run = self.out.next().ok_or(EINVAL)?;
+            // CAST: a `usize` is at most 64 bits wide.
+            let end = self.start + self.len as u64;
+            // No overflow: the planner has found that all of it fits, and it was allocated.
+            let begin = self.granule.align_up(end).ok_or(EOVERFLOW)?;
+            self.start = begin + self.granule.offset(phyr.paddr().into_raw());
+            self.len = 0;
         }
-        // CAST: a `usize` is at most 64 bits wide.
-        self.end += phyr.len() as u64;
-        if let Some(run) = self.run {
-            // CAST: not longer than the allocation, whose length is a `usize`.
-            let len = (self.end - self.start) as usize;
-            run.set(Slot::range(self.base.advanced(self.start), len));
-        }
+        self.len += phyr.len();
+        self.run
+            .set(Slot::range(DmaAddr::from_raw(self.start), self.len));
         pinned.around(self.granule).ok_or(EOVERFLOW)
     }
 }

@@ -19,7 +19,7 @@ use super::{
     },
     diagnose::check_reach,
     dma_api::Space,
-    exec::scan,
+    exec::Scan,
     state::{
         DmaVecs,
         Segment,
@@ -143,17 +143,20 @@ impl<'bound> Mapper<'bound> {
             reach => reach,
         };
         let granule = self.granule().unwrap_or(Granule::ONE);
-        let facts = scan(memory.phyrs(), granule, self.limits())?;
+        let mut scan = Scan::new(granule);
+        for phyr in memory.phyrs() {
+            scan.push(phyr?.phyr(), self.limits())?;
+        }
         let mut slots = KVVec::new();
         // One run needs none, if there is room for it.
         let target = self.target(Space::of(self), memory.attrs());
-        if let (Reach::Iommu { .. }, Some(len)) = (reach, facts.run) {
+        if let (Reach::Iommu { .. }, Some(len)) = (reach, scan.run(self.limits())) {
             if let Some(state) = target.run(memory.phyrs().joined(), len)? {
                 return Ok(self.mapped(state, slots));
             }
         }
-        if facts.phyrs > 1 {
-            slots.extend_with(facts.phyrs, Slot::EMPTY, list_flags(flags))?;
+        if scan.phyrs > 1 {
+            slots.extend_with(scan.phyrs, Slot::EMPTY, list_flags(flags))?;
         }
         let state = target.scattered(memory.phyrs(), None, &mut slots, reach)?;
         Ok(self.mapped(state, slots))

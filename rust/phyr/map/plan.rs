@@ -64,21 +64,25 @@ pub enum Join {
 ///
 /// # Invariants
 ///
-/// While `plan.phyrs` is not zero, the last run is `run_len` bytes long, begins `run_start` bytes
-/// into a granule, and ends at the physical address `end` and at `pos` in the packed allocation.
+/// While `phyrs` is not zero, the last run ends at the physical address `end`, and lies from `start`
+/// to `pos` in the packed allocation; no limit is in the way of `left` bytes more, neither for the
+/// run by itself nor, while it `fits`, where it lies. `bytes` is at most `pos`.
 #[derive(Clone, Debug)]
 pub struct Planner {
     granule: Granule,
     limits: Limits,
-    plan: Plan,
+    phyrs: usize,
+    runs: usize,
+    bytes: u64,
+    /// No limit is in the way of a run where it lies in the packed allocation.
+    fits: bool,
     /// Physical end of the last phyr.
     end: u64,
-    /// Offset in its granule of the beginning of the last run.
-    run_start: u64,
-    /// Bytes in the last run.
-    run_len: u64,
-    /// End of the last run in the packed allocation.
+    /// The last run in the packed allocation, in which it begins as far into a granule as in memory.
+    start: u64,
     pos: u64,
+    /// Bytes by which the last run can grow without a look at the limits; zero before the first.
+    left: u64,
 }
 
 impl Planner {
@@ -89,16 +93,14 @@ impl Planner {
         Self {
             granule,
             limits,
-            plan: Plan {
-                phyrs: 0,
-                runs: 0,
-                bytes: 0,
-                packed: Some(Packed { len: 0 }),
-            },
+            phyrs: 0,
+            runs: 0,
+            bytes: 0,
+            fits: true,
             end: 0,
-            run_start: 0,
-            run_len: 0,
+            start: 0,
             pos: 0,
+            left: 0,
         }
     }
 
@@ -110,43 +112,76 @@ impl Planner {
     ///
     /// - [`PlanError::Overflow`]: the length of all, or of the IOVA space, overflows; the planner
     ///   is as it was before.
-    #[inline]
+    // Into the loop over all phyrs: what is planned stays in registers.
+    #[inline(always)]
     #[doc(hidden)]
     pub fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError> {
-        let g = self.granule;
         // CAST: a `usize` is at most 64 bits wide.
         let len = phyr.len() as u64;
-        let bytes = self
-            .plan
-            .bytes
-            .checked_add(len)
-            .ok_or(PlanError::Overflow)?;
+        let joins = self.granule.joins(self.end, phyr.paddr().into_raw());
+        let join = if joins && (len <= self.left || self.grow(len)) {
+            self.pos = self.pos.checked_add(len).ok_or(PlanError::Overflow)?;
+            self.left -= len;
+            Join::Extends
+        } else {
+            self.begin(phyr, len)?;
+            Join::Begins
+        };
+        self.phyrs += 1;
+        // No overflow: at most `pos`.
+        self.bytes += len;
+        self.end = phyr.end();
+        Ok(join)
+    }
 
-        if self.joins(phyr, len) {
-            // No overflow: `pos` is at most one granule a run above `bytes`, see below.
-            let pos = self.pos.checked_add(len).ok_or(PlanError::Overflow)?;
-            self.check_packed(pos - self.run_len - len, self.run_len + len);
-            self.pos = pos;
-            self.run_len += len;
-            self.commit(phyr, bytes);
-            return Ok(Join::Extends);
-        }
-
-        let offset = g.offset(phyr.paddr().into_raw());
-        let start = g
-            .align_up(self.pos)
-            .and_then(|pos| pos.checked_add(offset))
-            .ok_or(PlanError::Overflow)?;
+    /// Begins a run with `phyr`, which is `len` bytes long.
+    #[inline(always)]
+    fn begin(&mut self, phyr: Phyr, len: u64) -> Result<(), PlanError> {
+        let (g, pos) = (self.granule, self.granule.align_up(self.pos));
+        // No overflow: both are in the same granule.
+        let start = pos.ok_or(PlanError::Overflow)? + g.offset(phyr.paddr().into_raw());
         let pos = start.checked_add(len).ok_or(PlanError::Overflow)?;
         // That the end can be rounded up makes the length of the allocation exact in `plan`.
         g.align_up(pos).ok_or(PlanError::Overflow)?;
-        self.check_packed(start, len);
-        self.plan.runs += 1;
-        self.pos = pos;
-        self.run_start = offset;
-        self.run_len = len;
-        self.commit(phyr, bytes);
-        Ok(Join::Begins)
+        self.runs += 1;
+        (self.start, self.pos) = (start, pos);
+        self.left = match self.limits.max_segment().checked_sub(len) {
+            Some(left) if !self.limits.has_boundary() => left,
+            _ => self.within_limits(len),
+        };
+        Ok(())
+    }
+
+    /// Returns by how much the last run, of `len` bytes, can grow, and whether it fits.
+    #[inline(always)]
+    fn within_limits(&mut self, len: u64) -> u64 {
+        let alone = room(self.limits, self.granule.offset(self.start));
+        let packed = room(self.limits, self.start);
+        self.fits &= len <= packed;
+        let room = if self.fits { alone.min(packed) } else { alone };
+        room.saturating_sub(len)
+    }
+
+    /// Makes room for `len` bytes in the last run if its limits allow that, though it may be that
+    /// there is no packed allocation then. Returns whether there is room.
+    #[inline(always)]
+    fn grow(&mut self, len: u64) -> bool {
+        let (granule, run_len) = (self.granule, self.pos - self.start);
+        // Before the first phyr there is no run.
+        let overflows = self.pos.checked_add(len).is_none();
+        if self.phyrs == 0 || overflows {
+            return false;
+        }
+        let room = room(self.limits, granule.offset(self.start));
+        match room.checked_sub(run_len) {
+            Some(left) if len <= left => {
+                // What was in the way is where the run lies in the packed allocation.
+                self.fits = false;
+                self.left = left;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Returns the plan of the phyrs so far.
@@ -158,13 +193,15 @@ impl Planner {
     #[inline]
     #[doc(hidden)]
     pub fn plan(&self) -> Result<Plan, PlanError> {
-        if self.plan.phyrs == 0 {
+        if self.phyrs == 0 {
             return Err(PlanError::Empty);
         }
         let len = self.granule.align_up(self.pos).ok_or(PlanError::Overflow)?;
         Ok(Plan {
-            packed: self.plan.packed.map(|_| Packed { len }),
-            ..self.plan
+            phyrs: self.phyrs,
+            runs: self.runs,
+            bytes: self.bytes,
+            packed: self.fits.then_some(Packed { len }),
         })
     }
 
@@ -172,38 +209,14 @@ impl Planner {
     #[inline]
     #[doc(hidden)]
     pub const fn last_run(&self) -> (u64, u64) {
-        (self.pos - self.run_len, self.run_len)
+        (self.start, self.pos - self.start)
     }
+}
 
-    /// Returns whether `phyr` extends the last run.
-    #[inline]
-    fn joins(&self, phyr: Phyr, len: u64) -> bool {
-        self.plan.phyrs != 0
-            && self.granule.joins(self.end, phyr.paddr().into_raw())
-            && self.fits(self.run_start, self.run_len, len)
-    }
-
-    /// Returns whether a run of `run_len` bytes from `start` on may grow by `len`.
-    #[inline]
-    fn fits(&self, start: u64, run_len: u64, len: u64) -> bool {
-        match run_len.checked_add(len) {
-            Some(sum) => sum <= self.limits.room(start),
-            None => false,
-        }
-    }
-
-    /// Notes that a run does not fit in the packed allocation where it would come to lie.
-    #[inline]
-    fn check_packed(&mut self, start: u64, len: u64) {
-        if len > self.limits.room(start) {
-            self.plan.packed = None;
-        }
-    }
-
-    #[inline]
-    fn commit(&mut self, phyr: Phyr, bytes: u64) {
-        self.plan.phyrs += 1;
-        self.plan.bytes = bytes;
-        self.end = phyr.end();
-    }
+/// [`Limits::room`] where it is seldom asked for. Apart, and with copies, so that a [`Planner`] is
+/// not in memory for its sake.
+#[cold]
+#[inline(never)]
+fn room(limits: Limits, addr: u64) -> u64 {
+    limits.room(addr)
 }

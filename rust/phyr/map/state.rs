@@ -20,7 +20,6 @@ use crate::{
         Single, //
     },
     types::{
-        BadPhyr,
         DmaAddr,
         DmaVec,
         Phyr, //
@@ -53,29 +52,26 @@ impl Slot {
     /// All marks.
     const MARKS: u64 = 3 << 62;
 
-    /// Makes a slot of a phyr as it was planned; `None` if it is so long that its length takes the
-    /// room of the marks.
+    /// Makes a slot of a phyr as it was planned, which is at most [`MAX_LEN`](super::range::MAX_LEN)
+    /// bytes long: the marks are behind that.
     #[inline]
-    pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Option<Self> {
+    pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Self {
         // CAST: a `usize` is at most 64 bits wide.
         let len = phyr.len() as u64;
-        if len & Self::MARKS != 0 {
-            return None;
-        }
-        Some(Self {
+        Self {
             addr: phyr.paddr().into_raw(),
             len: match join {
                 Join::Begins => len | Self::BEGINS,
                 Join::Extends => len,
             },
-        })
+        }
     }
 
-    /// Returns the phyr that the slot was made from.
+    /// Returns the phyr that the slot was made from, or `None` if it is empty.
     #[inline]
-    pub(crate) const fn phyr(self) -> Result<Phyr, BadPhyr> {
+    pub(crate) const fn phyr(self) -> Option<Phyr> {
         // CAST: the length came from a `usize`.
-        Phyr::new(
+        Phyr::known(
             PhysAddr::from_raw(self.addr),
             (self.len & !Self::MARKS) as usize,
         )
