@@ -9,7 +9,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn show(data: &u32, text: &mut Text<'_>) -> Result {
     write!(text, "{data}")?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(data);
     //~^ error[E0521]: borrowed data escapes outside of function
     keep_for_ever(*data);

@@ -8,7 +8,7 @@ use phyr::{batch::Batch, memory::Pages};
 pub fn after(mut batch: Batch<'_, '_, Pages>, piece: Pages, late: Pages) -> Result {
     batch.add(piece)?;
     let mapping = batch.finalise()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     batch.add(late)?;
     //~^ error[E0382]: borrow of moved value: `batch`
     drop(mapping);

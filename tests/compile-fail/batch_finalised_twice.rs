@@ -7,7 +7,7 @@ use phyr::{batch::Batch, memory::Pages};
 
 pub fn twice(batch: Batch<'_, '_, Pages>) -> Result {
     batch.finalise()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     batch.finalise()?;
     //~^ error[E0382]: use of moved value: `batch`
     Ok(())

@@ -10,7 +10,7 @@ use phyr::{
 
 pub fn mixed(batch: &mut Batch<'_, '_, Pages>, pages: Pages, chunks: Chunks) -> Result {
     batch.add(pages)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     batch.add(chunks)?;
     //~^ error[E0308]: mismatched types: expected `Pages`, found `Chunks`
     Ok(())

@@ -7,7 +7,7 @@ use phyr::{batch::Capacity, memory::Pages, DataDirection, Mapper};
 
 pub fn outlived(mapper: Mapper<'_>, room: Capacity, piece: Pages) -> Result {
     let mut batch = mapper.batch(room, DataDirection::ToDevice, GFP_KERNEL)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(mapper);
     //~^ error[E0505]: cannot move out of `mapper` because it is borrowed
     batch.add(piece)?;

@@ -11,7 +11,7 @@ use phyr::{
 pub fn kept(batch: &mut Batch<'_, '_, Pages>, mut piece: Pages) -> Result {
     piece.write(0, b"before")?;
     batch.add(piece)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     piece.write(0, b"meanwhile")?;
     //~^ error[E0382]: borrow of moved value: `piece`
     Ok(())

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr::{batch::Batch, memory::Pages, DmaVec};
 
 pub fn early(batch: Batch<'_, '_, Pages>, tell: impl Fn(DmaVec)) -> Result {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     batch.dma_vecs().for_each(&tell);
     //~^ error[E0599]: no method named `dma_vecs` found for
     batch.finalise()?.dma_vecs().for_each(&tell);

@@ -12,7 +12,7 @@ pub fn escaped(binding: &Binding, look: impl Fn(&Device<Bound>)) -> Result {
     let mut escaped = None;
     binding.with(|dev| {
         look(dev);
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         escaped.replace(dev);
         //~^ error[E0521]: borrowed data escapes outside of closure
         Ok(())

@@ -12,10 +12,10 @@ pub fn kept(dev: &Device<Bound>) -> Result {
     let mut kept = None;
     scope(dev, |scope| {
         let (_binding, owner) = Binding::new(scope)?;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         kept.replace(owner);
         //~^ error[E0521]: borrowed data escapes outside of closure
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         drop(owner);
         Ok(())
     })?;

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr_driver::binding::BindingOwner;
 
 pub fn copied(owner: BindingOwner<'_>) {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(owner.clone());
     //~^ error[E0599]: no method named `clone` found for
     drop(owner);

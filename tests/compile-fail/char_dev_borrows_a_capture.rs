@@ -50,13 +50,13 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 pub fn made<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
     let outer = Atomic::new(0);
     scope(dev, |scope| {
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         let count = &COUNT;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
         let device = Arc::new(count, GFP_KERNEL)?;
-        core::mem::forget(CharDevice::<File<M>>::new(scope, fmt!("misuse"), device)?);
+        core::mem::forget(CharDevice::<File<M>>::new(scope, fmt!("test"), device)?);
         Ok(())
     })?;
     outer.store(1, ordering::Relaxed);

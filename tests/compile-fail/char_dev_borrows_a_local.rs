@@ -47,13 +47,13 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 
 pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>) -> Result {
     let local = Atomic::new(0);
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let count = &COUNT;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let count = &local;
     //~^ error[E0597]: `local` does not live long enough
     let device = Arc::new(count, GFP_KERNEL)?;
-    core::mem::forget(CharDevice::<File<M>>::new(scope, fmt!("misuse"), device)?);
+    core::mem::forget(CharDevice::<File<M>>::new(scope, fmt!("test"), device)?);
     local.store(1, ordering::Relaxed);
     Ok(())
 }

@@ -7,7 +7,7 @@ use phyr::{linear::LinearCopy, memory::Pages};
 
 pub fn ended(mut copy: LinearCopy<'_, Pages>) -> Result {
     let turn = copy.hand_over()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(copy.into_memory());
     //~^ error[E0505]: cannot move out of `copy` because it is borrowed
     turn.hand_back()

@@ -7,7 +7,7 @@ use phyr::{linear::DeviceTurn, memory::Pages};
 
 pub fn twice(turn: DeviceTurn<'_, '_, Pages>) -> Result {
     turn.hand_back()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     turn.hand_back()?;
     //~^ error[E0382]: use of moved value: `turn`
     Ok(())

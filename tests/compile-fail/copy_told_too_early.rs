@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr::{linear::LinearCopy, memory::Pages, DmaVec};
 
 pub fn told(copy: &mut LinearCopy<'_, Pages>, tell: impl Fn(DmaVec)) -> Result {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     tell(copy.dma_vec());
     //~^ error[E0599]: no method named `dma_vec` found for
     tell(copy.hand_over()?.dma_vec());

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr::{mapping::Mapping, memory::Pages};
 
 pub fn shared(mapping: &Mapping<'_, Pages>) -> usize {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     mapping.cpu();
     //~^ error[E0596]: cannot borrow `*mapping` as mutable, as it is behind a `&` reference
     mapping.len()

@@ -6,7 +6,7 @@ use phyr::{mapping::Mapping, memory::Pages};
 
 pub fn two(mapping: &mut Mapping<'_, Pages>) {
     let first = mapping.cpu();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let second = mapping.cpu();
     //~^ error[E0499]: cannot borrow `*mapping` as mutable more than once at a time
     drop(first);

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr::{memory::Pages, CpuAccess};
 
 pub fn shared(cpu: &CpuAccess<'_, Pages>, to: &mut [u8]) -> Result {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     cpu.write(0, to)?;
     //~^ error[E0596]: cannot borrow `*cpu` as mutable, as it is behind a `&` reference
     cpu.read(0, to)

@@ -46,12 +46,12 @@ pub fn registered<M: ModuleMetadata + 'static>(
 ) -> Result {
     let outer = Atomic::new(0);
     scope(dev, |scope| {
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         let count = &COUNT;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
-        let disk = GenDiskBuilder::new().build(fmt!("misuse"), &tags(scope)?, count)?;
+        let disk = GenDiskBuilder::new().build(fmt!("test"), &tags(scope)?, count)?;
         core::mem::forget(disk);
         Ok(())
     })?;

@@ -40,12 +40,12 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 
 pub fn made<'b, M: ModuleMetadata + 'static>(tags: &Arc<TagSet<'b, Driver<M>>>) -> Result {
     let local = Atomic::new(0);
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let count = &COUNT;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let count = &local;
     //~^ error[E0597]: `local` does not live long enough
-    let disk = GenDiskBuilder::new().build(fmt!("misuse"), tags, count)?;
+    let disk = GenDiskBuilder::new().build(fmt!("test"), tags, count)?;
     core::mem::forget(disk);
     local.store(1, ordering::Relaxed);
     Ok(())

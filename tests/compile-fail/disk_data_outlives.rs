@@ -9,7 +9,7 @@ pub fn outlived<'bound, T: Operations>(
     look: impl Fn(&T::DiskData<'bound>),
 ) {
     let data = disk.data();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(disk);
     //~^ error[E0505]: cannot move out of `disk` because it is borrowed
     look(data);

@@ -11,7 +11,7 @@ use phyr_dma_buf::{Attachment, DmaBuf};
 
 pub fn attached(bound: &Device<Bound>, dev: &Device, buf: &ARef<DmaBuf>) -> Result {
     Attachment::static_importer(bound, buf.clone())?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     Attachment::static_importer(dev, buf.clone())?;
     //~^ error[E0308]: mismatched types
     Ok(())

@@ -10,10 +10,10 @@ pub fn given<E: Exporter<Memory = BarMemory, CpuMapping = DeviceOnly>>(
     exporter: E,
     access: AccessMode,
 ) -> Result<Exported<E>> {
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     // SAFETY: it is never called.
     let exported = unsafe { peer.export(2, &[(0, 4096)], exporter, access) };
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let exported = peer.export(2, &[(0, 4096)], exporter, access);
     //~^ error[E0133]: call to unsafe function
     exported

@@ -10,7 +10,7 @@ use phyr_dma_buf::{
 
 pub struct Mine;
 
-#[cfg(misuse)]
+#[cfg(compile_fail)]
 impl phyr_dma_buf::exporter::private::Sealed for Mine {}
 //~^ error[E0603]: module `exporter` is private
 

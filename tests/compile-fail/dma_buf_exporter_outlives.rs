@@ -7,7 +7,7 @@ use phyr_dma_buf::{Exported, Exporter};
 
 pub fn outlived<E: Exporter>(exported: Exported<E>, look: impl Fn(&E)) {
     let exporter = exported.exporter();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(exported);
     //~^ error[E0505]: cannot move out of `exported` because it is borrowed
     look(exporter);

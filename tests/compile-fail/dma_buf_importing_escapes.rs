@@ -9,7 +9,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn attach(importer: &AttachmentRef<'_>) {
     keep_for_ever(ARef::<Device>::from(importer.device()));
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(importer.device());
     //~^ error[E0521]: borrowed data escapes outside of function
 }

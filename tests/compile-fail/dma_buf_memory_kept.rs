@@ -18,7 +18,7 @@ pub fn kept<E: Exporter>(
 ) -> Result<Exported<E>> {
     memory.write(0, b"before")?;
     let exported = export(memory, exporter, access)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     memory.write(0, b"meanwhile")?;
     //~^ error[E0382]: borrow of moved value: `memory`
     Ok(exported)

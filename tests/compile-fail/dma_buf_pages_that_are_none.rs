@@ -16,7 +16,7 @@ fn offer<M: Memory, C: CpuMapping<M>>(_: &M) {}
 
 pub fn offered(pages: &Pages) {
     offer::<_, DeviceOnly>(pages);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     offer::<_, MmapVmap>(pages);
     //~^ error[E0277]: the trait bound `Pages: PageMemory` is not satisfied
 }

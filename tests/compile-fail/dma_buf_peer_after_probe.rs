@@ -11,7 +11,7 @@ use phyr_dma_buf::PeerToPeer;
 
 pub fn set_up(probed: &pci::Device<Core<'_>>, pdev: &pci::Device<Bound>) -> Result {
     PeerToPeer::new(probed)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     PeerToPeer::new(pdev)?;
     //~^ error[E0308]: mismatched types
     Ok(())

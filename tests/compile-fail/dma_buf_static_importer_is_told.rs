@@ -16,7 +16,7 @@ pub fn told<I: Invalidate>(
     none: Arc<Static>,
 ) -> Result {
     Attachment::dynamic(dev, buf.clone(), false, importer)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     Attachment::<Static>::dynamic(dev, buf, false, none)?;
     //~^ error[E0599]: the function or associated item `dynamic` exists for struct
     Ok(())

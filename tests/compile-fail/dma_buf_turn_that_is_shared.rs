@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr_dma_buf::CpuAccess;
 
 pub fn shared(cpu: &CpuAccess, bytes: &mut [u8]) -> Result {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     cpu.write(0, bytes)?;
     //~^ error[E0596]: cannot borrow `*cpu` as mutable, as it is behind a `&` reference
     cpu.read(0, bytes)

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A buffer is used when its reference has become a file descriptor.
+//! A buffer is used when its reference has become a file descriptor's.
 
-use kernel::prelude::*;
-use phyr_dma_buf::Exported;
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::aref::ARef, //
+};
+use phyr_dma_buf::{
+    DmaBuf,
+    Exported, //
+};
 
-pub fn given<E: Send + Sync>(exported: Exported<E>) -> Result<i32> {
-    let fd = exported.into_fd(0)?;
-    #[cfg(misuse)]
+pub fn given<E: Send + Sync>(exported: Exported<E>) -> Result<ARef<File>> {
+    let file = DmaBuf::into_file(exported.into_dma_buf())?;
+    #[cfg(compile_fail)]
     exported.revoke()?;
     //~^ error[E0382]: borrow of moved value: `exported`
-    Ok(fd)
+    Ok(file)
 }

@@ -13,9 +13,9 @@ use phyr_iommu::{
 };
 
 pub fn mixed(domain: &Domain<'_>, memory: Chunks) -> Result {
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let access = Access::WRITE;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let access = DataDirection::FromDevice;
     domain.map(memory, access)?;
     //~^ error[E0308]: mismatched types: expected `Access`, found `DataDirection`

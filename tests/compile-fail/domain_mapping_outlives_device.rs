@@ -9,7 +9,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn kept(it: Mapping<'_, Chunks>, memory: Chunks) {
     keep_for_ever(memory);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(it);
     //~^ error[E0521]: borrowed data escapes outside of function
 }

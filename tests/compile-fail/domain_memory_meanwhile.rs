@@ -11,7 +11,7 @@ use phyr_iommu::{
 
 pub fn freed(domain: &Domain<'_>, memory: Chunks) -> Result {
     let mapping = domain.map(memory, Access::READ_WRITE)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(memory);
     //~^ error[E0382]: use of moved value: `memory`
     drop(mapping);

@@ -9,7 +9,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn kept(domain: Domain<'_>) {
     keep_for_ever(domain.granule());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(domain);
     //~^ error[E0521]: borrowed data escapes outside of function
 }

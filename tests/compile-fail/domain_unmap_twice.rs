@@ -7,7 +7,7 @@ use phyr_iommu::Mapping;
 
 pub fn twice(mapping: Mapping<'_, Chunks>) {
     drop(mapping.unmap());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(mapping.unmap());
     //~^ error[E0382]: use of moved value: `mapping`
 }

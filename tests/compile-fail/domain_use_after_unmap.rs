@@ -8,7 +8,7 @@ use phyr_iommu::Mapping;
 pub fn late(mapping: Mapping<'_, Chunks>) -> DmaAddr {
     let iova = mapping.dma_vec().addr();
     drop(mapping.unmap());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let iova = mapping.dma_vec().addr();
     //~^ error[E0382]: borrow of moved value: `mapping`
     iova

@@ -30,9 +30,9 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 pub fn handled(dev: &Device<Bound>) -> Result {
     let outer = Atomic::new(0);
     scope(dev, |scope| {
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         let count = &COUNT;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
         let handler = Arc::new(Count(count), GFP_KERNEL)?;

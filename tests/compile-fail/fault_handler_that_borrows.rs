@@ -23,9 +23,9 @@ impl FaultHandler for Count<'static> {
 static COUNT: Atomic<i32> = Atomic::new(0);
 
 pub fn handled(dev: &Device<Bound>) -> Result {
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let count = &COUNT;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let count = &Atomic::new(core::hint::black_box(0));
     //~^ error[E0716]: temporary value dropped while borrowed
     let handler = Arc::new(Count(count), GFP_KERNEL)?;

@@ -8,7 +8,7 @@ use phyr_iommu::Gather;
 
 pub fn after(gather: Gather<'_, Chunks>) {
     drop(gather.flush());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(gather.flush());
     //~^ error[E0382]: use of moved value: `gather`
 }

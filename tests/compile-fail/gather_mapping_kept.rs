@@ -11,7 +11,7 @@ use phyr_iommu::{
 
 pub fn kept<'d>(gather: &mut Gather<'d, Chunks>, mapping: Mapping<'d, Chunks>) -> Result {
     gather.unmap(mapping).map_err(|_| EXDEV)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = mapping.dma_vec().addr();
     //~^ error[E0382]: borrow of moved value: `mapping`
     Ok(())

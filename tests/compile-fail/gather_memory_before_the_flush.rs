@@ -7,7 +7,7 @@ use phyr::memory::Chunks;
 use phyr_iommu::Gather;
 
 pub fn early(mut gather: Gather<'_, Chunks>) -> KVVec<Chunks> {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = core::mem::take(&mut gather.memory);
     //~^ error[E0616]: field `memory` of struct
     gather.flush()

@@ -15,7 +15,7 @@ pub fn sent<'d>(
     other: Mapping<'d, Chunks>,
 ) -> Result {
     gather.unmap(own).map_err(|_| EXDEV)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     gather.unmap(other).map_err(|_| EXDEV)?;
     //~^ error[E0308]: mismatched types
     Ok(())

@@ -31,9 +31,9 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 pub fn attached(dev: &Device<Bound>, buf: ARef<DmaBuf>) -> Result {
     let outer = Atomic::new(0);
     scope(dev, |scope| {
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         let count = &COUNT;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
         let importer = Arc::new(Count(count), GFP_KERNEL)?;

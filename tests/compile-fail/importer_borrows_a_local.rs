@@ -25,9 +25,9 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 
 pub fn attached(dev: &Device<Bound>, buf: ARef<DmaBuf>) -> Result {
     let local = Atomic::new(0);
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let count = &COUNT;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let count = &local;
     //~^ error[E0597]: `local` does not live long enough
     let importer = Arc::new(Count(count), GFP_KERNEL)?;

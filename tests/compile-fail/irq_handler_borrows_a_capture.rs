@@ -33,12 +33,12 @@ pub fn registered(
 ) -> Result {
     let outer = Atomic::new(0);
     scope(dev, |scope| {
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         let count = &COUNT;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
-        core::mem::forget(vectors(scope)?.request(0, c"misuse", Count(count))?);
+        core::mem::forget(vectors(scope)?.request(0, c"test", Count(count))?);
         Ok(())
     })?;
     outer.store(1, ordering::Relaxed);

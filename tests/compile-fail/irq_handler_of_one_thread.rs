@@ -21,9 +21,9 @@ impl<T: 'static> Handler for Mine<T> {
 }
 
 pub fn requested(vectors: &Vectors<'_>) -> Result {
-    drop(vectors.request(0, c"misuse", Mine::<u8>(PhantomData))?);
-    #[cfg(misuse)]
-    drop(vectors.request(0, c"misuse", Mine::<*mut u8>(PhantomData))?);
+    drop(vectors.request(0, c"test", Mine::<u8>(PhantomData))?);
+    #[cfg(compile_fail)]
+    drop(vectors.request(0, c"test", Mine::<*mut u8>(PhantomData))?);
     //~^ error[E0277]: `*mut u8` cannot be sent between threads safely
     Ok(())
 }

@@ -9,7 +9,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn kept<H: Handler + Send + 'static>(irq: Irq<'_, H>, name: &'static str) {
     keep_for_ever(name);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(irq);
     //~^ error[E0521]: borrowed data escapes outside of function
 }

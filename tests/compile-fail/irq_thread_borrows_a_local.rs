@@ -22,12 +22,12 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 
 pub fn registered<'b>(vectors: Vectors<'b>) -> Result {
     let local = Atomic::new(0);
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let count = &COUNT;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let count = &local;
     //~^ error[E0597]: `local` does not live long enough
-    core::mem::forget(vectors.request_threaded(0, c"misuse", Count(count))?);
+    core::mem::forget(vectors.request_threaded(0, c"test", Count(count))?);
     local.store(1, ordering::Relaxed);
     Ok(())
 }

@@ -7,7 +7,7 @@ use phyr::{linear::Linear, memory::Pages};
 
 pub fn ended(mut linear: Linear<'_, Pages>, to: &mut [u8]) -> Result {
     let cpu = linear.cpu()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(linear.unmap());
     //~^ error[E0505]: cannot move out of `linear` because it is borrowed
     cpu.read(0, to)

@@ -12,7 +12,7 @@ pub fn refused(mapper: &Mapper<'_>, mut pages: Pages) -> Result {
     let Err(mut refused) = mapper.linear(pages, DataDirection::ToDevice) else {
         return Ok(());
     };
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     pages.write(0, b"mine?")?;
     //~^ error[E0382]: borrow of moved value: `pages`
     refused.value.write(0, b"mine")

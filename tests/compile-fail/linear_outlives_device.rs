@@ -8,7 +8,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn kept(it: Linear<'_, Pages>, memory: Pages) {
     keep_for_ever(memory);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(it);
     //~^ error[E0521]: borrowed data escapes outside of function
 }

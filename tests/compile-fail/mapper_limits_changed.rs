@@ -5,7 +5,7 @@
 use phyr::{Limits, Mapper};
 
 pub fn widen(mapper: &mut Mapper<'_>) -> Limits {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = core::mem::replace(&mut mapper.limits, Limits::NONE);
     //~^ error[E0616]: field `limits` of struct
     *mapper.limits()

@@ -10,7 +10,7 @@ use phyr::{Limits, Mapper};
 
 pub fn probe(bound: &Device<Bound>, dev: &Device) -> Result {
     Mapper::new(bound, Limits::NONE)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     Mapper::new(dev, Limits::NONE)?;
     //~^ error[E0308]: mismatched types
     Ok(())

@@ -8,7 +8,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn kept(mapper: Mapper<'_>) {
     keep_for_ever(mapper.limits().max_segment());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(mapper);
     //~^ error[E0521]: borrowed data escapes outside of function
 }

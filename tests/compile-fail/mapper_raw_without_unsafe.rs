@@ -12,10 +12,10 @@ pub fn raw(
     state: &mut State,
 ) -> Result {
     let (dir, kind) = (DataDirection::ToDevice, MemoryKind::System);
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     // SAFETY: it is never called.
     let memory = unsafe { Pinned::new(memory, dir, kind) };
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let memory = Pinned::new(memory, dir, kind);
     //~^ error[E0133]: call to unsafe function
     mapper.map_into(memory?, || slots, state)

@@ -14,7 +14,7 @@ pub fn longer<'long, 'short>(
     domain: &Domain<'short>,
 ) -> Result<Mapper<'long>> {
     let mapper = Mapper::new(dev, Limits::NONE)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let mapper: Mapper<'long> = domain.mapper(Limits::NONE, 1 << 30)?;
     //~^ error: lifetime may not live long enough
     Ok(mapper)

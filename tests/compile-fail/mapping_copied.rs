@@ -5,7 +5,7 @@
 use phyr::{mapping::Mapping, memory::Pages};
 
 pub fn copied<'m>(mapping: Mapping<'m, Pages>) -> Mapping<'m, Pages> {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(mapping.clone());
     //~^ error[E0599]: no method named `clone` found for
     mapping

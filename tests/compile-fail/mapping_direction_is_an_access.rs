@@ -7,9 +7,9 @@ use phyr::{memory::Pages, DataDirection, Mapper};
 use phyr_iommu::Access;
 
 pub fn mixed(mapper: &Mapper<'_>, pages: Pages) -> Result {
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let dir = DataDirection::ToDevice;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let dir = Access::READ;
     mapper.map(pages, dir, GFP_KERNEL)?;
     //~^ error[E0308]: mismatched types: expected `DataDirection`, found `Access`

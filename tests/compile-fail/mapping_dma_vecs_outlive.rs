@@ -6,7 +6,7 @@ use phyr::{mapping::Mapping, memory::Pages, DmaVec};
 
 pub fn outlived(mapping: Mapping<'_, Pages>, tell: impl Fn(DmaVec)) {
     let vecs = mapping.dma_vecs();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(mapping.unmap());
     //~^ error[E0505]: cannot move out of `mapping` because it is borrowed
     vecs.for_each(tell);

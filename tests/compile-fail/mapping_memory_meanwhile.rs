@@ -11,7 +11,7 @@ use phyr::{
 pub fn meanwhile(mapper: &Mapper<'_>, mut pages: Pages) -> Result {
     pages.write(0, b"before")?;
     let mapping = mapper.map(pages, DataDirection::ToDevice, GFP_KERNEL)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     pages.write(0, b"meanwhile")?;
     //~^ error[E0382]: borrow of moved value: `pages`
     drop(mapping);

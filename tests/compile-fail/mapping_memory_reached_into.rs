@@ -9,7 +9,7 @@ use phyr::{
 };
 
 pub fn reached(mapping: Mapping<'_, Pages>, to: &mut [u8]) -> Result {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     mapping.memory.read(0, to)?;
     //~^ error[E0616]: field `memory` of struct
     mapping.unmap().read(0, to)

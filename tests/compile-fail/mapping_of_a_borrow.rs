@@ -6,7 +6,7 @@ use kernel::prelude::*;
 use phyr::{memory::Pages, DataDirection, Mapper};
 
 pub fn lent(mapper: &Mapper<'_>, mut pages: Pages) -> Result {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     mapper.map(&mut pages, DataDirection::FromDevice, GFP_KERNEL)?;
     //~^ error[E0277]: the trait bound `&mut Pages: Memory` is not satisfied
     mapper.map(pages, DataDirection::FromDevice, GFP_KERNEL)?;

@@ -8,7 +8,7 @@ use phyr::{memory::Pages, DataDirection, Mapper};
 pub fn borrowed(mapper: &Mapper<'_>, pages: Pages, bytes: &mut [u8]) -> Result {
     let dir = DataDirection::ToDevice;
     mapper.map(pages, dir, GFP_KERNEL)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     mapper.map(bytes, dir, GFP_KERNEL)?;
     //~^ error[E0277]: the trait bound `&mut [u8]: Memory` is not satisfied
     Ok(())

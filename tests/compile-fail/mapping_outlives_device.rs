@@ -9,7 +9,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn kept(mapping: Mapping<'_, Pages>, pages: Pages) {
     keep_for_ever(pages);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(mapping);
     //~^ error[E0521]: borrowed data escapes outside of function
 }

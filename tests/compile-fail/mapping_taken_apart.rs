@@ -4,13 +4,13 @@
 
 use phyr::{mapping::Mapping, memory::Pages};
 
-#[cfg(misuse)]
+#[cfg(compile_fail)]
 pub fn apart(Mapping { memory, .. }: Mapping<'_, Pages>) -> Pages {
     //~^ error[E0451]: field `memory` of struct
     memory
 }
 
-#[cfg(not(misuse))]
+#[cfg(not(compile_fail))]
 pub fn apart(mapping: Mapping<'_, Pages>) -> Pages {
     mapping.unmap()
 }

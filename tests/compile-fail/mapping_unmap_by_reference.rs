@@ -6,7 +6,7 @@ use phyr::{mapping::Mapping, memory::Pages};
 
 pub fn borrowed(mapping: &mut Mapping<'_, Pages>) {
     let _ = mapping.len();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(mapping.unmap());
     //~^ error[E0507]: cannot move out of `*mapping` which is behind a mutable reference
 }

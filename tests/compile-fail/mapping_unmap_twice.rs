@@ -6,7 +6,7 @@ use phyr::{mapping::Mapping, memory::Pages};
 
 pub fn twice(mapping: Mapping<'_, Pages>) {
     drop(mapping.unmap());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(mapping.unmap());
     //~^ error[E0382]: use of moved value: `mapping`
 }

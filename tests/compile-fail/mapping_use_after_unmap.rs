@@ -7,7 +7,7 @@ use phyr::{mapping::Mapping, memory::Pages, DmaVec};
 pub fn told(mapping: Mapping<'_, Pages>, tell: impl Fn(DmaVec)) {
     mapping.dma_vecs().for_each(&tell);
     drop(mapping.unmap());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     mapping.dma_vecs().for_each(&tell);
     //~^ error[E0382]: borrow of moved value: `mapping`
 }

@@ -7,7 +7,7 @@ use phyr::memory::{Memory, PagePieces, Pages};
 
 struct Mine(Pages);
 
-#[cfg(not(misuse))]
+#[cfg(not(compile_fail))]
 // SAFETY: it is its field's.
 unsafe impl Memory for Mine {
     type Phyrs<'a> = PagePieces<'a>;
@@ -25,7 +25,7 @@ unsafe impl Memory for Mine {
     }
 }
 
-#[cfg(misuse)]
+#[cfg(compile_fail)]
 impl Memory for Mine {
     //~^ error[E0200]: the trait `Memory` requires an `unsafe impl` declaration
     type Phyrs<'a> = PagePieces<'a>;

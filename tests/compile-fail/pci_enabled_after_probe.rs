@@ -15,7 +15,7 @@ pub fn enabled<'b>(
     pdev: &'b pci::Device<Bound>,
 ) -> Result {
     Enabled::new(scope, probed)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     Enabled::new(scope, pdev)?;
     //~^ error[E0308]: mismatched types
     Ok(())

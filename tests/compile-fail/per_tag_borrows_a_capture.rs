@@ -42,9 +42,9 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 pub fn made<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
     let outer = Atomic::new(0);
     scope(dev, |scope| {
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         let count = &COUNT;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
         let mapper = Arc::new(Mapper::new(scope.device(), Limits::NONE)?, GFP_KERNEL)?;

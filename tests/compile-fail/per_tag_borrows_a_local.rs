@@ -40,9 +40,9 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 
 pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>, mapper: Arc<Mapper<'b>>) -> Result {
     let local = Atomic::new(0);
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let count = &COUNT;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let count = &local;
     //~^ error[E0597]: `local` does not live long enough
     let mut queues = KVec::new();

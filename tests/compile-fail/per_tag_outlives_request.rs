@@ -9,7 +9,7 @@ pub fn late<'bound, T: Operations>(
     use_it: impl Fn(&mut T::PerTag<'bound>),
 ) {
     let slot = io.per_tag_mut();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     io.put_in_flight();
     //~^ error[E0505]: cannot move out of `io` because it is borrowed
     use_it(slot);

@@ -9,7 +9,7 @@ pub fn twice<'bound, T: Operations>(
     use_it: impl Fn(&mut T::PerTag<'bound>),
 ) {
     let (slot, vecs) = io.per_tag_and_dma_vecs();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     use_it(io.per_tag_mut());
     //~^ error[E0499]: cannot borrow `io` as mutable more than once at a time
     use_it(slot);

@@ -14,9 +14,9 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 pub fn registered(dev: &Device<Bound>) -> Result {
     let outer = Atomic::new(0);
     scope(dev, |scope| {
-        #[cfg(not(misuse))]
+        #[cfg(not(compile_fail))]
         let count = &COUNT;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         let count = &outer;
         //~^ error[E0597]: `outer` does not live long enough
         core::mem::forget(scope.register(count)?);

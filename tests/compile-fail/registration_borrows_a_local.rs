@@ -12,9 +12,9 @@ static COUNT: Atomic<i32> = Atomic::new(0);
 
 pub fn registered<'b>(scope: Scope<'b>) -> Result {
     let local = Atomic::new(0);
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let count = &COUNT;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let count = &local;
     //~^ error[E0597]: `local` does not live long enough
     core::mem::forget(scope.register(count)?);

@@ -5,7 +5,7 @@
 use phyr_driver::scope::Registration;
 
 pub fn shorter<'short, 'bound: 'short>(guarded: Registration<'bound, &'bound u32>) -> usize {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let guarded: Registration<'bound, &'short u32> = guarded;
     //~^ error: lifetime may not live long enough
     size_of_val(&guarded)

@@ -5,7 +5,7 @@
 use phyr_driver::scope::Registration;
 
 pub fn reached<'a>(guarded: &'a Registration<'_, u32>, other: &'a u32) -> &'a u32 {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let other = &**guarded;
     //~^ error[E0614]: type `Registration<'_, u32>` cannot be dereferenced
     other

@@ -6,7 +6,7 @@ use phyr_blk::{Operations, Request, Status};
 
 pub fn refused<T: Operations>(rq: Request<'_, '_, T>) {
     let Err(refused) = rq.map() else { return };
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     rq.end(Status::Resource);
     //~^ error[E0382]: use of moved value: `rq`
     refused.request.end(Status::Resource);

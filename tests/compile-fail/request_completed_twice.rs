@@ -9,7 +9,7 @@ pub fn twice<T: Operations<CompletionId = TagOnly>>(hw: &HwCtx<'_, T>, tag: u16)
         return;
     };
     io.complete(Status::Ok);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     io.complete(Status::Ok);
     //~^ error[E0382]: use of moved value: `io`
 }

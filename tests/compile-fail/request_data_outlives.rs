@@ -6,7 +6,7 @@ use phyr_blk::{Operations, Request, Status};
 
 pub fn late<T: Operations>(mut rq: Request<'_, '_, T>, use_it: impl Fn(&mut T::RequestData)) {
     let data = rq.data_mut();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     rq.end(Status::Ok);
     //~^ error[E0505]: cannot move out of `rq` because it is borrowed
     use_it(data);

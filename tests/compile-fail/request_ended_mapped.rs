@@ -5,9 +5,9 @@
 use phyr_blk::{Mapped, Operations, Status};
 
 pub fn ended<T: Operations>(io: Mapped<'_, '_, T>) {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     return io.end(Status::Ok);
     //~^ error[E0599]: no method named `end` found for
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     io.unmap().end(Status::Ok)
 }

@@ -6,7 +6,7 @@ use phyr_blk::{Operations, Request, Status};
 
 pub fn twice<T: Operations>(rq: Request<'_, '_, T>) {
     rq.end(Status::Ok);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     rq.end(Status::Ok);
     //~^ error[E0382]: use of moved value: `rq`
 }

@@ -6,7 +6,7 @@ use phyr_blk::{Expired, Operations};
 
 pub fn twice<T: Operations>(expired: Expired<'_, '_, T>) {
     drop(expired.take());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(expired.take());
     //~^ error[E0382]: use of moved value: `expired`
 }

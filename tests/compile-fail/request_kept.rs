@@ -8,7 +8,7 @@ fn keep_for_ever<T: 'static>(_: T) {}
 
 pub fn kept<T: Operations>(rq: Request<'_, '_, T>) {
     keep_for_ever(rq.tag());
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     keep_for_ever(rq);
     //~^ error[E0521]: borrowed data escapes outside of function
 }

@@ -6,7 +6,7 @@ use phyr_blk::{Operations, Request, Status};
 
 pub fn twice<T: Operations>(rq: Request<'_, '_, T>) {
     let Ok(io) = rq.map() else { return };
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = rq.map();
     //~^ error[E0382]: use of moved value: `rq`
     io.complete(Status::Ok);

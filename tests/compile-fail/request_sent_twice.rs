@@ -10,7 +10,7 @@ pub fn twice<T: Operations>(
     second: T::Passthrough,
 ) {
     unsent.execute(first);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     unsent.execute(second);
     //~^ error[E0382]: use of moved value: `unsent`
 }

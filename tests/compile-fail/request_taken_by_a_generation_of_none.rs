@@ -6,7 +6,7 @@ use phyr_blk::{HwCtx, Operations, TagOnly};
 
 pub fn completed<T: Operations<CompletionId = TagOnly>>(hw: &HwCtx<'_, T>) {
     drop(hw.complete_tag(1));
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(hw.complete_generation(1, 2));
     //~^ error[E0271]: type mismatch resolving `<T as DriverTypes>::CompletionId ==
     //TagAndGeneration`

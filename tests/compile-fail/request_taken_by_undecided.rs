@@ -10,7 +10,7 @@ pub fn decided<T: Operations<CompletionId = TagOnly>>(hw: &HwCtx<'_, T>) {
 
 pub fn undecided<T: Operations>(hw: &HwCtx<'_, T>) {
     hw.drain(|io| drop(io));
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(hw.complete_tag(1));
     //~^ error[E0271]: type mismatch resolving `<T as DriverTypes>::CompletionId == TagOnly`
 }

@@ -7,7 +7,7 @@ use phyr_blk::{Mapped, Operations, Request};
 
 pub fn told<T: Operations>(rq: Request<'_, '_, T>, io: &Mapped<'_, '_, T>, tell: impl Fn(DmaVec)) {
     io.dma_vecs().for_each(&tell);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     rq.dma_vecs().for_each(&tell);
     //~^ error[E0599]: no method named `dma_vecs` found for
 }

@@ -6,7 +6,7 @@ use phyr_blk::{Mapped, Operations};
 
 pub fn parked<T: Operations>(io: Mapped<'_, '_, T>) -> u16 {
     let tag = io.put_in_flight();
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(io.unmap());
     //~^ error[E0382]: use of moved value: `io`
     tag

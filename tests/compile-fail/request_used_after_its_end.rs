@@ -7,7 +7,7 @@ use phyr_blk::{Operations, Request, Status};
 pub fn late<T: Operations>(rq: Request<'_, '_, T>) -> u64 {
     let sector = rq.sector();
     rq.end(Status::Ok);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let sector = rq.sector();
     //~^ error[E0382]: borrow of moved value: `rq`
     sector

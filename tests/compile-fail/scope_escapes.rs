@@ -12,7 +12,7 @@ pub fn escaped(dev: &Device<Bound>) -> Result {
     let mut escaped = None;
     scope(dev, |scope| {
         let _scope = scope;
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         escaped.replace(scope);
         //~^ error[E0521]: borrowed data escapes outside of closure
         Ok(())

@@ -5,7 +5,7 @@
 use phyr_driver::scope::Scope;
 
 pub fn shorter<'short, 'b: 'short>(scope: Scope<'b>, _short: &'short u32) -> usize {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let scope: Scope<'short> = scope;
     //~^ error: lifetime may not live long enough
     size_of_val(&scope)

@@ -6,7 +6,7 @@ use phyr::Slot;
 
 pub fn rewritten(slot: &mut Slot) {
     *slot = Slot::EMPTY;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = core::mem::take(&mut slot.addr);
     //~^ error[E0616]: field `addr` of struct
 }

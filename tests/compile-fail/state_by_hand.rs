@@ -6,7 +6,7 @@ use phyr::State;
 
 pub fn made() -> State {
     let mut state = State::UNMAPPED;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = core::mem::replace(&mut state.nr, 1);
     //~^ error[E0616]: field `nr` of struct
     state.take()

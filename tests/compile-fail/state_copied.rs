@@ -5,7 +5,7 @@
 use phyr::State;
 
 pub fn copied(state: State) -> State {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(state.clone());
     //~^ error[E0599]: no method named `clone` found for
     state

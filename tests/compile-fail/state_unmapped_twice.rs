@@ -11,7 +11,7 @@ pub unsafe fn twice(mapper: &Mapper<'_>, state: State, slots: &[Slot]) {
     // SAFETY: by the requirements of this function; but not the second time.
     unsafe {
         mapper.unmap_from(state, slots);
-        #[cfg(misuse)]
+        #[cfg(compile_fail)]
         mapper.unmap_from(state, slots);
         //~^ error[E0382]: use of moved value: `state`
     }

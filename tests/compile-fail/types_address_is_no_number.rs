@@ -5,7 +5,7 @@
 use phyr::{DmaAddr, DmaVec};
 
 pub fn beyond(vec: DmaVec) -> DmaAddr {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = vec.addr() + vec.len() as u64;
     //~^ error[E0369]: cannot add `u64` to `DmaAddr`
     vec.addr()

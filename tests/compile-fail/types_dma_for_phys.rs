@@ -5,7 +5,7 @@
 use phyr::{BadPhyr, DmaVec, Phyr, PhysAddr};
 
 pub fn again(vec: DmaVec, paddr: PhysAddr) -> Result<Phyr, BadPhyr> {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let paddr = vec.addr();
     Phyr::new(paddr, vec.len())
     //~^ error[E0308]: mismatched types: expected `PhysAddr`, found `DmaAddr`

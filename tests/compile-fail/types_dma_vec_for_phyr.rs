@@ -5,7 +5,7 @@
 use phyr::{DmaVec, Phyr};
 
 pub fn join(phyr: Phyr, next: Phyr, vec: DmaVec) -> Option<Phyr> {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     phyr.join(vec);
     //~^ error[E0308]: mismatched types: expected `Phyr`, found `DmaVec`
     phyr.join(next)

@@ -5,7 +5,7 @@
 use phyr::Granule;
 
 pub fn granule() -> Option<Granule> {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = Granule { mask: 5 };
     //~^ error[E0451]: field `mask` of struct
     Granule::new(6)

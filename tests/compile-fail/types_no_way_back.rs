@@ -5,7 +5,7 @@
 use phyr::{DmaVec, PhysAddr};
 
 pub fn back(vec: DmaVec) -> u64 {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = PhysAddr::from(vec.addr());
     //~^ error[E0308]: mismatched types: expected `PhysAddr`, found `DmaAddr`
     vec.addr().into_raw()

@@ -7,7 +7,7 @@ use phyr::{BadPhyr, Phyr, PhysAddr};
 
 pub fn made(paddr: PhysAddr) -> Result<Phyr, BadPhyr> {
     let mut phyr = Phyr::new(paddr, 1)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = core::mem::replace(&mut phyr.len, NonZeroUsize::MAX);
     //~^ error[E0616]: field `len` of struct
     core::mem::swap(&mut phyr, &mut Phyr::new(paddr, 2)?);

@@ -6,7 +6,7 @@ use phyr::{DmaVec, Phyr};
 
 pub fn tell(vec: DmaVec, phyr: Phyr, descriptor: impl Fn(DmaVec)) {
     descriptor(vec);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     descriptor(phyr);
     //~^ error[E0308]: mismatched types: expected `DmaVec`, found `Phyr`
 }

@@ -13,9 +13,9 @@ use phyr_iommu::{
 };
 
 pub fn place(domain: &Domain<'_>, memory: Chunks, paddr: PhysAddr) {
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     let at = DmaAddr::from_raw(0x1000_0000);
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let at = paddr;
     let _ = domain.map_at(memory, at, Access::READ);
     //~^ error[E0308]: mismatched types: expected `DmaAddr`, found `PhysAddr`

@@ -6,9 +6,9 @@ use phyr_blk::uring::{UringCmd, UringResult};
 
 pub fn mixed<'a, 'b>(one: UringCmd<'a>, other: UringCmd<'b>) -> UringResult<'a> {
     let (mine, others) = (one.done(Ok(0)), other.done(Ok(0)));
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     return others;
     //~^ error: lifetime may not live long enough
-    #[cfg(not(misuse))]
+    #[cfg(not(compile_fail))]
     mine
 }

@@ -6,7 +6,7 @@ use phyr_blk::uring::{UringCmd, UringResult};
 
 pub fn twice<'a>(cmd: UringCmd<'a>) -> UringResult<'a> {
     let answer = cmd.done(Ok(0));
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let answer = cmd.done(Ok(0));
     //~^ error[E0382]: use of moved value: `cmd`
     answer

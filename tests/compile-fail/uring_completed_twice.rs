@@ -6,7 +6,7 @@ use phyr_blk::uring::Pending;
 
 pub fn twice(pending: Pending) {
     pending.complete(Ok(0));
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     pending.complete(Ok(0));
     //~^ error[E0382]: use of moved value: `pending`
 }

@@ -21,7 +21,7 @@ pub fn allocated<'b>(
     pdev: &'b pci::Device<Bound>,
 ) -> Result {
     Vectors::alloc(scope, probed, 1, 1, Types::ANY)?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     Vectors::alloc(scope, pdev, 1, 1, Types::ANY)?;
     //~^ error[E0308]: mismatched types
     Ok(())

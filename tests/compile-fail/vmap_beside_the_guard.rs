@@ -7,7 +7,7 @@ use phyr::{memory::Chunks, CpuAccess};
 
 pub fn beside(cpu: &mut CpuAccess<'_, Chunks>) -> Result {
     let mut vmap = cpu.vmap()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     cpu.write(0, b"one")?;
     //~^ error[E0499]: cannot borrow `*cpu` as mutable more than once at a time
     vmap.write(0, b"other")

@@ -10,7 +10,7 @@ use phyr::{
 
 pub fn parts(whole: &mut CpuAccess<'_, Chunks>, part: &mut CpuAccess<'_, Pages>) -> Result {
     whole.vmap()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     part.vmap()?;
     //~^ error[E0277]: the trait bound `Pages: PageMemory` is not satisfied
     Ok(())

@@ -8,7 +8,7 @@ use phyr::{mapping::Mapping, memory::Chunks};
 pub fn outlived(mapping: &mut Mapping<'_, Chunks>) -> Result {
     let mut cpu = mapping.cpu();
     let mut vmap = cpu.vmap()?;
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     drop(cpu);
     //~^ error[E0505]: cannot move out of `cpu` because it is borrowed
     vmap.write(0, b"too late")

@@ -5,7 +5,7 @@
 use phyr::memory::Vmap;
 
 pub fn followed(vmap: &Vmap<'_>) -> usize {
-    #[cfg(misuse)]
+    #[cfg(compile_fail)]
     let _ = *vmap.as_ptr().as_ptr();
     //~^ error[E0133]: dereference of raw pointer is unsafe
     vmap.len()
