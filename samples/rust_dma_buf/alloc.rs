@@ -55,6 +55,8 @@ impl AllocationData {
     const SIZE: usize = 24;
     /// Bytes of `fd`.
     const FD: Range<usize> = 8..12;
+    /// A bit of `heap_flags`: `RUST_DMA_BUF_HEAP_REVOCABLE`.
+    const REVOCABLE: u64 = 1 << 0;
 
     /// Reads the structure at the start of `bytes`.
     ///
@@ -77,7 +79,7 @@ impl AllocationData {
     /// - `EINVAL`: the length is zero or too large, or there is something that no heap supports.
     fn check(&self) -> Result<(usize, AccessMode)> {
         let known = flags::O_CLOEXEC | flags::O_ACCMODE;
-        if self.fd != 0 || self.fd_flags & !known != 0 || self.heap_flags != 0 {
+        if self.fd != 0 || self.fd_flags & !known != 0 || self.heap_flags & !Self::REVOCABLE != 0 {
             return Err(EINVAL);
         }
         let access = AccessMode::from_flags(self.fd_flags).ok_or(EINVAL)?;
@@ -120,7 +122,8 @@ pub(crate) fn allocate(pattern: Pattern, cmd: u32, arg: UserPtr) -> Result {
 
     let request = AllocationData::parse(&data)?;
     let (len, access) = request.check()?;
-    let buffer = buffer(pattern, len, access)?;
+    let is_revocable = request.heap_flags & AllocationData::REVOCABLE != 0;
+    let buffer = buffer(pattern, len, access, is_revocable)?;
     let fd = FileDescriptorReservation::get_unused_fd_flags(request.fd_flags)?;
 
     let field = data.get_mut(AllocationData::FD).ok_or(EINVAL)?;
@@ -142,13 +145,19 @@ fn size_in_direction(cmd: u32, sample: u32) -> usize {
 }
 
 /// Allocates a buffer of `len` bytes, whose chunks are in the order of `pattern`.
-fn buffer(pattern: Pattern, len: usize, access: AccessMode) -> Result<Exported<Buffer>> {
+fn buffer(
+    pattern: Pattern,
+    len: usize,
+    access: AccessMode,
+    is_revocable: bool,
+) -> Result<Exported<Buffer>> {
     let mut memory = Chunks::for_user(len, pattern.order())?;
     pattern.apply(&mut memory)?;
 
     let buffer = Buffer {
         chunks: memory.count(),
         runs: segments(&memory, Limits::NONE).count(),
+        is_revocable,
     };
     export(memory, buffer, access)
 }

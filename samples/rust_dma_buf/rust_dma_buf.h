@@ -26,6 +26,12 @@
 
 #define RUST_DMA_BUF_DEVICE	"/dev/dma_heap/rust_dma_buf"
 
+/*
+ * A bit of @heap_flags: the buffer can always be revoked. A device whose driver cannot be told to
+ * end its mapping is refused as it attaches (EOPNOTSUPP).
+ */
+#define RUST_DMA_BUF_HEAP_REVOCABLE	(1ULL << 0)
+
 /* The largest chunks have 2^9 pages: 2 MiB of pages of 4 KiB. */
 #define RUST_DMA_BUF_MAX_ORDER	9
 
@@ -93,7 +99,8 @@ struct rust_dma_buf_info {
  * EBADF	not a file descriptor
  * EINVAL	not a buffer of this heap
  * EACCES	the buffer's file is for reading only (@fd_flags O_RDONLY)
- * EBUSY	a device has it mapped whose driver cannot be told; nothing has changed
+ * EBUSY	a device has it mapped whose driver cannot be told; nothing has changed. Not of a
+ *		buffer with RUST_DMA_BUF_HEAP_REVOCABLE
  * EINTR	the caller was killed while it waited for devices; the buffer is revoked, and who
  *		does it again waits again
  */

@@ -55,6 +55,7 @@ use kernel::{
 };
 use phyr::memory::Chunks;
 use phyr_dma_buf::{
+    AttachmentRef,
     Exporter,
     MmapVmap, //
 };
@@ -148,10 +149,20 @@ struct Buffer {
     chunks: usize,
     /// Number of pieces of adjacent physical memory that they are.
     runs: usize,
+    /// No importer keeps it from being revoked.
+    is_revocable: bool,
 }
 
 impl Exporter for Buffer {
     type Module = LocalModule;
     type Memory = Chunks;
     type CpuMapping = MmapVmap;
+
+    fn attach(&self, attachment: &AttachmentRef<'_>) -> Result {
+        if self.is_revocable && !attachment.is_revocable() {
+            dev_warn!(attachment.device(), "cannot be told to end a mapping\n");
+            return Err(EOPNOTSUPP);
+        }
+        Ok(())
+    }
 }

@@ -109,7 +109,8 @@ static void alloc_fields(void)
 	for (int bit = 0; bit < 64; bit++) {
 		data = good();
 		data.heap_flags = 1ULL << bit;
-		alloc_refused(data, EINVAL, "an allocation with heap flags");
+		if (!heap_is_ours() || data.heap_flags != RUST_DMA_BUF_HEAP_REVOCABLE)
+			alloc_refused(data, EINVAL, "an allocation with heap flags");
 		data = good();
 		data.fd_flags |= 1ULL << (bit % 32);
 		if (data.fd_flags & ~(__u32)(O_CLOEXEC | O_ACCMODE))

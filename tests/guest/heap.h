@@ -79,6 +79,19 @@ static inline int heap_alloc(int heap, __u64 len)
 	return must(heap_try(heap, len, O_RDWR | O_CLOEXEC), "allocation");
 }
 
+/* A buffer that no importer keeps from being revoked. */
+static inline int heap_alloc_revocable(int heap, __u64 len)
+{
+	struct dma_heap_allocation_data data = {
+		.len = len,
+		.fd_flags = O_RDWR | O_CLOEXEC,
+		.heap_flags = RUST_DMA_BUF_HEAP_REVOCABLE,
+	};
+
+	must(ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data), "allocation of a revocable buffer");
+	return data.fd;
+}
+
 static inline void heap_pattern(int heap, unsigned int order, enum rust_dma_buf_pattern pattern,
 				__u64 arg)
 {

@@ -301,6 +301,21 @@ static void refuse_more(void)
 	buf_free(&buf);
 }
 
+/* The driver can be told that its mapping has to end. */
+static void take_revocable(void)
+{
+	int heap = open(RUST_DMA_BUF_DEVICE, O_RDONLY), fd = open(ng_path, O_RDWR);
+	int buf = heap_alloc_revocable(heap, PAGE);
+	__u32 handle = 0;
+
+	check(!ng_register(fd, buf, RNVME_BUF_READ, &handle));
+	check(!heap_revoke(heap, buf));
+	check(info_errno(fd, handle) == -EOWNERDEAD);
+	close(buf);
+	close(heap);
+	close(fd);
+}
+
 static void test_errors(void)
 {
 	struct buf buf = buf_alloc(kind, 4 * PAGE);
@@ -377,8 +392,10 @@ static void test_errors(void)
 
 	refuse_read_only();
 	refuse_by_mode(&buf);
-	if (!strncmp(kind, "rust", 4))
+	if (!strncmp(kind, "rust", 4)) {
 		refuse_more();
+		take_revocable();
+	}
 
 	/* A ring of small entries has no room for the command. */
 	check(!io_uring_queue_init(1, &small, 0));
