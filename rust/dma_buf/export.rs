@@ -25,10 +25,7 @@ use core::{
 };
 use kernel::{
     bindings,
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
+    error::from_err_ptr,
     module::this_module,
     page::PAGE_SIZE,
     prelude::*,
@@ -180,29 +177,9 @@ impl<E> Exported<E> {
         &self.buf
     }
 
-    /// Returns the buffer, with the reference.
+    /// Returns the buffer, with the reference. [`DmaBuf::into_file`] makes it a file descriptor's.
     pub fn into_dma_buf(self) -> ARef<DmaBuf> {
         self.buf
-    }
-
-    /// Installs a file descriptor of the buffer, which then holds the reference: `dma_buf_fd()`.
-    ///
-    /// `flags` may have `O_CLOEXEC`. The process may use it, and close it, before this returns.
-    ///
-    /// Context: process context.
-    ///
-    /// # Errors
-    ///
-    /// - `EMFILE`, `ENOMEM`: the process can have no more of them; the reference is dropped.
-    pub fn into_fd(self, flags: u32) -> Result<i32> {
-        fail::at(Point::dma_buf_fd)?;
-        // SAFETY: The dma-buf is valid. Where this succeeds the descriptor takes the reference.
-        // CAST: C takes the bits of an `int`.
-        let fd = unsafe { bindings::dma_buf_fd(self.buf.as_raw(), flags as i32) };
-
-        to_result(fd.min(0))?;
-        core::mem::forget(self.buf);
-        Ok(fd)
     }
 
     /// Takes the buffer away from all devices, for ever.
@@ -213,8 +190,7 @@ impl<E> Exported<E> {
     /// `ENODEV`.
     ///
     /// The CPU is not stopped: what is mapped in user space or by `dma_buf_vmap()` stays mapped,
-    /// and
-    /// `dma_buf_vmap()` still works. The pages stay the buffer's until it is released.
+    /// and `dma_buf_vmap()` still works. The pages stay the buffer's until it is released.
     ///
     /// Several threads may call this at once, and again: each returns when the mappings have ended.
     ///

@@ -39,9 +39,9 @@ use phyr::{
 ///
 /// ```
 /// use core::marker::PhantomData;
-/// use kernel::{prelude::*, ModuleMetadata};
+/// use kernel::{fs::file::FileDescriptorReservation, prelude::*, ModuleMetadata};
 /// use phyr::memory::Chunks;
-/// use phyr_dma_buf::{AccessMode, AttachmentRef, Exporter, MmapVmap};
+/// use phyr_dma_buf::{AccessMode, AttachmentRef, DmaBuf, Exporter, MmapVmap};
 ///
 /// /// `M` is the driver's module: `LocalModule`.
 /// struct Frames<M>(PhantomData<fn() -> M>);
@@ -61,10 +61,12 @@ use phyr::{
 ///     }
 /// }
 ///
-/// fn frame<M: ModuleMetadata + 'static>() -> Result<i32> {
+/// /// Makes `fd` a frame's, after its number was passed to user space.
+/// fn frame<M: ModuleMetadata + 'static>(fd: FileDescriptorReservation) -> Result {
 ///     let memory = Chunks::zeroed(1 << 20, 0, GFP_KERNEL_ACCOUNT)?;
 ///     let buf = phyr_dma_buf::export(memory, Frames::<M>(PhantomData), AccessMode::ReadWrite)?;
-///     buf.into_fd(kernel::bindings::O_CLOEXEC)
+///     fd.fd_install(DmaBuf::into_file(buf.into_dma_buf())?);
+///     Ok(())
 /// }
 /// ```
 pub trait Exporter: Send + Sync + 'static {

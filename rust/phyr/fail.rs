@@ -86,7 +86,6 @@ points! {
     iova_domain_init_rcaches => ENOMEM,
     // dma-buf.
     dma_buf_export => ENOMEM,
-    dma_buf_fd => EMFILE,
     dma_buf_dynamic_attach => ENOMEM,
     dma_buf_map_attachment => ENOMEM,
     dma_resv_wait_timeout => ERESTARTSYS,

@@ -348,19 +348,4 @@ mod tests {
             }
         })
     }
-
-    #[test]
-    fn descriptor() -> Outcome {
-        with_dma_api(|_, _| {
-            let fixture = Fixture::new(1)?;
-            let calls = fixture.calls.clone();
-            fail::arm(Some(Point::dma_buf_fd), 1);
-            let result = fixture.buf.into_fd(0);
-            check!(fail::disarm().is_some());
-            check_err!(result, EMFILE);
-            settle();
-            check_eq!(calls.released.load(Relaxed), 1);
-            Ok(())
-        })
-    }
 }
