@@ -24,10 +24,7 @@ use kernel::{
         Core, //
     },
     dma::DmaMask,
-    io::{
-        register,
-        Io, //
-    },
+    io::Io,
     irq::{
         Handler,
         IrqReturn, //
@@ -82,50 +79,24 @@ use phyr_driver::{
     scope::Scope, //
 };
 
-register! {
-    /// Identification.
-    IDENTIFICATION(u32) @ 0x00 {
-        15:0 magic;
-    }
+mod regs;
 
-    /// Reasons for the interrupt.
-    STATUS(u32) @ 0x24 {
-        8:8 dma => bool;
-    }
-
-    /// Clears the reasons for the interrupt whose bits are written as ones.
-    ACKNOWLEDGE(u32) @ 0x64 {}
-
-    /// Address to copy from. A 32-bit write clears the upper half.
-    SOURCE(u32) @ 0x80 {}
-
-    /// Address to copy to.
-    DESTINATION(u32) @ 0x88 {}
-
-    /// Number of bytes to copy.
-    COUNT(u32) @ 0x90 {}
-
-    /// Starts a copy.
-    COMMAND(u32) @ 0x98 {
-        /// Interrupt when the copy has ended.
-        2:2 interrupt => bool;
-        /// From the device to main memory, not from main memory to the device.
-        1:1 to_memory => bool;
-        /// Start; reads as set until the copy has ended.
-        0:0 start => bool;
-    }
-}
-
-type Bar<'bound> = pci::Bar<'bound, 0xa0>;
+use self::regs::{
+    Bar,
+    ACKNOWLEDGE,
+    BAR_SIZE,
+    COMMAND,
+    COUNT,
+    DESTINATION,
+    DEVICE_MEMORY,
+    IDENTIFICATION,
+    MAGIC,
+    SOURCE,
+    STATUS, //
+};
 
 /// PCI device id; the vendor, 0x1234, has no name in the kernel's crate.
 const DEVICE_ID: u16 = 0x11e8;
-
-/// Magic of [`IDENTIFICATION`].
-const MAGIC: u32 = 0x00ed;
-
-/// Address of the device's own memory, as the engine sees it.
-const DEVICE_MEMORY: u32 = 0x4_0000;
 
 /// Size of the device's own memory, in sectors.
 const SECTORS: u16 = 8;
@@ -134,17 +105,23 @@ const SECTOR_SIZE: u32 = 512;
 /// Longest segment, for the mapper and the disk. The engine has no limit.
 const MAX_SEGMENT: u32 = 64 << 10;
 
-/// Number of requests in flight, and so the tag of each.
+/// Number of requests in flight.
 const DEPTH: u16 = 1;
+
+/// The tag of that request.
 const TAG: u16 = 0;
 
 /// Milliseconds until a request has failed. A copy takes 100, and a request has up to [`SECTORS`].
 const TIMEOUT_MS: u32 = 30_000;
+
+/// Number of times that a request is tried again.
 const MAX_RETRIES: u8 = 3;
 
 /// The driver's data of a request. It survives a requeue.
 #[derive(Default)]
-struct Retries(u8);
+struct RequestData {
+    retries: u8,
+}
 
 /// The driver's data of a tag, for the request that has it.
 #[derive(Default)]
@@ -176,7 +153,8 @@ struct Engine<'bound> {
 }
 
 impl<'bound> Engine<'bound> {
-    /// Puts `io` in flight and starts to copy its next range. Returns `io` if all is copied.
+    /// Puts `io` in flight and starts to copy its next range. Returns `io`, and starts nothing, if
+    /// all is copied.
     ///
     /// Context: the engine is idle, and `state` is locked.
     fn copy_next<'a>(
@@ -236,7 +214,11 @@ impl<'bound> Engine<'bound> {
         if *state != State::Live {
             return IrqReturn::Handled;
         }
-        let copied = hw.complete_tag(TAG).and_then(|io| self.copy_next(io));
+        // No longer in flight, so nothing else completes it.
+        let copied = match hw.complete_tag(TAG) {
+            Some(io) => self.copy_next(io),
+            None => None,
+        };
 
         // Completing a request may start the next one, which takes the lock.
         drop(state);
@@ -299,10 +281,10 @@ impl<'bound> Engine<'bound> {
 fn retry_or_end(mut io: Mapped<'_, '_, EduBlk>, is_alive: bool) {
     if !is_alive {
         io.unmap().end(Status::IoErr);
-    } else if io.data().0 == MAX_RETRIES {
+    } else if io.data().retries == MAX_RETRIES {
         io.unmap().end(Status::Timeout);
     } else {
-        io.data_mut().0 += 1;
+        io.data_mut().retries += 1;
         io.unmap().requeue();
     }
 }
@@ -314,7 +296,7 @@ impl Operations for EduBlk {
     type Module = DriverModule;
     type HwQueue<'bound> = Arc<Engine<'bound>>;
     type DiskData<'bound> = ();
-    type RequestData = Retries;
+    type RequestData = RequestData;
     type PerTag<'bound> = Progress;
     type CompletionId = TagOnly;
     type Passthrough = Infallible;
@@ -327,23 +309,23 @@ impl Operations for EduBlk {
     ) -> QueueRqResult<'a, 'bound, Self> {
         let engine = hw.queue();
 
-        match rq.op() {
-            Op::Read | Op::Write => {}
-            _ => return Err(QueueRqError::Failed(rq, Status::NotSupported)),
+        if rq.op() != Op::Read && rq.op() != Op::Write {
+            return Err(QueueRqError::Failed(rq, Status::NotSupported));
         }
         let mut io = rq.map()?;
-        // It may have been tried before.
+        // Another request had the tag before.
         io.per_tag_mut().done = 0;
 
         let state = engine.state.lock();
         match *state {
-            State::Live => match engine.copy_next(io) {
-                None => Ok(()),
-                // There is no request without data.
-                Some(io) => Err(QueueRqError::Failed(io.unmap(), Status::Invalid)),
-            },
-            State::Resetting => Err(QueueRqError::Resource(io.unmap())),
-            State::Dead => Err(QueueRqError::Failed(io.unmap(), Status::IoErr)),
+            State::Live => {}
+            State::Resetting => return Err(QueueRqError::Resource(io.unmap())),
+            State::Dead => return Err(QueueRqError::Failed(io.unmap(), Status::IoErr)),
+        }
+        match engine.copy_next(io) {
+            None => Ok(()),
+            // There is no request without data.
+            Some(io) => Err(QueueRqError::Failed(io.unmap(), Status::Invalid)),
         }
     }
 
@@ -396,7 +378,7 @@ impl<'bound> EduDevice<'bound> {
     /// - [`ENOMEM`]: memory is short.
     fn new(scope: Scope<'bound>, pdev: &'bound pci::Device<Core<'_>>) -> Result<Self> {
         let enabled = Enabled::new(scope, pdev)?;
-        let bar: Bar<'bound> = enabled.iomap_region_sized(0, c"rust_edu_blk")?;
+        let bar = enabled.iomap_region_sized::<BAR_SIZE>(0, c"rust_edu_blk")?;
         if bar.read(IDENTIFICATION).magic() != MAGIC {
             return Err(ENODEV);
         }
@@ -426,8 +408,9 @@ impl<'bound> EduDevice<'bound> {
         let irq = vectors.request(0, c"rust_edu_blk", handler)?;
 
         enabled.start_dma();
-        // Rebound so that a failure below takes the device off the bus before the memory goes.
-        let enabled = enabled;
+        // Locals are dropped from last to first: if anything below fails, the device is off the bus
+        // before memory is freed that it may reach.
+        let started = enabled;
 
         // The block layer reads the partition table before this returns.
         let disk = GenDiskBuilder::new()
@@ -439,7 +422,7 @@ impl<'bound> EduDevice<'bound> {
         Ok(Self {
             disk,
             _irq: irq,
-            _enabled: enabled,
+            _enabled: started,
             tags,
         })
     }
