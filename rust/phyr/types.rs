@@ -283,7 +283,7 @@ impl Granule {
 
     /// The whole granules in which `phyr` lies, or `None` on overflow.
     #[inline]
-    pub const fn around(self, phyr: Phyr) -> Option<Phyr> {
+    pub(crate) const fn around(self, phyr: Phyr) -> Option<Phyr> {
         let start = self.align_down(phyr.paddr.0);
         let Some(end) = self.align_up(phyr.end()) else {
             return None;
