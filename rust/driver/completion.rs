@@ -150,7 +150,7 @@ impl Completion {
     }
 }
 
-#[kunit_tests(phyr_completion)]
+#[kunit_tests(phyr_driver_completion)]
 mod tests {
     use super::*;
 

@@ -405,7 +405,7 @@ impl<T> Drop for Registration<'_, T> {
     }
 }
 
-#[kunit_tests(phyr_scope)]
+#[kunit_tests(phyr_driver_scope)]
 mod tests {
     use super::*;
     use kernel::sync::atomic::{

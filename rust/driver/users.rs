@@ -177,7 +177,7 @@ impl Drop for UserGuard<'_> {
     }
 }
 
-#[kunit_tests(phyr_users)]
+#[kunit_tests(phyr_driver_users)]
 mod tests {
     use super::*;
     use kernel::sync::Arc;

@@ -43,7 +43,7 @@ where
     })
 }
 
-#[kernel::prelude::kunit_tests(phyr_part)]
+#[kernel::prelude::kunit_tests(phyr_dma_vec)]
 mod tests {
     use super::*;
 

@@ -4,7 +4,7 @@
 //!
 //! A call with any of them returns an errno of a short list, or does what it says. A WARNING or a
 //! panic fails the run of the guest. The suites of the pure code, beside it, do the same without a
-//! device: `phyr_types`, `phyr_plan`, `phyr_part`.
+//! device: `phyr_types`, `phyr_map_plan`, `phyr_dma_vec`.
 
 use crate::{
     check::Outcome,

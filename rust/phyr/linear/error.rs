@@ -186,7 +186,7 @@ impl From<LinearError> for Error {
 }
 
 #[cfg(CONFIG_KUNIT = "y")]
-#[kunit_tests(phyr_linear_reason)]
+#[kunit_tests(phyr_linear_error)]
 mod tests {
     use super::*;
     use kernel::fmt::Write;

@@ -141,7 +141,7 @@ impl From<Failure> for Error {
 }
 
 #[cfg(CONFIG_KUNIT = "y")]
-#[kunit_tests(phyr_map_error)]
+#[kunit_tests(phyr_map_failure)]
 mod tests {
     use super::*;
 

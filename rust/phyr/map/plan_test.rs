@@ -2,7 +2,7 @@
 
 //! The planner at its edges, and against the model.
 
-#[kernel::prelude::kunit_tests(phyr_plan)]
+#[kernel::prelude::kunit_tests(phyr_map_plan)]
 mod tests {
     use super::super::{
         plan::{
