@@ -112,7 +112,7 @@ impl Status {
 /// Converts the error of a request that could not be prepared.
 ///
 /// An error that passes by itself is [`Status::Resource`]: `ENOMEM`, `EAGAIN`, `EBUSY`, and
-/// `ENOSPC`, which is no room among the device's addresses, not on its medium. `EOPNOTSUPP` and
+/// `ENOSPC`, which is a lack of IOVA space, not of space on the medium. `EOPNOTSUPP` and
 /// `EINVAL` keep their meaning. All else is [`Status::IoErr`]: `ENOBUFS`, `EFBIG` and `ERANGE`, for
 /// memory that the device cannot be given, and `E2BIG` and `EMSGSIZE`, for wrong limits of the
 /// driver, of which [`Request::map`](super::Request::map) warns.

@@ -77,14 +77,14 @@ impl BarMemory {
     ) -> Result<Self> {
         let provider = Provider::new(pdev, bar)?;
         let start = pdev.resource_start(bar)?;
-        let room = pdev.resource_len(bar)?;
+        let bar_len = pdev.resource_len(bar)?;
         let mut pieces = KVVec::with_capacity(ranges.len(), GFP_KERNEL)?;
         let mut all = 0usize;
 
         for &(offset, len) in ranges {
             // CAST: Here and below, a `usize` is at most 64 bits wide.
             let end = offset.checked_add(len).ok_or(EINVAL)? as u64;
-            if end > room {
+            if end > bar_len {
                 return Err(EINVAL);
             }
             let paddr = start.checked_add(offset as u64).ok_or(EINVAL)?;

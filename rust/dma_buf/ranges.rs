@@ -49,14 +49,14 @@ impl<I: Iterator<Item = DmaVec>> Iterator for Cut<I> {
             Some(rest) => rest,
             None => self.vecs.next()?,
         };
-        let room = self.limits.room(vec.addr().into_raw());
+        let max = self.limits.max_len_at(vec.addr().into_raw());
         // CAST: A `usize` is at most 64 bits wide.
-        if vec.len() as u64 <= room {
+        if vec.len() as u64 <= max {
             return Some(vec);
         }
         // CAST: Less than the length, which is a `usize`.
-        let at = room as usize;
-        self.rest = Some(DmaVec::new(vec.addr().advanced(room), vec.len() - at));
+        let at = max as usize;
+        self.rest = Some(DmaVec::new(vec.addr().advanced(max), vec.len() - at));
         Some(DmaVec::new(vec.addr(), at))
     }
 }

@@ -119,7 +119,7 @@ impl<'bound> Domain<'bound> {
     /// Maps `memory`, which the mapping owns from now on, at an IOVA that the domain chooses.
     ///
     /// The IOVA is aligned so that the largest pages can be used that fit in the memory, or where
-    /// there is no room for that the next smaller ones.
+    /// no range is left for that the next smaller ones.
     ///
     /// Context: process context, may sleep.
     ///
@@ -161,7 +161,7 @@ impl<'bound> Domain<'bound> {
         Gather::new(&self.0, capacity)
     }
 
-    /// Makes a mapper whose mappings are in this domain, in a region of `room` bytes, rounded up to
+    /// Makes a mapper whose mappings are in this domain, in a region of `size` bytes, rounded up to
     /// a power of two, that is its own from now on.
     ///
     /// Code that is written for a mapper works with this one. Its mappings, like those of the DMA
@@ -177,11 +177,11 @@ impl<'bound> Domain<'bound> {
     /// # Errors
     ///
     /// - `EINVAL`: `limits` do not even allow a granule in a segment, or ask for an alignment
-    ///   beyond it; or `room` is zero.
+    ///   beyond it; or `size` is zero.
     /// - `EOPNOTSUPP`: the granule is larger than a page.
-    /// - `EOVERFLOW`: `room` cannot be rounded up.
+    /// - `EOVERFLOW`: `size` cannot be rounded up.
     /// - `EACCES`: the device is not trusted with more than the memory: use [`Domain::map`].
-    /// - `ENOSPC`: the domain has no such room.
+    /// - `ENOSPC`: the domain has no such region left.
     /// - `ENOMEM`: no memory.
     ///
     /// # Examples
@@ -203,11 +203,11 @@ impl<'bound> Domain<'bound> {
     ///     }
     /// }
     /// ```
-    pub fn mapper(&self, limits: Limits, room: usize) -> Result<Mapper<'bound>> {
+    pub fn mapper(&self, limits: Limits, size: usize) -> Result<Mapper<'bound>> {
         let dev = self.device();
         let space = || -> Result<Arc<dyn IovaSpace + 'bound>> {
-            let region = IovaRegion::new(&self.0, room).map_err(|error| {
-                dev_err!(dev, "phyr: no {} bytes in the domain: {}\n", room, error);
+            let region = IovaRegion::new(&self.0, size).map_err(|error| {
+                dev_err!(dev, "phyr: no {} bytes in the domain: {}\n", size, error);
                 Error::from(error)
             })?;
             Ok(Arc::new(region, GFP_KERNEL)?)

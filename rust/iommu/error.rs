@@ -177,7 +177,7 @@ impl fmt::Display for DomainError {
             ),
             Self::Reserved => f.write_str("the platform has reserved the address"),
             Self::Overlap(iova) => write!(f, "there is a mapping already, at {iova:#x}"),
-            Self::NoSpace => f.write_str("no room in the domain"),
+            Self::NoSpace => f.write_str("no IOVA space left in the domain"),
             Self::NoMemory => f.write_str("no memory"),
             Self::Failed(error) => write!(f, "{error:?}"),
         }

@@ -75,15 +75,15 @@ impl PagingDomain {
         }
 
         // CAST: cut to what fits; a list is not that long.
-        let room = list.len().min(u32::MAX as usize);
-        // SAFETY: the list has at least `room` entries.
-        unsafe { bindings::sg_init_table(list.as_mut_ptr(), room as u32) };
+        let max = list.len().min(u32::MAX as usize);
+        // SAFETY: the list has at least `max` entries.
+        unsafe { bindings::sg_init_table(list.as_mut_ptr(), max as u32) };
         let (mut nr, mut bytes) = (0, 0);
         for piece in pieces {
             let (mut paddr, mut left) = piece?;
             while left != 0 {
                 let len = left.min(MAX_LEN);
-                if nr == room {
+                if nr == max {
                     // SAFETY: `nr` entries are filled with pieces, which go behind those that are
                     // mapped; the caller promises the rest.
                     unsafe { self.map_list(iova, list, nr, bytes, prot, flags, done) }?;

@@ -51,7 +51,7 @@ impl<'bound> DomainRange<'bound> {
     }
 
     /// Allocates `len` bytes for a mapping, aligned to the largest size of page that fits in them,
-    /// or where there is no room for that to the next smaller one.
+    /// or where no range is left for that to the next smaller one.
     ///
     /// # Errors
     ///

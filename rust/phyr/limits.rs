@@ -88,10 +88,10 @@ impl Limits {
         }
     }
 
-    /// Returns the number of bytes of a range that begins at `addr` that fit in one segment.
+    /// Returns the length of the longest segment that may begin at `addr`.
     #[inline]
-    pub const fn room(&self, addr: u64) -> u64 {
-        // One less than the room up to the boundary, which itself may be 2^64.
+    pub const fn max_len_at(&self, addr: u64) -> u64 {
+        // One less than the distance to the boundary, which itself may be 2^64.
         let last = self.boundary_mask - (addr & self.boundary_mask);
         if last < self.max_segment - 1 {
             last + 1
@@ -109,8 +109,8 @@ impl Limits {
     /// Returns whether a range is within both limits. It does not overflow.
     #[inline]
     pub(crate) const fn allow_range(&self, addr: u64, len: u64) -> bool {
-        // Without a boundary its room is all that there is behind `addr`.
-        len <= self.max_segment && (!self.has_boundary() || len <= self.room(addr))
+        // Without a boundary a segment may end anywhere.
+        len <= self.max_segment && (!self.has_boundary() || len <= self.max_len_at(addr))
     }
 
     /// Returns whether `bytes` fit between two boundaries.
@@ -128,7 +128,7 @@ impl Limits {
         !self.has_boundary() && bytes as u64 <= self.max_segment
     }
 
-    /// Returns whether both limits leave room for at least `bytes`, wherever those are aligned.
+    /// Returns whether both limits allow segments of `bytes` bytes, if these are aligned.
     #[inline]
     pub const fn allow(&self, bytes: u64) -> bool {
         self.max_segment >= bytes && self.boundary_allows(bytes)
@@ -143,14 +143,18 @@ mod tests {
     const G: u64 = 4096;
 
     #[test]
-    fn room_at_the_edges() {
-        assert_eq!(Limits::NONE.room(0), u64::MAX);
-        assert_eq!(Limits::NONE.room(u64::MAX), 1);
+    fn longest_at_the_edges() {
+        assert_eq!(Limits::NONE.max_len_at(0), u64::MAX);
+        assert_eq!(Limits::NONE.max_len_at(u64::MAX), 1);
         let limits = Limits::NONE
             .with_boundary_mask(G - 1)
             .unwrap_or(Limits::NONE);
         assert_eq!(
-            (limits.room(0), limits.room(1), limits.room(G - 1)),
+            (
+                limits.max_len_at(0),
+                limits.max_len_at(1),
+                limits.max_len_at(G - 1)
+            ),
             (G, G - 1, 1)
         );
         assert!(limits.allow(G) && !limits.allow(G + 1));

@@ -332,7 +332,7 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
         // not what it promises.
         // CAST: a `usize` is at most 64 bits wide.
         let (addr, align) = (range.addr().into_raw(), align.as_usize() as u64);
-        if addr % align != 0 || len > mapper.limits().room(addr) {
+        if addr % align != 0 || len > mapper.limits().max_len_at(addr) {
             return Err(LinearError::NoSpace);
         }
         let failed = |e| match e {

@@ -229,8 +229,8 @@ impl<'bound> Mapper<'bound> {
         self.granule
     }
 
-    /// Returns the length in bytes of the longest mapping: `dma_max_mapping_size()`, or the room
-    /// in a domain.
+    /// Returns the length in bytes of the longest mapping: `dma_max_mapping_size()`, or in a
+    /// domain the length of the mapper's region.
     ///
     /// With the DMA API `usize::MAX` unless memory is bounced. A driver limits its requests by it.
     pub fn max_mapping_size(&self) -> usize {

@@ -201,7 +201,7 @@ pub unsafe trait IovaSpace: Send + Sync {
     fn max_len(&self) -> u64;
 
     /// Takes `len` bytes of IOVA, which are not zero, that begin as far into a granule as `start`
-    /// does. Returns their address and a word for [`Iova::size`], or `None` if there is no room.
+    /// does. Returns their address and a word for [`Iova::size`], or `None` if none is left.
     fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)>;
 
     /// Links `phyr` behind what is linked in `to`. There is room for it; it begins at a granule,
@@ -250,7 +250,7 @@ pub unsafe trait IovaSpace: Send + Sync {
     ///
     /// # Errors
     ///
-    /// - `ENOSPC`: no room among the device's addresses.
+    /// - `ENOSPC`: no IOVA space.
     /// - `ENOMEM`: no memory, such as for a page table.
     /// - `EAGAIN`: all bounce buffers are in use.
     ///

@@ -88,12 +88,12 @@ fn scatter(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
 /// gets them so. The device gathers both from one list of ranges.
 fn batch(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
-    let room = Capacity {
+    let capacity = Capacity {
         pieces: memory.len(),
         segments: PAGES,
         bytes: MEMORY_SIZE,
     };
-    let mut batch = mapper.batch(room, transfer.direction, GFP_KERNEL)?;
+    let mut batch = mapper.batch(capacity, transfer.direction, GFP_KERNEL)?;
     for piece in memory {
         batch.add(piece)?;
     }
@@ -156,7 +156,7 @@ fn domain(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let mut gather = domain.gather(memory.len())?;
     let mut mappings = KVVec::with_capacity(memory.len(), GFP_KERNEL)?;
     for piece in memory {
-        // The header goes where the driver says, the payload where the domain finds room.
+        // The header goes where the driver says, the payload where the domain has IOVA space.
         let mapping = if mappings.is_empty() {
             domain.map_at(piece, HEADER, Access::READ_WRITE)?
         } else {
@@ -196,7 +196,7 @@ pub(crate) fn dump(edu: &Edu) -> Result<VVec<u8>> {
     })
 }
 
-/// Has the device write its memory to the beginning of a dma-buf, as far as there is room.
+/// Has the device write its memory to the beginning of a dma-buf, as far as that is long enough.
 ///
 /// The device must see the buffer as one range; if it does not, the log has the reason. This driver
 /// cannot be told to end its mapping (a static importer), so it has one for the transfer only.

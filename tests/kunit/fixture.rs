@@ -144,8 +144,8 @@ pub(crate) fn in_scope<R>(
     scope(dev, |scope| Ok(test(scope)))?
 }
 
-/// Room for the longest mapping of any test, and some more.
-const ROOM: usize = 16 << 30;
+/// Length of a mapper's region: the longest mapping of any test, and some more.
+const REGION: usize = 16 << 30;
 
 fn mapper<'a>(
     pdev: &'a pci::Device<Bound>,
@@ -153,7 +153,7 @@ fn mapper<'a>(
     limits: Limits,
 ) -> Result<Mapper<'a>> {
     match domain {
-        Some(domain) => domain.mapper(limits, ROOM),
+        Some(domain) => domain.mapper(limits, REGION),
         None => Mapper::new(pdev.as_ref(), limits),
     }
 }

@@ -42,12 +42,12 @@ fn open<'m>(
     segments: usize,
     bytes: usize,
 ) -> Result<Batch<'m, 'm, Pages>> {
-    let room = Capacity {
+    let capacity = Capacity {
         pieces,
         segments,
         bytes,
     };
-    mapper.batch(room, DIR, GFP_KERNEL)
+    mapper.batch(capacity, DIR, GFP_KERNEL)
 }
 
 /// Checks that adding `piece` fails with `error` and gives the piece back.
@@ -167,15 +167,15 @@ mod tests {
     fn empty_and_unmappable() -> Outcome {
         with_device(|_, mapper| {
             check_err!(open(mapper, 1, 1, 1)?.finalise(), EINVAL);
-            let room = |pieces, segments, bytes| Capacity {
+            let capacity = |pieces, segments, bytes| Capacity {
                 pieces,
                 segments,
                 bytes,
             };
-            let none = mapper.batch::<Pages>(room(1, 1, 1), DataDirection::None, GFP_KERNEL);
+            let none = mapper.batch::<Pages>(capacity(1, 1, 1), DataDirection::None, GFP_KERNEL);
             check_err!(none, EINVAL);
-            for room in [room(0, 1, 1), room(1, 0, 1), room(1, 1, 0)] {
-                let none = mapper.batch::<Pages>(room, DIR, GFP_KERNEL);
+            for empty in [capacity(0, 1, 1), capacity(1, 0, 1), capacity(1, 1, 0)] {
+                let none = mapper.batch::<Pages>(empty, DIR, GFP_KERNEL);
                 check_err!(none, EINVAL);
             }
             Ok(())

@@ -178,7 +178,7 @@ mod tests {
             let limits = Limits::of_device(pdev.as_ref());
             for vec in &vecs {
                 // CAST: a `usize` is at most 64 bits wide.
-                check_cmp!(vec.len() as u64, <=, limits.room(vec.addr().into_raw()));
+                check_cmp!(vec.len() as u64, <=, limits.max_len_at(vec.addr().into_raw()));
             }
             if mapper.granule().is_some() {
                 check_eq!(vecs.len(), (40 * PAGE_SIZE).div_ceil(0x10000));

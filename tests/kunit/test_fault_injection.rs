@@ -135,12 +135,12 @@ fn looked_at(mapper: &Mapper<'_>, memory: Result<impl PageMemory>) -> Result {
 /// Opens a batch, adds to it, and finalises it if `end`, or drops it.
 fn batch(mapper: &Mapper<'_>, end: bool) -> Result {
     let pieces = parts()?;
-    let room = Capacity {
+    let capacity = Capacity {
         pieces: pieces.len(),
         segments: pieces.len(),
         bytes: 8 * PAGE_SIZE,
     };
-    let mut batch = mapper.batch(room, BOTH, GFP_KERNEL)?;
+    let mut batch = mapper.batch(capacity, BOTH, GFP_KERNEL)?;
     for piece in pieces {
         batch.add(piece)?;
     }

@@ -28,10 +28,10 @@ use crate::{
             gathered,
             large_pages, //
         },
-        room::{
+        region::{
             full,
-            own_room,
-            ROOM, //
+            own_region,
+            REGION, //
         },
         setup::{
             at,
@@ -75,7 +75,7 @@ use phyr_iommu::{
 mod input;
 pub(crate) mod model;
 mod pages;
-mod room;
+mod region;
 mod setup;
 mod transfer;
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_devices_mask_ends_the_room() -> Outcome {
+    fn the_devices_mask_ends_the_region() -> Outcome {
         with_dma_api(|pdev, mapper| {
             if !has_iommu(mapper.device()) {
                 return Ok(());
@@ -151,14 +151,14 @@ mod tests {
 
     /// With `domain=1` the scatter, batch and linear suites map in such a region as well.
     #[test]
-    fn a_mapper_has_room_of_its_own() -> Outcome {
-        with_domain(own_room)
+    fn a_mapper_has_a_region_of_its_own() -> Outcome {
+        with_domain(own_region)
     }
 
     #[test]
     fn a_mapper_in_a_domain_refuses_bad_input() -> Outcome {
         with_domain(|_, domain| {
-            let new = |limits, room| domain.mapper(limits, room).err();
+            let new = |limits, size| domain.mapper(limits, size).err();
             // The upper half of all addresses, which some IOMMU has; the lower half is never free.
             const HALF: usize = 1 << 63;
             let _upper = domain.mapper(Limits::NONE, HALF);
@@ -168,8 +168,8 @@ mod tests {
             let aligned = Limits::NONE.with_min_align_mask(2 * granule as u32 - 1);
             let all = [
                 (new(Limits::NONE, 0), EINVAL),
-                (new(check_some!(small), ROOM), EINVAL),
-                (new(check_some!(aligned), ROOM), EINVAL),
+                (new(check_some!(small), REGION), EINVAL),
+                (new(check_some!(aligned), REGION), EINVAL),
                 (new(Limits::NONE, usize::MAX), EOVERFLOW),
                 (new(Limits::NONE, HALF), ENOSPC),
             ];
@@ -190,7 +190,7 @@ mod tests {
             }
             let before = table::domain_type(dev);
             let domain = Domain::attach(dev, None)?;
-            let mapper = domain.mapper(Limits::NONE, ROOM)?;
+            let mapper = domain.mapper(Limits::NONE, REGION)?;
             let linear = mapper.linear(scattered(4)?, DataDirection::Bidirectional);
             let linear = linear?;
             let mapping = domain.map(scattered(2)?, Access::READ_WRITE);

@@ -64,10 +64,10 @@ use phyr_iommu::Domain;
 mod memory;
 mod values;
 
-/// Opens a batch for `room`, and adds a page to it, which fits or is refused.
-fn batch(mapper: &Mapper<'_>, room: Capacity, flags: Flags, number: usize) -> Outcome {
+/// Opens a batch of `capacity`, and adds a page to it, which fits or is refused.
+fn batch(mapper: &Mapper<'_>, capacity: Capacity, flags: Flags, number: usize) -> Outcome {
     let errors = [EINVAL, ENOMEM, EOVERFLOW];
-    let batch = mapper.batch(room, DIR, flags);
+    let batch = mapper.batch(capacity, DIR, flags);
     let Some(mut batch) = one_of(number, batch, &errors)? else {
         return Ok(());
     };
@@ -204,15 +204,15 @@ fn domain(mapper: &Mapper<'_>) -> Outcome {
     let domain = Domain::attach(dev, None)?;
     // CAST: the size of a granule is that of a page of the IOMMU.
     let granule = domain.granule().size() as usize;
-    for room in Iterator::chain(numbers(granule), numbers(1 << 39)) {
+    for size in Iterator::chain(numbers(granule), numbers(1 << 39)) {
         let errors = [EINVAL, EOVERFLOW, ENOSPC, ENOMEM];
-        let mapper = domain.mapper(Limits::NONE, room);
-        if let Some(mapper) = one_of(room, mapper, &errors)? {
+        let mapper = domain.mapper(Limits::NONE, size);
+        if let Some(mapper) = one_of(size, mapper, &errors)? {
             let dir = DataDirection::ToDevice;
             let mapping = mapper.map(buffer(2)?, dir, GFP_KERNEL).map(drop);
             let error = mapping.err().map(|refused| refused.error);
-            if room > PAGE_SIZE {
-                check_eq!(error, None, "{room:#x}");
+            if size > PAGE_SIZE {
+                check_eq!(error, None, "{size:#x}");
             } else {
                 check_matches!(error, Some(ENOSPC | EFBIG));
             }

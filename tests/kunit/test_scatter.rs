@@ -406,10 +406,10 @@ mod tests {
         })
     }
 
-    /// Without room for an IOVA range each phyr is mapped by itself; without room for that either,
+    /// Without an IOVA range left each phyr is mapped by itself; without IOVA space for that either,
     /// what was mapped until then is unmapped again.
     #[test]
-    fn no_room_for_a_range() -> Outcome {
+    fn no_space_for_a_range() -> Outcome {
         with_dma_api(|pdev, mapper| {
             if mapper.granule().is_none() {
                 return Ok(());

@@ -10,7 +10,7 @@ use crate::{
     },
     planner::{
         limits,
-        room, //
+        max_len_at, //
     },
     DmaAddr,
     DmaVec,
@@ -25,8 +25,8 @@ pub fn check_limits(input: &mut Input<'_>) {
     let boundary = u128::from(limits.boundary_mask()) + 1;
 
     assert_eq!(
-        u128::from(limits.room(start)),
-        room(&limits, start.into()).min(u64::MAX.into())
+        u128::from(limits.max_len_at(start)),
+        max_len_at(&limits, start.into()).min(u64::MAX.into())
     );
     assert_eq!(limits.boundary_allows(bytes), u128::from(bytes) <= boundary);
     assert_eq!(
@@ -94,7 +94,7 @@ pub fn check_map_error(input: &mut Input<'_>) {
     let reason = facts.reason();
     let same = |facts: Facts| facts.reason() == reason;
 
-    // What comes and goes is room among the addresses, and what is free of memory.
+    // What comes and goes is free IOVA space, and free memory.
     match reason.is_final() {
         Some(nr) => {
             assert!(nr < 3);

@@ -49,7 +49,7 @@ pub fn limits(input: &mut Input<'_>) -> Limits {
 }
 
 /// Returns the distance from `start` to where the limits end a segment, in whole boundaries.
-pub fn room(limits: &Limits, start: u128) -> u128 {
+pub fn max_len_at(limits: &Limits, start: u128) -> u128 {
     let boundary = u128::from(limits.boundary_mask()) + 1;
     u128::from(limits.max_segment()).min((start / boundary + 1) * boundary - start)
 }
@@ -81,7 +81,7 @@ pub fn check(input: &mut Input<'_>) {
             phyrs != 0
                 && end % u128::from(g) == 0
                 && start % u128::from(g) == 0
-                && run.1 + len <= room(&limits, run.0 % u128::from(g))
+                && run.1 + len <= max_len_at(&limits, run.0 % u128::from(g))
         });
         let run = match joins {
             Some(run) => (run.0, run.1 + len),
@@ -122,7 +122,7 @@ pub fn check(input: &mut Input<'_>) {
         let plan = planner.plan().expect("a plan");
         assert_eq!((plan.phyrs, plan.runs), (phyrs, runs.len()));
         assert_eq!(u128::from(plan.bytes), bytes);
-        let fits = runs.iter().all(|run| run.1 <= room(&limits, run.0));
+        let fits = runs.iter().all(|run| run.1 <= max_len_at(&limits, run.0));
         let packed = fits.then_some(Packed { len: taken as u64 });
         assert_eq!(plan.packed, packed);
     }
@@ -164,5 +164,5 @@ pub fn check_model(input: &mut Input<'_>) {
 
 /// Returns how many of `len` bytes at `addr` are within the limits.
 fn cut(limits: &Limits, addr: u64, len: u64) -> u64 {
-    room(limits, addr.into()).min(len.into()) as u64
+    max_len_at(limits, addr.into()).min(len.into()) as u64
 }

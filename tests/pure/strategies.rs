@@ -38,7 +38,7 @@ fn row_of(reach: Reach, shape: Shape) -> [&'static str; 2] {
     match (reach, shape) {
         (_, Shape::One) => ["any", "one phyr"],
         (Reach::Direct, _) => ["no IOMMU", "several phyrs"],
-        (Reach::NoRoom, _) => ["IOMMU without room", "several phyrs"],
+        (Reach::NoSpace, _) => ["IOMMU without space", "several phyrs"],
         (Reach::Iommu { .. }, Shape::Run) => ["IOMMU", "one run"],
         (Reach::Iommu { packs: true }, Shape::Gaps { fit: true }) => {
             ["IOMMU that packs", "runs that fit"]
@@ -53,7 +53,7 @@ fn the_table_is_what_is_chosen() {
     let mut used = BTreeSet::new();
     for reach in [
         Reach::Direct,
-        Reach::NoRoom,
+        Reach::NoSpace,
         Reach::Iommu { packs: false },
         Reach::Iommu { packs: true },
     ] {

@@ -137,7 +137,7 @@ impl<'bound> Mapper<'bound> {
             return Err(limit(Limit::Segment, limits.max_segment()));
         }
         if !limits.boundary_allows(asked) {
-            return Err(limit(Limit::Boundary, limits.room(0)));
+            return Err(limit(Limit::Boundary, limits.max_len_at(0)));
         }
         check_pages(len.div_ceil(PAGE_SIZE)).map_err(|_| LinearError::NoMemory)?;
         let page = KVec::from_elem(0, PAGE_SIZE.min(len), GFP_KERNEL)
@@ -148,7 +148,7 @@ impl<'bound> Mapper<'bound> {
             .map_err(|_| LinearError::NoMemory)?;
 
         // Pages are aligned to their number; a CMA area may not do as much.
-        if asked > limits.room(buffer.dma_address()) {
+        if asked > limits.max_len_at(buffer.dma_address()) {
             return Err(LinearError::NoSpace);
         }
         Ok((buffer, page))

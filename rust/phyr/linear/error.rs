@@ -106,8 +106,7 @@ pub enum LinearError {
     /// The device could be given a copy of the memory only (bounce buffers), which is not the
     /// memory.
     Bounced,
-    /// There is no room for it among the device's DMA addresses, as far as the DMA API tells: it
-    /// says no more of a failure.
+    /// No IOVA space, as far as the DMA API tells: it says no more of a failure.
     NoSpace,
     /// No memory, such as for a page table.
     NoMemory,
@@ -155,7 +154,7 @@ impl fmt::Display for LinearError {
                 "the memory begins {excess} bytes behind a multiple of {align}"
             ),
             Self::Bounced => f.write_str("the device could reach a copy only"),
-            Self::NoSpace => f.write_str("no room among the device's addresses"),
+            Self::NoSpace => f.write_str("no IOVA space left"),
             Self::NoMemory => f.write_str("no memory"),
             Self::Failed(e) => write!(f, "error {}", e.to_errno()),
         }

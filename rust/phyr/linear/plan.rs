@@ -30,7 +30,7 @@ pub(super) struct Constraints {
     /// The longest mapping that there can be, in bytes.
     pub max_len: u64,
     /// The lowest address that there is; with zero, which is never given out, all that the device
-    /// can tell. Where a mapper has room of its own, that begins here.
+    /// can tell. Where a mapper has a region of its own, that begins here.
     pub first: u64,
     /// The highest address that the device can tell, or that there is.
     pub mask: u64,
@@ -267,12 +267,12 @@ impl LinearPlanner {
     /// Checks that no range that begins at `addr`, or as far behind a boundary, crosses the next
     /// one.
     fn check_boundary(&self, addr: u64) -> Result<(), LinearError> {
-        let room = self.constraints.limits.room(addr);
-        if self.bytes > room {
+        let max = self.constraints.limits.max_len_at(addr);
+        if self.bytes > max {
             return Err(LinearError::Limit {
                 limit: Limit::Boundary,
                 asked: self.bytes,
-                max: room,
+                max,
             });
         }
         Ok(())

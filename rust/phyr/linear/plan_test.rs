@@ -171,8 +171,8 @@ mod tests {
 
     /// Ranges lie at multiples of their length, rounded up to a power of two.
     #[test]
-    fn room_of_a_mapper_of_its_own() {
-        let room = |first: u64, granules: u64| Constraints {
+    fn region_of_a_mapper_of_its_own() {
+        let space = |first: u64, granules: u64| Constraints {
             max_len: granules * G,
             first: first * G,
             mask: (first + granules) * G - 1,
@@ -186,14 +186,14 @@ mod tests {
             asked,
             max: granules * G,
         };
-        assert_eq!(plan(room(64, 64), 64), None);
-        assert_eq!(plan(room(64, 64), 65), Some(over(65 * G, 64)));
+        assert_eq!(plan(space(64, 64), 64), None);
+        assert_eq!(plan(space(64, 64), 65), Some(over(65 * G, 64)));
         // Long enough, but not where such a range could be.
-        assert_eq!(plan(room(64, 96), 80), Some(LinearError::NoSpace));
-        assert_eq!(plan(room(64, 96), 64), None);
-        assert_eq!(plan(room(65, 64), 33), Some(LinearError::NoSpace));
-        assert_eq!(plan(room(65, 64), 32), None);
-        assert_eq!(plan(room(64, 96), 97), Some(over(97 * G, 96)));
+        assert_eq!(plan(space(64, 96), 80), Some(LinearError::NoSpace));
+        assert_eq!(plan(space(64, 96), 64), None);
+        assert_eq!(plan(space(65, 64), 33), Some(LinearError::NoSpace));
+        assert_eq!(plan(space(65, 64), 32), None);
+        assert_eq!(plan(space(64, 96), 97), Some(over(97 * G, 96)));
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
             align,
             ..translated()
         };
-        // Taken as room.
+        // Taken as free.
         assert_eq!(plan(align(16 * G), &[(G, G)]), range(G, G, 16 * G));
         assert_eq!(
             plan(align(16 * G), &[(G, 17 * G)]),
@@ -311,7 +311,7 @@ mod tests {
         let reserve = 1 << 62;
         assert_eq!(plan(align(reserve), &[(G, G)]), range(G, G, reserve));
         assert_eq!(plan(align(1 << 63), &[(G, G)]), Err(LinearError::Overflow));
-        // Room for an alignment counts.
+        // Space for an alignment counts.
         let constraints = Constraints {
             mask: 8 * G - 1,
             align: 16 * G,

@@ -20,8 +20,8 @@ pub(crate) enum Reach {
         /// has to be synchronised by hand.
         packs: bool,
     },
-    /// Through an IOMMU that has no room for a range as long now.
-    NoRoom,
+    /// Through an IOMMU that has no IOVA range as long now.
+    NoSpace,
 }
 
 /// The memory that is to be mapped.
@@ -61,7 +61,7 @@ pub(crate) enum Strategy {
 pub(crate) const fn choose(reach: Reach, shape: Shape) -> Strategy {
     match (reach, shape) {
         (_, Shape::One) => Strategy::Single,
-        (Reach::Direct | Reach::NoRoom, _) => Strategy::Each,
+        (Reach::Direct | Reach::NoSpace, _) => Strategy::Each,
         (Reach::Iommu { .. }, Shape::Run) => Strategy::Joined,
         (Reach::Iommu { packs: true }, Shape::Gaps { fit: true }) => Strategy::Packed,
         (Reach::Iommu { .. }, Shape::Gaps { .. }) => Strategy::Runs,

@@ -321,7 +321,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         if let Some(state) = state {
             return Ok(state);
         }
-        match choose(Reach::NoRoom, shape) {
+        match choose(Reach::NoSpace, shape) {
             // The phyrs are still in the slots: nothing was written.
             Strategy::Each => self.each_slot(phyrs),
             _ => Err(EINVAL),
@@ -378,7 +378,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     /// [`Strategy::Joined`], of phyrs as they come, which should be `len` bytes in all; one phyr of
     /// that length is mapped by itself.
     ///
-    /// Returns `None`, with nothing mapped, where they are something else, or there is no room.
+    /// Returns `None`, with nothing mapped, where they are something else, or no IOVA range is
+    /// left.
     #[inline]
     pub(crate) fn run(
         self,
@@ -408,7 +409,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                     }
                 }
             };
-            if phyr.len() > range.room() {
+            if phyr.len() > range.unlinked() {
                 return Ok(None);
             }
             end = phyr.end();
@@ -423,7 +424,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         }
     }
 
-    /// [`Strategy::Joined`], of phyrs in slots. Returns `None` where there is no room for them.
+    /// [`Strategy::Joined`], of phyrs in slots. Returns `None` where no IOVA range is left.
     #[inline]
     fn joined_slots(self, run: Phyrs<'_>, bytes: u64) -> Result<Option<IovaRange<A>>> {
         let granule = self.mapper.granule().ok_or(EINVAL)?;
@@ -438,8 +439,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         Ok(Some(range))
     }
 
-    /// [`Strategy::Packed`]. Returns `None` where there is no room for all runs; the slots are as
-    /// before then, which they are not after an error.
+    /// [`Strategy::Packed`]. Returns `None` where no IOVA range is left for all runs; the slots
+    /// are as before then, which they are not after an error.
     #[inline]
     fn packed(
         self,

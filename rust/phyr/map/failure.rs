@@ -27,7 +27,7 @@ pub(crate) struct Facts {
     pub(crate) is_copied: bool,
     /// The longest copy in bytes; zero if there are no bounce buffers that the device can reach.
     pub(crate) max_copy: u64,
-    /// The IOMMU has room for so many addresses now.
+    /// The IOMMU has an IOVA range as long now.
     pub(crate) has_space: bool,
 }
 
@@ -65,7 +65,7 @@ impl Facts {
 /// The reason why memory was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// No room among the device's addresses. Passes when other mappings end.
+    /// No IOVA space. Passes when other mappings end.
     NoSpace,
     /// No memory, such as for a page table. Passes.
     NoMemory,
@@ -106,7 +106,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NoSpace => f.write_str("no room among the device's addresses"),
+            Self::NoSpace => f.write_str("no IOVA space left"),
             Self::NoMemory => f.write_str("no memory"),
             Self::BounceBuffersFull => f.write_str("all bounce buffers are in use"),
             Self::NoBounceBuffers { len } => write!(

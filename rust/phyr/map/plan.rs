@@ -155,15 +155,15 @@ impl Planner {
     /// Returns by how much the last run, of `len` bytes, can grow, and whether it fits.
     #[inline(always)]
     fn within_limits(&mut self, len: u64) -> u64 {
-        let alone = room(self.limits, self.granule.offset(self.start));
-        let packed = room(self.limits, self.start);
+        let alone = max_len_at(self.limits, self.granule.offset(self.start));
+        let packed = max_len_at(self.limits, self.start);
         self.fits &= len <= packed;
-        let room = if self.fits { alone.min(packed) } else { alone };
-        room.saturating_sub(len)
+        let longest = if self.fits { alone.min(packed) } else { alone };
+        longest.saturating_sub(len)
     }
 
-    /// Makes room for `len` bytes in the last run if its limits allow that, though it may be that
-    /// there is no packed allocation then. Returns whether there is room.
+    /// Lets the last run grow by `len` bytes if its own limits allow that, though it may be that
+    /// there is no packed allocation then. Returns whether they do.
     #[inline(always)]
     fn grow(&mut self, len: u64) -> bool {
         let (granule, run_len) = (self.granule, self.pos - self.start);
@@ -172,8 +172,8 @@ impl Planner {
         if self.phyrs == 0 || overflows {
             return false;
         }
-        let room = room(self.limits, granule.offset(self.start));
-        match room.checked_sub(run_len) {
+        let longest = max_len_at(self.limits, granule.offset(self.start));
+        match longest.checked_sub(run_len) {
             Some(left) if len <= left => {
                 // What was in the way is where the run lies in the packed allocation.
                 self.fits = false;
@@ -213,10 +213,10 @@ impl Planner {
     }
 }
 
-/// [`Limits::room`] where it is seldom asked for. Apart, and with copies, so that a [`Planner`] is
+/// [`Limits::max_len_at`] where it is seldom asked for. Apart, and with copies, so that a [`Planner`] is
 /// not in memory for its sake.
 #[cold]
 #[inline(never)]
-fn room(limits: Limits, addr: u64) -> u64 {
-    limits.room(addr)
+fn max_len_at(limits: Limits, addr: u64) -> u64 {
+    limits.max_len_at(addr)
 }

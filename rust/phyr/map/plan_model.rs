@@ -70,7 +70,7 @@ fn check_minimal(
         let (addr, size) = (phyr.paddr().into_raw(), phyr.len() as u64);
         let meets = before
             .is_some_and(|before| before.end() % granule.size() == 0 && addr % granule.size() == 0);
-        if meets && len + size <= limits.room(start) {
+        if meets && len + size <= limits.max_len_at(start) {
             len += size;
         } else {
             nr += 1;
@@ -109,7 +109,7 @@ fn check_table(
     let mut phyrs = list.iter();
     let (mut addr, mut left) = (0, 0);
     for &(start, len) in runs {
-        if len > limits.room(start) {
+        if len > limits.max_len_at(start) {
             return Err("a run is over a limit");
         }
         let mut pos = start;

@@ -66,7 +66,7 @@ pub(crate) struct IovaRange<S: IovaSpace> {
 impl<S: IovaSpace> IovaRange<S> {
     /// Takes `len` bytes of IOVA that begin as far into a granule as `start` does.
     ///
-    /// Returns `None` where there is no room. `len` is not zero.
+    /// Returns `None` where there is no IOVA range as long. `len` is not zero.
     #[inline]
     pub(crate) fn alloc(
         space: S,
@@ -99,7 +99,7 @@ impl<S: IovaSpace> IovaRange<S> {
 
     /// Returns the number of bytes that can still be linked.
     #[inline]
-    pub(crate) fn room(&self) -> usize {
+    pub(crate) fn unlinked(&self) -> usize {
         self.len - self.iova.linked
     }
 
@@ -112,12 +112,12 @@ impl<S: IovaSpace> IovaRange<S> {
     ///
     /// The range is as before.
     ///
-    /// - `EINVAL`: there is no room for it, or it does not join.
+    /// - `EINVAL`: it is longer than what is not linked yet, or does not join.
     /// - Those of [`IovaSpace::link`].
     #[inline]
     pub(crate) fn link(&mut self, phyr: PinnedPhyr) -> Result {
         let len = phyr.phyr().len();
-        if len > self.room() {
+        if len > self.unlinked() {
             return Err(EINVAL);
         }
         self.space.link(&mut self.iova, phyr)?;
@@ -152,7 +152,7 @@ impl<S: IovaSpace> IovaRange<S> {
         for phyr in phyrs {
             let phyr = phyr?;
             let len = phyr.phyr().len();
-            if len > self.room() - bytes {
+            if len > self.unlinked() - bytes {
                 return Err(EINVAL);
             }
             let granules = phyr.around(self.granule).ok_or(EOVERFLOW)?;

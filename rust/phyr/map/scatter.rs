@@ -58,7 +58,7 @@ impl Mapper<'_> {
     /// - `EMSGSIZE`: a phyr is over a limit of the device.
     /// - `EOVERFLOW`: the length of all overflows.
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
-    /// - `ENOSPC`: no room among the device's addresses. It passes, as mappings end.
+    /// - `ENOSPC`: no IOVA space. It passes, as mappings end.
     /// - `ENOMEM`: no memory, such as for a page table. It passes.
     /// - `EAGAIN`: all bounce buffers are in use. It passes, as mappings end.
     /// - `ENOBUFS`: for ever: the device may have a copy of the memory only, and there are no

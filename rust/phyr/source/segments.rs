@@ -110,13 +110,13 @@ impl<I: Iterator<Item = Result<Phyr>>> Segments<I> {
 #[inline]
 fn take_full(rest: &mut Option<Phyr>, limits: Limits) -> Option<Phyr> {
     let phyr = (*rest)?;
-    let room = limits.room(phyr.paddr().into_raw());
+    let max = limits.max_len_at(phyr.paddr().into_raw());
     // CAST: a `usize` is at most 64 bits wide.
-    if (phyr.len() as u64) < room {
+    if (phyr.len() as u64) < max {
         return None;
     }
     // CAST: at most the length, which is a `usize`.
-    match phyr.split(room as usize) {
+    match phyr.split(max as usize) {
         Some((head, tail)) => {
             *rest = Some(tail);
             Some(head)
@@ -324,9 +324,9 @@ mod tests {
                     .all(|at| bytes.next() == Some(at));
                 let joinable = before.is_some_and(|before| {
                     before.end() == addr
-                        && (before.len() as u64) < limits.room(before.paddr().into_raw())
+                        && (before.len() as u64) < limits.max_len_at(before.paddr().into_raw())
                 });
-                if !same || joinable || len > limits.room(addr) {
+                if !same || joinable || len > limits.max_len_at(addr) {
                     wrong += 1;
                 }
                 before = Some(phyr);

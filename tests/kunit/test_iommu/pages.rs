@@ -80,7 +80,7 @@ pub(crate) fn gathered(domain: &Domain<'_>) -> Outcome {
         left.as_ref().map(|left| left.dma_vec().addr()),
         Some(at(8 * 15))
     );
-    // The room is not given out before the flush.
+    // The IOVAs are not given out before the flush.
     let early = domain.map_at(scattered(1)?, at(0), Access::READ);
     refused(early, DomainError::Overlap(BASE))?;
     let memory = gather.flush();

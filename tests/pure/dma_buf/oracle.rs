@@ -69,7 +69,7 @@ pub fn check_cut(input: &mut Input<'_>) {
             let Some(entry) = entries.next().map(pair) else {
                 return assert_eq!(entries.size_hint().1, Some(0));
             };
-            let most = planner::room(&limits, addr.into()).min(left.into()) as u64;
+            let most = planner::max_len_at(&limits, addr.into()).min(left.into()) as u64;
             assert_eq!(entry, (addr, most));
             (addr, left) = (addr.wrapping_add(most), left - most);
             if left == 0 {

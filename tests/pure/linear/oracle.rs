@@ -271,7 +271,7 @@ fn is_true(case: &Case, reason: LinearError) {
                 }
                 Limit::Boundary => {
                     assert_eq!(u128::from(asked), case.bytes);
-                    assert_eq!(u128::from(max), planner::room(limits, addr().into()));
+                    assert_eq!(u128::from(max), planner::max_len_at(limits, addr().into()));
                     // The segment's length is another limit, and was looked at before.
                     assert!(crosses(limits, addr().into(), case.bytes));
                 }

@@ -57,7 +57,7 @@ pub fn check(input: &mut Input<'_>) {
     let mut want = Vec::new();
     for &(mut start, end) in &joined {
         while start < end && want.len() < MOST {
-            let stop = end.min(start + planner::room(&limits, start));
+            let stop = end.min(start + planner::max_len_at(&limits, start));
             want.push((start as u64, (stop - start) as u64));
             start = stop;
         }

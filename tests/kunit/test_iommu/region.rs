@@ -41,13 +41,13 @@ use phyr_iommu::{
 };
 
 /// Length of a mapper's IOVA region, in bytes.
-pub(crate) const ROOM: usize = 64 * PAGE_SIZE;
+pub(crate) const REGION: usize = 64 * PAGE_SIZE;
 
 /// Checks that a mapper allocates from its own region, and that nobody else maps there.
-pub(crate) fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Outcome {
+pub(crate) fn own_region(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Outcome {
     let dir = DataDirection::Bidirectional;
-    let mapper = domain.mapper(Limits::NONE, ROOM)?;
-    check_eq!(mapper.max_mapping_size(), ROOM);
+    let mapper = domain.mapper(Limits::NONE, REGION)?;
+    check_eq!(mapper.max_mapping_size(), REGION);
     check!(mapper.granule().is_some());
     let map = |nr: usize| -> Result<_> { Ok(mapper.map(fixture::buffer(nr)?, dir, GFP_KERNEL)) };
     let half = map(32)??;
@@ -60,7 +60,7 @@ pub(crate) fn own_room(pdev: &pci::Device<Bound>, domain: &Domain<'_>) -> Outcom
     // CAST: a few pages.
     check_matches!(
         long,
-        Some(LinearError::Limit { limit: Limit::MappingSize, max, .. }) if max == ROOM as u64
+        Some(LinearError::Limit { limit: Limit::MappingSize, max, .. }) if max == REGION as u64
     );
     // The addresses of the mapper are nobody else's.
     for vec in Iterator::chain(half.dma_vecs(), rest.dma_vecs()) {
