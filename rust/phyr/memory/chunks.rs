@@ -172,8 +172,8 @@ impl Drop for Chunks {
     }
 }
 
-// SAFETY: the pages are owned by the value and do not move with it; they are whole pages, to which
-// only this value gives access.
+// SAFETY: the pages are owned by the value and do not move with it; they are whole pages, zeroed,
+// to which only this value gives access, by copies of raw pointers.
 unsafe impl Memory for Chunks {
     type Phyrs<'a> = ChunkPieces<'a>;
 

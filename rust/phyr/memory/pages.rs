@@ -88,7 +88,7 @@ impl Pages {
 }
 
 // SAFETY: the pages are owned by the value and do not move with it; they are whole pages of order
-// 0, to which only this value gives access.
+// 0, zeroed, to which only this value gives access, by copies of raw pointers.
 unsafe impl Memory for Pages {
     type Phyrs<'a> = PagePieces<'a>;
 

@@ -10,7 +10,8 @@ use kernel::{
 };
 
 // SAFETY: the memory stays where it is as long as any of the references is there, and no safe code
-// gets at it but through one of them, none of which writes.
+// gets at it but through one of them, none of which writes. A shared reference gives out no
+// reference to the bytes, as `M` promises, so a device may write them.
 unsafe impl<M: Memory + Sync> Memory for Arc<M> {
     const KIND: MemoryKind = M::KIND;
 

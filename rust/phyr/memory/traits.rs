@@ -31,6 +31,11 @@ use kernel::{
 ///   place until the value is dropped, even if the value is moved, and for ever if it is leaked.
 /// - A device may read and write all of it: nothing else lies in it, and no safe code accesses it
 ///   but through this value.
+/// - An IOMMU maps whole granules, so the same holds for the rest of its first and of its last
+///   page: nothing of others lies there, and nothing is left of earlier users.
+/// - A device may write it at any time while a mapping owns the value, and others may have a shared
+///   reference to it then (an `Arc`): a shared reference gives out no reference to the bytes, such
+///   as a slice, and [`Memory::read`] copies through raw pointers.
 pub unsafe trait Memory: Send + 'static {
     /// The kind of all of the memory.
     const KIND: MemoryKind = MemoryKind::System;
