@@ -75,7 +75,7 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
         let memory = unsafe { Pinned::new(RequestMemory::new(rq), direction, MemoryKind::System) };
         // SAFETY: by the invariants of `RequestInfo` the slots of the tag belong to `info`, and so
         // to the mapping until it is unmapped; this is the only reference to them.
-        let slots = || unsafe { hw.slots_mut(tag) };
+        let slots = || Ok(unsafe { hw.slots_mut(tag) });
         // INVARIANT: `hw`'s mapper makes the mapping with the tag's slots.
         let state = &mut info.pdu_mut().state;
         match memory.and_then(|memory| hw.mapper().map_into(memory, slots, state)) {

@@ -18,5 +18,5 @@ pub fn raw(
     #[cfg(compile_fail)]
     let memory = Pinned::new(memory, dir, kind);
     //~^ error[E0133]: call to unsafe function
-    mapper.map_into(memory?, || slots, state)
+    mapper.map_into(memory?, || Ok(slots), state)
 }

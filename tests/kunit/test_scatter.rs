@@ -102,7 +102,7 @@ fn round_into<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, Failure> {
     // SAFETY: the memory stays where it is until it is unmapped below.
     let pinned = unsafe { Pinned::new(source, DataDirection::Bidirectional, M::KIND) };
     let mut state = State::UNMAPPED;
-    mapper.map_into(pinned?, || &mut slots, &mut state)?;
+    mapper.map_into(pinned?, || Ok(&mut slots), &mut state)?;
 
     let mut vecs = [None; SHAPE];
     for (to, vec) in vecs.iter_mut().zip(state.dma_vecs(&slots)) {
@@ -435,7 +435,7 @@ mod tests {
             // freed at the end of the module's test and the device told of nothing.
             let pinned = unsafe { Pinned::new(source, DataDirection::ToDevice, kind) };
             let state = &mut { State::UNMAPPED };
-            check_err!(mapper.map_into(pinned?, || &mut slots, state), E2BIG);
+            check_err!(mapper.map_into(pinned?, || Ok(&mut slots), state), E2BIG);
             Ok(())
         })
     }
@@ -452,7 +452,7 @@ mod tests {
             // SAFETY: it is refused before anything is mapped.
             let long = unsafe { Pinned::new(source, dir, kind) };
             let state = &mut { State::UNMAPPED };
-            check_err!(mapper.map_into(long?, || &mut [], state), EMSGSIZE);
+            check_err!(mapper.map_into(long?, || Ok(&mut []), state), EMSGSIZE);
             let small = check_some!(Limits::NONE.with_max_segment(512));
             check_err!(mapper_like(&mapper, small), EINVAL);
             Ok(())

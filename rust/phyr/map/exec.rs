@@ -193,10 +193,10 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     ///
     /// Those of [`Mapper::map_into`]; nothing is left mapped.
     #[inline]
-    pub(super) fn several<S: Source>(
+    pub(super) fn several<'s, S: Source>(
         self,
         memory: &Pinned<S>,
-        slots: &mut [Slot],
+        slots: impl FnOnce() -> Result<&'s mut [Slot]>,
     ) -> Result<State> {
         let (granule, limits) = (self.mapper.granule(), self.mapper.limits());
         if let Some(pieces) = memory.pieces(limits) {
@@ -216,18 +216,18 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     /// Maps pieces that adjoin or not, where no limit of the device is in the way. `run` is the
     /// length of all if they should be one run.
     #[inline]
-    fn without_limits<I>(
+    fn without_limits<'s, I>(
         self,
         pieces: PinnedPhyrs<I>,
         run: Option<NonZeroUsize>,
-        slots: &mut [Slot],
+        slots: impl FnOnce() -> Result<&'s mut [Slot]>,
     ) -> Result<State>
     where
         I: Iterator<Item = Result<Phyr>> + Clone,
     {
         let reach = self.mapper.reach();
         match (choose(reach, Shape::of(run)), run) {
-            (Strategy::Each, _) => return self.each(pieces.joined(), slots),
+            (Strategy::Each, _) => return self.each(pieces.joined(), slots()?),
             (Strategy::Joined, Some(len)) => {
                 if let Some(state) = self.run(pieces.clone().joined(), len)? {
                     return Ok(state);
@@ -235,7 +235,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
             }
             _ => {}
         }
-        self.joined_gaps(pieces, slots, reach)
+        self.joined_gaps(pieces, slots()?, reach)
     }
 
     /// [`Target::planned`] of pieces, which may adjoin, without limits.
@@ -256,11 +256,11 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     /// Maps several phyrs within the limits of the device. `run` is the length of all if they are
     /// one run.
     #[inline]
-    pub(crate) fn scattered<I>(
+    pub(crate) fn scattered<'s, I>(
         self,
         phyrs: PinnedPhyrs<I>,
         run: Option<NonZeroUsize>,
-        slots: &mut [Slot],
+        slots: impl FnOnce() -> Result<&'s mut [Slot]>,
         reach: Reach,
     ) -> Result<State>
     where
@@ -274,7 +274,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                     check(limits, phyr.phyr())?;
                     Ok(phyr)
                 });
-                return self.each(within, slots);
+                return self.each(within, slots()?);
             }
             (Strategy::Joined, Some(len)) => {
                 if let Some(state) = self.run(phyrs.clone().joined(), len)? {
@@ -283,7 +283,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
             }
             _ => {}
         }
-        self.planned(phyrs, slots, reach, limits)
+        self.planned(phyrs, slots()?, reach, limits)
     }
 
     /// Collects `phyrs` in the slots, plans them, and maps them as is chosen then.

@@ -158,7 +158,7 @@ impl<'bound> Mapper<'bound> {
         if scan.phyrs > 1 {
             slots.extend_with(scan.phyrs, Slot::EMPTY, list_flags(flags))?;
         }
-        let state = target.scattered(memory.phyrs(), None, &mut slots, reach)?;
+        let state = target.scattered(memory.phyrs(), None, || Ok(&mut slots), reach)?;
         Ok(self.mapped(state, slots))
     }
 

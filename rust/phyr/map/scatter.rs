@@ -20,6 +20,7 @@ use super::{
         Target, //
     },
     state::{
+        End,
         Slot,
         State, //
     }, //
@@ -43,8 +44,8 @@ impl Mapper<'_> {
     /// Maps all of `memory`; the ranges that the device sees are then in `state` and `slots`, see
     /// [`State::dma_vecs`]. Nothing must be mapped in `state` before: what it was is lost.
     ///
-    /// `slots` is asked for the slots where there are several phyrs: one a phyr, and none for one
-    /// run that there is an IOVA range for. Each phyr must be within the mapper's limits, as
+    /// `slots` is asked for the slots where they are needed: one a phyr if there are several, and
+    /// none for one run that there is an IOVA range for. Each phyr must be within the mapper's limits, as
     /// [`Segments`](crate::source::Segments) cuts them.
     ///
     /// Context: any; allocates no memory of its own and does not sleep.
@@ -67,19 +68,19 @@ impl Mapper<'_> {
     ///   [`Mapper::max_mapping_size`].
     /// - `ERANGE`: for ever: the memory is beyond the device's DMA mask, and there is nothing to
     ///   copy to.
-    /// - What the source of `memory` fails with.
+    /// - What the source of `memory` fails with, and what `slots` does.
     ///
     /// Of what fails for ever a line in the kernel log says why, once in a while.
     #[inline]
     pub fn map_into<'s, S: Source>(
         &self,
         memory: Pinned<S>,
-        slots: impl FnOnce() -> &'s mut [Slot],
+        slots: impl FnOnce() -> Result<&'s mut [Slot]>,
         state: &mut State,
     ) -> Result {
         self.check_domain()?;
         let Some(only) = memory.only() else {
-            return self.map_several(memory, slots(), state);
+            return self.map_several(memory, slots, state);
         };
         let only = only?;
         check(self.limits(), only.phyr())?;
@@ -93,10 +94,10 @@ impl Mapper<'_> {
     /// Maps a source of several pieces. A function of its own, so that the short path has few
     /// registers to save.
     #[inline(never)]
-    fn map_several<S: Source>(
+    fn map_several<'s, S: Source>(
         &self,
         memory: Pinned<S>,
-        slots: &mut [Slot],
+        slots: impl FnOnce() -> Result<&'s mut [Slot]>,
         state: &mut State,
     ) -> Result {
         *state = if self.is_special() {
@@ -106,6 +107,8 @@ impl Mapper<'_> {
             self.target(DmaApi(self), memory.attrs())
                 .several(&memory, slots)
         }?;
+        // The owner of the slots is to have them back.
+        state.hold();
         Ok(())
     }
 
@@ -143,35 +146,49 @@ impl Mapper<'_> {
     }
 
     /// As [`Mapper::unmap_from`], of a state that stays where it is: nothing is mapped in it then.
-    /// `slots` is asked for the slots where there are several ranges.
+    /// `slots` is asked for the slots where there are several ranges. Returns whether there may be
+    /// slots to be given back now, or [something else](State::hold).
     ///
     /// # Safety
     ///
     /// Those of [`Mapper::unmap_from`].
     // With the loop over what has completed: most of it is one check where nothing translates.
     #[inline(always)]
-    pub unsafe fn unmap_in_place<'s>(&self, state: &mut State, slots: impl FnOnce() -> &'s [Slot]) {
-        if !state.needs_unmap() {
-            return state.clear();
+    pub unsafe fn unmap_in_place<'s>(
+        &self,
+        state: &mut State,
+        slots: impl FnOnce() -> &'s [Slot],
+    ) -> bool {
+        match (state.end(), self.space()) {
+            (End::Nothing, _) => {
+                state.clear();
+                return false;
+            }
+            (End::Single, None) => {
+                let vec = state.one().dma_vec();
+                // INVARIANT: by the invariant of `State` it was mapped so, and the state forgets it.
+                let single = Single {
+                    addr: vec.addr(),
+                    len: vec.len(),
+                    attrs: state.attrs(),
+                };
+                state.clear();
+                DmaApi(self).unmap_phys(single);
+                return false;
+            }
+            _ => {}
         }
-        if let (Strategy::Single, None) = (state.strategy(), self.space()) {
-            let vec = state.one().dma_vec();
-            // INVARIANT: by the invariant of `State` it was mapped so, and the state forgets it.
-            let single = Single {
-                addr: vec.addr(),
-                len: vec.len(),
-                attrs: state.attrs(),
+        if state.needs_unmap() {
+            let slots = if state.dma_vec().is_some() {
+                &[]
+            } else {
+                slots()
             };
-            state.clear();
-            return DmaApi(self).unmap_phys(single);
+            // INVARIANT: the caller promises that they are of one mapping by this mapper.
+            Whole { state, slots }.end(self);
         }
-        let slots = if state.dma_vec().is_some() {
-            &[]
-        } else {
-            slots()
-        };
-        // INVARIANT: the caller promises that they are of one mapping by this mapper.
-        Whole { state, slots }.end(self);
+        state.clear();
+        true
     }
 }
 
@@ -186,7 +203,7 @@ struct Whole<'a, 's> {
 }
 
 impl Whole<'_, '_> {
-    /// Ends a mapping that is not one `dma_map_phys()`, and clears the state.
+    /// Ends a mapping that is not one `dma_map_phys()`. The state is to be cleared then.
     #[inline(never)]
     fn end(self, mapper: &Mapper<'_>) {
         let (space, attrs, one) = (Space::of(mapper), self.state.attrs(), self.state.one());
@@ -214,7 +231,6 @@ impl Whole<'_, '_> {
                 }
             }
         }
-        self.state.clear();
     }
 
     /// Returns the number of bytes that are linked in the range of a [`Strategy::Packed`] state.

@@ -165,6 +165,21 @@ impl Segment {
     }
 }
 
+/// Work that the end of a mapping is.
+///
+/// One byte, so that the ends that are most common take one look each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// None.
+    Nothing,
+    /// One range that was mapped by itself is unmapped.
+    Single,
+    /// Ranges are unmapped. The owner of the state may have [more to do](State::hold).
+    Whole,
+    /// The owner of the state has more to do, and that is all.
+    Held,
+}
+
 /// The state of one mapping, from which it is unmapped; see [`Slot`] for that of several ranges.
 ///
 /// It can be neither copied nor made by hand, so that a mapping is taken down once. A state that is
@@ -179,8 +194,7 @@ pub struct State {
     one: Slot,
     nr: u32,
     strategy: Strategy,
-    /// The DMA API wants to be told of the end of the mapping.
-    unmap: bool,
+    end: End,
     attrs: MapAttrs,
 }
 
@@ -190,11 +204,11 @@ impl State {
         one: Slot::EMPTY,
         nr: 0,
         strategy: Strategy::Unmapped,
-        unmap: false,
+        end: End::Nothing,
         attrs: MapAttrs::UNMAPPED,
     };
 
-    /// Makes the state of what is mapped.
+    /// Makes the state of what is mapped. `unmap`: the DMA API wants to be told of its end.
     ///
     /// # Safety
     ///
@@ -207,12 +221,17 @@ impl State {
         attrs: MapAttrs,
         unmap: bool,
     ) -> Self {
+        let end = match strategy {
+            _ if !unmap => End::Nothing,
+            Strategy::Single => End::Single,
+            _ => End::Whole,
+        };
         // INVARIANT: the caller promises just that.
         Self {
             one,
             nr,
             strategy,
-            unmap,
+            end,
             attrs,
         }
     }
@@ -228,8 +247,39 @@ impl State {
     }
 
     #[inline]
+    pub(crate) fn end(&self) -> End {
+        self.end
+    }
+
+    /// Returns whether the DMA API wants to be told of the end of the mapping.
+    #[inline]
     pub(crate) fn needs_unmap(&self) -> bool {
-        self.unmap
+        matches!(self.end, End::Single | End::Whole)
+    }
+
+    /// Notes that the owner of the state has more to do when the mapping ends, even if nothing is
+    /// mapped: [`Mapper::unmap_in_place`](crate::Mapper::unmap_in_place) says so then.
+    ///
+    /// An end without that need not look for it.
+    #[doc(hidden)]
+    #[inline]
+    pub fn hold(&mut self) {
+        self.end = match self.end {
+            End::Nothing | End::Held => End::Held,
+            End::Single | End::Whole => End::Whole,
+        };
+    }
+
+    /// Forgets the ranges in slots, if unmapping does not need them, and returns whether it does
+    /// not: then the slots are free, and [`State::dma_vecs`] is empty.
+    #[doc(hidden)]
+    pub fn forget_ranges(&mut self) -> bool {
+        if self.needs_unmap() {
+            return false;
+        }
+        // INVARIANT: the DMA API keeps nothing of what is mapped.
+        self.nr = 0;
+        true
     }
 
     #[inline]
@@ -264,7 +314,7 @@ impl State {
     pub(crate) fn clear(&mut self) {
         // INVARIANT: nothing is what it says to be mapped.
         self.strategy = Strategy::Unmapped;
-        self.unmap = false;
+        self.end = End::Nothing;
     }
 
     /// Returns the range, if there is one that needs no slot.
