@@ -10,6 +10,9 @@
 #include <linux/blk-mq.h>
 #include <linux/hdreg.h>
 #include <linux/io_uring/cmd.h>
+#include <linux/workqueue.h>
+
+void phyr_blk_helper_init_delayed_work(struct delayed_work *work, work_func_t func);
 
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);

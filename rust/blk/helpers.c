@@ -6,8 +6,16 @@
  */
 
 #include <linux/export.h>
+#include <linux/workqueue.h>
 
 #include "bindings.h"
+
+/* One class for lockdep: the work items are alike. */
+void phyr_blk_helper_init_delayed_work(struct delayed_work *work, work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_init_delayed_work);
 
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd)
 {

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A hardware queue: the driver's data, the requests in flight, and the memory for mappings.
+//! A hardware queue: the driver's data, the requests in flight, and the memory that they take.
 //!
 //! C: `struct blk_mq_hw_ctx` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
 
 use super::{
+    memory::{
+        QueueMemory,
+        Refill, //
+    },
     tag_table::TagTable,
     types::DriverTypes, //
 };
 use core::{
     cell::UnsafeCell,
-    ptr,
-    slice, //
+    ptr, //
 };
 use kernel::{
     alloc::flags::__GFP_NOWARN,
@@ -19,9 +22,10 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use phyr::{
-    Mapper,
-    Slot, //
+use phyr::Mapper;
+use phyr_driver::scope::{
+    Registration,
+    Scope, //
 };
 
 /// Assignment of CPUs to hardware queues.
@@ -43,14 +47,16 @@ pub enum Affinity {
 ///
 /// # Invariants
 ///
-/// - `slots` holds `max_segments` slots for each tag of `in_flight`, and `per_tag` one element.
+/// - `per_tag` holds an element for each tag of `in_flight`.
 /// - `raw_tag_set` is null while the tag set is being made. Then it is the `raw` field of the
 ///   `TagSet<'bound, T>` that holds `self`, which is in an [`Arc`].
 #[repr(align(64))]
 pub struct HwCtx<'bound, T: DriverTypes> {
     queue: T::HwQueue<'bound>,
     in_flight: TagTable<bindings::request>,
-    slots: KVVec<UnsafeCell<Slot>>,
+    /// Ends before `memory` is given up.
+    _refill: Registration<'bound, Refill>,
+    memory: Arc<QueueMemory>,
     per_tag: KVVec<UnsafeCell<T::PerTag<'bound>>>,
     max_segments: u16,
     affinity: Affinity,
@@ -58,12 +64,12 @@ pub struct HwCtx<'bound, T: DriverTypes> {
     raw_tag_set: *mut bindings::blk_mq_tag_set,
 }
 
-// SAFETY: `HwQueue`, `PerTag` and `Mapper` are `Send`, the slots are plain data, and the tag set
-// that it points back to is the one that it is in.
+// SAFETY: `HwQueue`, `PerTag`, `Mapper` and `QueueMemory` are `Send`, and the tag set that it points
+// back to is the one that it is in.
 unsafe impl<T: DriverTypes> Send for HwCtx<'_, T> {}
 
-// SAFETY: `HwQueue` and `Mapper` are `Sync`, and so is the table. The slots of a tag and its
-// `PerTag`, which is `Send`, belong to the owner of the request with that tag.
+// SAFETY: `HwQueue`, `Mapper` and `QueueMemory` are `Sync`, and so is the table. The `PerTag` of a
+// tag, which is `Send`, belongs to the owner of the request with that tag.
 unsafe impl<T: DriverTypes> Sync for HwCtx<'_, T> {}
 
 /// Facts that the `unsafe impl`s of this crate rely on, and do not see for themselves.
@@ -71,33 +77,32 @@ const _: () = {
     const fn assert_send_sync<T: Send + Sync>() {}
     assert_send_sync::<Arc<Mapper<'_>>>();
     assert_send_sync::<TagTable<bindings::request>>();
-    assert_send_sync::<Slot>();
+    assert_send_sync::<Arc<QueueMemory>>();
+    assert_send_sync::<Registration<'_, Refill>>();
 };
 
 impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
     pub(crate) fn new(
+        scope: Scope<'bound>,
         queue: T::HwQueue<'bound>,
         depth: u16,
         max_segments: u16,
+        words: usize,
         affinity: Affinity,
         mapper: Arc<Mapper<'bound>>,
         per_tag_of: &mut impl FnMut(&T::HwQueue<'bound>, u16) -> Result<T::PerTag<'bound>>,
     ) -> Result<Self> {
-        let nr = usize::from(depth) * usize::from(max_segments);
-        let mut slots = KVVec::with_capacity(nr, GFP_KERNEL | __GFP_NOWARN)?;
-        for _ in 0..nr {
-            slots.push(UnsafeCell::new(Slot::EMPTY), GFP_KERNEL)?;
-        }
+        let memory = QueueMemory::new(scope.device(), depth, max_segments, words)?;
         let mut per_tag = KVVec::with_capacity(depth.into(), GFP_KERNEL | __GFP_NOWARN)?;
         for tag in 0..depth {
             per_tag.push(UnsafeCell::new(per_tag_of(&queue, tag)?), GFP_KERNEL)?;
         }
-        // INVARIANT: `nr` slots were made just above, and an element for each tag; the tag set is
-        // being made.
+        // INVARIANT: an element for each tag was made just above; the tag set is being made.
         Ok(Self {
             queue,
             in_flight: TagTable::new(depth)?,
-            slots,
+            _refill: Refill::new(scope, &memory)?,
+            memory,
             per_tag,
             max_segments,
             affinity,
@@ -127,7 +132,13 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
         self.in_flight.depth()
     }
 
-    /// Returns the number of slots of each tag.
+    /// Returns the memory that the requests take from.
+    #[inline]
+    pub(crate) fn memory(&self) -> &QueueMemory {
+        &self.memory
+    }
+
+    /// Returns the most segments of a request.
     #[inline]
     pub(crate) fn max_segments(&self) -> u16 {
         self.max_segments
@@ -154,14 +165,6 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
         &self.in_flight
     }
 
-    /// Returns the cells of the slots of `tag`; none for a tag out of range.
-    #[inline]
-    fn cells(&self, tag: u16) -> &[UnsafeCell<Slot>] {
-        let nr = usize::from(self.max_segments);
-        let first = usize::from(tag) * nr;
-        self.slots.get(first..first + nr).unwrap_or(&[])
-    }
-
     /// Returns a pointer to the driver's data of `tag`.
     ///
     /// # Safety
@@ -175,33 +178,5 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
         // SAFETY: the tag of a request that the caller owns is below the depth, and by the type
         // invariants there is an element for each such tag.
         unsafe { UnsafeCell::raw_get(first.add(tag.into())) }
-    }
-
-    /// Returns the slots of `tag`, for writing.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the request with this tag, and has no other reference to its slots for `'s`.
-    #[inline]
-    #[expect(clippy::mut_from_ref)]
-    pub(crate) unsafe fn slots_mut<'s>(&'s self, tag: u16) -> &'s mut [Slot] {
-        let cells = self.cells(tag);
-        // SAFETY: `UnsafeCell<Slot>` has the layout of `Slot`, and the cells are valid for `'s`.
-        // The caller promises to own the request of `tag`, and with it these cells, and to have no
-        // other reference to them.
-        unsafe { slice::from_raw_parts_mut(cells.as_ptr().cast_mut().cast(), cells.len()) }
-    }
-
-    /// Returns the slots of `tag`, for reading.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns the request with this tag, and nobody writes its slots for `'s`.
-    #[inline]
-    pub(crate) unsafe fn slots<'s>(&'s self, tag: u16) -> &'s [Slot] {
-        let cells = self.cells(tag);
-        // SAFETY: `UnsafeCell<Slot>` has the layout of `Slot`, and the cells are valid for `'s`.
-        // The caller promises that nobody writes them.
-        unsafe { slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
     }
 }

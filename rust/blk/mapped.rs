@@ -44,7 +44,8 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// `RQF_SPECIAL_PAYLOAD`, which this maps, too; they have to allocate it,
     /// and free it when the request ends.)
     ///
-    /// This neither allocates nor sleeps.
+    /// This neither allocates nor sleeps. A request of several segments takes memory for their
+    /// ranges from its queue's, which has enough for a few at a time and grows by itself.
     ///
     /// # Errors
     ///
@@ -53,6 +54,7 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// - `EOPNOTSUPP`: it is an [`Op::Other`](super::Op::Other) with bytes, such as a zone append.
     /// - `E2BIG`, `EMSGSIZE`: the limits of the disk are not those of the tag set and the mapper,
     ///   which is a fault of the driver; the kernel log says so, once.
+    /// - `ENOMEM`: the queue's memory is in use, or the kernel's. It passes: the request is to wait.
     /// - The other errors of [`phyr::Mapper::map_into`].
     #[inline]
     pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
@@ -67,30 +69,34 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
             }
         };
         let mut info = self.into_info();
-        let (hw, rq, tag) = (info.hw, info.rq.as_ptr(), info.tag());
+        let (hw, rq) = (info.hw, info.rq.as_ptr());
         // SAFETY: by the invariants of `RequestInfo` the request is valid, started and owned: the
         // block layer keeps its pages until it is completed, and its operation allows the
         // direction. It ends only by its owner, who unmaps it first: the mapping's state is in the
         // `Pdu`, and `Mapped::unmap` alone makes a `Request` of it.
         let memory = unsafe { Pinned::new(RequestMemory::new(rq), direction, MemoryKind::System) };
-        // SAFETY: by the invariants of `RequestInfo` the slots of the tag belong to `info`, and so
-        // to the mapping until it is unmapped; this is the only reference to them.
-        let slots = || Ok(unsafe { hw.slots_mut(tag) });
-        // INVARIANT: `hw`'s mapper makes the mapping with the tag's slots.
-        let state = &mut info.pdu_mut().state;
+        let Pdu { state, held, .. } = info.pdu_mut();
+        let slots = || {
+            // SAFETY: by the invariants of `RequestInfo` the request is valid.
+            hw.memory()
+                .hold_slots(held, unsafe { (*rq).nr_phys_segments })?;
+            // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s
+            // memory; it is given back when the request is unmapped, or was not mapped. This is
+            // the only reference to the slots.
+            Ok(unsafe { hw.memory().slots_mut(held) })
+        };
+        // INVARIANT: `hw`'s mapper makes the mapping with the slots that the request holds.
         match memory.and_then(|memory| hw.mapper().map_into(memory, slots, state)) {
             Ok(()) => {
                 if trace::map_enabled() {
-                    // SAFETY: by the invariants of `RequestInfo` the request is owned, and the
-                    // slots of its tag belong to it.
-                    let (memory, slots) = unsafe { (RequestMemory::new(rq), hw.slots(tag)) };
-                    trace_map(hw.mapper(), memory, &info.pdu().state, slots);
+                    trace_map(&info);
                 }
                 Ok(Mapped::from_info(info))
             }
             Err(error) => {
                 warn_of_limits(hw.mapper(), error, info.bytes(), hw.max_segments());
-                // SAFETY: nothing was mapped.
+                info.give_back();
+                // SAFETY: nothing was mapped, and what the request held was given back.
                 let request = unsafe { Self::from_info(info) };
                 Err(MapError { error, request })
             }
@@ -101,9 +107,18 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
 /// Reports the mapping of a request to the tracepoint.
 #[cold]
 #[inline(never)]
-fn trace_map(mapper: &Mapper<'_>, memory: RequestMemory, state: &State, slots: &[Slot]) {
+fn trace_map<T: DriverTypes>(info: &RequestInfo<'_, '_, T>) {
+    // SAFETY: by the invariants of `RequestInfo` the request is owned.
+    let memory = unsafe { RequestMemory::new(info.raw()) };
     let bio_vecs = memory.count_bio_vecs();
-    trace::map(mapper, bio_vecs, memory.phyrs(), state, slots);
+    let state = &info.pdu().state;
+    trace::map(
+        info.hw.mapper(),
+        bio_vecs,
+        memory.phyrs(),
+        state,
+        info.slots(),
+    );
 }
 
 /// Warns if a mapping of `bytes` bytes, with room for `slots` segments, failed with an error that
@@ -174,10 +189,7 @@ impl<'a, 'bound, T: DriverTypes> Mapped<'a, 'bound, T> {
     /// Returns the ranges that the device sees, in the order of the data.
     #[inline]
     pub fn dma_vecs(&self) -> DmaVecs<'_> {
-        // SAFETY: by the invariants of `RequestInfo` the slots of the tag belong to `self`, and
-        // nobody writes them while it is borrowed.
-        let slots = unsafe { self.0.hw.slots(self.0.tag()) };
-        self.0.pdu().state.dma_vecs(slots)
+        self.0.pdu().state.dma_vecs(self.0.slots())
     }
 
     /// Returns the range that the device sees if it is the only one, which is most common, in fewer
@@ -222,14 +234,18 @@ impl<'a, 'bound, T: DriverTypes> Mapped<'a, 'bound, T> {
     // `unmap_in_place` is inlined always, and is to be so into the driver.
     #[inline(always)]
     pub(crate) fn unmap_info(info: &mut RequestInfo<'a, 'bound, T>) {
-        let (hw, tag) = (info.hw, info.tag());
-        // SAFETY: by the invariants of `RequestInfo` the slots of the tag belong to it.
-        let slots = || unsafe { hw.slots(tag) };
+        let hw = info.hw;
+        let Pdu { state, held, .. } = info.pdu_mut();
+        // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s memory,
+        // and is given back below at the earliest.
+        let slots = || unsafe { hw.memory().slots(held) };
         // SAFETY:
         // - By the invariants of `RequestInfo` the state came from `map_into` of this mapper with
         //   these slots, or has no use for any.
         // - By unmapping the driver says that the device is done with the request.
-        unsafe { hw.mapper().unmap_in_place(&mut info.pdu_mut().state, slots) };
+        if unsafe { hw.mapper().unmap_in_place(state, slots) } {
+            info.give_back();
+        }
     }
 }
 

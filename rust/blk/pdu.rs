@@ -3,6 +3,7 @@
 //! The private part of a request, behind its `struct request`.
 
 use super::{
+    held::Held,
     status::Status,
     types::DriverTypes, //
 };
@@ -24,6 +25,9 @@ const DONTPREP: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
 pub(crate) struct Pdu<T: DriverTypes> {
     /// The mapping of the request's pages.
     pub(crate) state: State,
+    /// The memory that the request has taken from its queue's. If there is any, the state
+    /// [knows](State::hold).
+    pub(crate) held: Held,
     /// The result of the request, on its way to the CPU that completes it.
     pub(crate) status: Status,
     /// The driver's data of the request.
@@ -47,6 +51,7 @@ impl<T: DriverTypes> Pdu<T> {
     pub(crate) fn new() -> Self {
         Self {
             state: State::UNMAPPED,
+            held: Held::NONE,
             status: Status::Ok,
             data: T::RequestData::default(),
             passthrough: None,

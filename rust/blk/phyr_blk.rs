@@ -45,11 +45,16 @@
 //! status.rs, op.rs  blk_status_t, enum req_op
 //! types.rs          DriverTypes: the types that a driver brings along
 //! tag_table.rs      the table of requests in flight, by tag
-//! hw.rs             HwCtx: a hardware queue, with the memory for mappings
+//! free_list.rs      free places, without a lock
+//! pool.rs           memory in places of one size, which grows ahead
+//! held.rs           places that a request has taken
+//! memory.rs         the memory of a queue: slots and descriptors, short and long
+//! hw.rs             HwCtx: a hardware queue
 //! pdu.rs            the private part of a request
 //! request.rs        Request
 //! source.rs         the memory of a request: bio_vec -> phyr
 //! mapped.rs         map() -> Mapped, unmap()
+//! describe.rs       describe(): memory that the device reads
 //! in_flight.rs      put_in_flight(), complete_tag(), drain(), Expired
 //! attribute.rs      files of a disk in sysfs
 //! operations.rs     Operations: the functions of a driver
@@ -158,19 +163,24 @@ mod bindings;
 mod builder;
 mod char_dev;
 mod completion;
+mod describe;
 mod disk;
 mod fit;
+mod free_list;
 mod geometry;
 mod handles;
+mod held;
 mod hw;
 mod in_flight;
 mod limits;
 mod mapped;
+mod memory;
 mod number;
 mod op;
 mod operations;
 mod passthrough;
 mod pdu;
+mod pool;
 mod request;
 mod source;
 mod status;

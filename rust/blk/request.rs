@@ -26,6 +26,7 @@ use core::{
     },
 };
 use kernel::bindings;
+use phyr::Slot;
 
 /// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
 const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
@@ -57,9 +58,10 @@ pub(crate) enum Origin {
 ///
 /// - `rq` is a started request of a queue of `hw`'s tag set, on `hw`, that has not ended.
 /// - The `RequestInfo` is in the only value that owns the request, and with it the request's `Pdu`,
-///   which is initialised, and the slots and the `PerTag` of its tag in `hw`.
-/// - If the `Pdu` has a mapping, `hw`'s mapper made it of the request's own pages with those
-///   slots.
+///   which is initialised, and the `PerTag` of its tag in `hw`.
+/// - What the `Pdu` holds was taken from `hw`'s memory, and its state knows of it.
+/// - If the `Pdu` has a mapping, `hw`'s mapper made it of the request's own pages with the slots
+///   that the `Pdu` holds.
 /// - If `origin` is `Origin::Call`, that call is running with `'a`.
 pub struct RequestInfo<'a, 'bound, T: DriverTypes> {
     pub(crate) rq: NonNull<bindings::request>,
@@ -83,8 +85,8 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
         hw: &'a HwCtx<'bound, T>,
         origin: Origin,
     ) -> Self {
-        // INVARIANT: the caller hands over the started request `rq` on `hw`, with its `Pdu`, its
-        // slots and its `PerTag`.
+        // INVARIANT: the caller hands over the started request `rq` on `hw`, with its `Pdu` and its
+        // `PerTag`.
         Self {
             rq,
             hw,
@@ -222,6 +224,35 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
     pub fn data(&self) -> &T::RequestData {
         &self.pdu().data
     }
+
+    /// Returns the slots that the request has taken; none if it needed none.
+    #[inline]
+    pub(crate) fn slots(&self) -> &[Slot] {
+        // SAFETY: by the type invariants what the request holds is of the memory of its queue. It
+        // is given back, and its slots are written, by whoever has `self` mutably.
+        unsafe { self.hw.memory().slots(&self.pdu().held) }
+    }
+
+    /// Gives back the memory that the request has taken, as it is not mapped any more.
+    // Apart: most requests have none.
+    #[inline(never)]
+    pub(crate) fn give_back(&mut self) {
+        let hw = self.hw;
+        // SAFETY: by the type invariants what the request holds is of the memory of its queue. The
+        // mapping with the slots has ended, and the device is done with the request.
+        let waiting = unsafe { hw.memory().put(&mut self.pdu_mut().held) };
+        if waiting {
+            self.run_queue();
+        }
+    }
+
+    /// Has blk-mq start what waits on the queue of the request.
+    #[cold]
+    pub(crate) fn run_queue(&self) {
+        // SAFETY: by the type invariants the request is valid, and so are its context and queue,
+        // until it ends.
+        unsafe { bindings::blk_mq_run_hw_queue((*self.raw()).mq_hctx, true) };
+    }
 }
 
 /// A request that the driver owns and that is not mapped.
@@ -230,17 +261,18 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
 ///
 /// # Invariants
 ///
-/// The request's `Pdu` has no mapping.
+/// The request's `Pdu` has no mapping, and holds nothing.
 #[must_use = "a request that is dropped ends with an error"]
 pub struct Request<'a, 'bound, T: DriverTypes>(RequestInfo<'a, 'bound, T>);
 
 impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// # Safety
     ///
-    /// The request is not mapped.
+    /// The request is not mapped, and holds nothing.
     #[inline]
     pub(crate) unsafe fn from_info(info: RequestInfo<'a, 'bound, T>) -> Self {
-        // INVARIANT: the caller promises that the request of `info` has no mapping.
+        // INVARIANT: the caller promises that the request of `info` has no mapping and holds
+        // nothing.
         Self(info)
     }
 

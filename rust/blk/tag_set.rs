@@ -47,6 +47,7 @@ use phyr_driver::scope::Scope;
 pub struct Config {
     depth: u16,
     max_segments: u16,
+    words: usize,
     timeout: Msecs,
     affinity: Affinity,
 }
@@ -59,9 +60,19 @@ impl Config {
         Self {
             depth,
             max_segments,
+            words: 0,
             timeout: 0,
             affinity: Affinity::Spread,
         }
+    }
+
+    /// Sets the most words, of 64 bits each, that the device reads to find the memory of a request:
+    /// a list of descriptors, see [`Mapped::describe`](super::Mapped::describe). None if not called.
+    ///
+    /// They need not be set aside for each tag: most requests need none.
+    pub const fn descriptor_words(mut self, words: usize) -> Self {
+        self.words = words;
+        self
     }
 
     /// Sets the time, in milliseconds, after which [`Operations::timeout`] is called for a request;
@@ -129,7 +140,8 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// Its disks are removed when `scope` ends, at the latest: what the queues and the disks' data
     /// refer to is there until then.
     ///
-    /// Allocates all that the I/O path uses. If there are more queues than CPUs, those at the end
+    /// Allocates what the I/O path uses, but for long requests: of those that are in flight at once a
+    /// work item notices how much they need, and requests wait meanwhile. If there are more queues than CPUs, those at the end
     /// stay idle.
     ///
     /// # Errors
@@ -192,9 +204,11 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         let mut hw = KVVec::with_capacity(queues.len(), GFP_KERNEL | __GFP_NOWARN)?;
         for queue in queues {
             let queue = HwCtx::new(
+                scope,
                 queue,
                 depth,
                 config.max_segments,
+                config.words,
                 config.affinity,
                 mapper.clone(),
                 &mut per_tag,

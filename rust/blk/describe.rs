@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Descriptors of a request: memory in which the device reads where the request's data is.
+
+use super::{
+    mapped::Mapped,
+    types::DriverTypes, //
+};
+use kernel::{
+    dma::CoherentView,
+    prelude::*, //
+};
+
+impl<T: DriverTypes> Mapped<'_, '_, T> {
+    /// Calls `f` with coherent memory for at least `words` words of 64 bits, in which the driver
+    /// describes the request to the device, such as by a PRP list or an SGL.
+    ///
+    /// The memory is the request's until it is unmapped: the device must be done with it then, as
+    /// with the request's pages. If it is asked for again, it is the same, or longer. It holds
+    /// anything. A list of less than 4096 bytes does not cross a multiple of that, as a device
+    /// address; a longer one begins at one.
+    ///
+    /// Most requests can do without: call this for what the command itself has no room for.
+    ///
+    /// This neither allocates nor sleeps. The memory is taken from the queue's, which has enough for
+    /// a few requests at a time and grows by itself.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: the queue's memory is in use. It passes: return
+    ///   [`QueueRqError::Resource`](super::QueueRqError::Resource) with the
+    ///   [unmapped](Mapped::unmap) request, which blk-mq tries again when there is some.
+    /// - `EINVAL`: no words, or more than the tag set has
+    ///   [descriptors](super::Config::descriptor_words) for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{io::io_write, prelude::*};
+    /// use phyr_blk::{Mapped, Operations};
+    ///
+    /// /// Writes address and length of each range, and returns the place of the list.
+    /// fn list<T: Operations>(io: &mut Mapped<'_, '_, T>) -> Result<u64> {
+    ///     let words = 2 * io.dma_vecs().len();
+    ///     io.describe(words, |io, list| {
+    ///         for (n, vec) in io.dma_vecs().enumerate() {
+    ///             io_write!(list, [try: 2 * n], vec.addr().into_raw());
+    ///             io_write!(list, [try: 2 * n + 1], vec.len() as u64);
+    ///         }
+    ///         Ok(list.dma_address())
+    ///     })?
+    /// }
+    /// ```
+    #[inline]
+    pub fn describe<R>(
+        &mut self,
+        words: usize,
+        f: impl FnOnce(&Self, CoherentView<'_, [u64]>) -> R,
+    ) -> Result<R> {
+        let memory = self.hw.memory();
+        let pdu = self.pdu_mut();
+        memory.hold_list(&mut pdu.held, words)?;
+        // INVARIANT: the state knows of what is held.
+        pdu.state.hold();
+        // SAFETY: by the invariants of `RequestInfo` what the request holds is of the memory of its
+        // queue. It is given back by the end of the mapping, for which `self` is given up; `f` has
+        // the list no longer than it runs.
+        let list = unsafe { memory.list(&self.pdu().held, words) }.ok_or(EINVAL)?;
+        Ok(f(self, list))
+    }
+
+    /// Gives back the memory in which [`Mapped::dma_vecs`] has its ranges, if unmapping does not
+    /// need it, so that it is there for another request while the device works on this one.
+    ///
+    /// For a driver that has described the ranges to the device and does not look at them again:
+    /// there may be none afterwards.
+    #[inline]
+    pub fn forget_dma_vecs(&mut self) {
+        let hw = self.hw;
+        let pdu = self.pdu_mut();
+        if !pdu.state.forget_ranges() {
+            return;
+        }
+        // SAFETY: by the invariants of `RequestInfo` what the request holds is of the memory of its
+        // queue. Its state has no use for the slots any more.
+        let waiting = unsafe { hw.memory().put_slots(&mut pdu.held) };
+        if waiting {
+            self.run_queue();
+        }
+    }
+}
