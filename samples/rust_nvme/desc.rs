@@ -46,6 +46,21 @@ pub(crate) trait DescriptorList {
     fn put(&mut self, index: usize, value: u64);
 }
 
+/// No memory: the command itself has room for all.
+pub(crate) struct NoList;
+
+impl DescriptorList for NoList {
+    fn addr(&self) -> u64 {
+        0
+    }
+
+    fn words(&self) -> usize {
+        0
+    }
+
+    fn put(&mut self, _index: usize, _value: u64) {}
+}
+
 /// Kinds of descriptors that a [`DataPointer`] can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DescriptorKind {

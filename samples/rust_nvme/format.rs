@@ -14,6 +14,7 @@ use super::{
         DataPointer,
         DataRange,
         DescriptorError,
+        DescriptorKind,
         DescriptorList,
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -116,39 +117,93 @@ impl Format {
         }
     }
 
-    /// Describes `count` ranges of `bytes` in all, with what does not fit in a command in `list`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`prp::build`] and [`sgl::build`]; [`DescriptorError::Gap`] of [`Format::Prp`]
-    /// only.
-    pub(crate) fn describe<L: DescriptorList>(
+    /// Plans how to describe `count` ranges of `bytes` in all.
+    pub(crate) fn plan(
         self,
         ranges: impl Iterator<Item = DataRange> + Clone,
         count: usize,
         bytes: u32,
+    ) -> Plan {
+        // CAST: A request's length fits in a `usize`.
+        let bytes = bytes as usize;
+        let sgl = Attempt {
+            kind: DescriptorKind::Sgl,
+            words: if count > 1 {
+                count * (sgl::DESCRIPTOR / size_of::<u64>())
+            } else {
+                0
+            },
+        };
+        let is_long = || bytes / count.max(1) >= SGL_THRESHOLD;
+        let has_gap = || prp::begins_with_gap(ranges.clone(), PAGE_SHIFT);
+        if self == Self::Sgl || self == Self::Either && (is_long() || has_gap()) {
+            return Plan {
+                first: sgl,
+                at_gap: None,
+            };
+        }
+        let start = ranges.clone().next().map_or(0, |range| range.addr);
+        // CAST: An offset in a page.
+        let offset = start as usize % PAGE_SIZE;
+        Plan {
+            first: Attempt {
+                kind: DescriptorKind::Prp,
+                words: prp::list_words_at(offset, bytes, PAGE_SHIFT),
+            },
+            at_gap: (self == Self::Either).then_some(sgl),
+        }
+    }
+}
+
+/// A kind of descriptors, and the words of a list that it needs at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) kind: DescriptorKind,
+    /// 0: the command has room for all.
+    pub(crate) words: usize,
+}
+
+impl Attempt {
+    /// Describes the ranges of the plan, with what does not fit in a command in `list`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`prp::build`] and [`sgl::build`].
+    #[inline]
+    pub(crate) fn build<L: DescriptorList>(
+        self,
+        ranges: impl Iterator<Item = DataRange>,
         list: &mut L,
     ) -> Result<DataPointer, DescriptorError> {
-        if count == 1 {
-            let only = ranges.clone().next();
-            if let Some(pointer) = only.and_then(|range| self.short(range)) {
-                return Ok(pointer);
-            }
+        match self.kind {
+            DescriptorKind::Prp => prp::build(ranges, list, PAGE_SHIFT),
+            DescriptorKind::Sgl => sgl::build(ranges, list),
         }
-        match self {
-            Self::Prp => prp::build(ranges, list, PAGE_SHIFT),
-            Self::Sgl => sgl::build(ranges, list),
-            // CAST: A request's length fits in a `usize`.
-            Self::Either
-                if bytes as usize / count.max(1) >= SGL_THRESHOLD
-                    || prp::begins_with_gap(ranges.clone(), PAGE_SHIFT) =>
-            {
-                sgl::build(ranges, list)
-            }
-            Self::Either => match prp::build(ranges.clone(), list, PAGE_SHIFT) {
-                Err(DescriptorError::Gap) => sgl::build(ranges, list),
-                other => other,
-            },
+    }
+}
+
+/// The way to describe a request that [`Format::short`] does not.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    first: Attempt,
+    /// For ranges in which there is a gap that PRPs cannot describe.
+    at_gap: Option<Attempt>,
+}
+
+impl Plan {
+    /// Calls `build` with the first attempt, and with the other one if there is a gap.
+    ///
+    /// # Errors
+    ///
+    /// Those of `build`. [`DescriptorError::Gap`] of [`Format::Prp`] only.
+    #[inline]
+    pub(crate) fn carry_out<E>(
+        self,
+        mut build: impl FnMut(Attempt) -> Result<Result<DataPointer, DescriptorError>, E>,
+    ) -> Result<Result<DataPointer, DescriptorError>, E> {
+        match (build(self.first)?, self.at_gap) {
+            (Err(DescriptorError::Gap), Some(other)) => build(other),
+            (result, _) => Ok(result),
         }
     }
 }

@@ -76,14 +76,14 @@ impl Operations for NvmeBlk {
             });
         }
 
-        let io = rq.map()?;
+        let mut io = rq.map()?;
         let command = match io.op() {
-            Op::Read | Op::Write => queue.setup().read_write(ns, &io),
+            Op::Read | Op::Write => queue.setup().read_write(ns, &mut io),
             _ => return queue_other(queue, ns, io, last),
         };
         match command {
-            Some(command) => queue.start(io, command, last),
-            None => return Err(QueueRqError::Failed(io.unmap(), Status::Invalid)),
+            Ok(command) => queue.start(io, command, last),
+            Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
         }
         Ok(())
     }
@@ -133,10 +133,10 @@ impl Operations for NvmeBlk {
 fn queue_other<'a, 'bound>(
     queue: &IoQueue<'bound>,
     ns: &Namespace,
-    io: Mapped<'a, 'bound, NvmeBlk>,
+    mut io: Mapped<'a, 'bound, NvmeBlk>,
     last: bool,
 ) -> QueueRqResult<'a, 'bound, NvmeBlk> {
-    match queue.setup().other(ns, &io) {
+    match queue.setup().other(ns, &mut io) {
         Ok(command) => queue.start(io, command, last),
         Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
     }

@@ -55,7 +55,7 @@ use phyr_blk::{
 /// timeout or a reset has them disabled meanwhile.
 const AT_ONCE: u16 = 64;
 
-/// A pair of rings, with the descriptor memory of its commands.
+/// A pair of rings.
 #[pin_data]
 pub(crate) struct IoQueue<'bound> {
     ctrl: Arc<Ctrl<'bound>>,
@@ -88,7 +88,7 @@ impl<'bound> IoQueue<'bound> {
         let (entries, stride) = (layout.entries, ctrl.caps().doorbell_stride);
         let sq = Sq::new(dev, bar.clone(), entries, sq_doorbell(qid, stride))?;
         let cq = Cq::new(dev, bar.clone(), entries, cq_doorbell(qid, stride))?;
-        let setup = Setup::new(dev, &layout)?;
+        let setup = Setup::new(dev, layout.format);
 
         Arc::pin_init(
             pin_init!(Self {

@@ -17,6 +17,9 @@ use kernel::prelude::*;
 /// Fewest entries that queues get where memory is short. Below that there are fewer queues.
 const MIN_ENTRIES: u16 = 32;
 
+/// Bytes that a queue takes whatever its depth, about.
+const QUEUE_BYTES: usize = 64 << 10;
+
 /// Bytes that a command takes whatever its length, about: 80 in the two rings, its
 /// `struct request`, and tables of the block layer, the library and the IOMMU. Measured, not added
 /// up.
@@ -40,9 +43,9 @@ impl Layout {
         self.entries - 1
     }
 
-    /// Returns the words of descriptor memory of a command: a power of two, if that is less than a
-    /// page.
-    pub(crate) fn slot_words(&self) -> usize {
+    /// Returns the most words of descriptor memory of a command: a power of two, if that is less than
+    /// a page.
+    pub(crate) fn list_words(&self) -> usize {
         let words = self.format.list_words(self.max_transfer, self.max_segments);
         if words < PAGE_SIZE / size_of::<u64>() {
             words.next_power_of_two().max(DSM_RANGE_WORDS)
@@ -54,20 +57,13 @@ impl Layout {
     /// Returns the most ranges of a dataset management command: as many as there is descriptor
     /// memory for anyway.
     pub(crate) fn max_dsm_ranges(&self) -> u16 {
-        let room = self.slot_words() / DSM_RANGE_WORDS;
+        let room = self.list_words() / DSM_RANGE_WORDS;
         u16::try_from(room).map_or(MAX_DSM_RANGES, |room| room.min(MAX_DSM_RANGES))
     }
 
     /// Returns the bytes that a queue takes, about.
     pub(crate) fn queue_bytes(&self) -> usize {
-        let list = match self.slot_words() * size_of::<u64>() {
-            bytes if bytes < PAGE_SIZE => bytes.next_power_of_two(),
-            bytes => bytes.next_multiple_of(PAGE_SIZE),
-        };
-        // The library's record of each segment.
-        let segments = usize::from(self.max_segments) * 16;
-
-        usize::from(self.entries) * (COMMAND_BYTES + list + segments)
+        QUEUE_BYTES + usize::from(self.entries) * COMMAND_BYTES
     }
 
     /// Returns the next smaller size of `count` queues: queues of half as many entries, or half as
@@ -124,7 +120,7 @@ mod tests {
             (Format::Prp, 4 << 20, 1026, 256),
         ] {
             let layout = layout(format, bytes);
-            assert_eq!(layout.slot_words(), words);
+            assert_eq!(layout.list_words(), words);
             assert_eq!(layout.max_dsm_ranges(), ranges);
         }
     }
@@ -159,33 +155,28 @@ mod tests {
 
     #[test]
     fn a_queue_takes_what_its_commands_do() {
-        // The command, a list of a page, and 256 segments of 16 bytes.
-        assert_eq!(deep(512).queue_bytes(), 512 * (2048 + 4096 + 4096));
-        let short = Layout {
-            max_transfer: 64 << 10,
-            max_segments: 17,
-            ..deep(2)
-        };
-        // 17 descriptors of 16 bytes.
-        assert_eq!(short.queue_bytes(), 2 * (2048 + 512 + 272));
+        for entries in [2, 512] {
+            let bytes = QUEUE_BYTES + usize::from(entries) * COMMAND_BYTES;
+            assert_eq!(deep(entries).queue_bytes(), bytes);
+        }
     }
 
     #[test]
     fn what_does_not_fit_gets_smaller() {
-        let one = deep(1).queue_bytes();
-        // Budget in commands; entries and queues.
+        let bytes = |entries| deep(entries).queue_bytes();
+        // Budget; entries and queues.
         let table = [
-            (512 * 8, (512, 8)),
-            (512 * 8 - 1, (256, 8)),
-            (32 * 8, (32, 8)),
-            (32 * 8 - 1, (32, 4)),
-            (32, (32, 1)),
+            (8 * bytes(512), (512, 8)),
+            (8 * bytes(512) - 1, (256, 8)),
+            (8 * bytes(32), (32, 8)),
+            (8 * bytes(32) - 1, (32, 4)),
+            (bytes(32), (32, 1)),
             (0, (32, 1)),
-            (usize::MAX / one, (512, 8)),
+            (usize::MAX, (512, 8)),
         ];
 
         for (budget, want) in table {
-            let (got, count) = deep(512).fit(8, budget * one);
+            let (got, count) = deep(512).fit(8, budget);
             assert_eq!((got.entries, count), want);
         }
     }

@@ -35,7 +35,20 @@ const ENTRY: u64 = 8;
 /// Includes the chain pointers of a list that starts at a page boundary.
 pub(crate) const fn list_words(bytes: usize, page_shift: u32) -> usize {
     // One page more for an offset in the first; one less as PRP1 is not in the list.
-    let entries = bytes.div_ceil(1 << page_shift);
+    entry_words(bytes.div_ceil(1 << page_shift), page_shift)
+}
+
+/// Returns the words that the list of a transfer of `bytes` from `offset` in the first page on
+/// needs. None if both its pages are in the command.
+pub(crate) const fn list_words_at(offset: usize, bytes: usize, page_shift: u32) -> usize {
+    match (offset + bytes).div_ceil(1 << page_shift) {
+        0..=2 => 0,
+        pages => entry_words(pages - 1, page_shift),
+    }
+}
+
+/// Returns the words of a list of `entries`.
+const fn entry_words(entries: usize, page_shift: u32) -> usize {
     let per_page = (1 << page_shift) / 8;
 
     if entries <= per_page {

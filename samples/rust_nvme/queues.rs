@@ -152,6 +152,7 @@ fn tags<'bound>(
         Affinity::Spread
     };
     let config = Config::new(layout.depth(), layout.max_segments)
+        .descriptor_words(layout.list_words())
         .timeout(io_timeout_secs() * 1000)
         .affinity(affinity);
     TagSet::new(scope, mapper, queues, config, |_, _| Ok(()))

@@ -16,7 +16,7 @@
 //! setup         mapped request -> command
 //!   format      PRPs or SGLs: the place for a new format of descriptors
 //!   prp, sgl    DMA ranges -> descriptors                desc    types that both share
-//!   slots       memory for descriptor lists              cmd     the command itself
+//!   list        memory for descriptor lists              cmd     the command itself
 //! io_queue      in flight, into the ring; completions: out of flight
 //!   queue       rings and doorbells                      completion    entries and status codes
 //! request       retried or completed; the log of failures
@@ -63,7 +63,7 @@
 //!
 //! # Memory
 //!
-//! All memory is allocated at probe; `Documentation/nvme.rst` tells how much.
+//! The I/O path allocates nothing; `Documentation/nvme.rst` tells how much is set aside.
 
 use kernel::{
     device::Core,
@@ -94,6 +94,7 @@ mod io;
 mod io_queue;
 mod layout;
 mod limits;
+mod list;
 mod map;
 mod names;
 mod namespace;
@@ -107,7 +108,6 @@ mod request;
 mod reset;
 mod setup;
 mod sgl;
-mod slots;
 mod state;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;

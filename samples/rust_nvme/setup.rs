@@ -5,8 +5,8 @@
 //! C: `nvme_setup_cmd()` in [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c),
 //! `nvme_map_data()` in [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
-//! Nothing allocates: what does not fit in the command is in the slot of the request's tag
-//! ([`slots`](super::slots)).
+//! Nothing allocates: what does not fit in the command is in a list that the library has set aside
+//! ([`list`](super::list)). If all are in use the request waits.
 
 use super::{
     cmd::{
@@ -20,17 +20,16 @@ use super::{
         DescriptorError,
         DescriptorKind,
         DescriptorList,
-        PAGE_SIZE, //
+        NoList, //
     },
-    format::Format,
-    layout::Layout,
-    map::BufferSpan,
+    format::{
+        Attempt,
+        Format, //
+    },
+    list::List,
     namespace::Namespace,
     request::NvmeBlk,
-    slots::{
-        Slot,
-        Slots, //
-    },
+    transfer::Transfer, //
 };
 use kernel::{
     device::{
@@ -39,10 +38,7 @@ use kernel::{
     },
     prelude::*, //
 };
-use phyr::{
-    trace,
-    DmaVecs, //
-};
+use phyr::trace;
 use phyr_blk::{
     DiscardRanges,
     Mapped,
@@ -50,38 +46,74 @@ use phyr_blk::{
     Status, //
 };
 
+/// A mapped request.
+type Io<'a, 'bound> = Mapped<'a, 'bound, NvmeBlk>;
+
+/// The DMA ranges of a request, wherever they are.
+trait Data {
+    /// Returns the ranges, their number and their length. [`None`]: it has no such data.
+    fn of<'m>(
+        io: &'m Io<'_, '_>,
+    ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)>;
+}
+
+/// Those of its own pages.
+enum Pages {}
+
+impl Data for Pages {
+    #[inline]
+    fn of<'m>(
+        io: &'m Io<'_, '_>,
+    ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)> {
+        let vecs = io.dma_vecs();
+        let count = vecs.len();
+        Some((vecs.map(DataRange::from), count, io.bytes()))
+    }
+}
+
+/// Those of the registered buffer of a command of user space.
+enum Registered {}
+
+impl Data for Registered {
+    #[inline]
+    fn of<'m>(
+        io: &'m Io<'_, '_>,
+    ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)> {
+        let transfer: &Transfer = io.passthrough()?;
+        let span = transfer.span();
+        // CAST: A count of 32 bits fits in a `usize`.
+        Some((transfer.ranges(), span.count() as usize, span.len()))
+    }
+}
+
 /// Sets up the commands of a queue's requests.
 pub(crate) struct Setup<'bound> {
     dev: &'bound Device<Bound>,
     format: Format,
-    slots: Slots,
 }
 
 impl<'bound> Setup<'bound> {
-    /// Allocates the descriptor memory of a queue of `layout`.
+    /// Returns the one of a queue with commands of `format`.
+    pub(crate) fn new(dev: &'bound Device<Bound>, format: Format) -> Self {
+        Self { dev, format }
+    }
+
+    /// Returns the command for `io`, which reads or writes.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]: memory is short.
-    pub(crate) fn new(dev: &'bound Device<Bound>, layout: &Layout) -> Result<Self> {
-        Ok(Self {
-            dev,
-            format: layout.format,
-            slots: Slots::new(dev, layout.depth().into(), layout.slot_words(), PAGE_SIZE)?,
-        })
-    }
-
-    /// Returns the command for `io`, which reads or writes. [`None`]: the disk's limits exclude it.
+    /// - [`Status::Resource`]: the request has to wait for descriptor memory.
+    /// - [`Status::Invalid`]: the disk's limits exclude it.
     #[inline(always)]
     pub(crate) fn read_write(
         &self,
         ns: &Namespace,
-        io: &Mapped<'_, 'bound, NvmeBlk>,
-    ) -> Option<Command> {
-        let blocks = Blocks::new(io.sector(), io.bytes(), ns.shift)?;
+        io: &mut Io<'_, 'bound>,
+    ) -> Result<Command, Status> {
+        let blocks = Blocks::new(io.sector(), io.bytes(), ns.shift).ok_or(Status::Invalid)?;
         let data = self.describe(io)?;
 
-        Some(match io.op() {
+        Ok(match io.op() {
             Op::Write => Command::write(ns.id, blocks, &data, io.is_fua()),
             _ => Command::read(ns.id, blocks, &data),
         })
@@ -91,15 +123,10 @@ impl<'bound> Setup<'bound> {
     ///
     /// # Errors
     ///
-    /// The status that the request is to end with. The disk's limits exclude all but
-    /// [`Status::NotSupported`].
-    pub(crate) fn other(
-        &self,
-        ns: &Namespace,
-        io: &Mapped<'_, 'bound, NvmeBlk>,
-    ) -> Result<Command, Status> {
+    /// The status that the request is to end with, or [`Status::Resource`] if it has to wait for
+    /// descriptor memory. The disk's limits exclude all others but [`Status::NotSupported`].
+    pub(crate) fn other(&self, ns: &Namespace, io: &mut Io<'_, 'bound>) -> Result<Command, Status> {
         let blocks = Blocks::new(io.sector(), io.bytes(), ns.shift).ok_or(Status::Invalid);
-        let mut slot = self.slots.get(io.tag()).ok_or(Status::Invalid)?;
 
         Ok(match io.op() {
             Op::Flush => Command::flush(ns.id),
@@ -107,64 +134,73 @@ impl<'bound> Setup<'bound> {
                 let deallocate = ns.zeroes_when_deallocated && !io.is_nounmap();
                 Command::write_zeroes(ns.id, blocks?, io.is_fua(), deallocate)
             }
-            Op::Discard => {
-                let last = put_dsm_ranges(io.discard_ranges(), ns.shift, &mut slot)
-                    .ok_or(Status::Invalid)?;
-                Command::discard(ns.id, slot.addr(), last)
-            }
+            Op::Discard => discard(ns, io)?,
             Op::Passthrough => {
+                let pointer = self.describe_data::<Registered>(io)?;
                 let transfer = io.passthrough().ok_or(Status::NotSupported)?;
-                let describe = |ranges, span: BufferSpan| {
-                    // CAST: A count of 32 bits fits in a `usize`.
-                    self.describe_ranges(ranges, span.count() as usize, span.len(), &mut slot)
-                };
-                transfer
-                    .command(ns.id, describe)
-                    .map_err(|_| Status::Invalid)?
+                transfer.command(ns.id, &pointer)
             }
             _ => return Err(Status::NotSupported),
         })
     }
 
     /// Describes the data of `io`. The common case of one range that the command has room for is
-    /// inlined. [`None`]: the disk's limits exclude it.
+    /// inlined.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::read_write`].
     #[inline(always)]
-    fn describe(&self, io: &Mapped<'_, 'bound, NvmeBlk>) -> Option<DataPointer> {
+    fn describe(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
         let only = io.dma_vec().map(DataRange::from);
         if let Some(pointer) = only.and_then(|range| self.format.shortest(range)) {
             self.trace(&pointer);
-            return Some(pointer);
+            return Ok(pointer);
         }
-        self.describe_vecs(io.dma_vecs(), io.bytes(), io.tag())
+        self.describe_pages(io)
     }
 
-    /// Describes `vecs`, of `bytes` in all, if need be with a list in the slot of `tag`.
+    /// Describes the pages of `io`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::read_write`].
     #[inline(never)]
-    fn describe_vecs(&self, vecs: DmaVecs<'_>, bytes: u32, tag: u16) -> Option<DataPointer> {
-        let count = vecs.len();
-        if count == 1 {
-            let only = vecs.clone().next().map(DataRange::from);
-            if let Some(pointer) = only.and_then(|range| self.format.short(range)) {
-                self.trace(&pointer);
-                return Some(pointer);
-            }
-        }
-        let mut slot = self.slots.get(tag)?;
-        self.describe_ranges(vecs.map(DataRange::from), count, bytes, &mut slot)
-            .ok()
+    fn describe_pages(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
+        let pointer = self.describe_data::<Pages>(io)?;
+        // The controller has them now.
+        io.forget_dma_vecs();
+        Ok(pointer)
     }
 
-    /// Describes `count` ranges of `bytes` in all.
-    fn describe_ranges(
-        &self,
-        ranges: impl Iterator<Item = DataRange> + Clone,
-        count: usize,
-        bytes: u32,
-        slot: &mut Slot<'_>,
-    ) -> Result<DataPointer, DescriptorError> {
-        let pointer = self.format.describe(ranges, count, bytes, slot)?;
+    /// Describes data of `io`, if need be in a list.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`Self::read_write`].
+    /// - [`Status::NotSupported`]: there is no such data.
+    fn describe_data<D: Data>(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
+        let pointer = self.pointer::<D>(io)?;
         self.trace(&pointer);
         Ok(pointer)
+    }
+
+    /// Returns the data pointer to data of `io`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::describe_data`].
+    fn pointer<D: Data>(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
+        let (ranges, count, bytes) = D::of(io).ok_or(Status::NotSupported)?;
+        if count == 1 {
+            let only = ranges.clone().next();
+            if let Some(pointer) = only.and_then(|range| self.format.short(range)) {
+                return Ok(pointer);
+            }
+        }
+        let plan = self.format.plan(ranges, count, bytes);
+        plan.carry_out(|attempt| build::<D>(io, attempt))?
+            .map_err(|_| Status::Invalid)
     }
 
     #[inline]
@@ -177,18 +213,63 @@ impl<'bound> Setup<'bound> {
     }
 }
 
-/// Writes the ranges of a discard to `slot`. Returns their number, less one. [`None`]: the disk's
+/// Describes data of `io` as `attempt` says.
+///
+/// # Errors
+///
+/// - [`Status::Resource`]: the request has to wait for descriptor memory.
+/// - [`Status::Invalid`]: the disk's limits exclude so long a list.
+fn build<D: Data>(
+    io: &mut Io<'_, '_>,
+    attempt: Attempt,
+) -> Result<Result<DataPointer, DescriptorError>, Status> {
+    if attempt.words == 0 {
+        return Ok(build_in::<D, _>(io, attempt, &mut NoList));
+    }
+    let built = io.describe(attempt.words, |io, list| {
+        build_in::<D, _>(io, attempt, &mut List(list))
+    });
+    Ok(built?)
+}
+
+/// Describes data of `io` in `list` as `attempt` says.
+fn build_in<D: Data, L: DescriptorList>(
+    io: &Io<'_, '_>,
+    attempt: Attempt,
+    list: &mut L,
+) -> Result<DataPointer, DescriptorError> {
+    let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
+    attempt.build(ranges, list)
+}
+
+/// Returns the command for `io`, a discard.
+///
+/// # Errors
+///
+/// - [`Status::Resource`]: the request has to wait for descriptor memory.
+/// - [`Status::Invalid`]: the disk's limits exclude it.
+fn discard(ns: &Namespace, io: &mut Io<'_, '_>) -> Result<Command, Status> {
+    let words = cmd::DSM_RANGE_WORDS * io.discard_ranges().count();
+    io.describe(words, |io, list| {
+        let mut list = List(list);
+        let last = put_dsm_ranges(io.discard_ranges(), ns.shift, &mut list);
+        last.map(|last| Command::discard(ns.id, list.addr(), last))
+    })?
+    .ok_or(Status::Invalid)
+}
+
+/// Writes the ranges of a discard to `list`. Returns their number, less one. [`None`]: the disk's
 /// limits exclude it.
-fn put_dsm_ranges(ranges: DiscardRanges<'_>, shift: u32, slot: &mut Slot<'_>) -> Option<u8> {
+fn put_dsm_ranges(ranges: DiscardRanges<'_>, shift: u32, list: &mut List<'_>) -> Option<u8> {
     let mut count = 0usize;
     for range in ranges {
         let at = count * cmd::DSM_RANGE_WORDS;
-        if at + cmd::DSM_RANGE_WORDS > slot.words() {
+        if at + cmd::DSM_RANGE_WORDS > list.words() {
             return None;
         }
         let [length, first] = cmd::dsm_range(range.sector, range.sectors, shift);
-        slot.put(at, length);
-        slot.put(at + 1, first);
+        list.put(at, length);
+        list.put(at + 1, first);
         count += 1;
     }
     u8::try_from(count.checked_sub(1)?).ok()

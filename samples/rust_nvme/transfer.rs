@@ -64,23 +64,23 @@ impl Transfer {
         self.command.op != UserOp::Read
     }
 
-    /// Returns the command for the controller. `describe` describes the ranges of its data.
-    ///
-    /// # Errors
-    ///
-    /// Those of `describe`.
-    pub(crate) fn command<'a, E>(
-        &'a self,
-        nsid: u32,
-        describe: impl FnOnce(DataRanges<'a>, BufferSpan) -> Result<DataPointer, E>,
-    ) -> Result<Command, E> {
-        let pointer = describe(self.buffer.map().ranges(self.span), self.span)?;
-        let blocks = self.command.blocks;
+    /// Returns the part of the buffer.
+    pub(crate) fn span(&self) -> BufferSpan {
+        self.span
+    }
 
-        Ok(match self.command.op {
-            UserOp::Read => Command::read(nsid, blocks, &pointer),
-            UserOp::Write { fua } => Command::write(nsid, blocks, &pointer, fua),
-        })
+    /// Returns the ranges of its data.
+    pub(crate) fn ranges(&self) -> DataRanges<'_> {
+        self.buffer.map().ranges(self.span)
+    }
+
+    /// Returns the command for the controller, with the data that `pointer` describes.
+    pub(crate) fn command(&self, nsid: u32, pointer: &DataPointer) -> Command {
+        let blocks = self.command.blocks;
+        match self.command.op {
+            UserOp::Read => Command::read(nsid, blocks, pointer),
+            UserOp::Write { fua } => Command::write(nsid, blocks, pointer, fua),
+        }
     }
 }
 

@@ -97,7 +97,7 @@ oracles! {
     prp nvme::descriptors::check_prp,
     sgl nvme::descriptors::check_sgl,
     format nvme::descriptors::check_format,
-    slots nvme::descriptors::check_slots,
+    lists nvme::descriptors::check_lists,
     map nvme::places::check,
     commands nvme::commands::check_user_command,
     words nvme::commands::check_words,

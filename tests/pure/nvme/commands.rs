@@ -414,7 +414,7 @@ pub fn check_disk_limits(input: &mut Input<'_>) {
         assert!((1..=256).contains(&ranges));
         let said = u32::from(identity.max_discard_ranges);
         assert!(said == 0 || ranges <= said);
-        assert!(ranges as usize * 2 <= layout.slot_words());
+        assert!(ranges as usize * 2 <= layout.list_words());
         assert_eq!(u64::from(discard.granularity) % block, 0);
     }
 }

@@ -13,6 +13,7 @@ use super::{
         DataRange,
         DescriptorError,
         DescriptorKind,
+        DescriptorList,
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
@@ -28,6 +29,7 @@ use crate::{
     },
     Input, //
 };
+use core::convert::Infallible;
 
 /// Ranges, mostly as PRPs can describe them for pages of `page` bytes.
 fn ranges(input: &mut Input<'_>, page: u64) -> Vec<(u64, u64)> {
@@ -212,18 +214,49 @@ fn format(input: &mut Input<'_>) -> Format {
     input.pick(&[Format::Either, Format::Prp, Format::Sgl])
 }
 
+/// Describes ranges as the driver does, in lists of the size that is planned for them, at one of the
+/// places where the library has such lists.
+fn describe(
+    format: Format,
+    ranges: &[(u64, u64)],
+    bytes: u32,
+    place: u64,
+) -> (Result<DataPointer, DescriptorError>, Memory) {
+    let mut memory = Memory::new(0x7000_0000, 0);
+    if ranges.len() == 1 {
+        let only = each(ranges).next().and_then(|range| format.short(range));
+        if let Some(pointer) = only {
+            return (Ok(pointer), memory);
+        }
+    }
+    let plan = format.plan(each(ranges), ranges.len(), bytes);
+    let Ok(got) = plan.carry_out(|attempt| {
+        let size = (8 * attempt.words.max(1))
+            .next_power_of_two()
+            .min(PAGE_SIZE) as u64;
+        let addr = 0x7000_0000 + place % PAGE_SIZE as u64 / size * size;
+        memory = Memory::new(addr, attempt.words);
+        Ok::<_, Infallible>(attempt.build(each(ranges), &mut memory))
+    });
+    (got, memory)
+}
+
 /// Which of the two is taken, and that it leads to the same bytes.
 pub fn check_format(input: &mut Input<'_>) {
     let page = PAGE_SIZE as u64;
     let format = format(input);
     let ranges = ranges(input, page);
-    let there = (0x7000_0000 + 8 * input.below(512), 600);
-    let Ok(bytes) = u32::try_from(bytes(&ranges)) else {
+    let place = 8 * input.below(512);
+    // There is as much room as is planned.
+    let there = (0x7000_0000, usize::MAX);
+    // Twice the longest transfer.
+    let Some(bytes) = u32::try_from(bytes(&ranges))
+        .ok()
+        .filter(|&bytes| bytes <= 8 << 20)
+    else {
         return;
     };
-    let mut memory = Memory::new(there.0, there.1);
-
-    let got = format.describe(each(&ranges), ranges.len(), bytes, &mut memory);
+    let (got, mut memory) = describe(format, &ranges, bytes, place);
     let gap = unfit_prp(&ranges, there, page).contains(&DescriptorError::Gap);
     let long = u64::from(bytes) >= 32768 * (ranges.len().max(1) as u64);
     // One range, of more than the two pages that PRPs describe without a list.
@@ -248,7 +281,6 @@ pub fn check_format(input: &mut Input<'_>) {
                 && !in_command
                 && format == Format::Either
             {
-                memory = Memory::new(there.0, there.1);
                 let again = sgl::build(each(&ranges), &mut memory);
                 assert_eq!(again, Ok(pointer));
             }
@@ -270,8 +302,9 @@ pub fn check_format(input: &mut Input<'_>) {
     }
 }
 
-/// In a slot of the size that the layout says there is room for each transfer that it allows.
-pub fn check_slots(input: &mut Input<'_>) {
+/// The list that is planned for a transfer that the layout allows is no longer than the layout says,
+/// and has room for it.
+pub fn check_lists(input: &mut Input<'_>) {
     let page = PAGE_SIZE as u64;
     let nr = 1 + input.below(64);
     let layout = Layout {
@@ -301,16 +334,14 @@ pub fn check_slots(input: &mut Input<'_>) {
             return;
         }
     }
-    let mut memory = Memory::new(0x7000_0000, layout.slot_words());
     let total = bytes(&ranges) as u32;
-    let got = layout
-        .format
-        .describe(each(&ranges), ranges.len(), total, &mut memory);
+    let (got, memory) = describe(layout.format, &ranges, total, 8 * input.below(512));
+    assert!(memory.words() <= layout.list_words());
     let pointer = match got {
         Ok(pointer) => pointer,
         // Only one that does not end with a page.
         Err(DescriptorError::Gap) => return assert!(layout.format == Format::Prp),
-        Err(e) => panic!("{e:?} in {} words", layout.slot_words()),
+        Err(e) => panic!("{e:?} in {} words", memory.words()),
     };
     leads_to(&pointer, &memory, &ranges, page);
 }
