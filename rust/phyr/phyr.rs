@@ -16,7 +16,7 @@
 //! - `map`: scatter and batch. A folder with a list of its own.
 //! - [`linear`]: exactly one [`DmaVec`], or the reason why not.
 //! - [`space`]: the address space in which it is mapped, the DMA API's or another.
-//! - `types`, `attrs`, `error`: what the others hand on; `dma_vec`, `coherent`: more of [`DmaVec`].
+//! - `types`, `attrs`, `error`: what the others hand on; `dma_vec`: parts of what is mapped.
 //! - [`trace`], `fail`, `raw`, `bindings`, `model`: tracepoints, fault injection, what the kernel's
 //!   own crate keeps to itself, random lists for tests.
 //!
@@ -27,7 +27,6 @@ use kernel::prelude::*;
 mod attrs;
 #[doc(hidden)]
 pub mod bindings;
-mod coherent;
 #[doc(hidden)]
 pub mod device;
 mod dma_vec;

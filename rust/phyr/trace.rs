@@ -33,37 +33,29 @@ use super::{
     raw, //
 };
 
+/// Returns whether anyone watches the tracepoint with this key.
+macro_rules! enabled {
+    ($key:ident) => {{
+        #[cfg(CONFIG_TRACEPOINTS)]
+        // SAFETY: the key of a tracepoint may always be asked.
+        let enabled = unsafe {
+            kernel::jump_label::static_branch_unlikely!(
+                bindings::$key,
+                kernel::bindings::tracepoint,
+                key
+            )
+        };
+        #[cfg(not(CONFIG_TRACEPOINTS))]
+        let enabled = false;
+        enabled
+    }};
+}
+
 /// Returns whether anyone watches `phyr:phyr_map`.
 #[inline(always)]
 #[doc(hidden)]
 pub fn map_enabled() -> bool {
-    #[cfg(CONFIG_TRACEPOINTS)]
-    // SAFETY: the key of a tracepoint may always be asked.
-    return unsafe {
-        kernel::jump_label::static_branch_unlikely!(
-            bindings::__tracepoint_phyr_map,
-            kernel::bindings::tracepoint,
-            key
-        )
-    };
-    #[cfg(not(CONFIG_TRACEPOINTS))]
-    false
-}
-
-/// Returns whether anyone watches `phyr:phyr_descriptors`.
-#[inline(always)]
-fn descriptors_enabled() -> bool {
-    #[cfg(CONFIG_TRACEPOINTS)]
-    // SAFETY: the key of a tracepoint may always be asked.
-    return unsafe {
-        kernel::jump_label::static_branch_unlikely!(
-            bindings::__tracepoint_phyr_descriptors,
-            kernel::bindings::tracepoint,
-            key
-        )
-    };
-    #[cfg(not(CONFIG_TRACEPOINTS))]
-    false
+    enabled!(__tracepoint_phyr_map)
 }
 
 /// Reports a mapping that was made of `bio_vecs` pieces, which were joined to `phyrs`.
@@ -137,7 +129,7 @@ fn report(mapper: &Mapper<'_>, mut counts: phyr_map_counts) {
 /// Context: any.
 #[inline]
 pub fn descriptors(dev: &Device<Bound>, kind: &'static CStr, entries: u32) {
-    if descriptors_enabled() {
+    if enabled!(__tracepoint_phyr_descriptors) {
         #[cfg(CONFIG_TRACEPOINTS)]
         // SAFETY: the device and the name are valid for the call.
         unsafe {

@@ -23,12 +23,7 @@ use core::sync::atomic::Ordering::{
     Acquire,
     Relaxed, //
 };
-use kernel::{
-    dma::Coherent,
-    io::io_project,
-    prelude::*, //
-};
-use phyr::DmaVec;
+use kernel::prelude::*;
 use phyr_driver::scope::Scope;
 
 mod abort;
@@ -38,7 +33,7 @@ mod files;
 mod room;
 mod sleep;
 
-/// Every tag of every queue has a slot of its own.
+/// Checks that every tag of every queue has a slot of its own.
 fn per_tag(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     let set = tag_set::<false, false>(scope, &device, 2)?;
@@ -57,26 +52,6 @@ fn per_tag(scope: Scope<'_>) -> Outcome {
     })();
     end_all(&set, &device);
     result
-}
-
-/// Coherent memory becomes a range, as a whole and in parts.
-fn coherent(scope: Scope<'_>) -> Outcome {
-    let dev = scope.device();
-    let table: Coherent<[[u64; 4]]> = Coherent::zeroed_slice(dev, 128, GFP_KERNEL)?;
-    let all = DmaVec::from(&table);
-    check_eq!(all.len(), 4096);
-    check_eq!(all.addr().into_raw(), table.dma_address());
-    let part = |n: usize| -> Result<DmaVec> { Ok(io_project!(&table, [try: n]).into()) };
-    for n in [0, 1, 127] {
-        let vec = part(n)?;
-        // CAST: a small number.
-        check_eq!(vec.len(), 32);
-        check_eq!(vec.addr().into_raw(), all.addr().into_raw() + 32 * n as u64);
-    }
-    let one: Coherent<u64> = Coherent::zeroed(dev, GFP_KERNEL)?;
-    check_eq!(DmaVec::from(&one).len(), 8);
-    check!(part(128).is_err());
-    Ok(())
 }
 
 #[kunit_tests(phyr_device_blk)]
@@ -145,10 +120,5 @@ mod tests {
     #[test]
     fn each_tag_has_its_own() -> Outcome {
         run(per_tag)
-    }
-
-    #[test]
-    fn coherent_memory_is_a_range() -> Outcome {
-        run(coherent)
     }
 }

@@ -4,7 +4,6 @@
 
 use super::traits::{
     check_range,
-    each_page,
     Memory, //
 };
 use crate::{
@@ -38,7 +37,7 @@ pub struct VBytes {
 }
 
 impl VBytes {
-    /// The bytes of `bytes`. What is behind them in their last page is zeroed.
+    /// Takes the vector `bytes`. What is behind it in its last page is zeroed.
     ///
     /// # Errors
     ///
@@ -47,7 +46,7 @@ impl VBytes {
         let this = Self { bytes };
         let used = this.bytes.len() % PAGE_SIZE;
         if used != 0 {
-            let last = this.page(this.bytes.len() / PAGE_SIZE).ok_or(EINVAL)?;
+            let last = page(&this.bytes, this.bytes.len() / PAGE_SIZE).ok_or(EINVAL)?;
             // By the page, not by the vector's address: its capacity may end before the page does.
             //
             // SAFETY: the page is the vector's alone, as `vmalloc()` gives out whole pages. The
@@ -61,11 +60,6 @@ impl VBytes {
     /// Returns the vector, with what a device has written to it.
     pub fn into_vec(self) -> VVec<u8> {
         self.bytes
-    }
-
-    /// Returns the page of the bytes from `index * PAGE_SIZE` on, or `None` where there are none.
-    fn page(&self, index: usize) -> Option<BorrowedPage<'_>> {
-        page(&self.bytes, index)
     }
 }
 
@@ -107,32 +101,27 @@ unsafe impl Memory for VBytes {
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
         check_range(offset, to.len(), self.bytes.len())?;
-        each_page(
-            offset,
-            to.len(),
-            |at| self.page(at),
-            |page, start, range| {
-                let to = to.get_mut(range).ok_or(EINVAL)?;
-                // SAFETY: `to` may be written. Only this value gives the kernel access to the
-                // pages, and it is borrowed; a device may write meanwhile, and any byte is a `u8`.
-                unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
-            },
-        )
+        // SAFETY: the bytes are within the vector, which is borrowed; a device may write meanwhile,
+        // and any byte is a `u8`.
+        unsafe {
+            self.bytes
+                .as_ptr()
+                .add(offset)
+                .copy_to_nonoverlapping(to.as_mut_ptr(), to.len())
+        };
+        Ok(())
     }
 
     fn write(&mut self, offset: usize, from: &[u8]) -> Result {
         check_range(offset, from.len(), self.bytes.len())?;
-        each_page(
-            offset,
-            from.len(),
-            |at| self.page(at),
-            |page, start, range| {
-                let from = from.get(range).ok_or(EINVAL)?;
-                // SAFETY: `from` may be read. Only this value gives the kernel access to the
-                // pages, and it is borrowed mutably.
-                unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
-            },
-        )
+        // SAFETY: the bytes are within the vector, which is borrowed mutably.
+        unsafe {
+            self.bytes
+                .as_mut_ptr()
+                .add(offset)
+                .copy_from_nonoverlapping(from.as_ptr(), from.len())
+        };
+        Ok(())
     }
 }
 
