@@ -67,7 +67,7 @@ pub struct FileMode {
 }
 
 impl FileMode {
-    /// C: `OPEN_FMODE`.
+    /// Returns the mode in which `file` was opened: C's `OPEN_FMODE`.
     fn new(file: &File) -> Self {
         let access = (file.flags() & O_ACCMODE) + 1;
         Self {

@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// The longest segment and its boundary.
+    /// Fits the longest segment and its boundary.
     fn fitted(
         mut disk: bindings::queue_limits,
         mapper: Limits,

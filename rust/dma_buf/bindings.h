@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What phyr_dma_buf needs of C and the kernel's own bindings do not carry: the functions of
+ * Declarations for phyr_dma_buf that the kernel's own bindings do not carry: the functions of
  * helpers.c, which wrap static inline functions and macros.
  */
 #ifndef _PHYR_DMA_BUF_BINDINGS_H

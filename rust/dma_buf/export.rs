@@ -95,7 +95,7 @@ fn check_pages<M: Memory>(memory: &M) -> Result {
     Ok(())
 }
 
-/// The part of [`export`] that does not depend on the type of the exporter.
+/// Does the part of [`export`] that does not depend on the type of the exporter.
 ///
 /// # Safety
 ///

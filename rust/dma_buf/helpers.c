@@ -73,7 +73,7 @@ void phyr_dma_buf_helper_p2p_unmap_page(struct dma_buf_attachment *attach, struc
 }
 EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_p2p_unmap_page);
 
-/* Whether a user mapping shows the memory itself, not a private copy. */
+/* Tells if a user mapping shows the memory itself, not a private copy. */
 bool phyr_dma_buf_helper_vma_is_shared(const struct vm_area_struct *vma)
 {
 	return vma->vm_flags & (VM_SHARED | VM_MAYSHARE);

@@ -125,7 +125,7 @@ mod tests {
         Err(LinearError::Gap { phyr, offset })
     }
 
-    /// `vecs` cut for a device with these limits must be `expected`.
+    /// Checks that `vecs`, cut for a device with these limits, are `expected`.
     fn check_cut(vecs: &[DmaVec], max: u64, boundary: u64, expected: &[DmaVec]) -> bool {
         let limits = Limits::NONE
             .with_boundary_mask(boundary)

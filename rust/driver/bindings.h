@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What phyr_driver needs of C and the kernel's own bindings do not carry: the functions of
+ * Declarations for phyr_driver that the kernel's own bindings do not carry: the functions of
  * helpers.c and inline.c, which wrap static inline functions and macros.
  */
 #ifndef _PHYR_DRIVER_BINDINGS_H

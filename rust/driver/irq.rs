@@ -64,7 +64,7 @@ impl Types {
     /// Messages only, MSI-X first.
     pub const MESSAGES: Self = Self(bindings::PCI_IRQ_MSIX | bindings::PCI_IRQ_MSI);
 
-    /// One kind.
+    /// Allows one kind.
     pub const fn one(kind: IrqType) -> Self {
         Self(match kind {
             IrqType::Intx => bindings::PCI_IRQ_INTX,

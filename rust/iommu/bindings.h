@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What phyr_iommu needs of C and the kernel's own bindings do not carry: the allocator of IOVAs,
+ * Declarations for phyr_iommu that the kernel's own bindings do not carry: the allocator of IOVAs,
  * and the functions of helpers.c, which wrap static inline functions and macros.
  */
 #ifndef _PHYR_IOMMU_BINDINGS_H

@@ -60,8 +60,9 @@ bool phyr_iommu_helper_pci_dma_range(struct device *dev, u64 from, u64 *start, u
 EXPORT_SYMBOL_GPL(phyr_iommu_helper_pci_dma_range);
 
 /*
- * Where the message of the @nr-th interrupt of @dev goes, counted from zero; false if there are not
- * that many. If the IOMMU translates it, @len is the length of the page there, else zero.
+ * Finds the address to which the @nr-th interrupt of @dev is written, counted from zero; returns
+ * false if there are not that many. If the IOMMU translates it, @len is the length of the page
+ * there, else zero.
  */
 bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *addr, u64 *len)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What phyr needs of C and the kernel's own bindings do not carry: types, tracepoints, and the
+ * Declarations for phyr that the kernel's own bindings do not carry: types, tracepoints, and the
  * functions of helpers.c and inline.c, which wrap static inline functions and macros.
  */
 #ifndef _PHYR_BINDINGS_H

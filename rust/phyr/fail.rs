@@ -23,8 +23,7 @@
 //! - Questions: `iommu_get_domain_for_dev()`, `dma_buf_attach_revocable()`,
 //!   `device_is_bound()`, `xa_load()` and others; and callbacks of C, which are asked.
 //! - Calls that fail only for an argument that is not given here: `dma_resv_lock()` without a
-//!   context,
-//!   `iommu_unmap()` and `dma_iova_unlink()` of just what was mapped.
+//!   context, `iommu_unmap()` and `dma_iova_unlink()` of just what was mapped.
 //! - Calls of the kernel's crate that a driver makes directly. Those that `phyr_driver` has as well
 //!   (`fallible`, `pci::Enabled::iomap_region_sized()`) have one there, so that drivers have none.
 
@@ -45,7 +44,7 @@ macro_rules! points {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The function.
+            /// Returns the name of the function.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*

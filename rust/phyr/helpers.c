@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 /*
- * What Rust cannot call: static inline functions and macros of the kernel. No logic of phyr's own
+ * Static inline functions and macros of the kernel, which Rust cannot call. No logic of phyr's own
  * lives here.
  */
 
@@ -20,7 +20,7 @@
 #include "bindings.h"
 
 /*
- * Whether the DMA API maps the whole granules around a buffer for this device. It does not for a
+ * Tells if the DMA API maps the whole granules around a buffer for this device. It does not for a
  * device that it does not trust: the rest of the granule is bounced away from it.
  */
 bool phyr_helper_dev_is_trusted(struct device *dev)
@@ -36,7 +36,7 @@ bool phyr_helper_dev_is_dma_coherent(struct device *dev)
 EXPORT_SYMBOL_GPL(phyr_helper_dev_is_dma_coherent);
 
 /*
- * Whether all that the device gets to see are copies: bounce buffers were asked for, or memory is
+ * Tells if all that the device gets to see are copies: bounce buffers were asked for, or memory is
  * encrypted and the device cannot know.
  */
 bool phyr_helper_dma_bounces(struct device *dev)
@@ -45,7 +45,7 @@ bool phyr_helper_dma_bounces(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_bounces);
 
-/* Whether what could be a small object of kmalloc()'s is bounced, for its neighbours' sake. */
+/* Tells if a buffer that may be a small object of kmalloc()'s is bounced: neighbours share it. */
 bool phyr_helper_dma_kmalloc_bounces(struct device *dev, size_t size, enum dma_data_direction dir)
 {
 	return dma_kmalloc_needs_bounce(dev, size, dir);
@@ -76,8 +76,8 @@ size_t phyr_helper_swiotlb_max_mapping_size(struct device *dev, u64 mask)
 EXPORT_SYMBOL_GPL(phyr_helper_swiotlb_max_mapping_size);
 
 /*
- * Whether to say once more what fails for ever, for the @nr-th of the reasons that there are: I/O
- * that does is tried often.
+ * Tells if a permanent failure is to be logged once more, for the @nr-th of the reasons that there
+ * are: such I/O is tried often.
  */
 bool phyr_helper_may_say(unsigned int nr)
 {

@@ -166,7 +166,7 @@ impl<'bound> Mapper<'bound> {
         self.linear_aligned(memory, dir, Alignment::new::<1>())
     }
 
-    /// As [`Mapper::linear`], at a DMA address that is a multiple of `align`.
+    /// Maps `memory` as [`Mapper::linear`] does, at a DMA address that is a multiple of `align`.
     ///
     /// More IOVA space than the memory needs is taken where it is shorter than `align`.
     ///
@@ -288,7 +288,7 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
         Ok(mapped)
     }
 
-    /// [`Strategy::Single`]; a copy is refused.
+    /// Carries out [`Strategy::Single`]; a copy is refused.
     fn single(
         mapper: &'m Mapper<'bound>,
         phyr: PinnedPhyr,
@@ -314,7 +314,7 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
         Ok(mapped)
     }
 
-    /// [`Strategy::Joined`], in a range of `reserve` bytes, for the alignment.
+    /// Carries out [`Strategy::Joined`], in a range of `reserve` bytes, for the alignment.
     fn joined<A: IovaSpace, S: Source>(
         mapper: &'m Mapper<'bound>,
         space: A,

@@ -38,8 +38,8 @@ pub(crate) struct List {
 }
 
 impl List {
-    /// Up to [`MAX`] phyrs of up to four granules, many of them aligned, none adjacent to the one
-    /// before.
+    /// Makes up to [`MAX`] phyrs of up to four granules, many of them aligned, none adjacent to the
+    /// one before.
     pub(crate) fn random(random: &mut Random, granule: Granule) -> Self {
         let g = granule.size();
         let mut phyrs = [None; MAX];
@@ -68,8 +68,8 @@ impl List {
         Self { phyrs }
     }
 
-    /// As [`List::random`], but likely to be linear: most phyrs are whole granules or adjacent to
-    /// the one before.
+    /// Makes a list that is likely to be linear: most phyrs are whole granules or adjacent to the
+    /// one before.
     pub(crate) fn almost_linear(random: &mut Random, granule: Granule) -> Self {
         let g = granule.size();
         let mut phyrs = [None; MAX];

@@ -24,7 +24,7 @@ impl PhysAddr {
         Self(addr)
     }
 
-    /// The address as a number.
+    /// Returns the address as a number.
     #[inline]
     pub const fn into_raw(self) -> u64 {
         self.0
@@ -43,13 +43,13 @@ impl DmaAddr {
         Self(addr)
     }
 
-    /// The address as a number, to be written into a descriptor or a register.
+    /// Returns the address as a number, to be written into a descriptor or a register.
     #[inline]
     pub const fn into_raw(self) -> u64 {
         self.0
     }
 
-    /// The address `bytes` further on; wraps around behind the last.
+    /// Returns the address `bytes` further on; wraps around behind the last.
     #[inline]
     #[doc(hidden)]
     pub const fn advanced(self, bytes: u64) -> Self {
@@ -130,14 +130,14 @@ impl Phyr {
         self.paddr
     }
 
-    /// Its length in bytes, never zero.
+    /// Returns its length in bytes, never zero.
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub const fn len(self) -> usize {
         self.len.get()
     }
 
-    /// The first `at` bytes and the rest, or `None` where one of them would be empty.
+    /// Returns the first `at` bytes and the rest, or `None` where one of them would be empty.
     #[inline]
     pub(crate) const fn split(self, at: usize) -> Option<(Self, Self)> {
         let (Some(head), Some(tail)) = (
@@ -152,7 +152,8 @@ impl Phyr {
         Some((Self { len: head, ..self }, Self { paddr, len: tail }))
     }
 
-    /// The two ranges as one, if `next` begins where this ends and the length does not overflow.
+    /// Returns the two ranges as one, if `next` begins where this ends and the length does not
+    /// overflow.
     #[inline]
     pub const fn join(self, next: Self) -> Option<Self> {
         if self.end() != next.paddr.0 {
@@ -165,7 +166,7 @@ impl Phyr {
         }
     }
 
-    /// The first address behind the range.
+    /// Returns the first address behind the range.
     #[inline]
     pub const fn end(self) -> u64 {
         // CAST: see `new`; by the type invariant the sum does not overflow.
@@ -200,7 +201,7 @@ impl DmaVec {
         self.addr
     }
 
-    /// Its length in bytes.
+    /// Returns its length in bytes.
     #[inline]
     #[expect(clippy::len_without_is_empty)]
     pub const fn len(self) -> usize {
@@ -222,7 +223,7 @@ impl Granule {
     /// A granule of one byte.
     pub const ONE: Self = Self { mask: 0 };
 
-    /// A granule of `size` bytes, or `None` where that is no power of two.
+    /// Makes a granule of `size` bytes, or returns `None` where that is no power of two.
     #[inline]
     pub const fn new(size: u64) -> Option<Self> {
         if !size.is_power_of_two() {
@@ -232,7 +233,7 @@ impl Granule {
         Some(Self { mask: size - 1 })
     }
 
-    /// Its size in bytes.
+    /// Returns its size in bytes.
     #[inline]
     pub const fn size(self) -> u64 {
         // By the type invariant the mask is below the highest number.
@@ -245,7 +246,7 @@ impl Granule {
         addr & self.mask
     }
 
-    /// The number of the granule in which `addr` is.
+    /// Returns the number of the granule in which `addr` is.
     #[inline]
     pub const fn number(self, addr: u64) -> u64 {
         // By the type invariant the mask has ones at its low end only; for all ones but the highest
@@ -266,7 +267,7 @@ impl Granule {
         self.aligned(end | start)
     }
 
-    /// `addr` rounded up to a whole granule, or `None` on overflow.
+    /// Rounds `addr` up to a whole granule; `None` on overflow.
     #[inline]
     pub const fn align_up(self, addr: u64) -> Option<u64> {
         match addr.checked_add(self.mask) {
@@ -275,13 +276,13 @@ impl Granule {
         }
     }
 
-    /// `addr` rounded down to a whole granule.
+    /// Rounds `addr` down to a whole granule.
     #[inline]
     pub const fn align_down(self, addr: u64) -> u64 {
         addr & !self.mask
     }
 
-    /// The whole granules in which `phyr` lies, or `None` on overflow.
+    /// Returns the whole granules in which `phyr` lies, or `None` on overflow.
     #[inline]
     pub(crate) const fn around(self, phyr: Phyr) -> Option<Phyr> {
         let start = self.align_down(phyr.paddr.0);

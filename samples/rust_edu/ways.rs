@@ -2,8 +2,8 @@
 
 //! The ways in which memory is mapped for the device.
 //!
-//! Five of them map the same [`Message`]. Besides, [`dump`] maps a vector, and [`import`] a dma-buf,
-//! which is memory of another driver.
+//! Five of them map the same [`Message`]. Besides, [`dump`] maps a vector, and [`import`] a
+//! dma-buf, which is memory of another driver.
 
 use super::engine::{
     Edu,
@@ -84,8 +84,8 @@ fn scatter(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     Ok(mapping.unmap())
 }
 
-/// As [`scatter`], but maps the header and the payload one after the other, as a driver does that
-/// gets them so. The device gathers both from one list of ranges.
+/// Maps the header and the payload one after the other, as a driver does that gets them so. The
+/// device gathers both from one list of ranges.
 fn batch(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
     let capacity = Capacity {
@@ -103,8 +103,8 @@ fn batch(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     Ok(mapping.unmap())
 }
 
-/// As [`scatter`], but maps `memory` as exactly one DMA range, at a multiple of its size: the low
-/// bits of an address are the offset in it. If that is impossible, the log has the reason.
+/// Maps `memory` as exactly one DMA range, at a multiple of its size: the low bits of an address
+/// are the offset in it. If that is impossible, the log has the reason.
 fn linear(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
     let align = Alignment::new::<MEMORY_SIZE>();
@@ -143,8 +143,8 @@ fn copy(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     Ok(copy.into_memory())
 }
 
-/// As [`linear`], but in an IOMMU domain of the driver's own, where the device reaches nothing else
-/// than `memory`. Dropping the domain puts the device back into its default domain.
+/// Maps `memory` in an IOMMU domain of the driver's own, where the device reaches nothing else.
+/// Dropping the domain puts the device back into its default domain.
 fn domain(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let domain = match Domain::attach(transfer.pdev.as_ref(), None) {
         Ok(domain) => domain,

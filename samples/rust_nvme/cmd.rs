@@ -315,7 +315,7 @@ mod tests {
         core::array::from_fn(|word| (entry[word / 2] >> (word % 2 * 32)) as u32)
     }
 
-    /// A command with these words; those not named are zero.
+    /// Returns a command with these words; those not named are zero.
     fn expected(set: &[(usize, u32)]) -> [u32; 16] {
         let mut words = [0; 16];
         for &(word, value) in set {

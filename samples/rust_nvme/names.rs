@@ -222,7 +222,7 @@ mod tests {
         *, //
     };
 
-    /// A list of descriptors: kind, length, and the byte that all of it is.
+    /// Makes a list of descriptors: kind, length, and the byte that all of it is.
     fn list(of: &[(u8, u8, u8)]) -> KVec<u8> {
         let mut data = KVec::new();
         for &(kind, len, value) in of {

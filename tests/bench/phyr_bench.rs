@@ -109,8 +109,8 @@ struct Input {
 }
 
 impl Input {
-    /// `nr` pages, the last in memory first, so that none is behind the one before it wherever the
-    /// allocator has found them. In front of each of `gaps` of them the page before ends early.
+    /// Makes `nr` pages, the last in memory first, so that none is behind the one before it
+    /// wherever the allocator has found them. In front of each of `gaps` of them the page before ends early.
     fn new(nr: usize, gaps: usize) -> Result<Self> {
         let mut memory = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL)?;
         descend(&mut memory);
@@ -239,7 +239,7 @@ fn two_step(host: &mut Host<'_>, input: &mut Input) -> Result<usize> {
     c(f, host, input)
 }
 
-/// A window without an unmap.
+/// Does nothing: a window without an unmap.
 fn nothing() {
     mark!("01");
     mark!("02");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who ends a binding is kept for longer than the scope.
+//! The owner of a binding is kept for longer than the scope.
 
 use kernel::{
     device::{Bound, Device},

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the files of a character device share borrows what a closure has
-//! captured.
+//! Data that the files of a character device share borrows from a closure's captures.
 
 use core::marker::PhantomData;
 use kernel::{

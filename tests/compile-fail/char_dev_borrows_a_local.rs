@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the files of a character device share borrows a local variable.
+//! Data that the files of a character device share borrows a local variable.
 
 use core::marker::PhantomData;
 use kernel::{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is yet to be flushed is kept for longer than its driver is bound.
+//! A gather with ranges to be flushed is kept for longer than its driver is bound.
 
 use phyr::memory::Chunks;
 use phyr_iommu::Gather;

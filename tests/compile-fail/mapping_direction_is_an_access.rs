@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an owned domain knows of accesses is told to the DMA API as a direction.
+//! The access of a mapping in a domain is passed to the DMA API as a direction.
 
 use kernel::prelude::*;
 use phyr::{memory::Pages, DataDirection, Mapper};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is kept for a tag borrows what a closure has captured.
+//! Data of a tag borrows from a closure's captures.
 
 use core::{convert::Infallible, marker::PhantomData};
 use kernel::{

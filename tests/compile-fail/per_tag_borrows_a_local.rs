@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is kept for a tag borrows a local variable of the function that makes it.
+//! Data of a tag borrows a local variable of the function that makes it.
 
 use core::{convert::Infallible, marker::PhantomData};
 use kernel::{

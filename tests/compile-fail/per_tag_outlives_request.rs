@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is kept for a tag is used when the request with that tag was given away.
+//! Data of a tag is used after the request with that tag was given away.
 
 use phyr_blk::{Mapped, Operations};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is kept for a tag is written in two places at once.
+//! Data of a tag is written in two places at once.
 
 use phyr_blk::{Mapped, Operations};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver keeps in a request is used when the request has ended.
+//! The driver's data of a request is used after the request has ended.
 
 use phyr_blk::{Operations, Request, Status};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What unmaps a mapping is copied, to unmap it twice.
+//! The state of a mapping is copied, to unmap it twice.
 
 use phyr::State;
 

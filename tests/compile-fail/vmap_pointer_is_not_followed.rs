@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the pointer of a range leads to is used by safe code.
+//! The memory behind a pointer to a mapped range is accessed by safe code.
 
 use phyr::memory::Vmap;
 

@@ -301,8 +301,8 @@ mod tests {
         Ok(())
     }
 
-    /// When `Mapper::new()` changed `min_align_mask`, bounce buffers that were in use were copied
-    /// back to the wrong offset.
+    /// Bounce buffers in use were copied back to the wrong offset when `Mapper::new()` still changed
+    /// `min_align_mask`.
     #[test]
     fn a_mapper_does_not_change_the_device() -> Outcome {
         let Some(pdev) = device()? else { return Ok(()) };

@@ -59,17 +59,17 @@ pub mod ioctl {
         dir << 30 | (size_of::<T>() as u32) << 16 | ty << 8 | nr
     }
 
-    /// User space reads.
+    /// Returns the number of a command that user space reads by.
     pub const fn _IOR<T>(ty: u32, nr: u32) -> u32 {
         number::<T>(2, ty, nr)
     }
 
-    /// User space writes.
+    /// Returns the number of a command that user space writes by.
     pub const fn _IOW<T>(ty: u32, nr: u32) -> u32 {
         number::<T>(1, ty, nr)
     }
 
-    /// Both.
+    /// Returns the number of a command that does both.
     pub const fn _IOWR<T>(ty: u32, nr: u32) -> u32 {
         number::<T>(3, ty, nr)
     }

@@ -4,7 +4,7 @@
 
 use proc_macro::TokenStream;
 
-/// The suites of KUnit are ordinary tests here, and no part of what coverage is measured of.
+/// Turns the suites of KUnit into ordinary tests, which coverage is not measured of.
 #[proc_macro_attribute]
 pub fn kunit_tests(_suite: TokenStream, module: TokenStream) -> TokenStream {
     let mut out: TokenStream = "#[cfg(test)] #[cfg_attr(coverage, coverage(off))]"

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 const DESIGN: &str = include_str!("../../Documentation/design.rst");
 
-/// The rows of the table: device, memory, strategy.
+/// Returns the rows of the table: device, memory, strategy.
 fn rows() -> Vec<[&'static str; 3]> {
     let block = DESIGN
         .split(".. begin: strategies")
@@ -33,7 +33,7 @@ fn rows() -> Vec<[&'static str; 3]> {
     lines.filter_map(cells).collect()
 }
 
-/// The first two cells of the row for a device and memory.
+/// Returns the first two cells of the row for a device and memory.
 fn row_of(reach: Reach, shape: Shape) -> [&'static str; 2] {
     match (reach, shape) {
         (_, Shape::One) => ["any", "one phyr"],

@@ -73,8 +73,7 @@ impl<'bound> Mapper<'bound> {
     /// - [`LinearError::NoSpace`]: what there is lies across a boundary of the device.
     /// - [`LinearError::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with
     ///   `EOPNOTSUPP`: the mapper is in a domain of the driver's own, where there is nothing to
-    ///   copy for; with
-    ///   `EBUSY`: the device is in a domain of its own, and the mapper is not.
+    ///   copy for; with `EBUSY`: the device is in a domain of its own, and the mapper is not.
     ///
     /// # Examples
     ///
@@ -218,7 +217,7 @@ pub struct DeviceTurn<'a, 'bound, M: Memory> {
 }
 
 impl<M: Memory> DeviceTurn<'_, '_, M> {
-    /// The one range that the device sees: a copy of the memory.
+    /// Returns the one range that the device sees: a copy of the memory.
     pub fn dma_vec(&self) -> DmaVec {
         let buffer = &self.copy.buffer;
         DmaVec::new(DmaAddr::from_raw(buffer.dma_address()), buffer.size())

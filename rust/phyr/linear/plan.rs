@@ -183,7 +183,7 @@ impl LinearPlanner {
         }
     }
 
-    /// The range begins where the memory does.
+    /// Plans a range of physical addresses, which begins where the memory does.
     fn finish_direct(&self, to_dma: impl Fn(u64) -> u64) -> Result<LinearPlan, LinearError> {
         let (start, len) = (self.start, self.bytes);
         let out_of_reach = |asked| LinearError::Limit {
@@ -214,7 +214,7 @@ impl LinearPlanner {
         Ok(LinearPlan::Direct { start, len })
     }
 
-    /// The range begins as far into a granule as the first phyr does.
+    /// Plans a range of IOVA, which begins as far into a granule as the first phyr does.
     fn finish_range(&self, granule: Granule) -> Result<LinearPlan, LinearError> {
         let Constraints {
             first, mask, align, ..

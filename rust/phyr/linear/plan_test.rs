@@ -29,7 +29,7 @@ mod tests {
 
     const G: u64 = 4096;
 
-    /// A device behind an IOMMU that can do everything.
+    /// Returns the constraints of a device behind an IOMMU that can do everything.
     fn translated() -> Constraints {
         Constraints {
             granule: Granule::new(G),

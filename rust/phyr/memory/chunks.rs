@@ -84,9 +84,9 @@ impl Chunks {
         })
     }
 
-    /// As [`Chunks::zeroed`], for a process that may ask for any length: the memory is accounted
-    /// to its memory cgroup, no process is killed to make room for it, and it ends early when the
-    /// process is killed itself.
+    /// Allocates memory for a process that may ask for any length, as [`Chunks::zeroed`] does: it
+    /// is accounted to the memory cgroup of the process, no process is killed to make room for it,
+    /// and the allocation ends early when the process is killed itself.
     ///
     /// Context: process context, may sleep.
     ///
@@ -111,7 +111,7 @@ impl Chunks {
         })
     }
 
-    /// `next` gives away chunks of `1 << order` zeroed pages.
+    /// Collects chunks of `1 << order` zeroed pages, which `next` gives away.
     fn collect(
         len: usize,
         order: u32,
@@ -136,13 +136,13 @@ impl Chunks {
         Ok(this)
     }
 
-    /// Number of chunks.
+    /// Returns the number of chunks.
     pub fn count(&self) -> usize {
         self.chunks.len()
     }
 
-    /// The order of the chunks: each is `PAGE_SIZE << order` bytes, though of the last not all may
-    /// be in use.
+    /// Returns the order of the chunks: each is `PAGE_SIZE << order` bytes, though of the last not
+    /// all may be in use.
     pub fn order(&self) -> u32 {
         self.order
     }
@@ -199,8 +199,7 @@ unsafe impl Memory for Chunks {
                 let to = to.get_mut(range).ok_or(EINVAL)?;
                 // SAFETY: `to` may be written. Only this value gives the kernel access to the
                 // pages, and it is borrowed; a device or user space may write meanwhile, and any
-                // byte is a
-                // `u8`.
+                // byte is a `u8`.
                 unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
             },
         )

@@ -67,7 +67,8 @@ impl Pages {
         Self::new(pages, 0, len)
     }
 
-    /// The `len` bytes that begin `offset` bytes into the first of `pages`, which are zeroed.
+    /// Takes the `len` bytes that begin `offset` bytes into the first of `pages`, and zeroes the
+    /// pages.
     ///
     /// # Errors
     ///

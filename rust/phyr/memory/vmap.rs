@@ -45,6 +45,8 @@ pub struct Vmap<'a> {
 unsafe impl Send for Vmap<'_> {}
 
 impl<'a> Vmap<'a> {
+    /// Maps all of `memory`.
+    ///
     /// Context: may sleep.
     ///
     /// # Errors
@@ -64,7 +66,7 @@ impl<'a> Vmap<'a> {
         self.addr
     }
 
-    /// Its length in bytes.
+    /// Returns its length in bytes.
     #[expect(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.len
@@ -113,14 +115,14 @@ impl Drop for Vmap<'_> {
     }
 }
 
-/// Maps all of `memory` into the kernel's address space, and tells where.
+/// Maps all of `memory` into the kernel's address space, and returns its address there.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
 /// - `EINVAL`: more pages than `vmap()` can count.
-/// - `ENOMEM`: no memory, or no room in the address space.
+/// - `ENOMEM`: no memory, or no address space.
 pub fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
     let nr = memory.len() / PAGE_SIZE;
     let count = u32::try_from(nr)?;

@@ -15,7 +15,7 @@ mod cases {
         *, //
     };
 
-    /// An Identify structure with the format `(index, metadata, shift)` in use.
+    /// Makes an Identify structure with the format `(index, metadata, shift)` in use.
     fn identify(blocks: u64, formats: u8, format: (u8, u16, u8)) -> KVec<u8> {
         let mut data = KVec::from_elem(0, 4096, GFP_KERNEL).unwrap();
         let (index, metadata, shift) = format;
@@ -181,7 +181,7 @@ mod cases {
         }
     }
 
-    /// A structure with each of these 16-bit fields, which begins with `optperf` in its features.
+    /// Makes a structure with each of these 16-bit fields, and with `optperf` in its features.
     fn with_hints(optperf: u8, fields: &[(usize, u16)]) -> KVec<u8> {
         let mut data = identify(1, 1, (0, 0, 9));
         data[Namespace::NSFEAT] = optperf << 4;

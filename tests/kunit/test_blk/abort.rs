@@ -30,7 +30,7 @@ use phyr_blk::{
 };
 use phyr_driver::scope::Scope;
 
-/// An abort runs the time-out handler at once, and for the aborted request only.
+/// Checks that an abort runs the time-out handler at once, and for the aborted request only.
 pub(crate) fn one_of_three(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     let set = tag_set::<false, false>(scope, &device, 2)?;

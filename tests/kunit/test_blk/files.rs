@@ -45,7 +45,7 @@ pub(crate) fn attributes(scope: Scope<'_>) -> Outcome {
     Ok(())
 }
 
-/// A geometry can be asked for after the disk was removed.
+/// Asks for a geometry after the disk was removed.
 pub(crate) fn geometry(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     device.at_once.store(true, Relaxed);
@@ -59,7 +59,7 @@ pub(crate) fn geometry(scope: Scope<'_>) -> Outcome {
     Ok(())
 }
 
-/// A number is free again when its disk was removed.
+/// Checks that a number is free again when its disk was removed.
 pub(crate) fn numbers(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     let set = tag_set::<false, false>(scope, &device, 1)?;

@@ -43,7 +43,7 @@ use phyr_blk::{
 };
 use phyr_driver::scope::Scope;
 
-/// A request that waits for room starts when another completes.
+/// Checks that a request that waits for room starts when another completes.
 pub(crate) fn comes_with_a_completion(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     device.room.store(1, Relaxed);
@@ -62,7 +62,7 @@ pub(crate) fn comes_with_a_completion(scope: Scope<'_>) -> Outcome {
     result
 }
 
-/// A refused request is not tried again while something is in flight.
+/// Checks that a refused request is not tried again while something is in flight.
 pub(crate) fn is_waited_for(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     device.room.store(1, Relaxed);
@@ -85,7 +85,7 @@ pub(crate) fn is_waited_for(scope: Scope<'_>) -> Outcome {
     result
 }
 
-/// A request that is refused with nothing in flight is not lost.
+/// Checks that a request that is refused with nothing in flight is not lost.
 pub(crate) fn that_nothing_makes(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     device.at_once.store(true, Relaxed);
@@ -102,7 +102,7 @@ pub(crate) fn that_nothing_makes(scope: Scope<'_>) -> Outcome {
     result
 }
 
-/// Nor is one that is refused while only another disk has something in flight.
+/// Checks the same of a request that is refused while only another disk has some in flight.
 pub(crate) fn of_another_disk(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     let set = tag_set::<false, true>(scope, &device, 1)?;
@@ -158,7 +158,7 @@ struct Stuck {
     has_stopped: AtomicBool,
 }
 
-/// A driver that completes in batches does not forget what waits for room.
+/// Checks that a driver that completes in batches does not forget what waits for room.
 pub(crate) fn and_batches(scope: Scope<'static>) -> Outcome {
     let device = Device::new()?;
     device.room.store(1, Relaxed);

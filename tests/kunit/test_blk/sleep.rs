@@ -35,7 +35,7 @@ use phyr_blk::{
 };
 use phyr_driver::scope::Scope;
 
-/// `queue_rq` may sleep, and the removal of a disk waits for it.
+/// Checks that `queue_rq` may sleep, and that the removal of a disk waits for it.
 pub(crate) fn in_queue_rq(scope: Scope<'_>) -> Outcome {
     let device = Device::new()?;
     device.at_once.store(true, Relaxed);
@@ -54,8 +54,8 @@ pub(crate) fn in_queue_rq(scope: Scope<'_>) -> Outcome {
     in_a_reader(&device, disk)
 }
 
-/// A task that reads calls `queue_rq` itself. After the request has ended only the removal of the
-/// disk, which waits for calls, can know of the task.
+/// Has a task that reads call `queue_rq` itself. After the request has ended only the removal of
+/// the disk, which waits for calls, can know of the task.
 fn in_a_reader(device: &Arc<Device>, disk: GenDisk<'_, Sleeper>) -> Outcome {
     let file = File::open(c"/dev/phyrtest0")?;
     let has_read = Arc::new(AtomicBool::new(false), GFP_KERNEL)?;

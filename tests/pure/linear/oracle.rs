@@ -87,7 +87,7 @@ fn constraints(input: &mut Input<'_>) -> Constraints {
     }
 }
 
-/// Mostly phyrs that go on where a granule, or the one before, ends.
+/// Makes phyrs most of which go on where a granule, or the one before, ends.
 fn phyrs(input: &mut Input<'_>, granule: Option<Granule>) -> Vec<Phyr> {
     let g = granule.map_or(4096, Granule::size).min(1 << 50);
     let mut end = g * (1 + input.below(64));
@@ -113,7 +113,7 @@ fn phyrs(input: &mut Input<'_>, granule: Option<Granule>) -> Vec<Phyr> {
         .collect()
 }
 
-/// What is asked for, in numbers that do not overflow.
+/// A request for a mapping, in numbers that do not overflow.
 struct Case {
     constraints: Constraints,
     bus: Bus,
@@ -154,7 +154,7 @@ pub fn check(input: &mut Input<'_>) {
     }
 }
 
-/// Why what ends at `end` and what begins at `start` cannot be joined.
+/// Returns the reason for which what ends at `end` and what begins at `start` cannot be joined.
 fn joint(
     phyr: usize,
     offset: u64,
@@ -179,14 +179,14 @@ fn joint(
     }
 }
 
-/// Whether `len` bytes at `addr` are on both sides of a boundary.
+/// Returns whether `len` bytes at `addr` are on both sides of a boundary.
 fn crosses(limits: &Limits, addr: u128, len: u128) -> bool {
     let boundary = u128::from(limits.boundary_mask()) + 1;
     addr / boundary != (addr + len - 1) / boundary
 }
 
-/// Where an allocator that aligns to the length, rounded up to a power of two, first has room for
-/// `span` bytes from `from` on, and how long that is in granules. Nothing is at zero.
+/// Returns the first place from `from` on for `span` bytes, by an allocator that aligns to the
+/// length, rounded up to a power of two; and their length in granules. Nothing is at zero.
 fn lowest(span: u128, granule: u64, from: u64) -> (u128, u128) {
     let whole = up(span, granule);
     let step = whole.next_power_of_two();

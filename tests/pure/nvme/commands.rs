@@ -160,7 +160,7 @@ pub fn check_words(input: &mut Input<'_>) {
     );
 }
 
-/// A controller can say anything.
+/// Parses what a controller says, which can be anything.
 pub fn check_identify(input: &mut Input<'_>) {
     let shift = 12 + input.below(16) as u32;
     let version = input.pick(&[(1, 0), (1, 1), (1, 2), (1, 4), (2, 0), (2, 1), (3, 0)]);
@@ -349,7 +349,7 @@ fn check_hints(
     assert_eq!(namespace.has_large_hints, optperf & 2 != 0);
 }
 
-/// The block layer refuses none of the limits, and warns of none, whatever a controller says.
+/// Checks that the block layer refuses no limit, and warns of none, whatever a controller says.
 pub fn check_disk_limits(input: &mut Input<'_>) {
     let mut some = |most: u64| match input.below(3) {
         0 => 0,
@@ -419,7 +419,7 @@ pub fn check_disk_limits(input: &mut Input<'_>) {
     }
 }
 
-/// A list of identifiers, of any bytes.
+/// Parses a list of identifiers, of any bytes.
 pub fn check_descriptors(input: &mut Input<'_>) {
     let mut data = Vec::new();
     let mut expected = Ids::NONE;

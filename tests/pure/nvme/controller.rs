@@ -48,7 +48,7 @@ impl Memory {
         self.words.iter().flatten().count()
     }
 
-    /// Whether the controller read what was written, each word once.
+    /// Returns whether the controller read what was written, each word once.
     fn all_read_once(&self) -> bool {
         let mut both = self.words.iter().zip(&self.reads);
         both.all(|(word, reads)| reads.get() == u32::from(word.is_some()))
@@ -69,7 +69,8 @@ impl DescriptorList for Memory {
     }
 }
 
-/// Where the `len` bytes of a transfer are, range by range, and how many descriptors said so.
+/// Returns the places of the `len` bytes of a transfer, range by range, and the number of
+/// descriptors that said so.
 pub fn walk(
     pointer: &DataPointer,
     memory: &Memory,
@@ -87,7 +88,7 @@ pub fn walk(
     Ok((ranges, nr))
 }
 
-/// PRP entries: each names a page, from its offset on; only the first may have one.
+/// Follows PRP entries: each names a page, from its offset on; only the first may have one.
 fn walk_prp(
     [first, second]: [u64; 2],
     memory: &Memory,
@@ -136,7 +137,8 @@ fn walk_prp(
     Ok(out)
 }
 
-/// SGL descriptors: a data block, or a segment of descriptors of which the last may be another.
+/// Follows SGL descriptors: a data block, or a segment of descriptors of which the last may be
+/// another.
 fn walk_sgl(
     [addr, control]: [u64; 2],
     memory: &Memory,

@@ -61,7 +61,8 @@ fn bytes(ranges: &[(u64, u64)]) -> u128 {
     ranges.iter().map(|&(_, len)| u128::from(len)).sum()
 }
 
-/// The controller finds the bytes of `ranges` through `pointer`, in so many descriptors.
+/// Checks that the controller finds the bytes of `ranges` through `pointer`, in so many
+/// descriptors.
 fn leads_to(pointer: &DataPointer, memory: &Memory, ranges: &[(u64, u64)], page: u64) {
     match walk(pointer, memory, bytes(ranges) as u64, page) {
         Ok((found, nr)) => {
@@ -81,7 +82,8 @@ fn wraps(&(addr, len): &(u64, u64)) -> bool {
     u128::from(addr) + u128::from(len) >= END
 }
 
-/// How many words a list at `addr` of `entries` has, with the pointers from page to page.
+/// Returns the number of words of a list at `addr` of `entries`, with the pointers from page to
+/// page.
 fn words(mut entries: u128, addr: u64, page: u64) -> u128 {
     let mut room = u128::from((page - addr % page) / 8);
     let mut words = 0;
@@ -94,7 +96,7 @@ fn words(mut entries: u128, addr: u64, page: u64) -> u128 {
     words + entries
 }
 
-/// What PRPs cannot do for `ranges`: each that is true, by looking at all of them.
+/// Returns each reason that PRPs cannot describe `ranges`, by looking at all of them.
 fn unfit_prp(ranges: &[(u64, u64)], memory: (u64, usize), page: u64) -> Vec<DescriptorError> {
     let mut out = Vec::new();
     if ranges.is_empty() || ranges.iter().any(|range| range.1 == 0) {
@@ -156,7 +158,7 @@ fn unfit_sgl(ranges: &[(u64, u64)], words: usize) -> Vec<DescriptorError> {
     out
 }
 
-/// Somewhere in a page.
+/// Chooses a place in a page.
 fn memory(input: &mut Input<'_>, page: u64, most: u64) -> (u64, usize) {
     let addr = 0x7000_0000 + 8 * input.below(page / 8);
     (addr, input.below(most) as usize)
@@ -241,7 +243,7 @@ fn describe(
     (got, memory)
 }
 
-/// Which of the two is taken, and that it leads to the same bytes.
+/// Checks which of the two formats is taken, and that it leads to the same bytes.
 pub fn check_format(input: &mut Input<'_>) {
     let page = PAGE_SIZE as u64;
     let format = format(input);
@@ -302,8 +304,8 @@ pub fn check_format(input: &mut Input<'_>) {
     }
 }
 
-/// The list that is planned for a transfer that the layout allows is no longer than the layout says,
-/// and has room for it.
+/// Checks that the list that is planned for a transfer that the layout allows is no longer than the
+/// layout says, and has room for it.
 pub fn check_lists(input: &mut Input<'_>) {
     let page = PAGE_SIZE as u64;
     let nr = 1 + input.below(64);
