@@ -57,7 +57,7 @@
 //! - [`scope`]: the list of registrations, on which all others rely.
 //! - [`pci`]: a PCI driver whose `probe()` gets a scope; its DMA, resets and errors.
 //! - [`irq`]: interrupt vectors and their handlers.
-//! - [`binding`], [`users`], [`completion`]: see the table.
+//! - [`binding`], [`users`], [`completion`]: see the list above.
 //! - [`fallible`]: calls that drivers make themselves, which tests can have fail.
 //!
 //! C header: [`include/linux/device/driver.h`](srctree/include/linux/device/driver.h)

@@ -4,13 +4,7 @@
 //!
 //! [`Mapper::linear`] takes memory, wherever its pages are, and gives the device exactly one
 //! [`DmaVec`] for all of it. It plans first (`linear/plan.rs`), and refuses with a [`LinearError`]
-//! before anything is allocated:
-//!
-//! | device | memory | mapped as |
-//! |---|---|---|
-//! | not translated | physically contiguous | one `dma_map_phys()` |
-//! | IOMMU | joins at granules | one IOVA range, linked phyr by phyr, one flush |
-//! | any | else | a reason |
+//! before anything is allocated. Documentation/design.rst has a table of what becomes one range.
 //!
 //! A copy never passes for the memory: what would be bounced is refused. Who wants a copy asks for
 //! it: [`Mapper::linear_copy`].
