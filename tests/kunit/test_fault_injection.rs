@@ -48,7 +48,6 @@ use crate::{
         }, //
     }, //
 };
-use core::sync::atomic::Ordering::Relaxed;
 use kernel::{
     device::{
         Bound,
