@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-2.0
+"""edu: QEMU's edu device as an oracle of mappings.
+
+It does what its driver says, and keeps every address that it was ever given.  Those that are not
+mapped any more it tries again: as the IOMMU reports the unmap, some events later, at random while
+others are mapped, and, reading and writing, as the guest says through the mailbox that mappings are
+over.  Access to what is not mapped is a fault, unless the IOMMU reports within GRACE events that it
+has been mapped again meanwhile.
+
+The mailbox is a vendor-specific capability, for programs and suites in the guest:
+
+  offset  read                           write
+  0x64    MAGIC
+  0x68    0: done                        1: no mapping is left; 2: as 1, try all old addresses;
+                                         3: the range at 0x70 is not mapped; 4: keep the next command
+                                         without carrying it out; 5: carry it out now; 6: forget it
+  0x6c    accesses that were possible
+  0x70                                   address, 64 bits
+  0x78                                   size, 64 bits
+
+Options:
+"""
+
+import bisect
+
+import vfio_user
+from vfio_user import MAP_READ, MAP_WRITE, Refused
+
+BUFFER_ADDR, BUFFER_SIZE = 0x40000, 4096
+IDENTITY, LIVENESS, FACTORIAL, STATUS = 0x00, 0x04, 0x08, 0x20
+INTERRUPT, RAISE, ACKNOWLEDGE = 0x24, 0x60, 0x64
+SOURCE, DESTINATION, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
+START, TO_MEMORY, WITH_INTERRUPT = 1, 2, 4
+DMA_DONE = 0x100
+
+MAGIC = 0x6361726F
+MAIL_COMMAND, MAIL_RESULT, MAIL_ADDR, MAIL_SIZE = 4, 8, 12, 20
+OVER, ALL_OVER, RANGE_OVER, HOLD, CARRY_OUT, FORGET = 1, 2, 3, 4, 5, 6
+
+# Page tables have no smaller pages.
+PAGE = 4096
+
+# Events within which a mapping must be reported.  The guest writes an entry of a page table some
+# accesses to other devices before it invalidates it, which is what QEMU reports.
+GRACE = 64
+
+# Events between two tries at random: fewer would have the guest handle faults and do nothing else.
+PACE = 16
+
+# Old addresses that are tried again each time a mapping is over.
+SAMPLE = 4
+
+# Writes here are interrupts, not memory.
+MESSAGES = range(0xFEE00000, 0xFEF00000)
+
+
+class Ranges:
+    """What the IOMMU maps, by its reports."""
+
+    def __init__(self):
+        self.starts, self.ranges = [], {}  # sorted; start -> (end, flags)
+
+    def overlapping(self, addr, size):
+        at = bisect.bisect_right(self.starts, addr)
+        if at and self.ranges[self.starts[at - 1]][0] > addr:
+            at -= 1
+        while at < len(self.starts) and self.starts[at] < addr + size:
+            yield self.starts[at]
+            at += 1
+
+    def add(self, addr, size, flags):
+        self.remove(addr, size)
+        bisect.insort(self.starts, addr)
+        self.ranges[addr] = (addr + size, flags)
+
+    def remove(self, addr, size):
+        for start in list(self.overlapping(addr, size)):
+            self.starts.remove(start)
+            end, flags = self.ranges.pop(start)
+            for left, right in (start, addr), (addr + size, end):
+                if left < right:
+                    bisect.insort(self.starts, left)
+                    self.ranges[left] = (right, flags)
+
+    def find(self, addr):
+        return next(self.overlapping(addr, 1), None)
+
+
+def not_last(addr):
+    """Not the last byte of a page: for that QEMU's virtio-iommu may find the mapping of the next page."""
+    return addr & ~1
+
+
+class Old:
+    """An address that the device was given."""
+
+    def __init__(self, addr, size):
+        self.addr, self.size = addr, size
+        self.used = 0  # the event of the last command with it
+        self.gone = False  # reported as unmapped, or said to be over
+        self.new = True  # not yet tried by reading and writing since it was used
+
+
+class Suspect:
+    """An access that was possible, and no mapping is known for it."""
+
+    def __init__(self, addr, what, event):
+        self.addr, self.what, self.event = addr, what, event
+
+
+class Edu(vfio_user.Device):
+    vendor, device = 0x1234, 0x11E8
+    class_code, revision = 0x00FF00, 0x10
+    bars = {0: 1 << 20}
+    msi = 1
+    mailbox = True
+    known = {
+        "lazy": "the IOMMU is flushed late: what is possible until then is counted, not a fault",
+        "tries": "a run with fewer tries than this is a fault [0]",
+    }
+
+    def __init__(self, options, seed, log):
+        super().__init__(options, seed, log)
+        self.lazy = "lazy" in options
+        self.least = int(options.get("tries", "0"))
+        self.maps, self.old, self.suspects, self.faults = Ranges(), {}, [], []
+        self.mail, self.mail_busy, self.mail_found = bytearray(28), 0, 0
+        self.tried = self.refused = self.again = self.window = self.off = 0
+        self.commands = self.lived = self.last_random = 0
+        self.hold, self.held = False, None
+        self.reset()
+
+    def reset(self):
+        self.registers = {IDENTITY: 0x010000ED, LIVENESS: 0, FACTORIAL: 0, STATUS: 0, INTERRUPT: 0}
+        self.buffer = bytearray(BUFFER_SIZE)
+        self.running = None
+
+    # Registers.
+
+    def read(self, bar, offset, size):
+        self.tick()
+        return self.registers.get(offset, 0)
+
+    def write(self, bar, offset, size, value):
+        self.tick()
+        if offset == LIVENESS:
+            self.registers[LIVENESS] = ~value & 0xFFFFFFFF
+        elif offset == RAISE:
+            self.raise_interrupt(value)
+        elif offset == ACKNOWLEDGE:
+            self.registers[INTERRUPT] &= ~value
+        elif offset in (SOURCE, DESTINATION, COUNT) and self.running is None:
+            self.registers[offset] = value
+        elif offset == COMMAND and value & START and self.running is None:
+            self.registers[COMMAND] = value
+            self.start(value)
+
+    def raise_interrupt(self, reason):
+        self.registers[INTERRUPT] |= reason
+        self.interrupt()
+
+    # Commands.
+
+    def start(self, command):
+        source, destination = (self.registers.get(reg, 0) for reg in (SOURCE, DESTINATION))
+        size = self.registers.get(COUNT, 0)
+        addr, inside = (destination, source) if command & TO_MEMORY else (source, destination)
+        self.commands += 1
+        self.running = (command, addr, inside - BUFFER_ADDR, size)
+        self.log("command", hex(command), hex(addr), size)
+        self.given(addr, size)
+        if self.hold:
+            self.hold, self.held = False, self.running
+        else:
+            # Some drivers poll, some wait: after a random number of polls, or as nothing happens.
+            self.after(self.random.randrange(4), self.carry_out)
+
+    def given(self, addr, size):
+        old = self.old.setdefault((addr, size), Old(addr, size))
+        old.used, old.gone, old.new = self.event(), False, True
+
+    def transfer(self, running):
+        command, addr, inside, size = running
+        if not (0 <= inside and inside + size <= BUFFER_SIZE):
+            self.log("outside of the buffer", inside, size)
+        elif command & TO_MEMORY:
+            self.dma_write(addr, bytes(self.buffer[inside : inside + size]))
+        else:
+            self.buffer[inside : inside + size] = self.dma_read(addr, size)
+
+    def carry_out(self):
+        running = self.running
+        if running is None:
+            return
+        try:
+            self.transfer(running)
+        except Refused as why:
+            self.log("command refused:", hex(running[1]), why)
+        if self.running is running:
+            self.finish(running[0])
+
+    def finish(self, command):
+        self.running = None
+        self.registers[COMMAND] = command & ~START
+        if command & WITH_INTERRUPT:
+            self.raise_interrupt(DMA_DONE)
+
+    # What the IOMMU reports.
+
+    def mapped(self, addr, size, flags):
+        self.log("map", hex(addr), hex(size), flags)
+        self.maps.add(addr, size, flags)
+        again = [suspect for suspect in self.suspects if addr <= suspect.addr < addr + size]
+        self.again += len(again)
+        self.suspects = [suspect for suspect in self.suspects if suspect not in again]
+
+    def unmapped(self, addr, size):
+        self.log("unmap", hex(addr), hex(size))
+        self.maps.remove(addr, size)
+        for old in self.old.values():
+            if not old.gone and addr < old.addr + old.size and old.addr < addr + size:
+                self.ended_mapping(old)
+
+    def ended_mapping(self, old):
+        old.gone = True
+        self.lived = max(self.lived, self.event() - old.used)
+        if self.running and self.running[1:4:2] == (old.addr, old.size) and self.bus_master():
+            self.fault(f"{old.addr:#x} was unmapped while the device had a command for it, and may do DMA")
+        # At once, soon, and later.
+        for events in 0, self.random.randrange(1, PACE), self.random.randrange(PACE, 4 * PACE):
+            self.after(events, lambda: self.attempt(self.place(old), False, "after its unmap"))
+
+    def command(self, value):
+        self.log("pci command", hex(value))
+
+    # Tries.
+
+    def place(self, old):
+        """A byte of an old address: an edge, or any."""
+        last = old.addr + max(old.size, 1) - 1
+        return not_last(self.random.choice((old.addr, last, self.random.randint(old.addr, last))))
+
+    def attempt(self, addr, write, what):
+        """Access a byte that should not be mapped; returns whether that was possible."""
+        if addr in MESSAGES:
+            return False
+        self.tried += 1
+        if self.maps.find(addr) is not None:
+            self.again += 1
+            return False
+        if not self.bus_master():
+            self.off += 1
+        event = self.event()
+        try:
+            if write:
+                self.dma_write(addr, b"\xee")
+            else:
+                self.dma_read(addr, 1)
+        except Refused:
+            self.refused += 1
+            return False
+        if self.maps.find(addr) is not None:
+            self.again += 1
+            return False
+        self.log("possible:", "write" if write else "read", hex(addr), what)
+        self.suspects.append(Suspect(addr, f"{'write to' if write else 'read of'} {addr:#x} {what}", event))
+        return True
+
+    def tick(self):
+        """Counts a message: ends the grace of suspects, and tries an old address now and then."""
+        now = self.event()
+        while self.suspects and now - self.suspects[0].event > GRACE:
+            self.possible(self.suspects.pop(0).what)
+        if now - self.last_random >= PACE and self.old:
+            self.last_random = now
+            self.after(0, self.attempt_any)
+
+    def attempt_any(self):
+        gone = [old for old in self.old.values() if old.gone]
+        if gone:
+            self.attempt(self.place(self.random.choice(gone)), False, "long after its unmap")
+
+    def ended(self):
+        for suspect in self.suspects:
+            self.possible(suspect.what)
+
+    # The mailbox.
+
+    def mail_read(self, offset, size):
+        self.tick()
+        values = {0: MAGIC, MAIL_COMMAND: self.mail_busy, MAIL_RESULT: self.mail_found}
+        return values.get(offset, 0) & ((1 << 8 * size) - 1)
+
+    def mail_write(self, offset, size, value):
+        self.tick()
+        self.mail[offset : offset + size] = value.to_bytes(size, "little")
+        if offset == MAIL_COMMAND:
+            self.mail_busy, self.mail_found = value, 0
+            self.after(0, lambda: self.mail_command(value))
+
+    def mail_command(self, command):
+        if command == OVER:
+            self.over(False)
+        elif command == ALL_OVER:
+            self.over(True)
+        elif command == RANGE_OVER:
+            addr, size = (int.from_bytes(self.mail[at : at + 8], "little") for at in (MAIL_ADDR, MAIL_SIZE))
+            self.range_over(addr, size)
+        elif command == HOLD:
+            self.hold = True
+        elif command == CARRY_OUT and self.held:
+            self.late()
+        elif command == FORGET and self.held:
+            self.running = self.held = None
+            self.registers[COMMAND] = 0
+        self.mail_busy = 0
+
+    def over(self, everything):
+        """No mapping is left: tries what is new, and some or all of the rest."""
+        fresh = [old for old in self.old.values() if old.new]
+        rest = [old for old in self.old.values() if not old.new]
+        if not everything:
+            rest = self.random.sample(rest, min(SAMPLE, len(rest)))
+        for old in fresh + rest:
+            old.new, old.gone = False, True
+            for write in False, True:
+                self.attempt_over(self.place(old), write)
+
+    def range_over(self, addr, size):
+        """This is not mapped: tries its edges, and a place in it."""
+        last = addr + size - 1
+        for at in addr, last, self.random.randint(addr, last):
+            for write in False, True:
+                self.attempt_over(not_last(at), write)
+
+    def attempt_over(self, addr, write):
+        """As attempt(), for what the driver has ended: no matter what the IOMMU has reported."""
+        found = self.maps.find(addr)
+        if found is None:
+            # A suspect is not waited for: the guest maps nothing now.
+            if self.attempt(addr, write, "after its mapping has ended"):
+                suspect = self.suspects.pop()
+                self.ended_early(suspect.what)
+        else:
+            self.tried += 1
+            self.ended_early(f"{addr:#x} is mapped, though its mapping has ended")
+
+    def ended_early(self, what):
+        self.mail_found += 0 if self.lazy else 1
+        if self.lazy:
+            self.window += 1
+        else:
+            self.possible(what)
+
+    def late(self):
+        """Carries out the command that was kept, after the driver has given it up."""
+        _, addr, _, _ = self.held
+        self.tried += 1
+        if not self.bus_master():
+            self.off += 1
+        try:
+            self.transfer(self.held)
+        except Refused:
+            self.refused += 1
+        else:
+            self.mail_found += 1
+            self.possible(f"late command for {addr:#x}")
+
+    # The verdict.
+
+    def possible(self, what):
+        self.fault(f"possible where nothing is mapped: {what}")
+
+    def fault(self, what):
+        self.log("FAULT:", what)
+        self.faults.append(what)
+
+    def counts(self):
+        return (
+            f"{self.commands} commands, {len(self.old)} old addresses, {self.tried} tries: "
+            f"{self.refused} refused ({self.off} by bus mastering), {self.again} mapped again, "
+            f"{self.window} before a late flush, {len(self.faults)} faults; "
+            f"mapped up to {self.lived} events after the last command"
+        )
+
+    def verdict(self):
+        if self.tried < self.least:
+            self.fault(f"{self.tried} tries are fewer than {self.least}")
+        return self.faults
+
+
+if __name__ == "__main__":
+    vfio_user.main(Edu)
