@@ -50,13 +50,13 @@ CONFIG_REGION, REGIONS = 7, 9
 INTX, MSI, MSIX, IRQS = 0, 1, 2, 5
 FLAG_RESET, FLAG_PCI = 1, 2
 REGION_READABLE, REGION_WRITABLE = 1, 2
-IRQ_EVENTFD, IRQ_NORESIZE = 1, 8
-DATA_EVENTFD = 4
+IRQ_EVENTFD, IRQ_MASKABLE, IRQ_AUTOMASKED, IRQ_NORESIZE = 1, 2, 4, 8
+DATA_EVENTFD, ACTION_UNMASK = 4, 16
 MAP_READ, MAP_WRITE = 1, 2
 
 # Configuration space.
 CONFIG_SIZE = 256
-COMMAND, STATUS, BARS, CAPABILITIES = 0x04, 0x06, 0x10, 0x34
+COMMAND, CAPABILITIES, INTERRUPT_PIN = 0x04, 0x34, 0x3D
 MEMORY_SPACE, BUS_MASTER = 2, 4
 CAP_MSI, CAP_VENDOR, CAP_EXPRESS, CAP_MSIX = 0x05, 0x09, 0x10, 0x11
 AT_MSI, AT_VENDOR, AT_EXPRESS = 0x40, 0x60, 0x80
@@ -89,6 +89,7 @@ class Device:
     class_code = 0x00FF00
     revision = 0x10
     bars = {0: 4096}  # memory BARs: sizes, powers of two
+    intx = False  # an interrupt line: is_pending()
     msi = 0  # MSI vectors
     msix = 0  # MSI-X vectors
     express = False  # PCI Express, with function level reset
@@ -125,6 +126,10 @@ class Device:
 
     def command(self, value):
         """The PCI command register was written."""
+
+    def is_pending(self):
+        """Whether the interrupt line is asserted."""
+        return False
 
     def ended(self):
         """The guest has ended."""
@@ -320,13 +325,19 @@ class Server:
 
     def get_irq_info(self, data):
         index = struct.unpack_from("<I", data, 8)[0]
-        number = {MSI: self.device.msi, MSIX: self.device.msix}.get(index, 0)
-        return struct.pack("<IIII", 16, IRQ_EVENTFD | IRQ_NORESIZE, index, number)
+        number = {INTX: int(self.device.intx), MSI: self.device.msi, MSIX: self.device.msix}.get(index, 0)
+        flags = IRQ_EVENTFD | (IRQ_MASKABLE | IRQ_AUTOMASKED if index == INTX else IRQ_NORESIZE)
+        return struct.pack("<IIII", 16, flags, index, number)
 
     def set_irqs(self, data):
         _, flags, index, start, number = struct.unpack_from("<IIIII", data)
         vectors = self.eventfds.get(index)
         if vectors is None:
+            return b""
+        if flags & ACTION_UNMASK:
+            # It masks the line each time it gets the interrupt.
+            if index == INTX and self.device.is_pending():
+                self.interrupt(0)
             return b""
         if number == 0:
             gone = list(vectors)
@@ -409,6 +420,7 @@ def config_space(device):
         nonlocal link
         config[link], config[at], link = at, number, at + 1
 
+    config[INTERRUPT_PIN] = int(device.intx)
     if device.msi:
         capability(AT_MSI, CAP_MSI)
         # 64-bit addresses; the logarithm of the number of vectors.
