@@ -17,9 +17,15 @@ use kernel::{
     sync::Arc,
     types::Opaque, //
 };
-use phyr::memory::{
-    list_flags,
-    Memory, //
+use phyr::{
+    fail::{
+        self,
+        Omission, //
+    },
+    memory::{
+        list_flags,
+        Memory, //
+    }, //
 };
 
 /// Memory that was unmapped and that a device may still access; dropping it flushes first.
@@ -114,9 +120,10 @@ impl<'bound, M: Memory> Gather<'bound, M> {
         if self.ranges.is_empty() {
             return;
         }
-        // SAFETY: by the type invariant `gather` is initialised, and for this domain only.
-        unsafe {
-            helpers::phyr_iommu_helper_iotlb_sync(self.domain.paging.as_ptr(), self.gather.get());
+        if !fail::omits(Omission::iommu_iotlb_sync) {
+            let domain = self.domain.paging.as_ptr();
+            // SAFETY: by the type invariant `gather` is initialised, and for this domain only.
+            unsafe { helpers::phyr_iommu_helper_iotlb_sync(domain, self.gather.get()) };
         }
         self.ranges.clear();
     }

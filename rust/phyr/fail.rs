@@ -16,6 +16,9 @@
 //! any other build `at()` is `Ok(())`, and nothing of it is left in the modules, which a test looks
 //! for.
 //!
+//! The same build can leave a call out ([`Omission`], `/sys/kernel/debug/phyr/omit`), which
+//! breaks the library on purpose: so that what should find that is seen to find it.
+//!
 //! # Calls without a point
 //!
 //! - Allocations by the kernel's own Rust code (`KBox`, `KVec`, `Arc` and so on): the debug kernel
@@ -120,6 +123,22 @@ points! {
     __xa_alloc => ENOMEM,
 }
 
+/// A call that a build for tests can leave out, by the name of the function.
+#[expect(non_camel_case_types)]
+#[expect(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Omission {
+    dma_iova_destroy,
+    iommu_iotlb_sync,
+}
+
+/// Returns whether `call` is to be left out.
+#[cfg(not(phyr_fail_points))]
+#[inline(always)]
+pub fn omits(_call: Omission) -> bool {
+    false
+}
+
 /// Passes `point`: fails if it is to fail just now.
 #[cfg(not(phyr_fail_points))]
 #[inline(always)]
@@ -134,13 +153,17 @@ pub use self::armed::{
     disarm,
     failures,
     knobs,
+    omits,
     passages,
     Knobs, //
 };
 
 #[cfg(phyr_fail_points)]
 mod armed {
-    use super::Point;
+    use super::{
+        Omission,
+        Point, //
+    };
     use core::{
         str,
         sync::atomic::{
@@ -165,6 +188,9 @@ mod armed {
     static ON: AtomicU32 = AtomicU32::new(0);
     /// The point that failed last, and one more; or zero.
     static FAILED: AtomicU32 = AtomicU32::new(0);
+
+    /// The call that is left out, and one more; or zero.
+    static OMITTED: AtomicU32 = AtomicU32::new(0);
 
     static PASSAGES: [AtomicU32; NR] = [const { AtomicU32::new(0) }; NR];
     static FAILURES: [AtomicU32; NR] = [const { AtomicU32::new(0) }; NR];
@@ -191,6 +217,12 @@ mod armed {
         FAILED.store(nr as u32 + 1, Relaxed);
         pr_info!("fails: {}\n", point.name());
         Err(point.error())
+    }
+
+    /// Returns whether `call` is to be left out.
+    pub fn omits(call: Omission) -> bool {
+        // CAST: the number of the variant.
+        OMITTED.load(Relaxed) == call as u32 + 1
     }
 
     /// Has the `nth` passage from now on fail: of `point`, or of any.
@@ -236,13 +268,14 @@ mod armed {
 
     /// Makes them: `fail` takes "NAME N" or "any N" and tells what has failed, with its errno,
     /// or "none"; with "N+" all passages from the n-th on fail. `points` has a line for each point,
-    /// with its passages and failures.
+    /// with its passages and failures. `omit` takes the name of a call to leave out, or "none".
     #[doc(hidden)]
     pub fn knobs() -> Result<Knobs> {
         KBox::pin_init(
             debugfs::Scope::dir((), c"phyr", |data, dir| {
                 dir.read_write_callback_file(c"fail", data, &show_failed, &write);
                 dir.read_callback_file(c"points", data, &show_points);
+                dir.write_only_callback_file(c"omit", data, &write_omit);
             }),
             GFP_KERNEL,
         )
@@ -263,13 +296,30 @@ mod armed {
         Ok(())
     }
 
-    fn write(_: &(), reader: &mut UserSliceReader) -> Result {
+    fn write_omit(_: &(), reader: &mut UserSliceReader) -> Result {
         let mut buf = [0; 64];
+        let omitted = match read_text(reader, &mut buf)? {
+            "none" => 0,
+            "dma_iova_destroy" => Omission::dma_iova_destroy as u32 + 1,
+            "iommu_iotlb_sync" => Omission::iommu_iotlb_sync as u32 + 1,
+            _ => return Err(EINVAL),
+        };
+        OMITTED.store(omitted, Relaxed);
+        Ok(())
+    }
+
+    /// Reads what is written to a file, without the end of the line.
+    fn read_text<'a>(reader: &mut UserSliceReader, buf: &'a mut [u8; 64]) -> Result<&'a str> {
         let len = reader.len();
         let buf = buf.get_mut(..len).ok_or(EINVAL)?;
         reader.read_slice(buf)?;
-        let text = str::from_utf8(buf).map_err(|_| EINVAL)?;
-        let (name, nth) = text.trim().split_once(' ').ok_or(EINVAL)?;
+        Ok(str::from_utf8(buf).map_err(|_| EINVAL)?.trim())
+    }
+
+    fn write(_: &(), reader: &mut UserSliceReader) -> Result {
+        let mut buf = [0; 64];
+        let text = read_text(reader, &mut buf)?;
+        let (name, nth) = text.split_once(' ').ok_or(EINVAL)?;
         let mut points = Point::ALL.iter().copied();
         let point = match name {
             "any" => None,

@@ -11,6 +11,7 @@ use crate::{
     bindings as helpers,
     fail::{
         self,
+        Omission,
         Point, //
     },
     mapper::Mapper,
@@ -227,6 +228,9 @@ unsafe impl IovaSpace for DmaApi<'_> {
     /// `dma_iova_destroy()`
     #[inline]
     fn destroy(&self, mut iova: Iova) {
+        if fail::omits(Omission::dma_iova_destroy) {
+            return;
+        }
         let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
         let dev = raw::device(self.0.device());
         // SAFETY: by the invariant of `Iova` the range is taken, with just this much linked; it is
