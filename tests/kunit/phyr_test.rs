@@ -28,6 +28,7 @@ mod buffers;
 mod edu;
 mod fixture;
 mod foreign;
+mod oracle;
 mod peer;
 mod table;
 

@@ -2,7 +2,10 @@
 
 //! Looks up DMA addresses in the IOMMU's page table.
 
-use crate::check::Outcome;
+use crate::{
+    check::Outcome,
+    oracle, //
+};
 use kernel::{
     bindings,
     device::{
@@ -66,6 +69,7 @@ pub(crate) fn check(
         while rest != 0 {
             if left == 0 {
                 let vec = check_some!(vecs.next());
+                oracle::access(mapper.device(), vec)?;
                 (addr, left) = (vec.addr().into_raw(), vec.len() as u64);
             }
             check_eq!(lookup(mapper.device(), addr), Some(paddr), "at {addr:#x}");
@@ -85,7 +89,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Checks that no granule of `vecs` is mapped.
+/// Checks that no granule of `vecs` is mapped, nor in reach of a device model.
 #[track_caller]
 pub(crate) fn check_gone(mapper: &Mapper<'_>, vecs: impl Iterator<Item = DmaVec>) -> Outcome {
     let Some(granule) = mapper.granule() else {
@@ -98,6 +102,7 @@ pub(crate) fn check_gone(mapper: &Mapper<'_>, vecs: impl Iterator<Item = DmaVec>
         for addr in (first..=start + last).step_by(granule.size() as usize) {
             check_eq!(lookup(mapper.device(), addr), None, "at {addr:#x}");
         }
+        oracle::check_refused(mapper.device(), vec)?;
     }
     Ok(())
 }

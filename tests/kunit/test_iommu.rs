@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn many_mappings_end_with_one_flush() -> Outcome {
-        with_domain(|_, domain| gathered(domain))
+        with_domain(|pdev, domain| gathered(pdev.as_ref(), domain))
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
         LEN_2M,
         ORDER_2M, //
     },
+    oracle,
     test_iommu::setup::{
         at,
         leads,
@@ -17,6 +18,10 @@ use crate::{
     }, //
 };
 use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -25,7 +30,8 @@ use phyr::{
         Chunks,
         Memory, //
     },
-    DmaAddr, //
+    DmaAddr,
+    DmaVec, //
 };
 use phyr_iommu::{
     Access,
@@ -58,14 +64,16 @@ pub(crate) fn large_pages(domain: &Domain<'_>) -> Outcome {
 }
 
 /// Ends many mappings with one flush; their memory comes back in the order in which it went in.
-pub(crate) fn gathered(domain: &Domain<'_>) -> Outcome {
+pub(crate) fn gathered(dev: &Device<Bound>, domain: &Domain<'_>) -> Outcome {
     let mut mappings = KVVec::new();
     for nr in 0..16 {
         let mut memory = scattered(3)?;
         // CAST: a few.
         memory.write(0, &[nr as u8 + 1])?;
         let mapping = domain.map_at(memory, at(8 * nr), Access::READ_WRITE);
-        mappings.push(mapping?, GFP_KERNEL)?;
+        let mapping = mapping?;
+        oracle::access(dev, mapping.dma_vec())?;
+        mappings.push(mapping, GFP_KERNEL)?;
     }
     let mut gather = domain.gather(15)?;
     let mut left = None;
@@ -89,7 +97,9 @@ pub(crate) fn gathered(domain: &Domain<'_>) -> Outcome {
         memory.read(0, &mut first)?;
         // CAST: a few.
         check_eq!(usize::from(first[0]), nr + 1);
-        check_eq!(leads(domain, at(8 * nr as u64)), None);
+        let start = at(8 * nr as u64);
+        check_eq!(leads(domain, start), None);
+        oracle::check_refused(dev, DmaVec::new(start, 3 * PAGE_SIZE))?;
     }
     check_eq!(memory.len(), 15);
     check!(leads(domain, at(8 * 15)).is_some());
