@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """edu: QEMU's edu device as an oracle of mappings.
 
-It does what its driver says, and keeps every address that it was ever given.  Those that are not
-mapped any more it tries again: as the IOMMU reports the unmap, some events later, at random while
-others are mapped, and, reading and writing, as the guest says through the mailbox that mappings are
-over.  Access to what is not mapped is a fault, unless the IOMMU reports within GRACE events that it
-has been mapped again meanwhile.
+Its DMA engine and its interrupts do what the driver says.  It keeps every address that it was ever
+given, and tries those again that are not mapped any more: as the IOMMU reports the unmap, some events
+later, and at random while others are mapped.  That is a fault if it is possible, if it is possible
+GRACE events later as well, and if the IOMMU has not reported by then that the address is mapped again.
+
+Or the guest says, by the mailbox, that mappings have ended.  The model then tries them by reading and
+writing, whatever the IOMMU has reported, and what is possible is a fault at once.
 
 The mailbox is a vendor-specific capability, for programs and suites in the guest:
 
@@ -25,10 +27,10 @@ Options:
 import bisect
 
 import vfio_user
-from vfio_user import MAP_READ, MAP_WRITE, Refused
+from vfio_user import Refused
 
 BUFFER_ADDR, BUFFER_SIZE = 0x40000, 4096
-IDENTITY, LIVENESS, FACTORIAL, STATUS = 0x00, 0x04, 0x08, 0x20
+IDENTITY, LIVENESS = 0x00, 0x04
 INTERRUPT, RAISE, ACKNOWLEDGE = 0x24, 0x60, 0x64
 SOURCE, DESTINATION, COUNT, COMMAND = 0x80, 0x88, 0x90, 0x98
 START, TO_MEMORY, WITH_INTERRUPT = 1, 2, 4
@@ -38,11 +40,9 @@ MAGIC = 0x6361726F
 MAIL_COMMAND, MAIL_RESULT, MAIL_ADDR, MAIL_SIZE = 4, 8, 12, 20
 OVER, ALL_OVER, RANGE_OVER, HOLD, CARRY_OUT, FORGET, ACCESS = range(1, 8)
 
-# Page tables have no smaller pages.
-PAGE = 4096
-
-# Events within which a mapping must be reported.  The guest writes an entry of a page table some
-# accesses to other devices before it invalidates it, which is what QEMU reports.
+# Events after which an access must not be possible any more.  The guest writes an entry of a page table
+# before it invalidates it, which is what QEMU reports as a new mapping.  And as a device moves to another
+# domain, QEMU reports the end of all mappings before the guest has flushed the IOTLB.
 GRACE = 64
 
 # Events between two tries at random: fewer would have the guest handle faults and do nothing else.
@@ -50,6 +50,8 @@ PACE = 16
 
 # Old addresses that are tried again each time a mapping is over.
 SAMPLE = 4
+
+NOT_MAPPED = "possible where nothing is mapped: "
 
 # Writes here are interrupts, not memory.
 MESSAGES = range(0xFEE00000, 0xFEF00000)
@@ -103,7 +105,7 @@ class Old:
 
 
 class Suspect:
-    """An access that was possible, and no mapping is known for it."""
+    """An access that was possible, though no mapping is known."""
 
     def __init__(self, addr, what, event):
         self.addr, self.what, self.event = addr, what, event
@@ -127,13 +129,13 @@ class Edu(vfio_user.Device):
         self.least = int(options.get("tries", "0"))
         self.maps, self.old, self.suspects, self.faults = Ranges(), {}, [], []
         self.mail, self.mail_busy, self.mail_found = bytearray(28), 0, 0
-        self.tried = self.refused = self.again = self.window = self.off = 0
+        self.tried = self.refused = self.again = self.early = self.window = self.off = 0
         self.commands = self.accessed = self.lived = self.last_random = 0
         self.hold, self.held, self.blind = False, None, False
         self.reset()
 
     def reset(self):
-        self.registers = {IDENTITY: 0x010000ED, LIVENESS: 0, FACTORIAL: 0, STATUS: 0, INTERRUPT: 0}
+        self.registers = {IDENTITY: 0x010000ED, LIVENESS: 0, INTERRUPT: 0}
         self.buffer = bytearray(BUFFER_SIZE)
         self.running = None
 
@@ -272,18 +274,30 @@ class Edu(vfio_user.Device):
         if self.maps.find(addr) is not None:
             self.again += 1
             return False
-        self.log("possible:", "write" if write else "read", hex(addr), what)
-        self.suspects.append(Suspect(addr, f"{'write to' if write else 'read of'} {addr:#x} {what}", event))
+        what = f"{'write to' if write else 'read of'} {addr:#x} {what}"
+        self.log("possible:", what)
+        self.suspects.append(Suspect(addr, what, event))
         return True
 
     def tick(self):
         """Counts a message: ends the grace of suspects, and tries an old address now and then."""
         now = self.event()
         while self.suspects and now - self.suspects[0].event > GRACE:
-            self.possible(self.suspects.pop(0).what)
+            suspect = self.suspects.pop(0)
+            self.after(0, lambda suspect=suspect: self.confirm(suspect))
         if now - self.last_random >= PACE and self.old and not self.blind:
             self.last_random = now
             self.after(0, self.attempt_any)
+
+    def confirm(self, suspect):
+        """A suspect, after its grace: a fault if it is possible even now."""
+        if self.maps.find(suspect.addr) is not None:
+            self.again += 1
+        elif self.attempt(suspect.addr, False, "still"):
+            self.suspects.pop()
+            self.fault(NOT_MAPPED + suspect.what)
+        else:
+            self.early += 1
 
     def attempt_any(self):
         gone = [old for old in self.old.values() if old.gone]
@@ -291,8 +305,8 @@ class Edu(vfio_user.Device):
             self.attempt(self.place(self.random.choice(gone)), False, "long after its unmap")
 
     def ended(self):
-        for suspect in self.suspects:
-            self.possible(suspect.what)
+        # Their grace is not over.
+        self.early += len(self.suspects)
 
     # The mailbox.
 
@@ -368,16 +382,19 @@ class Edu(vfio_user.Device):
             self.attempt_over(addr, True)
 
     def attempt_over(self, addr, write):
-        """As attempt(), for what the driver has ended, whatever the IOMMU has reported."""
-        found = self.maps.find(addr)
-        if found is None:
+        """Access what the driver has ended, whatever the IOMMU has reported; returns whether it is a fault."""
+        if self.maps.find(addr) is None:
             # A suspect is not waited for: the guest maps nothing now.
-            if self.attempt(addr, write, "after its mapping has ended"):
-                self.ended_early(self.suspects.pop().what)
-                return True
-            return False
+            possible = self.attempt(addr, write, "after its mapping has ended")
+            if possible:
+                self.ended_early(NOT_MAPPED + self.suspects.pop().what)
+            return possible
         self.tried += 1
-        self.ended_early(f"{addr:#x} is mapped, though its mapping has ended")
+        try:
+            self.dma_read(addr, 1)
+            self.ended_early(f"possible though its mapping has ended: read of {addr:#x}")
+        except Refused:
+            self.ended_early(f"the mapping of {addr:#x} has ended, and its end is not reported")
         return True
 
     def ended_early(self, what):
@@ -385,7 +402,7 @@ class Edu(vfio_user.Device):
         if self.lazy:
             self.window += 1
         else:
-            self.possible(what)
+            self.fault(what)
 
     def late(self):
         """Carries out the command that was kept, after the driver has given it up."""
@@ -399,12 +416,9 @@ class Edu(vfio_user.Device):
             self.refused += 1
         else:
             self.mail_found += 1
-            self.possible(f"late command for {addr:#x}")
+            self.fault(f"{NOT_MAPPED}late command for {addr:#x}")
 
     # The verdict.
-
-    def possible(self, what):
-        self.fault(f"possible where nothing is mapped: {what}")
 
     def fault(self, what):
         self.log("FAULT:", what)
@@ -412,9 +426,10 @@ class Edu(vfio_user.Device):
 
     def counts(self):
         return (
-            f"{self.commands} commands, {len(self.old)} old addresses, {self.tried} tries: "
+            f"{self.commands} commands, {len(self.old)} old addresses, {self.accessed} accesses to mappings, "
+            f"{self.tried} tries: "
             f"{self.refused} refused ({self.off} by bus mastering), {self.again} mapped again, "
-            f"{self.window} before a late flush, {len(self.faults)} faults; "
+            f"{self.early} before the flush was over, {self.window} before a late flush, {len(self.faults)} faults; "
             + ("no mapping is reported" if self.blind else f"mapped up to {self.lived} events after the last command")
         )
 

@@ -476,7 +476,9 @@ def main(model):
             device = model(options, seed, say)
             listener.bind(path)
             listener.listen(1)
-            server = Server(device, listener.accept()[0])
+            connection = listener.accept()[0]
+            os.unlink(path)
+            server = Server(device, connection)
             server.run()
         except Exception:  # pylint: disable=broad-except
             traceback.print_exc(file=log)

@@ -168,3 +168,17 @@ bus_master() { command_bit 4 "$@"; }
 
 # memory_space PCI-DEVICE on|off: make the registers accessible or not.
 memory_space() { command_bit 2 "$@"; }
+
+# config_word PCI-DEVICE OFFSET: 32 bits of the configuration space.
+config_word() { dd if="$1/config" bs=4 skip=$(($2 / 4)) count=1 2>/dev/null | od -An -tu4 | xargs; }
+
+# oracle PCI-DEVICE COMMAND: give a device model (tests/devices/edu.py) a command, and fail if it has
+# reached what is not mapped.
+oracle() {
+	[ "$(dd if="$1/config" bs=4 skip=25 count=1 2>/dev/null | tr -d '\0')" = orac ] || fail "$1 is no oracle"
+	# shellcheck disable=SC2059 # the byte, in octal
+	printf "\\$(printf %03o "$2")\0\0\0" | dd of="$1/config" bs=4 seek=26 conv=notrunc 2>/dev/null
+	eventually "the oracle does not answer" oracle_is_done "$1"
+	[ "$(config_word "$1" 108)" = 0 ] || fail "the oracle has reached $(config_word "$1" 108) times what is not mapped"
+}
+oracle_is_done() { [ "$(config_word "$1" 104)" = 0 ]; }
