@@ -30,7 +30,7 @@
  * A bit of @heap_flags: the buffer can always be revoked. A device whose driver cannot be told to
  * end its mapping is refused as it attaches (EOPNOTSUPP).
  */
-#define RUST_DMA_BUF_HEAP_REVOCABLE	(1ULL << 0)
+#define RUST_DMA_BUF_HEAP_REVOCABLE	1ULL
 
 /* The largest chunks have 2^9 pages: 2 MiB of pages of 4 KiB. */
 #define RUST_DMA_BUF_MAX_ORDER	9

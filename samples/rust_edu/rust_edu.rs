@@ -4,9 +4,9 @@
 //!
 //! The device copies between main memory and 4 KiB of its own, and then interrupts. The driver maps
 //! memory for that in one of five ways, each of which is a function and a file in debugfs:
-//! `scatter`, `batch`, `linear`, `copy` and `domain`. Two more files have the device write all of its
-//! memory: `memory` to a vector, `dma_buf` to memory of another driver. Documentation/edu.rst tells
-//! how to use the files.
+//! `scatter`, `batch`, `linear`, `copy` and `domain`. Two more files have the device write all of
+//! its memory: `memory` to a vector, `dma_buf` to memory of another driver. Documentation/edu.rst
+//! tells how to use the files.
 //!
 //! ```text
 //!  rust_edu   probe, files, interrupt

@@ -110,7 +110,8 @@ struct Input {
 
 impl Input {
     /// Makes `nr` pages, the last in memory first, so that none is behind the one before it
-    /// wherever the allocator has found them. In front of each of `gaps` of them the page before ends early.
+    /// wherever the allocator has found them. In front of each of `gaps` of them the page before
+    /// ends early.
     fn new(nr: usize, gaps: usize) -> Result<Self> {
         let mut memory = Chunks::zeroed(nr * PAGE_SIZE, 0, GFP_KERNEL)?;
         descend(&mut memory);

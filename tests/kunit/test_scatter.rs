@@ -406,8 +406,8 @@ mod tests {
         })
     }
 
-    /// Without an IOVA range left each phyr is mapped by itself; without IOVA space for that either,
-    /// what was mapped until then is unmapped again.
+    /// Without an IOVA range left each phyr is mapped by itself; without IOVA space for that
+    /// either, what was mapped until then is unmapped again.
     #[test]
     fn no_space_for_a_range() -> Outcome {
         with_dma_api(|pdev, mapper| {

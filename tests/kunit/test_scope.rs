@@ -301,8 +301,8 @@ mod tests {
         Ok(())
     }
 
-    /// Bounce buffers in use were copied back to the wrong offset when `Mapper::new()` still changed
-    /// `min_align_mask`.
+    /// Bounce buffers in use were copied back to the wrong offset when `Mapper::new()` still
+    /// changed `min_align_mask`.
     #[test]
     fn a_mapper_does_not_change_the_device() -> Outcome {
         let Some(pdev) = device()? else { return Ok(()) };
