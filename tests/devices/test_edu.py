@@ -2,6 +2,7 @@
 """The edu model and the protocol, on a machine that can be wrong: python3 -m unittest, in this folder."""
 
 import os
+import select
 import socket
 import struct
 import threading
@@ -56,19 +57,19 @@ class Machine:
         if number != self.number:
             raise AssertionError(f"an answer to {number}, not to {self.number}")
 
-    def translate(self, seconds=0.1):
-        """Answers the device's requests until there is none for a while."""
-        self.socket.settimeout(seconds)
-        try:
-            while True:
-                if not self.requests:
-                    number, command, _, data = self.message()
-                    self.requests.append((number, command, data))
-                self.socket.settimeout(None)
+    def translate(self):
+        """Answers the device's requests until it has nothing to do, however slow it is."""
+        server = self.device.server
+        while True:
+            # Read in this order: what is scheduled is taken out after it works.
+            done = not server.scheduled and not server.working
+            if self.requests:
                 self.answer(*self.requests.pop(0))
-                self.socket.settimeout(seconds)
-        except TimeoutError:
-            self.socket.settimeout(None)
+            elif select.select([self.socket], [], [], 0.001)[0]:
+                number, command, _, data = self.message()
+                self.requests.append((number, command, data))
+            elif done:
+                return
 
     def answer(self, number, command, data):
         addr, size = struct.unpack_from("<QQ", data)

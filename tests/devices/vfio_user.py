@@ -173,7 +173,7 @@ class Server:
         device.server = self
         self.events = 0
         self.pending, self.fds = b"", []
-        self.scheduled, self.order = [], 0
+        self.scheduled, self.order, self.working = [], 0, False
         self.request_id = 0
         self.in_message = False
         self.config = config_space(device)
@@ -252,17 +252,23 @@ class Server:
         self.order += 1
         heapq.heappush(self.scheduled, (self.events + messages, self.order, function))
 
+    def work(self):
+        """Run what is scheduled next."""
+        self.working = True
+        heapq.heappop(self.scheduled)[2]()
+        self.working = False
+
     def run(self):
         """Handle messages until the guest has ended."""
         try:
             while True:
                 while self.scheduled and self.scheduled[0][0] <= self.events:
-                    heapq.heappop(self.scheduled)[2]()
+                    self.work()
                 idle = IDLE if self.scheduled else None
                 if self.pending or select.select([self.connection], [], [], idle)[0]:
                     self.handle(*self.message())
                 else:
-                    heapq.heappop(self.scheduled)[2]()
+                    self.work()
         except (Ended, ConnectionResetError):
             self.device.ended()
 
