@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# For the Kbuild of a module outside of this clone, written in Rust on top of phyr:
+# For the Kbuild of a module that is written in Rust on top of phyr:
 #
 #   obj-m := my_driver.o
 #   include $(PHYR)/scripts/phyr.mk
@@ -9,6 +9,8 @@
 # built), and their symbols, in PHYR_BUILT: the folder in which they were built for the same kernel.
 # The default is this clone, after "make KDIR="; scripts/modules prints the folder that it builds
 # in.  Documentation/outside.rst says more.
+#
+# In a kernel tree (scripts/intree) both variables come from the Kbuild in the folder above.
 
 ifndef PHYR_BUILT
 PHYR_BUILT := $(abspath $(dir $(lastword $(MAKEFILE_LIST)))..)
@@ -21,8 +23,11 @@ $(error phyr is not built in PHYR_BUILT=$(PHYR_BUILT): run "make KDIR=" in its c
 endif
 endif
 
-# FOLDER: the flags of the crate in it, if it was built.
-phyr_crate = $(foreach file,$(wildcard $(PHYR_BUILT)/rust/$1/lib*.rmeta),\
+phyr_rmeta := $(foreach folder,phyr driver iommu dma_buf blk,$(wildcard $(PHYR_BUILT)/rust/$(folder)/lib*.rmeta))
+rustflags-y += $(foreach file,$(phyr_rmeta),\
 	-L $(dir $(file)) --extern $(patsubst lib%.rmeta,%,$(notdir $(file))))
-rustflags-y += $(foreach folder,phyr driver iommu dma_buf blk,$(call phyr_crate,$(folder)))
+# Nobody reads it: with other crates the command is another, and the driver is compiled again.
+rustflags-y += --cfg phyr_$(firstword $(shell cat /dev/null $(phyr_rmeta) | cksum))
+ifdef KBUILD_EXTMOD
 KBUILD_EXTRA_SYMBOLS += $(PHYR_BUILT)/Module.symvers
+endif
