@@ -86,9 +86,11 @@ reason() {
 }
 
 # step LOGNAME WHAT CMD...: run CMD, a command or a function, with its output in a log,
-# and print the progress if it takes more than two seconds.
+# and print the progress if it takes more than two seconds: the time, and what the command
+# $progress prints.
 step() {
 	local log=$PHYR_CACHE/log/$1.log what=$2 rc=0 start=$SECONDS pid t shown=0
+	progress() { [[ ! ${progress:-} ]] || printf ', %s' "$("$progress")"; }
 	shift 2
 	apart "$@" >"$log" 2>&1
 	pid=$!
@@ -97,10 +99,10 @@ step() {
 		t=$((SECONDS - start))
 		((t >= 2)) || continue
 		if [[ -t 2 ]]; then
-			((t == shown)) || printf '\rphyr: %s ... %d s ' "$what" "$t" >&2
+			((t == shown)) || printf '\rphyr: %s ... %d s%s ' "$what" "$t" "$(progress)" >&2
 			shown=$t
 		elif ((t >= shown)); then
-			say "$what ... $t s"
+			say "$what ... $t s$(progress)"
 			shown=$((t + 15))
 		fi
 	done
