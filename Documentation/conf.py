@@ -13,7 +13,7 @@ html_copy_source = False
 html_show_copyright = False
 
 extensions = ["code_names", "code_facts"]
-exclude_patterns = ["sphinx", "performance/results.rst"]
+exclude_patterns = ["sphinx"]
 
 # Every reference must lead somewhere, and every warning is an error (-W).
 nitpicky = True

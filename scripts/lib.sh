@@ -72,6 +72,14 @@ require_host() {
 	mkdir -p "$PHYR_CACHE"/{lock,log,tmp} 2>/dev/null || die "cannot write to the cache folder $PHYR_CACHE"
 }
 
+# inside FOLDER: its path in the toolchain's root file system.
+inside() {
+	case $1/ in
+	"$PHYR_TOP"/* | "$PHYR_CACHE"/* | /tmp/*) echo "$1" ;;
+	*) echo "/host$1" ;;
+	esac
+}
+
 # reason LOG: why a step failed, in a few words.
 reason() {
 	local line

@@ -90,4 +90,4 @@ def write(out, now, lines):
     names = sorted(name for name in os.listdir(out) if name.endswith(".svg"))
     for name in names:
         text += ["", f".. image:: {name}"]
-    put(out, "results.rst", "\n".join(text) + "\n")
+    put(out, "results.txt", "\n".join(text) + "\n")
