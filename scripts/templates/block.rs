@@ -7,7 +7,7 @@
 //! those of your device.
 //!
 //! phyr's Documentation/block_driver.rst follows a block driver from probe to unbind. Its
-//! samples/rust_edu_blk.rs also has requests of several ranges, retries and a device that is pulled
+//! samples/rust_edu_blk also has requests of several ranges, retries and a device that is pulled
 //! out; samples/rust_nvme has many requests at once.
 
 use core::convert::Infallible;

@@ -6,7 +6,7 @@
 //! the device copies a message into its memory, and from there into other pages. Replace its IDs,
 //! its registers and [`Transfer`] by those of your device.
 //!
-//! phyr's Documentation/driver.rst describes the parts of a driver; its samples/rust_edu.rs also has
+//! phyr's Documentation/driver.rst describes the parts of a driver; its samples/rust_edu also has
 //! an interrupt, and each of the other ways to map.
 
 use kernel::{
