@@ -52,6 +52,10 @@ test-pure:
 test-all:
 	@scripts/test --all $(TESTS)
 
+# The suites in a kernel that has phyr built in, by the kernel's own tool.
+kunit:
+	@scripts/kunit $(SUITES)
+
 # A load of everything at the same time, for some minutes.
 soak:
 	@scripts/soak $(or $(MINUTES),10) $(SEED)
@@ -78,11 +82,14 @@ help:
 	@echo 'make test [TESTS=NAME]   all tests, or those whose name has NAME in it'
 	@echo 'make test-pure           tests without a kernel, in user space; PARTS="unit fuzz coverage"'
 	@echo 'make test-all            also the tests of all IOMMUs, and of arm64; TESTS=NAME, too'
+	@echo 'make kunit [SUITES=GLOB]  kunit.py of the kernel tree, with phyr built in'
 	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs and faults together; SEED=N repeats one'
 	@echo 'make bench [QUICK=1]     compare the instruction counts of phyr and C; QUICK=1: a few'
 	@echo 'make check               formatting, lints, documentation, compile-fail, unsafe, house'
 	@echo 'make docs                the documentation as HTML, with the reference of each crate'
 	@echo 'make shell [VM=OPTIONS]  a shell in a guest; scripts/vm --help has the options'
 	@echo 'make clean               remove the modules'
+	@echo
+	@echo 'scripts/new-driver NAME  make a driver of your own; scripts/intree TREE puts phyr into a tree'
 
-.PHONY: modules modules_install clean shell demo test test-all test-pure soak bench check docs help
+.PHONY: modules modules_install clean shell demo test test-all test-pure kunit soak bench check docs help
