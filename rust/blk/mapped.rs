@@ -29,9 +29,7 @@ use phyr::{
     DmaVecs,
     Mapper,
     MemoryKind,
-    Pinned,
-    Slot,
-    State, //
+    Pinned, //
 };
 
 impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {

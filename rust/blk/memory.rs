@@ -90,6 +90,10 @@ const SHRINK_MS: u32 = 10_000;
 
 const WORD: usize = size_of::<u64>();
 
+/// `WORK_CPU_UNBOUND`
+// CAST: a small number.
+const ANY_CPU: c_int = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
+
 /// Bytes of a block of slots. Larger slots have a block of their own.
 const SLOTS_BLOCK: usize = 4096;
 
@@ -242,39 +246,51 @@ impl QueueMemory {
         results.into_iter().collect()
     }
 
-    /// Frees what was not needed for a while. Returns whether there is more to free later.
+    /// Frees what was not needed since the last call.
     ///
     /// # Safety
     ///
     /// Nobody else refills or shrinks the pools.
-    unsafe fn shrink(&self) -> bool {
+    unsafe fn shrink(&self) {
         // SAFETY: the caller promises that nobody else refills or shrinks either of these.
-        unsafe { self.long_slots.pool.shrink() | self.long_lists.pool.shrink() }
+        unsafe {
+            self.long_slots.pool.shrink();
+            self.long_lists.pool.shrink();
+        }
     }
 
-    /// Has the work item run after `ms` milliseconds, and no later than it would anyway.
+    /// Returns whether there may be something to free later.
+    fn can_shrink(&self) -> bool {
+        self.long_slots.pool.can_shrink() || self.long_lists.pool.can_shrink()
+    }
+
+    /// Has the work item run at once.
     ///
     /// Context: any, but a non-maskable interrupt.
-    fn queue_work(&self, ms: u32) {
-        // CAST: a small number.
-        let cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
-        // SAFETY: by the type invariants `work` was initialised. It may be disabled, which does
-        // nothing. The work queue is one of the kernel's, made at boot.
-        unsafe {
-            bindings::mod_delayed_work_on(
-                cpu,
-                bindings::system_dfl_wq,
-                self.work.get(),
-                msecs_to_jiffies(ms),
-            )
-        };
-    }
-
     #[cold]
     fn hurry(&self) {
         if !self.urgent.xchg(true, Relaxed) {
-            self.queue_work(0);
+            // SAFETY: by the type invariants `work` was initialised. It may be disabled: nothing is
+            // done then. The work queue is one of the kernel's, made at boot.
+            unsafe {
+                bindings::mod_delayed_work_on(ANY_CPU, bindings::system_dfl_wq, self.work.get(), 0)
+            };
         }
+    }
+
+    /// Has the work item run later, or when it is to run anyway.
+    fn look_later(&self) {
+        let delay = msecs_to_jiffies(SHRINK_MS);
+        // SAFETY: by the type invariants `work` was initialised. It may be disabled: nothing is done
+        // then. The work queue is one of the kernel's, made at boot.
+        unsafe {
+            bindings::queue_delayed_work_on(
+                ANY_CPU,
+                bindings::system_dfl_wq,
+                self.work.get(),
+                delay,
+            )
+        };
     }
 
     /// Takes a place of `pool`, and puts it into `held`, unless there is one already.
@@ -495,12 +511,16 @@ unsafe extern "C" fn run(work: *mut bindings::work_struct) {
     // of a binding of the device is there, and the end of that waits.
     let dev = unsafe { memory.dev.as_bound() };
 
-    memory.urgent.store(false, Relaxed);
+    let is_urgent = memory.urgent.xchg(false, Relaxed);
     // SAFETY: nobody but this work item refills or shrinks the pools, and it does not run twice at
     // the same time.
-    let (refilled, more) = unsafe { (memory.refill(dev), memory.shrink()) };
-    if refilled.is_err() || more {
-        // There may be memory again by then.
-        memory.queue_work(SHRINK_MS);
+    let refilled = unsafe { memory.refill(dev) };
+    if !is_urgent {
+        // SAFETY: this is the work item, too.
+        unsafe { memory.shrink() };
+    }
+    // There may be memory again by then, or something that is not needed any more.
+    if refilled.is_err() || memory.can_shrink() {
+        memory.look_later();
     }
 }

@@ -156,13 +156,13 @@ impl<B> Pool<B> {
 
     /// Returns the number of places that it should have.
     ///
-    /// If there are none, all are in use, and more may be wanted: half as many again, so that there
-    /// is enough after a few rounds, and never much more than was ever in use at once. Otherwise as
-    /// many as are missing from the reserve.
+    /// If there are none, all are in use, and more may be wanted: a quarter as many again, so that
+    /// there is enough after some rounds, and never much more than was ever in use at once.
+    /// Otherwise as many as are missing from the reserve.
     fn wanted(&self) -> usize {
         let (free, total, reserve) = (self.free.count(), self.total(), usize::from(self.reserve));
         let more = if free == 0 {
-            reserve.max(total / 2)
+            reserve.max(total / 4)
         } else {
             reserve.saturating_sub(free.into())
         };
@@ -214,17 +214,21 @@ impl<B> Pool<B> {
         self.total.fetch_add(1 << self.shift, Relaxed);
     }
 
-    /// Frees blocks of one place that nobody has needed since the last call, except the reserve.
-    /// Returns whether there are more places left than that.
+    /// Returns whether [`Pool::shrink`] may have something to free, now or later.
     ///
     /// Blocks of several places stay: they are of a page or so.
+    pub(crate) fn can_shrink(&self) -> bool {
+        self.shift == 0 && self.total() > self.reserve.into()
+    }
+
+    /// Frees blocks that nobody has needed since the last call, except the reserve.
     ///
     /// # Safety
     ///
     /// No other [`Pool::refill`] or [`Pool::shrink`] is running.
-    pub(crate) unsafe fn shrink(&self) -> bool {
+    pub(crate) unsafe fn shrink(&self) {
         if self.shift != 0 {
-            return false;
+            return;
         }
         let unused = self.lowest.load(Relaxed);
         for _ in u32::from(self.reserve)..unused {
@@ -241,6 +245,251 @@ impl<B> Pool<B> {
             drop(unsafe { &mut *cell.get() }.take());
         }
         self.lowest.store(self.free.count().into(), Relaxed);
-        self.total() > self.reserve.into()
+    }
+}
+
+#[kunit_tests(phyr_blk_pool)]
+mod tests {
+    use super::*;
+    use kernel::{
+        sync::{
+            Arc,
+            Completion, //
+        },
+        workqueue::system_unbound, //
+    };
+
+    /// A block, which counts those that are there.
+    struct Counted<'a>(&'a Atomic<u32>);
+
+    impl<'a> Counted<'a> {
+        fn new(count: &'a Atomic<u32>) -> Result<Self> {
+            count.add(1, Relaxed);
+            Ok(Self(count))
+        }
+    }
+
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// A pool with its reserve.
+    fn filled(
+        places: u16,
+        shift: u32,
+        reserve: u16,
+        count: &Atomic<u32>,
+    ) -> Result<Pool<Counted<'_>>> {
+        let pool = Pool::new(places, shift, reserve)?;
+        // SAFETY: nobody else has the pool.
+        unsafe { pool.refill(|| Counted::new(count))? };
+        Ok(pool)
+    }
+
+    fn refill<'a>(pool: &Pool<Counted<'a>>, count: &'a Atomic<u32>) -> Result {
+        // SAFETY: a test has one thread.
+        unsafe { pool.refill(|| Counted::new(count)) }
+    }
+
+    fn take<B>(pool: &Pool<B>) -> Result<Index> {
+        Ok(pool.take().ok_or(ENOMEM)?.place)
+    }
+
+    fn put<B>(pool: &Pool<B>, place: Index) -> bool {
+        // SAFETY: the tests give back what they took from the pool, once.
+        unsafe { pool.put(place) }
+    }
+
+    #[test]
+    fn an_empty_one_refuses_and_goes_on_when_one_comes_back() -> Result {
+        let count = Atomic::new(0);
+        let pool = filled(100, 0, 2, &count)?;
+        let (a, b) = (take(&pool)?, take(&pool)?);
+        assert!(pool.take().is_none());
+        // Whoever was refused is told of the first one that comes back, once.
+        assert!(put(&pool, a));
+        assert!(!put(&pool, b));
+        let a = take(&pool)?;
+        assert!(!put(&pool, a));
+        assert_eq!(count.load(Relaxed), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn it_says_when_it_runs_low() -> Result {
+        let count = Atomic::new(0);
+        let pool = filled(100, 0, 2, &count)?;
+        assert!(pool.take().ok_or(ENOMEM)?.is_low);
+        // Three of three places: it cannot grow.
+        let small = filled(3, 0, 8, &count)?;
+        assert_eq!(small.total(), 3);
+        assert!(!small.take().ok_or(ENOMEM)?.is_low);
+        Ok(())
+    }
+
+    #[test]
+    fn it_follows_what_is_in_use() -> Result {
+        let count = Atomic::new(0);
+        let pool = filled(100, 0, 2, &count)?;
+        let mut taken = KVVec::new();
+        for total in [
+            4, 6, 8, 10, 12, 15, 18, 22, 27, 33, 41, 51, 63, 78, 97, 100, 100,
+        ] {
+            while let Some(Taken { place, .. }) = pool.take() {
+                taken.push(place, GFP_KERNEL)?;
+            }
+            refill(&pool, &count)?;
+            assert_eq!(pool.total(), total);
+        }
+        // Used until a moment ago; not any more; for good.
+        for place in taken {
+            put(&pool, place);
+        }
+        for (total, more) in [(100, true), (2, false), (2, false)] {
+            // SAFETY: a test has one thread.
+            unsafe { pool.shrink() };
+            assert_eq!(pool.can_shrink(), more);
+            assert_eq!(pool.total(), total);
+            assert_eq!(count.load(Relaxed) as usize, total);
+        }
+        // And again.
+        let (a, b) = (take(&pool)?, take(&pool)?);
+        refill(&pool, &count)?;
+        assert_eq!(pool.total(), 4);
+        put(&pool, a);
+        put(&pool, b);
+        drop(pool);
+        assert_eq!(count.load(Relaxed), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn it_goes_on_when_there_is_no_memory() -> Result {
+        let count = Atomic::new(0);
+        let pool = filled(100, 0, 2, &count)?;
+        for _ in 0..10 {
+            let (a, b) = (take(&pool)?, take(&pool)?);
+            assert!(pool.take().is_none());
+            // SAFETY: a test has one thread.
+            assert_eq!(unsafe { pool.refill(|| Err(ENOMEM)) }, Err(ENOMEM));
+            assert!(put(&pool, a));
+            put(&pool, b);
+        }
+        let held = (take(&pool)?, take(&pool)?);
+        // One more, and then no memory: that one stays.
+        let mut left = 1;
+        let alloc = || {
+            if left == 0 {
+                return Err(ENOMEM);
+            }
+            left -= 1;
+            Counted::new(&count)
+        };
+        // SAFETY: a test has one thread.
+        assert_eq!(unsafe { pool.refill(alloc) }, Err(ENOMEM));
+        assert_eq!(pool.total(), 3);
+        let third = take(&pool)?;
+        for place in [held.0, held.1, third] {
+            put(&pool, place);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn places_of_a_block_are_told_apart() -> Result {
+        let count = Atomic::new(0);
+        let pool = filled(5, 2, 3, &count)?;
+        let mut seen = 0;
+        for _ in 0..4 {
+            let place = take(&pool)?;
+            // SAFETY: the place was taken, and is not given back.
+            let (_, nr) = unsafe { pool.block(place.get()) }.ok_or(ENOENT)?;
+            seen |= 1 << nr;
+        }
+        assert!(seen == 0b1111 && pool.take().is_none());
+        // Of another block; blocks of several places stay.
+        refill(&pool, &count)?;
+        assert_eq!((pool.total(), count.load(Relaxed)), (8, 2));
+        // SAFETY: a test has one thread.
+        unsafe { pool.shrink() };
+        assert_eq!((pool.total(), pool.can_shrink()), (8, false));
+        Ok(())
+    }
+
+    /// A pool that threads share, and how many of them have ended.
+    #[pin_data]
+    struct Shared {
+        pool: Pool<Atomic<u32>>,
+        taken: Atomic<u32>,
+        wrong: Atomic<u32>,
+        running: Atomic<u32>,
+        #[pin]
+        over: Completion,
+    }
+
+    const THREADS: u32 = 4;
+
+    impl Shared {
+        /// Takes places and gives them back. Nobody else has one meanwhile.
+        fn run(&self, id: u32) {
+            for turn in 0..20_000 {
+                let Some(Taken { place, .. }) = self.pool.take() else {
+                    continue;
+                };
+                // SAFETY: the place was taken, and is not given back meanwhile.
+                if let Some((owner, _)) = unsafe { self.pool.block(place.get()) } {
+                    let was = owner.xchg(id, Relaxed);
+                    let still = owner.xchg(0, Relaxed);
+                    if was != 0 || still != id {
+                        self.wrong.add(1, Relaxed);
+                    }
+                }
+                put(&self.pool, place);
+                self.taken.add(1, Relaxed);
+                if turn % 64 == 0 {
+                    // SAFETY: yielding has no requirements in a work item.
+                    unsafe { kernel::bindings::schedule() };
+                }
+            }
+            if self.running.fetch_sub(1, Relaxed) == 1 {
+                self.over.complete_all();
+            }
+        }
+    }
+
+    #[test]
+    fn threads_do_not_get_the_same_place() -> Result {
+        let shared = Arc::pin_init(
+            pin_init!(Shared {
+                pool: Pool::new(3, 0, 1)?,
+                taken: Atomic::new(0),
+                wrong: Atomic::new(0),
+                running: Atomic::new(THREADS),
+                over <- Completion::new(),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: nobody else refills it.
+        unsafe { shared.pool.refill(|| Ok(Atomic::new(0)))? };
+        for id in 1..=THREADS {
+            let other = shared.clone();
+            system_unbound().try_spawn(GFP_KERNEL, move || other.run(id))?;
+        }
+        // Meanwhile it grows and shrinks.
+        while shared.running.load(Relaxed) != 0 {
+            // SAFETY: nobody else refills or shrinks it.
+            unsafe {
+                shared.pool.refill(|| Ok(Atomic::new(0)))?;
+                shared.pool.shrink();
+            }
+            // SAFETY: yielding has no requirements in process context.
+            unsafe { kernel::bindings::schedule() };
+        }
+        shared.over.wait_for_completion();
+        assert_eq!(shared.wrong.load(Relaxed), 0);
+        assert!(shared.taken.load(Relaxed) > 0);
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@
 #include <linux/iommu.h>
 #include <linux/pci.h>
 #include <linux/percpu-refcount.h>
+#include <linux/workqueue.h>
 
 /* A function that C calls by a pointer of this type. */
 #define POINTER(type, name) typeof(*((type)NULL)) name, *const phyr_taken_##name = name
@@ -37,6 +38,7 @@ MEMBER(request, end_io, phyr_blk__passthrough__end_io);
 MEMBER(block_device_operations, getgeo, phyr_blk__geometry__getgeo);
 MEMBER(device_attribute, show, phyr_blk__attribute__show);
 POINTER(busy_tag_iter_fn *, phyr_blk__in_flight__call);
+POINTER(work_func_t, phyr_blk__memory__run);
 
 MEMBER(file_operations, uring_cmd, phyr_blk__char_dev__uring_cmd);
 
