@@ -17,13 +17,13 @@ use kernel::prelude::*;
 /// Fewest entries that queues get where memory is short. Below that there are fewer queues.
 const MIN_ENTRIES: u16 = 32;
 
-/// Bytes that a queue takes whatever its depth, about.
+/// Bytes that a queue takes whatever its depth, about: the reserve of the library's pools, which is
+/// six pages with lists of a page, and as much for tables of the block layer and the IOMMU.
 const QUEUE_BYTES: usize = 64 << 10;
 
 /// Bytes that a command takes whatever its length, about: 80 in the two rings, its
-/// `struct request`, and tables of the block layer, the library and the IOMMU. Measured, not added
-/// up.
-const COMMAND_BYTES: usize = 2048;
+/// `struct request`, and tables of the block layer and the library. Measured, not added up.
+const COMMAND_BYTES: usize = 640;
 
 /// The sizes that all I/O queues of a controller have in common.
 #[derive(Clone, Copy)]

@@ -188,8 +188,8 @@ phyr_driver::module_pci_driver! {
     license: "GPL",
     params: {
         io_queue_depth: u16 {
-            default: 512,
-            description: "Entries of an I/O queue, 2 to 4096; the controller may have fewer (512)",
+            default: 1024,
+            description: "Entries of an I/O queue, 2 to 4096; the controller may have fewer (1024)",
         },
         max_io_queues: u16 {
             default: 0,
