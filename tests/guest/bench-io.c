@@ -20,6 +20,8 @@
  *
  * bench-io -h DEVICE SHAPE COUNT SIZE: the bytes that are held for a request while COUNT of them
  * are in flight, in slabs and in the DMA pools of devices.  For a disk that takes seconds for each.
+ *
+ * bench-io -f DEVICE SHAPE COUNT SIZE: the KiB of memory that are free meanwhile.
  */
 
 #define _GNU_SOURCE
@@ -260,6 +262,28 @@ static unsigned long held(void)
 	return bytes;
 }
 
+/* Returns what "measure" says while COUNT requests are in flight. */
+static unsigned long with(unsigned int count, unsigned long size, unsigned int pieces,
+			  unsigned long (*measure)(void))
+{
+	struct io_uring_cqe *cqe;
+	unsigned long during;
+
+	for (unsigned int i = 0; i < count; i++)
+		prep(i % MAX_DEPTH, false, size, pieces);
+	if (io_uring_submit(&ring) != (int)count)
+		die("not all was submitted");
+	during = measure();
+	/* What has ended is told of by then. */
+	check(!io_uring_get_events(&ring));
+	if (!io_uring_peek_cqe(&ring, &cqe))
+		die("the disk is too fast: not all are in flight");
+	if (io_uring_wait_cqe_nr(&ring, &cqe, count))
+		die("not all end");
+	reap(count, size);
+	return during;
+}
+
 /* Two rounds that fill caches, and one that counts. */
 static void hold(const char *name, unsigned int count, unsigned long size)
 {
@@ -268,25 +292,33 @@ static void hold(const char *name, unsigned int count, unsigned long size)
 	if (!count)
 		die("no requests");
 	for (int round = 0; round < 3; round++) {
-		unsigned long before = held(), during;
-		struct io_uring_cqe *cqe;
+		unsigned long before = held();
+		unsigned long during = with(count, size, pieces, held);
 
-		for (unsigned int i = 0; i < count; i++)
-			prep(i % MAX_DEPTH, false, size, pieces);
-		if (io_uring_submit(&ring) != (int)count)
-			die("not all was submitted");
-		during = held();
-		/* What has ended is told of by then. */
-		check(!io_uring_get_events(&ring));
-		if (!io_uring_peek_cqe(&ring, &cqe))
-			die("the disk is too fast: not all are in flight");
-		if (io_uring_wait_cqe_nr(&ring, &cqe, count))
-			die("not all end");
-		reap(count, size);
 		if (round == 2)
 			printf("disk held-%s-%lu %ld\n", name, size,
 			       (long)(during - before) / count);
 	}
+}
+
+/* Free memory, as soon as all requests that had to wait for some have come to the disk. */
+static unsigned long mem_free(void)
+{
+	unsigned long pages = 0, count;
+	char line[256];
+	FILE *file;
+
+	sleep(1);
+	file = fopen("/proc/zoneinfo", "r");
+	if (!file)
+		die("no zoneinfo");
+	/* With those that the processors have aside. */
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, " nr_free_pages %lu", &count) == 1 ||
+		    sscanf(line, " count: %lu", &count) == 1)
+			pages += count;
+	fclose(file);
+	return pages * PAGE / 1024;
 }
 
 static void ready(const char *path, const char *name, unsigned int entries)
@@ -328,6 +360,14 @@ int main(int argc, char **argv)
 	if (argc == 6 && !strcmp(argv[1], "-h")) {
 		ready(argv[2], argv[3], strtoul(argv[4], NULL, 0));
 		hold(argv[3], strtoul(argv[4], NULL, 0), strtoul(argv[5], NULL, 0));
+		return 0;
+	}
+	if (argc == 6 && !strcmp(argv[1], "-f")) {
+		unsigned long size = strtoul(argv[5], NULL, 0);
+
+		count = strtoul(argv[4], NULL, 0);
+		ready(argv[2], argv[3], count);
+		printf("%lu\n", with(count, size, shape(argv[3], size, MAX_DEPTH), mem_free));
 		return 0;
 	}
 	if (argc != 8)
