@@ -42,8 +42,8 @@ HEADER = struct.Struct("<HHIII")  # id, command, size, flags, errno
 REPLY, NO_REPLY, ERROR = 0x1, 0x10, 0x20
 TYPE_MASK = 0xF
 
-# Bytes of one DMA request.
-TRANSFER = 1 << 20
+# Bytes of one DMA request.  An answer that the buffer of a socket does not hold stops QEMU for ever.
+TRANSFER = 1 << 16
 
 # VFIO: regions and interrupts by their index, flags.
 CONFIG_REGION, REGIONS = 7, 9
