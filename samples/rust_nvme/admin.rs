@@ -132,8 +132,9 @@ impl<'bound> Admin<'bound> {
             self.stuck = true;
             dev_err!(
                 self.dev,
-                "admin command {:#04x} was not answered\n",
-                command.opcode()
+                "admin command {:#04x} was not answered: CSTS is {:#x}\n",
+                command.opcode(),
+                self.bar.read(CSTS).into_raw()
             );
         })
     }

@@ -81,7 +81,7 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// # Errors
     ///
-    /// - [`ENODEV`]: it has no memory pages of 4 KiB, or not the NVM command set.
+    /// - [`ENODEV`]: it lacks what this driver needs.
     /// - [`ENOMEM`]: memory is short.
     pub(crate) fn new(
         dev: &'bound Device<Bound>,
@@ -89,10 +89,7 @@ impl<'bound> Ctrl<'bound> {
         bar: Arc<Bar<'bound>>,
         caps: Capabilities,
     ) -> Result<Arc<Self>> {
-        if caps.min_page_shift > PAGE_SHIFT || !caps.nvm {
-            dev_err!(dev, "no NVM command set with pages of 4 KiB\n");
-            return Err(ENODEV);
-        }
+        Self::check(dev, &caps)?;
         let admin = Admin::new(dev, bar.clone(), &caps)?;
 
         Arc::pin_init(
@@ -107,6 +104,29 @@ impl<'bound> Ctrl<'bound> {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Checks that the controller has what this driver needs. The log has the field that is the
+    /// reason why not.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`]: it has not.
+    fn check(dev: &Device<Bound>, caps: &Capabilities) -> Result {
+        if !caps.nvm {
+            dev_err!(dev, "CAP.CSS has no NVM command set\n");
+        } else if caps.min_page_shift > PAGE_SHIFT {
+            let shift = caps.min_page_shift;
+            dev_err!(
+                dev,
+                "CAP.MPSMIN demands pages of 2^{shift} bytes: not 4 KiB\n"
+            );
+        } else if caps.max_entries < 2 {
+            dev_err!(dev, "CAP.MQES is 0: a queue of one entry is never full\n");
+        } else {
+            return Ok(());
+        }
+        Err(ENODEV)
     }
 
     /// Returns the device.
@@ -224,7 +244,7 @@ impl<'bound> Ctrl<'bound> {
             u32::from(status.shst()) == CSTS::SHST_COMPLETE
         });
         if done.is_err() {
-            dev_warn!(self.dev, "the controller does not shut down\n");
+            self.log_status("shut down");
         }
     }
 
@@ -234,12 +254,20 @@ impl<'bound> Ctrl<'bound> {
     ///
     /// Those of [`Ctrl::disable`] and [`Ctrl::enable`].
     pub(crate) fn restart(&self) -> Result {
-        self.disable()
-            .inspect_err(|_| dev_err!(self.dev, "the controller does not reset\n"))?;
+        self.disable().inspect_err(|_| self.log_status("reset"))?;
         // Not before it has forgotten all rings and commands.
         self.power.start_dma();
-        self.enable()
-            .inspect_err(|_| dev_err!(self.dev, "the controller does not get ready\n"))
+        self.enable().inspect_err(|_| self.log_status("get ready"))
+    }
+
+    /// Logs that the controller does not do what it was told, with its status.
+    #[cold]
+    fn log_status(&self, what: &str) {
+        let (status, version) = (self.bar.read(CSTS).into_raw(), self.bar.read(VS).into_raw());
+        dev_err!(
+            self.dev,
+            "the controller does not {what}: CSTS is {status:#x}, VS is {version:#x}\n"
+        );
     }
 
     /// Enables a disabled controller, with an empty admin queue.

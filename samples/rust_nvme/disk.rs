@@ -50,15 +50,16 @@ pub(crate) fn disks<'bound>(
     number: u32,
 ) -> Result<KVec<GenDisk<'bound, NvmeBlk>>> {
     let mut disks = KVec::new();
+    let mut messages = ns::Messages::new(ctrl.device());
     for id in ns::active(ctrl, identity)? {
-        let Some(namespace) = ns::read(ctrl, identity, id)? else {
+        let Some(namespace) = ns::read(ctrl, identity, id, &mut messages)? else {
             continue;
         };
         let alignment = tags.mapper().dma_alignment();
         if alignment > 1 << namespace.shift {
-            dev_warn!(
-                ctrl.device(),
-                "namespace {id}: only whole {alignment} bytes can be mapped; less fails\n"
+            messages.warn(
+                id,
+                fmt!(": only whole {alignment} bytes can be mapped; less fails"),
             );
         }
         let built = builder(&namespace, identity, layout, alignment).build(
@@ -69,9 +70,9 @@ pub(crate) fn disks<'bound>(
         match built {
             Ok(disk) => disks.push(disk, GFP_KERNEL)?,
             // Others may be acceptable.
-            Err(e) if e == EINVAL => dev_err!(
-                ctrl.device(),
-                "namespace {id} gets no disk: the block layer takes its limits for wrong\n"
+            Err(e) if e == EINVAL => messages.warn(
+                id,
+                fmt!(" gets no disk: the block layer takes its limits for wrong"),
             ),
             Err(e) => return Err(e),
         }

@@ -23,13 +23,50 @@ use super::{
     }, //
 };
 use kernel::{
-    device::Bound,
+    device::{
+        Bound,
+        Device, //
+    },
+    fmt,
     pci,
     prelude::*, //
 };
 
 /// The most namespaces that get a disk; more would be a controller that makes them up.
 const MAX_NAMESPACES: usize = 1024;
+
+/// Messages about the namespaces of a controller, which may have any number of them: the log gets
+/// the first ones, and the number of the others.
+pub(crate) struct Messages<'bound> {
+    dev: &'bound Device<Bound>,
+    count: usize,
+}
+
+impl<'bound> Messages<'bound> {
+    /// More than controllers have namespaces that are no disks.
+    const LOGGED: usize = 16;
+
+    /// Returns the messages about the namespaces of `dev`, of which there are none so far.
+    pub(crate) fn new(dev: &'bound Device<Bound>) -> Self {
+        Self { dev, count: 0 }
+    }
+
+    /// Logs "namespace `id`", and `says` behind it.
+    pub(crate) fn warn(&mut self, id: u32, says: fmt::Arguments<'_>) {
+        self.count += 1;
+        if self.count <= Self::LOGGED {
+            dev_warn!(self.dev, "namespace {id}{says}\n");
+        }
+    }
+}
+
+impl Drop for Messages<'_> {
+    fn drop(&mut self) {
+        if let Some(more @ 1..) = self.count.checked_sub(Self::LOGGED) {
+            dev_warn!(self.dev, "{more} more messages about namespaces\n");
+        }
+    }
+}
 
 /// Reads namespace `id`. [`None`]: it gets no disk, and the log has the reason.
 ///
@@ -40,8 +77,9 @@ pub(crate) fn read(
     ctrl: &Ctrl<'_>,
     identity: &ControllerIdentity,
     id: u32,
+    messages: &mut Messages<'_>,
 ) -> Result<Option<Namespace>> {
-    match ask(ctrl, id)? {
+    match ask(ctrl, id, messages)? {
         Ok(namespace) => Ok(Some(Namespace {
             has_unique_ids: has_unique_ids(ctrl),
             names: identity.names,
@@ -50,17 +88,21 @@ pub(crate) fn read(
         // Without a list of active namespaces all are asked.
         Err(NamespaceError::Empty) if !ctrl.has_namespace_list() => Ok(None),
         Err(reason) => {
-            dev_warn!(ctrl.device(), "namespace {id} gets no disk: {reason}\n");
+            messages.warn(id, fmt!(" gets no disk: {reason}"));
             Ok(None)
         }
     }
 }
 
 /// Reads namespace `id`, or returns the reason why it gets no disk.
-fn ask(ctrl: &Ctrl<'_>, id: u32) -> Result<Result<Namespace, NamespaceError>> {
+fn ask(
+    ctrl: &Ctrl<'_>,
+    id: u32,
+    messages: &mut Messages<'_>,
+) -> Result<Result<Namespace, NamespaceError>> {
     let version = ctrl.version();
     let ids = match version {
-        version if version >= (1, 3) => ids(ctrl, id)?,
+        version if version >= (1, 3) => ids(ctrl, id, messages)?,
         _ => Ids::NONE,
     };
     if ids.command_set != 0 {
@@ -92,13 +134,13 @@ fn ask(ctrl: &Ctrl<'_>, id: u32) -> Result<Result<Namespace, NamespaceError>> {
 }
 
 /// Reads the identifiers of namespace `id`. If the controller has none, they are all zeroes.
-fn ids(ctrl: &Ctrl<'_>, id: u32) -> Result<Ids> {
+fn ids(ctrl: &Ctrl<'_>, id: u32, messages: &mut Messages<'_>) -> Result<Ids> {
     Ok(match ctrl.try_identify(Identify::Descriptors(id))? {
         Ok(data) => Ids::parse(&data),
         Err(status) => {
-            dev_warn!(
-                ctrl.device(),
-                "namespace {id} has no identifiers, and is taken for one of NVM: {status}\n"
+            messages.warn(
+                id,
+                fmt!(" has no identifiers, and is taken for one of NVM: {status}"),
             );
             Ids::NONE
         }

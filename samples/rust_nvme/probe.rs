@@ -117,7 +117,8 @@ impl<'bound> NvmeDevice<'bound> {
         scope.keep(kept)?;
         let power = Enabled::new(scope, pdev)?;
         let bar: Bar<'bound> = power.iomap_region_sized(0, c"rust_nvme")?;
-        let caps = Capabilities::read(&bar)?;
+        let caps = Capabilities::read(&bar)
+            .inspect_err(|_| dev_err!(pdev, "CAP is all ones: nothing answers\n"))?;
         let ctrl = Ctrl::new(pdev.as_ref(), power, Arc::new(bar, GFP_KERNEL)?, caps)?;
         let enabled = EnabledController::new(ctrl.clone())?;
         let identity = ctrl.identity()?;

@@ -102,7 +102,12 @@ impl<'bound, E: AsBytes + FromBytes> Ring<'bound, E> {
         Ok(Self {
             // This refuses a ring of no entries.
             entries: coherent_slice(dev, entries.into(), GFP_KERNEL)?,
-            doorbell: Doorbell::new(bar, offset)?,
+            doorbell: Doorbell::new(bar, offset).inspect_err(|_| {
+                dev_err!(
+                    dev,
+                    "CAP.DSTRD has a doorbell at {offset:#x}, behind the BAR\n"
+                );
+            })?,
         })
     }
 }
