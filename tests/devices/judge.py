@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Judges what tests/guest/nvme-lies has printed and logged.
+
+    judge.py table TABLE            the lies of a table, as arguments of the guest's program
+    judge.py left LIES OUT LOG      those of them that were not told, as the guest has ended before
+    judge.py told SPLATS OUT LOG [RESULTS]
+                                    a line for each lie, what came of it, and behind those that RESULTS has of
+                                    others
+    judge.py judge TABLE SEED SPLATS OUT LOG [LIE]...
+                                    a line for each lie, "ok" or "not ok" with the reason: a KTAP document
+"""
+
+import re
+import sys
+from typing import NamedTuple
+
+DATA = ("empty", "foreign", "stale", "late")
+# Lies that end with accesses to memory that must be unmapped by then.
+LATE = ("held", "gone-held", "rdy-stuck")
+# Lines of a driver in a section, apart from those that are asked for: a lie may not flood the log.
+MANY = 40
+# Its other lines.
+INFO = re.compile(r"queues of \d+, up to|the controller was reset|\d+/\d+/\d+ default/read/poll queues")
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    lie: str
+    how: str
+    data: str
+    alive: str
+    line: str
+
+
+def rows(path):
+    """Reads the table of lies."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip() and not line.startswith("#"):
+                words, data, alive, said = (field.strip() for field in line.split("|", 3))
+                lie, _, how = words.partition("@")
+                yield Row(lie, how, data, alive, said)
+
+
+def lines(path):
+    """Reads a log of a console."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return [line.rstrip() for line in file]
+
+
+class Told:
+    """What is known of one lie: the guest's line, and its part of the kernel log."""
+
+    def __init__(self, lie, how, splats):
+        self.lie, self.how, self.splats = lie, how, splats
+        self.values, self.log, self.ended, self.hangs = {}, [], False, ""
+
+    def number(self, name):
+        """Returns a counter, 0 if the guest has none."""
+        return int(self.values.get(name, "0"))
+
+    @property
+    def said(self):
+        """The lines of the driver for the controller."""
+        return [line.split(": ", 1)[1] for line in self.log if re.search(r"nvme .*: ", line) and not INFO.search(line)]
+
+    @property
+    def splat(self):
+        """The first line of the kernel that no lie may cause, or nothing."""
+        return next((line for line in self.log if self.splats.search(line)), "")
+
+    def end(self):
+        """Returns what came of it, in a few words."""
+        values = self.values
+        if "Kernel panic" in "".join(self.log):
+            return f"panic: {self.splat}"
+        if self.hangs:
+            return f"hangs: {self.hangs}"
+        if not values:
+            return "the guest ended"
+        if values["bound"] == "no":
+            out = "not bound"
+        elif values["disk"] != "yes":
+            out = "no disk"
+        else:
+            wrong = [name for name in DATA if self.number(name)]
+            out = f"wrong data ({', '.join(wrong)})" if wrong else "some I/O fails" if self.number("errors") else "I/O goes on"
+            if any("reset" in line for line in self.log):
+                out += ", after a reset"
+            if values["alive"] == "no":
+                out += "; then the disk is dead"
+        if self.splat:
+            out += f"; {clean(self.splat)}"
+        for name, what in (("beside", "memory beside a buffer changed"), ("faults", "against the rules (see the model's log)")):
+            if self.number(name):
+                out += f"; {what}"
+        return out
+
+
+def clean(line):
+    """Returns a line of the log without what differs in each run."""
+    line = re.sub(r"^\[ *[0-9.]+\] ", "", line)
+    return re.sub(r"CPU#?: ?\d+ |PID: \d+|0x[0-9a-f]{8,}|/\d+$", "", line).strip()
+
+
+def sections(out, log, splats):
+    """Returns what is known of each lie, in their order."""
+    told, current, times = [], None, {}
+    for line in lines(log):
+        mark = re.search(r"nvme-lies: (begin|end|hangs) (\S+) ?(.*)", line)
+        if mark and mark[1] == "begin":
+            current = Told(mark[2], mark[3], splats)
+            told.append(current)
+        elif mark and mark[1] == "end":
+            current.ended, current = True, None
+        elif mark and current:
+            current.hangs = mark[3]
+        elif current:
+            current.log.append(line)
+    for line in lines(out):
+        words = line.split(" ")
+        if words[0] == "lie":
+            # In the order in which they were told, and the last one may have no line.
+            nth = times[words[1]] = times.get(words[1], 0) + 1
+            same = [one for one in told if one.lie == words[1]][nth - 1 :]
+            # The end of a log can be lost.
+            if same:
+                same[0].values = dict(word.split("=", 1) for word in words[2:] if "=" in word)
+    return told
+
+
+def faults(row, told):
+    """Yields what should not have happened."""
+    values = told.values
+    if not values or not told.ended:
+        yield told.end()
+        return
+    if told.splat:
+        yield f"the kernel says: {told.splat}"
+    if row.lie not in ("none", "random") and not told.number("told"):
+        yield "the lie was not told"
+    if row.lie in LATE and not told.number("refused"):
+        yield "no late access was refused"
+    for name, good in (("other", "good"), ("canary", "unchanged"), ("faults", "0"), ("beside", "0")):
+        if values.get(name, good) != good:
+            yield f"{name} is {values[name]}"
+    if values["again"] not in ("-", "errors=0,empty=0,foreign=0,stale=0,late=0,beside=0"):
+        yield f"bound again: {values['again']}"
+    yield from of_disk(row, values, told)
+    yield from of_log(row, told)
+
+
+def of_disk(row, values, told):
+    """Yields what is wrong with the disk."""
+    disk = values["disk"] == "yes"
+    if row.data != "any" and disk != (row.data != "none"):
+        yield "there is a disk" if disk else "there is no disk"
+        return
+    if row.data in ("right", "errors") and any(told.number(name) for name in DATA):
+        yield told.end()
+    if row.data == "right" and told.number("errors"):
+        yield f"{values['errors']} errors"
+    if row.data == "errors" and not told.number("errors"):
+        yield "no I/O fails"
+    if row.alive in ("yes", "no") and values["alive"] != row.alive:
+        yield f"alive is {values['alive']}"
+
+
+def of_log(row, told):
+    """Yields what is wrong with the driver's lines."""
+    want = row.line.removeprefix("+")
+    have = len([line for line in told.said if want and re.search(want, line)])
+    # A queue has a line of its own.
+    most = MANY if row.line.startswith("+") else 2
+    if want and not 1 <= have <= most:
+        yield f"{have} times in the log: {want}"
+    if len(told.said) > MANY:
+        yield f"{len(told.said)} lines in the log"
+
+
+NOTHING = re.compile("(?!)")
+
+
+def pattern(path, slots=r"0000:00:1[0-9a-f]\.0|00:1[0-9a-f]\.0"):
+    """Returns a pattern for lines that must not be in the log; a refusal of the model's DMA is none."""
+    alternatives = "|".join(line for line in lines(path) if line and not line.startswith("#"))
+    refusals = rf"DMAR: DRHD: handling fault status|DMAR: \[DMA .*({slots})|AMD-Vi: Event logged.*({slots})|fault from EP 1[2-9]"
+    return re.compile(rf"^(?!.*({refusals})).*({alternatives})".replace(r"\b", r"\b"))
+
+
+def main():
+    """Does what the arguments ask for."""
+    what, *arguments = sys.argv[1:]
+    if what == "table":
+        print(*(f"{row.lie}@{row.how}" for row in rows(arguments[0])))
+    elif what == "left":
+        lies, out, log = arguments
+        print(*lies.split(" ")[len(sections(out, log, NOTHING)) :])
+    elif what == "told":
+        splats, out, log, *results = arguments
+        ends = dict(line.split(" | ", 1) for path in results for line in lines(path))
+        for told in sections(out, log, pattern(splats)):
+            ends[f"{told.lie}@{told.how}"] = told.end()
+        for lie, end in ends.items():
+            print(f"{lie} | {end}")
+    elif what == "judge":
+        table, seed, splats, out, log, *lies = arguments
+        sys.exit(judge(list(rows(table)), int(seed), sections(out, log, pattern(splats)), lies))
+
+
+def judge(table, seed, sections_of, lies):
+    """Prints a line for each lie. Returns whether one of them is bad."""
+    known = {f"{row.lie}@{row.how}": row for row in table}
+    lies = lies or list(known)
+    # A fuzzer tells the same ones again and again.
+    number = max(len(lies), len(sections_of))
+    bad = False
+    print(f"KTAP version 1\n1..{number}")
+    for nth in range(number):
+        lie = lies[nth % len(lies)]
+        row = known.get(lie) or Row(*lie.split("@"), "any", "any", "")
+        if nth < len(sections_of):
+            told = sections_of[nth]
+            reasons, end = list(faults(row, told)), told.end()
+        else:
+            reasons, end = ["it was not told"], ""
+        bad = bad or bool(reasons)
+        word = "not ok" if reasons else "ok"
+        print(f"{word} {nth + 1} {lie}, seed {seed + nth}: {'; '.join(reasons) or end}")
+    return bad
+
+
+if __name__ == "__main__":
+    main()
