@@ -56,9 +56,10 @@ test-all:
 kunit:
 	@scripts/kunit $(SUITES)
 
-# A load of everything at the same time, for some minutes.
+# A load of everything at the same time, for some minutes; then random lies of a controller.
 soak:
 	@scripts/soak $(or $(MINUTES),10) $(SEED)
+	@scripts/fuzz-devices --kernel debug $$(($(or $(MINUTES),10) * 60)) $(SEED)
 
 # Instruction counts of phyr and of C; QUICK=1 takes minutes and only compares.
 bench:
@@ -83,7 +84,8 @@ help:
 	@echo 'make test-pure           tests without a kernel, in user space; PARTS="unit fuzz coverage"'
 	@echo 'make test-all            also the tests of all IOMMUs, and of arm64; TESTS=NAME, too'
 	@echo 'make kunit [SUITES=GLOB]  kunit.py of the kernel tree, with phyr built in'
-	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs and faults together; SEED=N repeats one'
+	@echo 'make soak [MINUTES=10]   I/O, binds, dma-bufs and faults together, then as long a'
+	@echo '                         controller that lies; SEED=N repeats one'
 	@echo 'make bench [QUICK=1]     compare the instruction counts of phyr and C; QUICK=1: a few'
 	@echo 'make check               formatting, lints, documentation, compile-fail, unsafe, house'
 	@echo 'make docs                the documentation as HTML, with the reference of each crate'
