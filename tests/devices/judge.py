@@ -20,7 +20,9 @@ LATE = ("held", "gone-held", "rdy-stuck")
 # Lines of a driver in a section, apart from those that are asked for: a lie may not flood the log.
 MANY = 40
 # Its other lines.
-INFO = re.compile(r"queues of \d+, up to|the controller was reset|\d+/\d+/\d+ default/read/poll queues")
+INFO = re.compile(
+    r"queues of \d+, up to|the controller was reset|probe with driver|\d+/\d+/\d+ default/read/poll queues|pci function"
+)
 
 
 class Row(NamedTuple):
@@ -70,6 +72,10 @@ class Told:
         """The first line of the kernel that no lie may cause, or nothing."""
         return next((line for line in self.log if self.splats.search(line)), "")
 
+    def reason(self):
+        """Returns the last line of the driver, for a controller that is of no use."""
+        return f": {self.said[-1]}" if self.said else ", without a word"
+
     def end(self):
         """Returns what came of it, in a few words."""
         values = self.values
@@ -80,9 +86,9 @@ class Told:
         if not values:
             return "the guest ended"
         if values["bound"] == "no":
-            out = "not bound"
+            out = f"not bound{self.reason()}"
         elif values["disk"] != "yes":
-            out = "no disk"
+            out = f"no disk{self.reason()}"
         else:
             wrong = [name for name in DATA if self.number(name)]
             out = f"wrong data ({', '.join(wrong)})" if wrong else "some I/O fails" if self.number("errors") else "I/O goes on"

@@ -239,7 +239,7 @@ class AdminResult(Lie):
 
 @lie("admin-never", most=1)
 class AdminNever(Lie):
-    """Never completes the N-th admin command."""
+    """Never completes admin command number N."""
 
     def run_admin(self, command):
         self.seen += 1

@@ -8,7 +8,7 @@ CAP, VS, CSTS, CFS = 0x00, 0x08, 0x1C, 1 << 1
 
 @lie("ones", most=1)
 class Ones(Lie):
-    """The N-th read of a register has all ones."""
+    """Read number N of a register has all ones."""
 
     reads = 0
 
@@ -22,7 +22,7 @@ class Ones(Lie):
 
 @lie("ones-reset", most=1)
 class OnesReset(Ones):
-    """Never completes a command; the N-th read of a register after that has all ones."""
+    """Never completes a command; read number N of a register after that has all ones."""
 
     def tell(self, command):
         self.reads = 0
@@ -34,7 +34,7 @@ class OnesReset(Ones):
 
 @lie("gone")
 class Gone(Lie):
-    """From the N-th I/O command on nothing answers."""
+    """Nothing answers after some I/O commands."""
 
     away = False
 
@@ -63,7 +63,7 @@ class Gone(Lie):
 
 @lie("gone-read")
 class GoneRead(Gone):
-    """From the N-th read of a register on nothing answers."""
+    """From read number N of a register on nothing answers."""
 
     reads = 0
 

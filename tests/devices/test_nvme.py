@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tests of the NVMe model, without QEMU, and of the page about its lies."""
+
+import os
+import random
+import struct
+import unittest
+
+import judge
+import lies_page
+from nvme_model import controller, pointers
+from nvme_model.lies import Unknown, make
+from nvme_model.lies.base import LIES
+from nvme_model.maps import Maps
+from nvme_model.queues import Command
+from vfio_user import Refused
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Machine(controller.Controller):
+    """A controller with memory of its own, and without messages: what is scheduled runs at once."""
+
+    def __init__(self, lie="none"):
+        self.memory, self.queued = {}, []
+        super().__init__({"size": str(1 << 20), "lie": lie}, 1, lambda *words: None)
+        self.interrupts = 0
+
+    def dma_read(self, addr, size):
+        if not all(self.maps.touches(at, 1) for at in range(addr, addr + size, 512)):
+            raise Refused
+        return bytes(self.memory.get(at, 0) for at in range(addr, addr + size))
+
+    def dma_write(self, addr, data):
+        if not all(self.maps.touches(at, 1) for at in range(addr, addr + len(data), 512)):
+            raise Refused
+        self.memory.update(enumerate(data, addr))
+
+    def interrupt(self, vector=0):
+        self.interrupts += 1
+
+    def after(self, messages, function):
+        self.queued.append(function)
+
+    def run_queued(self):
+        """Runs what is scheduled."""
+        while self.queued:
+            self.queued.pop(0)()
+
+
+def entry(opcode, cid, pointer, words=()):
+    """Returns a submission queue entry; words: from word 10 on."""
+    data = struct.pack("<IIQQQQ", opcode | cid << 16, 1, 0, 0, *pointer)
+    return (data + struct.pack(f"<{len(words)}I", *words)).ljust(64, b"\0")
+
+
+SQ, CQ, BUFFER, IO_SQ, IO_CQ = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
+
+
+class Driver:
+    """A driver, as far as the tests need one: queue 1 of 8 entries, whose commands have a page each."""
+
+    def __init__(self, machine):
+        self.machine, self.tails = machine, [0, 0]
+        machine.command(controller.MASTER)
+        for addr in (SQ, CQ, BUFFER, IO_SQ, IO_CQ):
+            machine.mapped(addr, 4096, 3)
+        for register, value in ((controller.AQA, 0x70007), (controller.ASQ, SQ), (controller.ACQ, CQ)):
+            machine.write(0, register, 8 if register != controller.AQA else 4, value)
+        machine.write(0, controller.CC, 4, 0x460001)
+        self.submit(0, entry(0x05, 1, (IO_CQ, 0), (7 << 16 | 1, 1 << 16 | 3)))
+        self.submit(0, entry(0x01, 2, (IO_SQ, 0), (7 << 16 | 1, 1 << 16 | 1)))
+
+    def submit(self, qid, command):
+        """Submits a command, and lets the controller do all that it has to do."""
+        base = (SQ, IO_SQ)[qid]
+        self.machine.memory.update(enumerate(command, base + self.tails[qid] * 64))
+        self.tails[qid] = (self.tails[qid] + 1) % 8
+        self.machine.write(0, 0x1000 + 8 * qid, 4, self.tails[qid])
+        self.machine.run_queued()
+
+    def read(self, cid, lba=0):
+        """Reads 8 blocks into the buffer."""
+        self.submit(1, entry(0x02, cid, (BUFFER, 0), (lba, 0, 7)))
+
+
+class Honest(unittest.TestCase):
+    """The controller without a lie."""
+
+    def test_read(self):
+        machine = Machine()
+        driver = Driver(machine)
+        machine.medium.write(4096, b"x" * 4096)
+        driver.read(5, 8)
+        self.assertEqual(machine.dma_read(BUFFER, 4096), b"x" * 4096)
+        result = struct.unpack("<IIHHHH", machine.dma_read(IO_CQ, 16))
+        self.assertEqual(result, (0, 0, 1, 1, 5, 1))
+        self.assertEqual(machine.faults, [])
+
+    def test_block_range(self):
+        machine = Machine()
+        Driver(machine).read(5, 1 << 20)
+        self.assertEqual(struct.unpack("<H", machine.dma_read(IO_CQ + 14, 2))[0] >> 1, 0x4080)
+
+
+class Verdict(unittest.TestCase):
+    """What a driver may not do."""
+
+    def unmap(self, lie, *steps):
+        """Returns the faults of a driver that unmaps the buffer of a held command after these steps."""
+        machine = Machine(lie)
+        driver = Driver(machine)
+        for cid in range(controller.lies.Lie.grace + 1):
+            driver.read(cid)
+            machine.write(0, 0x100C, 4, (cid + 1) % 8)
+        for step in steps:
+            step(machine)
+            machine.run_queued()
+        machine.unmapped(BUFFER, 4096)
+        return machine.faults
+
+    def test_in_flight(self):
+        self.assertEqual(len(self.unmap("never")), 1)
+        self.assertEqual(self.unmap("none"), [])
+
+    def test_off(self):
+        disable = lambda machine: machine.write(0, controller.CC, 4, 0x460000)
+        see = lambda machine: machine.read(0, controller.CSTS, 4)
+        stop = lambda machine: machine.command(0)
+        self.assertEqual(len(self.unmap("never", disable)), 1)
+        self.assertEqual(self.unmap("never", disable, see), [])
+        self.assertEqual(self.unmap("never", stop), [])
+
+    def test_ring(self):
+        machine = Machine()
+        Driver(machine)
+        machine.unmapped(IO_CQ, 4096)
+        self.assertEqual(len(machine.faults), 1)
+
+    def test_accepted(self):
+        machine = Machine()
+        Driver(machine)
+        # Whatever it says, all memory is mapped.
+        machine.dma_write = lambda addr, data: None
+        machine.late_access(0x100000, 512, bytes(512), 0)
+        machine.run_queued()
+        self.assertEqual(len(machine.faults), 1)
+        machine.late_access(0x100000, 512, bytes(512), 0)
+        machine.mapped(0x100000, 4096, 3)
+        machine.unmapped(0x100000, 4096)
+        machine.run_queued()
+        self.assertEqual(len(machine.faults), 1)
+
+    def test_reported_meanwhile(self):
+        machine = Machine()
+        Driver(machine)
+        machine.dma_write = lambda addr, data: machine.mapped(addr, 4096, 3)
+        machine.late_access(0x100000, 512, bytes(512), 0)
+        machine.run_queued()
+        self.assertEqual(machine.faults, [])
+
+    def test_late_writes_are_refused(self):
+        machine = Machine("held")
+        driver = Driver(machine)
+        for cid in range(controller.lies.Lie.grace + 1):
+            driver.read(cid)
+            machine.write(0, 0x100C, 4, (cid + 1) % 8)
+        machine.write(0, controller.CC, 4, 0x460000)
+        machine.run_queued()
+        machine.read(0, controller.CSTS, 4)
+        machine.unmapped(BUFFER, 4096)
+        machine.run_queued()
+        self.assertEqual((machine.events_of["refused"], machine.faults), (3, []))
+
+
+class Lies(unittest.TestCase):
+    """Lies by name."""
+
+    def test_all_of_the_table(self):
+        machine = Machine()
+        for row in judge.rows(os.path.join(HERE, "nvme.lies")):
+            self.assertEqual(make(machine, row.lie, 1).name, row.lie)
+
+    def test_all_are_in_the_table(self):
+        told = {row.lie.partition("=")[0] for row in judge.rows(os.path.join(HERE, "nvme.lies"))}
+        self.assertEqual(set(LIES) - told - {"random", "admin-never"}, set())
+
+    def test_unknown(self):
+        with self.assertRaises(Unknown):
+            make(Machine(), "truth", 1)
+
+    def test_a_seed_is_a_run(self):
+        names = [make(Machine(), "random", seed).name for seed in range(50)]
+        self.assertEqual(names, [make(Machine(), "random", seed).name for seed in range(50)])
+        self.assertGreater(len(set(names)), 40)
+
+
+class Pointers(unittest.TestCase):
+    """PRPs and SGLs."""
+
+    def test_prp_list(self):
+        pages = [0x10000 + 0x2000 * n for n in range(600)]
+        lists = {0x1000: pages[1:512] + [0x9000], 0x9000: pages[512:]}
+        load = lambda addr, size: struct.pack("<512Q", *lists[addr] + [0] * (512 - len(lists[addr])))[:size]
+        command = Command(1, entry(2, 0, (pages[0] + 512, 0x1000)))
+        self.assertEqual(
+            pointers.prp(command, 599 * 4096 + 3584, load),
+            [(pages[0] + 512, 3584)] + [(page, 4096) for page in pages[1:]],
+        )
+
+    def test_offsets(self):
+        for pointer, size in (((3, 0), 512), ((0, 0x1001), 8192), ((0, 0x1001), 1 << 20)):
+            with self.assertRaises(pointers.Invalid):
+                pointers.prp(Command(1, entry(2, 0, pointer)), size, None)
+
+    def test_maps(self):
+        some, maps, truth = random.Random(1), Maps(), {}
+        for report in range(300):
+            first, count = some.randrange(100), some.randrange(1, 20)
+            if some.randrange(2):
+                maps.add(first, count)
+                truth.update(dict.fromkeys(range(first, first + count), maps.reports))
+            else:
+                maps.remove(first, count)
+                for at in range(first, first + count):
+                    truth.pop(at, None)
+            for at in range(120):
+                self.assertEqual(maps.newest(at, 1), truth.get(at, 0), (report, at))
+
+
+class Page(unittest.TestCase):
+    """Documentation/nvme_lies.rst."""
+
+    def test_is_what_the_results_say(self):
+        with open(os.path.join(HERE, "../../Documentation/nvme_lies.rst"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), lies_page.page())
+
+    def test_all_were_tried(self):
+        for row in judge.rows(os.path.join(HERE, "nvme.lies")):
+            for name in ("nvme.rust_nvme", "nvme.c_driver"):
+                self.assertIn(f"{row.lie}@{row.how}", lies_page.results(name), name)
