@@ -22,8 +22,8 @@ impl<T: DriverTypes> Mapped<'_, '_, T> {
     ///
     /// Most requests can do without: call this for what the command itself has no room for.
     ///
-    /// This neither allocates nor sleeps. The memory is taken from the queue's, which has enough for
-    /// a few requests at a time and grows by itself.
+    /// This neither allocates nor sleeps. The memory is taken from the queue's, which has enough
+    /// for a few requests at a time and grows by itself.
     ///
     /// # Errors
     ///

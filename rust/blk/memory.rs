@@ -4,9 +4,9 @@
 //!
 //! The ranges of a request of several segments are in [`Slot`]s, which no device can reach. What a
 //! device reads to find them, such as a PRP list or an SGL, is in coherent memory
-//! ([`Mapped::describe`](super::Mapped::describe)). Most requests need neither: their one range is in the
-//! request, and its address in the command. The others take what they need from the pools of their
-//! queue ([`Pool`]), in one of two sizes, and give it back when they are unmapped.
+//! ([`Mapped::describe`](super::Mapped::describe)). Most requests need neither: their one range is
+//! in the request, and its address in the command. The others take what they need from the pools of
+//! their queue ([`Pool`]), in one of two sizes, and give it back when they are unmapped.
 //!
 //! ```text
 //!                    short: 32 segments     long: the most that a request can have
@@ -281,8 +281,8 @@ impl QueueMemory {
     /// Has the work item run later, or when it is to run anyway.
     fn look_later(&self) {
         let delay = msecs_to_jiffies(SHRINK_MS);
-        // SAFETY: by the type invariants `work` was initialised. It may be disabled: nothing is done
-        // then. The work queue is one of the kernel's, made at boot.
+        // SAFETY: by the type invariants `work` was initialised. It may be disabled: nothing is
+        // done then. The work queue is one of the kernel's, made at boot.
         unsafe {
             bindings::queue_delayed_work_on(
                 ANY_CPU,
@@ -504,7 +504,8 @@ impl Drop for Refill {
 unsafe extern "C" fn run(work: *mut bindings::work_struct) {
     // SAFETY: `work` is the member of that name of a `delayed_work`.
     let delayed = unsafe { container_of!(work, bindings::delayed_work, work) };
-    // SAFETY: the delayed work is the member `work` of a `QueueMemory`, which has a reference in the
+    // SAFETY: the delayed work is the member `work` of a `QueueMemory`, which has a reference in
+    // the
     // `Refill` whose drop waits for this.
     let memory = unsafe { &*container_of!(Opaque::cast_from(delayed), QueueMemory, work) };
     // SAFETY: by the invariants of `QueueMemory` this runs only while a registration in the scope

@@ -114,7 +114,8 @@ impl Phyr {
         Ok(Self { paddr, len })
     }
 
-    /// Returns a range that was a `Phyr` before, and so does not overflow, or `None` if it is empty.
+    /// Returns a range that was a `Phyr` before, and so does not overflow, or `None` if it is
+    /// empty.
     #[inline]
     pub(crate) const fn known(paddr: PhysAddr, len: usize) -> Option<Self> {
         match NonZeroUsize::new(len) {

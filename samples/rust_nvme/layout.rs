@@ -43,8 +43,8 @@ impl Layout {
         self.entries - 1
     }
 
-    /// Returns the most words of descriptor memory of a command: a power of two, if that is less than
-    /// a page.
+    /// Returns the most words of descriptor memory of a command: a power of two, if that is less
+    /// than a page.
     pub(crate) fn list_words(&self) -> usize {
         let words = self.format.list_words(self.max_transfer, self.max_segments);
         if words < PAGE_SIZE / size_of::<u64>() {

@@ -133,7 +133,8 @@ impl Scan {
     }
 }
 
-/// Returns the length of all phyrs of a source, if they are one run: the look ends at the first gap.
+/// Returns the length of all phyrs of a source, if they are one run: the look ends at the first
+/// gap.
 ///
 /// # Errors
 ///

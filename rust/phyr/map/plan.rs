@@ -64,9 +64,9 @@ pub enum Join {
 ///
 /// # Invariants
 ///
-/// While `phyrs` is not zero, the last run ends at the physical address `end`, and lies from `start`
-/// to `pos` in the packed allocation; no limit is in the way of `left` bytes more, neither for the
-/// run by itself nor, while it `fits`, where it lies. `bytes` is at most `pos`.
+/// While `phyrs` is not zero, the last run ends at the physical address `end`, and lies from
+/// `start` to `pos` in the packed allocation; no limit is in the way of `left` bytes more, neither
+/// for the run by itself nor, while it `fits`, where it lies. `bytes` is at most `pos`.
 #[derive(Clone, Debug)]
 pub struct Planner {
     granule: Granule,
@@ -78,7 +78,8 @@ pub struct Planner {
     fits: bool,
     /// Physical end of the last phyr.
     end: u64,
-    /// The last run in the packed allocation, in which it begins as far into a granule as in memory.
+    /// The last run in the packed allocation, in which it begins as far into a granule as in
+    /// memory.
     start: u64,
     pos: u64,
     /// Bytes by which the last run can grow without a look at the limits; zero before the first.
@@ -213,8 +214,8 @@ impl Planner {
     }
 }
 
-/// [`Limits::max_len_at`] where it is seldom asked for. Apart, and with copies, so that a [`Planner`] is
-/// not in memory for its sake.
+/// [`Limits::max_len_at`] where it is seldom asked for. Apart, and with copies, so that a
+/// [`Planner`] is not in memory for its sake.
 #[cold]
 #[inline(never)]
 fn max_len_at(limits: Limits, addr: u64) -> u64 {

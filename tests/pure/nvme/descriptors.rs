@@ -216,8 +216,8 @@ fn format(input: &mut Input<'_>) -> Format {
     input.pick(&[Format::Either, Format::Prp, Format::Sgl])
 }
 
-/// Describes ranges as the driver does, in lists of the size that is planned for them, at one of the
-/// places where the library has such lists.
+/// Describes ranges as the driver does, in lists of the size that is planned for them, at one of
+/// the places where the library has such lists.
 fn describe(
     format: Format,
     ranges: &[(u64, u64)],
