@@ -58,14 +58,13 @@ pub struct HwCtx<'bound, T: DriverTypes> {
     _refill: Registration<'bound, Refill>,
     memory: Arc<QueueMemory>,
     per_tag: KVVec<UnsafeCell<T::PerTag<'bound>>>,
-    max_segments: u16,
     affinity: Affinity,
     mapper: Arc<Mapper<'bound>>,
     raw_tag_set: *mut bindings::blk_mq_tag_set,
 }
 
-// SAFETY: `HwQueue`, `PerTag`, `Mapper` and `QueueMemory` are `Send`, and the tag set that it points
-// back to is the one that it is in.
+// SAFETY: `HwQueue`, `PerTag`, `Mapper` and `QueueMemory` are `Send`, and the tag set that it
+// points back to is the one that it is in.
 unsafe impl<T: DriverTypes> Send for HwCtx<'_, T> {}
 
 // SAFETY: `HwQueue`, `Mapper` and `QueueMemory` are `Sync`, and so is the table. The `PerTag` of a
@@ -86,13 +85,11 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
         scope: Scope<'bound>,
         queue: T::HwQueue<'bound>,
         depth: u16,
-        max_segments: u16,
-        words: usize,
+        memory: Arc<QueueMemory>,
         affinity: Affinity,
         mapper: Arc<Mapper<'bound>>,
         per_tag_of: &mut impl FnMut(&T::HwQueue<'bound>, u16) -> Result<T::PerTag<'bound>>,
     ) -> Result<Self> {
-        let memory = QueueMemory::new(scope.device(), depth, max_segments, words)?;
         let mut per_tag = KVVec::with_capacity(depth.into(), GFP_KERNEL | __GFP_NOWARN)?;
         for tag in 0..depth {
             per_tag.push(UnsafeCell::new(per_tag_of(&queue, tag)?), GFP_KERNEL)?;
@@ -104,7 +101,6 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
             _refill: Refill::new(scope, &memory)?,
             memory,
             per_tag,
-            max_segments,
             affinity,
             mapper,
             raw_tag_set: ptr::null_mut(),
@@ -141,7 +137,7 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
     /// Returns the most segments of a request.
     #[inline]
     pub(crate) fn max_segments(&self) -> u16 {
-        self.max_segments
+        self.memory.segments()
     }
 
     /// Returns the tag set that the queue is in.

@@ -314,6 +314,12 @@ impl QueueMemory {
         Ok(())
     }
 
+    /// Returns the most segments that a request can have.
+    pub(crate) fn segments(&self) -> u16 {
+        // CAST: it came from a `u16`.
+        self.segments as u16
+    }
+
     /// Takes slots for `segments` segments.
     ///
     /// Context: any, but a non-maskable interrupt.

@@ -9,6 +9,7 @@ use super::{
         Affinity,
         HwCtx, //
     },
+    memory::QueueMemory,
     operations::Operations,
     pdu::Pdu,
     status::Status,
@@ -67,7 +68,8 @@ impl Config {
     }
 
     /// Sets the most words, of 64 bits each, that the device reads to find the memory of a request:
-    /// a list of descriptors, see [`Mapped::describe`](super::Mapped::describe). None if not called.
+    /// a list of descriptors, see [`Mapped::describe`](super::Mapped::describe). None if not
+    /// called.
     ///
     /// They need not be set aside for each tag: most requests need none.
     pub const fn descriptor_words(mut self, words: usize) -> Self {
@@ -140,9 +142,9 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// Its disks are removed when `scope` ends, at the latest: what the queues and the disks' data
     /// refer to is there until then.
     ///
-    /// Allocates what the I/O path uses, but for long requests: of those that are in flight at once a
-    /// work item notices how much they need, and requests wait meanwhile. If there are more queues than CPUs, those at the end
-    /// stay idle.
+    /// Allocates what the I/O path uses, with a reserve for long requests. If more of those are in
+    /// flight at once a work item allocates more, and requests wait meanwhile. If there are more
+    /// queues than CPUs, those at the end stay idle.
     ///
     /// # Errors
     ///
@@ -203,12 +205,13 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         let depth = config.depth.min(bindings::BLK_MQ_MAX_DEPTH as u16);
         let mut hw = KVVec::with_capacity(queues.len(), GFP_KERNEL | __GFP_NOWARN)?;
         for queue in queues {
+            let memory =
+                QueueMemory::new(scope.device(), depth, config.max_segments, config.words)?;
             let queue = HwCtx::new(
                 scope,
                 queue,
                 depth,
-                config.max_segments,
-                config.words,
+                memory,
                 config.affinity,
                 mapper.clone(),
                 &mut per_tag,
