@@ -16,6 +16,7 @@ use super::{
     paging::PagingDomain,
     range::DomainRange, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     dma::DataDirection,
@@ -208,6 +209,7 @@ impl<'bound> IovaRegion<'bound> {
 //   single one unmapped, in a range of the domain that belongs to this region only.
 // - The device is in the domain, and reaches through these IOVAs what was linked or mapped, and no
 //   other memory. When `iommu_unmap()` returns it has flushed the IOTLB.
+// - All that is mapped is in the page table of the one domain, which it holds, by whole granules.
 unsafe impl IovaSpace for IovaRegion<'_> {
     fn first(&self) -> u64 {
         self.range.iova()
@@ -277,6 +279,16 @@ unsafe impl IovaSpace for IovaRegion<'_> {
         let len = iova.size() as usize;
         // SAFETY: by the invariant of `Iova` just `linked` bytes are mapped in what was allocated.
         unsafe { self.unmap_and_free(iova.addr(), len, iova.linked()) };
+    }
+
+    fn domain(&self) -> Option<NonNull<bindings::iommu_domain>> {
+        NonNull::new(self.paging().as_ptr())
+    }
+
+    fn free(&self, iova: Iova) {
+        // CAST: the size is that of `alloc`, a `usize`.
+        // SAFETY: by the invariant of `Iova` it was allocated, and nothing is mapped there.
+        unsafe { self.free_iova(iova.addr(), iova.size() as usize) };
     }
 
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {

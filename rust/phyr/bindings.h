@@ -9,6 +9,7 @@
 #include <linux/blk-mq.h>
 #include <linux/dma-mapping.h>
 #include <linux/dmaengine.h>
+#include <linux/iommu.h>
 
 #include "trace.h"
 
@@ -30,6 +31,11 @@ void phyr_helper_dma_sync_for_cpu(struct device *dev, dma_addr_t addr, size_t le
 				  enum dma_data_direction dir);
 void phyr_helper_dma_sync_for_device(struct device *dev, dma_addr_t addr, size_t len,
 				     enum dma_data_direction dir);
+struct iommu_domain *phyr_helper_dma_domain(struct device *dev);
+void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather);
+void phyr_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
+bool phyr_helper_is_guest(void);
+void phyr_helper_iommu_flush_iotlb_all(struct iommu_domain *domain);
 struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order);
 struct page *phyr_helper_alloc_user_chunk(unsigned int order);
 unsigned long phyr_helper_totalram_pages(void);

@@ -44,6 +44,12 @@ pub(crate) fn max_mapping_size(dev: &Device<Bound>) -> usize {
     unsafe { kernel::bindings::dma_max_mapping_size(raw::device(dev)) }
 }
 
+/// Returns the length in bytes of the longest mapping that is fast: `dma_opt_mapping_size()`.
+pub(crate) fn opt_mapping_size(dev: &Device<Bound>) -> usize {
+    // SAFETY: `dev` is a device that is bound.
+    unsafe { kernel::bindings::dma_opt_mapping_size(raw::device(dev)) }
+}
+
 /// Returns whether the device may see more than a buffer: the granules around it. A device behind
 /// an external port may not.
 pub(crate) fn is_trusted(dev: &Device<Bound>) -> bool {

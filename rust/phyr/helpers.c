@@ -10,12 +10,18 @@
 #include <linux/dma-map-ops.h>
 #include <linux/export.h>
 #include <linux/gfp.h>
+#include <linux/iommu-dma.h>
+#include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/swiotlb.h>
 #include <linux/vmalloc.h>
+
+#ifdef CONFIG_X86
+#include <asm/cpufeature.h>
+#endif
 
 #include "bindings.h"
 
@@ -143,6 +149,39 @@ void phyr_helper_dma_sync_for_device(struct device *dev, dma_addr_t addr, size_t
 	dma_sync_single_for_device(dev, addr, len, dir);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_dma_sync_for_device);
+
+/*
+ * The domain in which the DMA API maps for the device, if it does so by an IOMMU. It stays while a
+ * driver is bound.
+ */
+struct iommu_domain *phyr_helper_dma_domain(struct device *dev)
+{
+	struct iommu_domain *domain;
+
+	if (!use_dma_iommu(dev))
+		return NULL;
+	domain = iommu_get_domain_for_dev(dev);
+	/* Not one that somebody has just attached. */
+	return domain && iommu_is_dma_domain(domain) ? domain : NULL;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_dma_domain);
+
+/* Whether there is a hypervisor, as far as the processor says so. */
+bool phyr_helper_is_guest(void)
+{
+#ifdef CONFIG_X86
+	return boot_cpu_has(X86_FEATURE_HYPERVISOR);
+#else
+	return false;
+#endif
+}
+EXPORT_SYMBOL_GPL(phyr_helper_is_guest);
+
+void phyr_helper_iommu_flush_iotlb_all(struct iommu_domain *domain)
+{
+	iommu_flush_iotlb_all(domain);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iommu_flush_iotlb_all);
 
 /* Zeroed pages, as one compound page if they are several: each may be referenced by itself. */
 struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order)

@@ -6,6 +6,7 @@
  */
 
 #include <linux/export.h>
+#include <linux/iommu.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/scatterlist.h>
@@ -27,6 +28,19 @@ __phyr_helper phys_addr_t phyr_helper_page_to_phys(const struct page *page)
 	return page_to_phys(page);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_page_to_phys);
+
+__phyr_helper void phyr_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_gather_init(gather);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iotlb_gather_init);
+
+__phyr_helper void phyr_helper_iotlb_sync(struct iommu_domain *domain,
+					  struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_sync(domain, gather);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_iotlb_sync);
 
 /* Of the page nothing but its address is used. */
 __phyr_helper void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr,

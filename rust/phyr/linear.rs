@@ -72,6 +72,7 @@ use super::{
         Source, //
     },
     space::{
+        Iova,
         IovaSpace,
         Single, //
     },
@@ -408,9 +409,13 @@ impl<'bound, R: Borrow<Mapper<'bound>>> Drop for PinnedLinear<'bound, R> {
         match (self.range, self.reopen()) {
             (Some(size), _) => {
                 let (addr, len) = (self.vec.addr(), self.vec.len());
-                // SAFETY: by the type invariant it is linked so, in this space; it is not used
+                // INVARIANT: by the type invariant it is linked so, in this space; it is not used
                 // again.
-                space.destroy(unsafe { Closed { addr, size }.reopen(len, self.attrs) });
+                space.destroy(Iova {
+                    state: Closed { addr, size }.state(),
+                    linked: len,
+                    attrs: self.attrs,
+                });
             }
             (None, Some(single)) => space.unmap_phys(single),
             (None, None) => {}

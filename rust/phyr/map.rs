@@ -11,6 +11,8 @@
 //!   mapped so far, to be undone where it fails.
 //! - `dma_api`: the calls of the kernel; `diagnose`, `failure`: why one has failed.
 //! - [`state`]: what is kept to unmap; [`cpu`]: the CPU's turn.
+//! - `unsynced`: many mappings made visible to the device at once.
+//! - `unmap_batch`: many mappings ended with one flush; `unmap_all`: of those that own memory.
 
 pub mod batch;
 pub(crate) mod choose;
@@ -30,3 +32,6 @@ pub(crate) mod range;
 mod scatter;
 mod segments;
 pub(crate) mod state;
+pub(crate) mod unmap_all;
+pub(crate) mod unmap_batch;
+pub(crate) mod unsynced;

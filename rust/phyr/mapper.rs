@@ -14,7 +14,10 @@ use super::{
         Ownership, //
     },
     raw,
-    space::IovaSpace,
+    space::{
+        Domain,
+        IovaSpace, //
+    },
     types::Granule, //
 };
 use kernel::{
@@ -66,6 +69,13 @@ pub struct Mapper<'bound> {
     special: bool,
     /// The address space of the driver's own in which it maps; `None`: that of the DMA API.
     space: Option<Arc<dyn IovaSpace + 'bound>>,
+    /// The domain in which what is linked may be unlinked, to be flushed together; `None`: what is
+    /// mapped ends by itself.
+    domain: Option<Domain>,
+    /// The IOMMU wants to be told of what was mapped in `domain`.
+    is_told_of_maps: bool,
+    /// A range that is mapped by itself is linked, too, so that it can be unlinked in `domain`.
+    links_singles: bool,
     /// Empty, unless the device may be in a domain that this does not map in.
     ownership: &'static Ownership,
 }
@@ -141,8 +151,17 @@ impl<'bound> Mapper<'bound> {
             limited: false,
             special: false,
             space: None,
+            domain: None,
+            is_told_of_maps: false,
+            links_singles: false,
             ownership: Ownership::of(dev),
         };
+        // For others there is more to do than to unlink: the DMA API copies, or syncs.
+        if mapper.packs() && granule.is_some() {
+            mapper.domain = Domain::of_device(dev);
+            mapper.links_singles = mapper.domain.is_some_and(Domain::is_strict);
+            mapper.is_told_of_maps = mapper.domain.is_some_and(Domain::is_told_of_maps);
+        }
         mapper.limited = granule.is_none() && !mapper.can_bounce() && device::needs_bouncing(dev);
         mapper.special = mapper.limited;
         Ok(mapper)
@@ -183,6 +202,7 @@ impl<'bound> Mapper<'bound> {
             return Err(EACCES);
         }
         let space = space()?;
+        let domain = Domain::of_space(&*space);
         Ok(Self {
             dev,
             limits,
@@ -194,6 +214,10 @@ impl<'bound> Mapper<'bound> {
             limited: false,
             special: true,
             space: Some(space),
+            domain,
+            // Such a space sees to it by itself.
+            is_told_of_maps: false,
+            links_singles: domain.is_some(),
             ownership: Ownership::none(),
         })
     }
@@ -237,6 +261,15 @@ impl<'bound> Mapper<'bound> {
         self.max_len
     }
 
+    /// Returns the length in bytes of the longest mapping that is fast: `dma_opt_mapping_size()`.
+    ///
+    /// Behind an IOMMU the IOVAs of a longer one are not in the caches that each CPU has, but are
+    /// allocated under a lock that all CPUs share, in a tree. The driver of a disk limits its
+    /// requests by it.
+    pub fn opt_mapping_size(&self) -> usize {
+        self.max_len.min(device::opt_mapping_size(self.dev))
+    }
+
     /// Returns whether the machine has bounce buffers that the device can reach.
     ///
     /// Without them, what the device may have as a copy only is never mapped: see
@@ -275,6 +308,19 @@ impl<'bound> Mapper<'bound> {
         device::max_bounce_size(self.dev, mask)
     }
 
+    /// Returns whether `other` ends mappings of this one as this does.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let spaces_are_same = match (&self.space, &other.space) {
+            (None, None) => true,
+            (Some(this), Some(other)) => Arc::ptr_eq(this, other),
+            _ => false,
+        };
+        // The administrator may have made the domain lazy between the two.
+        let flush_alike =
+            self.links_singles == other.links_singles && self.packs() == other.packs();
+        core::ptr::eq(self.dev, other.dev) && spaces_are_same && flush_alike
+    }
+
     /// Returns whether memory is not just given to the DMA API.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
@@ -291,6 +337,27 @@ impl<'bound> Mapper<'bound> {
     #[inline]
     pub(crate) fn space(&self) -> Option<&(dyn IovaSpace + 'bound)> {
         self.space.as_deref()
+    }
+
+    /// Returns the domain in which what is linked may be unlinked, to be flushed together, if there
+    /// is one.
+    #[inline]
+    pub(crate) fn domain(&self) -> Option<Domain> {
+        self.domain
+    }
+
+    /// Returns whether what is mapped by itself can be unlinked in [`Mapper::domain`].
+    ///
+    /// In lazy mode it cannot: the DMA API puts off its flush for longer.
+    #[inline]
+    pub(crate) fn links_singles(&self) -> bool {
+        self.links_singles
+    }
+
+    /// Returns whether the IOMMU wants to be told of what was mapped.
+    #[inline]
+    pub(crate) fn is_told_of_maps(&self) -> bool {
+        self.is_told_of_maps
     }
 
     /// Returns the way in which the device gets at memory.
@@ -360,6 +427,9 @@ impl<'bound> Mapper<'bound> {
     pub fn unpacked(self) -> Self {
         Self {
             trusted: false,
+            domain: None,
+            is_told_of_maps: false,
+            links_singles: false,
             ..self
         }
     }

@@ -70,7 +70,14 @@ pub use self::{
             DmaVecs,
             Slot,
             State, //
-        }, //
+        },
+        unmap_all::unmap_all,
+        unmap_batch::{
+            Flushed,
+            IotlbGather,
+            Unmapping, //
+        },
+        unsynced::Unsynced, //
     },
     mapper::Mapper,
     pinned::{

@@ -11,16 +11,24 @@ use super::{
     attrs::MapAttrs,
     bindings as helpers,
     pinned::PinnedPhyr,
+    raw,
     types::{
         DmaAddr,
         PhysAddr, //
     }, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings::{
         dma_iova_state,
+        iommu_domain,
         scatterlist,
-        sg_init_table, //
+        sg_init_table,
+        IOMMU_DOMAIN_DMA, //
+    },
+    device::{
+        Bound,
+        Device, //
     },
     prelude::*, //
 };
@@ -94,6 +102,97 @@ impl Single {
     #[inline]
     pub fn attrs(&self) -> MapAttrs {
         self.attrs
+    }
+
+    /// Returns it as a range of IOVA. In a space with a [domain](IovaSpace::domain) a single range
+    /// is one that was allocated for just its length, and is linked with all of its bytes.
+    #[inline]
+    pub(super) fn into_iova(self) -> Iova {
+        // INVARIANT: in such a space the addresses were given out for `len` bytes, and all of them
+        // are linked; `self`, which stood for them, is consumed.
+        Iova {
+            state: dma_iova_state {
+                addr: self.addr.into_raw(),
+                // CAST: a `usize` is at most 64 bits wide.
+                __size: self.len as u64,
+            },
+            linked: self.len,
+            attrs: self.attrs,
+        }
+    }
+}
+
+/// The IOMMU domain that has the addresses of an [`IovaSpace`].
+///
+/// # Invariants
+///
+/// The domain is there for as long as the mapper of the space is.
+#[derive(Clone, Copy)]
+pub struct Domain(NonNull<iommu_domain>);
+
+// SAFETY: any thread may call the functions of an IOMMU.
+unsafe impl Send for Domain {}
+
+// SAFETY: as for `Send`; what they change has locks of its own.
+unsafe impl Sync for Domain {}
+
+impl Domain {
+    /// Returns the domain of `space`, if it has one.
+    pub(super) fn of_space(space: &dyn IovaSpace) -> Option<Self> {
+        // INVARIANT: by the contract of `IovaSpace` it is there for as long as the space.
+        space.domain().map(Self)
+    }
+
+    /// Returns the domain in which the DMA API maps for `dev`, if it does so by an IOMMU.
+    pub(super) fn of_device(dev: &Device<Bound>) -> Option<Self> {
+        // SAFETY: `dev` is a device that is bound.
+        let domain = unsafe { helpers::phyr_helper_dma_domain(raw::device(dev)) };
+        // INVARIANT: that domain stays while a driver is bound, as it is for as long as there is a
+        // mapper.
+        NonNull::new(domain).map(Self)
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(self) -> *mut iommu_domain {
+        self.0.as_ptr()
+    }
+
+    /// Returns whether the DMA API flushes as it unmaps; else it may do that later.
+    pub(super) fn is_strict(self) -> bool {
+        // SAFETY: by the type invariant the domain is there. The administrator can make a domain
+        // lazy at any time, and each value does.
+        let kind = unsafe { (&raw const (*self.as_ptr()).type_).read_volatile() };
+        kind == IOMMU_DOMAIN_DMA
+    }
+
+    /// Returns whether its page table is of the kernel's own kind (`generic_pt`), which is told of
+    /// all that is to be flushed as one range. Other drivers may flush on the way what is not
+    /// adjacent.
+    #[inline]
+    pub(super) fn gathers_ranges(self) -> bool {
+        // SAFETY: by the type invariant the domain is there; nobody changes this.
+        unsafe { (*self.as_ptr()).is_iommupt }
+    }
+
+    /// Returns whether telling the IOMMU of what was mapped is more than a look at a flag.
+    ///
+    /// The drivers of Intel and AMD have a function for it on all machines, and do not say whether
+    /// the IOMMU wants it: one of a hypervisor does, that follows its guest's tables, and no other
+    /// does since long.
+    pub(super) fn is_told_of_maps(self) -> bool {
+        // SAFETY: by the type invariant the domain and its operations are there; nobody changes
+        // them.
+        let has_function = unsafe { (*(*self.as_ptr()).ops).iotlb_sync_map.is_some() };
+        // SAFETY: always allowed.
+        has_function && (!self.gathers_ranges() || unsafe { helpers::phyr_helper_is_guest() })
+    }
+
+    /// Returns whether all of it can be flushed: `iommu_flush_iotlb_all()`.
+    #[inline]
+    pub(super) fn can_flush_all(self) -> bool {
+        // SAFETY: by the type invariant the domain and its operations are there; nobody changes
+        // them.
+        unsafe { (*(*self.as_ptr()).ops).flush_iotlb_all.is_some() }
     }
 }
 
@@ -190,6 +289,9 @@ impl SgList {
 /// - The device reaches the memory that is linked or mapped, and no other, through these addresses;
 ///   when [`IovaSpace::unlink`], [`IovaSpace::destroy`] and [`IovaSpace::unmap_phys`] return, what
 ///   they took is out of its reach, as far as the DMA API promises that (strict or lazy).
+/// - [`IovaSpace::domain`] is there for as long as the space, if there is one.
+/// - What is linked is in the page table of [`IovaSpace::domain`], if there is one, by whole granules
+///   and nothing else is to be done to unlink it than to take it out of there and to flush it.
 pub unsafe trait IovaSpace: Send + Sync {
     /// Returns the first address.
     fn first(&self) -> u64;
@@ -245,6 +347,15 @@ pub unsafe trait IovaSpace: Send + Sync {
 
     /// Unlinks all of a range and frees it.
     fn destroy(&self, iova: Iova);
+
+    /// Returns the domain in which the ranges of several mappings may be unlinked with one flush,
+    /// each to be [freed](IovaSpace::free) then, if that is so.
+    fn domain(&self) -> Option<NonNull<iommu_domain>> {
+        None
+    }
+
+    /// Frees a range of which nothing is linked any more, and which was flushed.
+    fn free(&self, iova: Iova);
 
     /// Maps one physically contiguous range by itself.
     ///

@@ -5,7 +5,10 @@
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
-use super::diagnose;
+use super::{
+    diagnose,
+    range::IovaRange, //
+};
 use crate::{
     attrs::MapAttrs,
     bindings as helpers,
@@ -112,6 +115,10 @@ unsafe impl IovaSpace for Space<'_> {
 
     fn destroy(&self, iova: Iova) {
         either!(self.destroy(iova))
+    }
+
+    fn free(&self, iova: Iova) {
+        either!(self.free(iova))
     }
 
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
@@ -238,9 +245,20 @@ unsafe impl IovaSpace for DmaApi<'_> {
         unsafe { bindings::dma_iova_destroy(dev, &mut iova.state, iova.linked, dir, attrs) };
     }
 
-    /// `dma_map_phys()`
+    /// `dma_iova_free()`
+    #[inline]
+    fn free(&self, mut iova: Iova) {
+        let dev = raw::device(self.0.device());
+        // SAFETY: by the invariant of `Iova` the range is taken; it is not used again.
+        unsafe { bindings::dma_iova_free(dev, &mut iova.state) };
+    }
+
+    /// `dma_map_phys()`, or an IOVA range of its own that can be unlinked with others.
     #[inline]
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
+        if self.0.links_singles() {
+            return link_single(*self, self.0, phyr, attrs);
+        }
         fail::at(Point::dma_map_phys)?;
         let dev = self.0.device();
         let (paddr, len) = (phyr.phyr().paddr().into_raw(), phyr.phyr().len());
@@ -258,6 +276,9 @@ unsafe impl IovaSpace for DmaApi<'_> {
     /// `dma_unmap_phys()`
     #[inline]
     fn unmap_phys(&self, single: Single) {
+        if self.0.links_singles() {
+            return self.destroy(single.into_iova());
+        }
         let (dev, addr) = (raw::device(self.0.device()), single.addr.into_raw());
         let (dir, attrs) = (single.attrs.raw_direction(), single.attrs.raw_attrs());
         // SAFETY: by the invariant of `Single` this was mapped so; it is not used again.
@@ -266,8 +287,8 @@ unsafe impl IovaSpace for DmaApi<'_> {
 
     /// `dma_sync_single_for_cpu()`
     fn sync_for_cpu(&self, single: &Single) {
-        // Memory of a device has no caches in front of it.
-        if single.attrs.is_mmio() {
+        // Memory of a device has no caches in front of it. What is linked is coherent.
+        if single.attrs.is_mmio() || self.0.links_singles() {
             return;
         }
         let (dev, dir) = (raw::device(self.0.device()), single.attrs.raw_direction());
@@ -278,7 +299,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
 
     /// `dma_sync_single_for_device()`
     fn sync_for_device(&self, single: &Single) {
-        if single.attrs.is_mmio() {
+        if single.attrs.is_mmio() || self.0.links_singles() {
             return;
         }
         let (dev, dir) = (raw::device(self.0.device()), single.attrs.raw_direction());
@@ -286,6 +307,31 @@ unsafe impl IovaSpace for DmaApi<'_> {
         // SAFETY: by the invariant of `Single` this is mapped.
         unsafe { helpers::phyr_helper_dma_sync_for_device(dev, addr, len, dir) };
     }
+}
+
+/// Maps `phyr` as an IOVA range of its own, in the space of `mapper`.
+///
+/// # Errors
+///
+/// Those of [`IovaSpace::map_phys`].
+#[inline]
+pub(super) fn link_single<A: IovaSpace>(
+    space: A,
+    mapper: &Mapper<'_>,
+    phyr: PinnedPhyr,
+    attrs: MapAttrs,
+) -> Result<DmaAddr> {
+    let (start, len) = (phyr.phyr().paddr(), phyr.phyr().len());
+    let range = mapper.granule().and_then(|granule| {
+        // Of all its bytes: `Single::into_iova` relies on it.
+        IovaRange::alloc(space, granule, start, len, attrs)
+    });
+    let Some(mut range) = range else {
+        return Err(diagnose::why(mapper, phyr.phyr(), attrs));
+    };
+    range.link(phyr)?;
+    range.sync()?;
+    Ok(range.close().addr)
 }
 
 /// `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants to see

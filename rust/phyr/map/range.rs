@@ -5,7 +5,7 @@
 //! ```text
 //!   alloc() -> IovaRange -- link() ... -- sync() -- close() -> Slot
 //!                 |                                             |
-//!                 '-- dropped: unlinked, freed                  '-- reopen(), destroy()
+//!                 '-- dropped: unlinked, freed                  '-- Slot::reopen(), destroy()
 //! ```
 
 use crate::{
@@ -32,7 +32,7 @@ use kernel::{
 /// [`Slot`](super::state::Slot) has another in bit 62.
 pub(crate) const MAX_LEN: u64 = (1 << 62) - 1;
 
-/// A range of IOVA that nobody frees until it is [reopened](Closed::reopen): its address, and its
+/// A range of IOVA that nobody frees until it is reopened: its address, and its
 /// size with the DMA API's mark.
 #[derive(Clone, Copy)]
 pub(crate) struct Closed {
@@ -46,6 +46,15 @@ pub(crate) struct Closed {
 impl Closed {
     /// `DMA_IOVA_USE_SWIOTLB`
     const SWIOTLB: u64 = 1 << 63;
+
+    /// Returns it as the DMA API has it.
+    #[inline]
+    pub(crate) fn state(self) -> dma_iova_state {
+        dma_iova_state {
+            addr: self.addr.into_raw(),
+            __size: self.size,
+        }
+    }
 }
 
 /// A range of IOVA in the address space `S`: some of it linked from its beginning on, or none.
@@ -225,34 +234,13 @@ impl<S: IovaSpace> IovaRange<S> {
         self.iova.attrs
     }
 
-    /// Gives up the range without freeing it; what is returned is for [`Closed::reopen`].
+    /// Gives up the range without freeing it; what is returned is for [`Slot::reopen`](super::state::Slot::reopen).
     #[inline]
     pub(crate) fn close(self) -> Closed {
         let this = ManuallyDrop::new(self);
         Closed {
             addr: this.iova.addr(),
             size: this.iova.state.__size,
-        }
-    }
-}
-
-impl Closed {
-    /// Names the range again, to end it.
-    ///
-    /// # Safety
-    ///
-    /// The range is of the space that is to end it; `linked` bytes are linked in it for `attrs`,
-    /// and nobody else ends it.
-    #[inline]
-    pub(crate) unsafe fn reopen(self, linked: usize, attrs: MapAttrs) -> Iova {
-        // INVARIANT: the caller promises each part of it.
-        Iova {
-            state: dma_iova_state {
-                addr: self.addr.into_raw(),
-                __size: self.size,
-            },
-            linked,
-            attrs,
         }
     }
 }

@@ -10,7 +10,6 @@
 //! for requests; it joins all of a request or nothing.
 
 use super::{
-    choose::Strategy,
     dma_api::{
         DmaApi,
         Space, //
@@ -21,6 +20,7 @@ use super::{
     },
     state::{
         End,
+        Ending,
         Slot,
         State, //
     }, //
@@ -185,67 +185,18 @@ impl Mapper<'_> {
                 slots()
             };
             // INVARIANT: the caller promises that they are of one mapping by this mapper.
-            Whole { state, slots }.end(self);
+            end(self, Ending { state, slots });
         }
         state.clear();
         true
     }
 }
 
-/// A state and the slots that go with it.
-///
-/// # Invariants
-///
-/// Both are of one mapping by the mapper that is to end it.
-struct Whole<'a, 's> {
-    state: &'a mut State,
-    slots: &'s [Slot],
-}
-
-impl Whole<'_, '_> {
-    /// Ends a mapping that is not one `dma_map_phys()`. The state is to be cleared then.
-    #[inline(never)]
-    fn end(self, mapper: &Mapper<'_>) {
-        let (space, attrs, one) = (Space::of(mapper), self.state.attrs(), self.state.one());
-
-        match self.state.strategy() {
-            Strategy::Unmapped => {}
-            Strategy::Single | Strategy::Joined => {
-                // SAFETY: by the invariant of `State` it is mapped so, all of a joined range is
-                // linked, and the state is cleared below.
-                unsafe { one.reopen(attrs) }.end(&space);
-            }
-            Strategy::Packed => {
-                if let Some(range) = one.closed() {
-                    let linked = self.packed_len(mapper);
-                    // SAFETY: by the invariant of `State`; the range is linked up to the granule in
-                    // which the last run ends, and the state is cleared below.
-                    space.destroy(unsafe { range.reopen(linked, attrs) });
-                }
-            }
-            Strategy::Runs | Strategy::Each => {
-                for slot in self.state.used(self.slots) {
-                    // SAFETY: by the invariant of `State` each slot holds a range that is mapped;
-                    // the state is cleared below.
-                    unsafe { slot.reopen(attrs) }.end(&space);
-                }
-            }
-        }
-    }
-
-    /// Returns the number of bytes that are linked in the range of a [`Strategy::Packed`] state.
-    #[inline]
-    fn packed_len(&self, mapper: &Mapper<'_>) -> usize {
-        let start = self.state.one().dma_vec().addr().into_raw();
-        let last = self
-            .state
-            .used(self.slots)
-            .last()
-            .map(|slot| slot.dma_vec());
-        // CAST: a `usize` is at most 64 bits wide.
-        let end = last.map_or(0, |vec| vec.addr().into_raw() - start + vec.len() as u64);
-        let end = mapper.granule().and_then(|granule| granule.align_up(end));
-        // CAST: not longer than the allocation, whose length is a `usize`.
-        end.map_or(0, |end| end as usize)
+/// Ends a mapping that is not one `dma_map_phys()`. The state is to be cleared then.
+#[inline(never)]
+fn end(mapper: &Mapper<'_>, ending: Ending<'_>) {
+    let space = Space::of(mapper);
+    for segment in ending.segments(mapper.granule()) {
+        segment.end(&space);
     }
 }

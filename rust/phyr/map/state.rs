@@ -22,6 +22,7 @@ use crate::{
     types::{
         DmaAddr,
         DmaVec,
+        Granule,
         Phyr, //
         PhysAddr,
     }, //
@@ -124,8 +125,12 @@ impl Slot {
     pub(crate) unsafe fn reopen(self, attrs: MapAttrs) -> Segment {
         let vec = self.dma_vec();
         match self.closed() {
-            // SAFETY: the caller promises that all of it is linked, and is ended once.
-            Some(range) => Segment::Iova(unsafe { range.reopen(vec.len(), attrs) }),
+            // INVARIANT: the caller promises that all of it is linked, and is ended once.
+            Some(range) => Segment::Iova(Iova {
+                state: range.state(),
+                linked: vec.len(),
+                attrs,
+            }),
             // INVARIANT: the caller promises that it is mapped so.
             None => Segment::Single(Single {
                 addr: vec.addr(),
@@ -178,6 +183,11 @@ pub(crate) enum End {
     Whole,
     /// The owner of the state has more to do, and that is all.
     Held,
+    /// One range that was mapped by itself is unlinked, and is freed when it was flushed.
+    FreeSingle,
+    /// Ranges are unlinked, and are freed when they were flushed. The owner of the state may have
+    /// [more to do](State::hold) then.
+    FreeWhole,
 }
 
 /// The state of one mapping, from which it is unmapped; see [`Slot`] for that of several ranges.
@@ -267,6 +277,25 @@ impl State {
         self.end = match self.end {
             End::Nothing | End::Held => End::Held,
             End::Single | End::Whole => End::Whole,
+            End::FreeSingle | End::FreeWhole => End::FreeWhole,
+        };
+    }
+
+    /// Returns whether its ranges were unlinked, and are not freed: [`Flushed::free`] is to do that.
+    ///
+    /// [`Flushed::free`]: crate::Flushed::free
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_unlinked(&self) -> bool {
+        matches!(self.end, End::FreeSingle | End::FreeWhole)
+    }
+
+    /// Notes that its ranges were unlinked, and are to be freed.
+    #[inline]
+    pub(crate) fn set_unlinked(&mut self) {
+        self.end = match self.end {
+            End::Single => End::FreeSingle,
+            _ => End::FreeWhole,
         };
     }
 
@@ -274,7 +303,7 @@ impl State {
     /// not: then the slots are free, and [`State::dma_vecs`] is empty.
     #[doc(hidden)]
     pub fn forget_ranges(&mut self) -> bool {
-        if self.needs_unmap() {
+        if self.needs_unmap() || self.is_unlinked() {
             return false;
         }
         // INVARIANT: the DMA API keeps nothing of what is mapped.
@@ -351,6 +380,61 @@ impl State {
         DmaVecs {
             slots: slots.iter(),
         }
+    }
+}
+
+/// A state, and the slots that the mapping was made with, of a mapping that is being ended.
+///
+/// # Invariants
+///
+/// Both are of one mapping. Its ranges are ended in its space by the owner of this, who then clears
+/// the state, and by nobody else.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'s> {
+    pub(crate) state: &'s State,
+    pub(crate) slots: &'s [Slot],
+}
+
+impl<'s> Ending<'s> {
+    /// Names all ranges again, to end them.
+    #[inline]
+    pub(crate) fn segments(self, granule: Option<Granule>) -> impl Iterator<Item = Segment> + 's {
+        let Self { state, slots } = self;
+        let (packed, others) = match state.strategy {
+            Strategy::Packed => (state.one.closed(), None),
+            _ => (None, Some(state.dma_vecs(slots).slots)),
+        };
+        // INVARIANT: by the invariant of `State` the range is linked up to the end of its last run,
+        // and it is ended once.
+        let packed = packed.map(|range| {
+            Segment::Iova(Iova {
+                state: range.state(),
+                linked: self.packed_len(granule),
+                attrs: state.attrs,
+            })
+        });
+        let others = others.into_iter().flatten();
+        // SAFETY: by the invariant of `State` each slot holds a range that is mapped, and linked
+        // whole if it is an IOVA allocation; by the type invariant it is ended once.
+        let others = others.map(move |slot| unsafe { slot.reopen(state.attrs) });
+        packed.into_iter().chain(others)
+    }
+
+    /// Returns the number of bytes that are linked in the range of a [`Strategy::Packed`] state: up
+    /// to the end of the granule in which its last run ends.
+    #[inline]
+    fn packed_len(self, granule: Option<Granule>) -> usize {
+        let start = self.state.one.dma_vec().addr().into_raw();
+        let last = self
+            .state
+            .used(self.slots)
+            .last()
+            .map(|slot| slot.dma_vec());
+        // CAST: a `usize` is at most 64 bits wide.
+        let end = last.map_or(0, |vec| vec.addr().into_raw() - start + vec.len() as u64);
+        let end = granule.and_then(|granule| granule.align_up(end));
+        // CAST: not longer than the allocation, whose length is a `usize`.
+        end.map_or(0, |end| end as usize)
     }
 }
 
