@@ -101,10 +101,22 @@ impl GenDiskBuilder {
         self
     }
 
-    /// Sets the longest request, in sectors; at least a page. The longest that can be
-    /// [mapped](phyr::Mapper::max_mapping_size) for the device is a limit anyway.
+    /// Sets the longest request, in sectors; at least a page. The longest that is
+    /// [mapped fast](phyr::Mapper::opt_mapping_size) for the device is a limit anyway, unless
+    /// [`Self::exceed_opt_mapping_size`] says otherwise.
     pub fn max_hw_sectors(mut self, sectors: u32) -> Self {
         self.0.limits.max_hw_sectors = sectors;
+        self
+    }
+
+    /// Lets a request be as long as can be [mapped](phyr::Mapper::max_mapping_size), rather than
+    /// [fast](phyr::Mapper::opt_mapping_size).
+    ///
+    /// Behind an IOMMU the IOVAs of a longer one are allocated in a tree, under a lock that all CPUs
+    /// share. That pays for a device to which the number of requests matters more, such as one of
+    /// few tags, or where few CPUs do I/O.
+    pub fn exceed_opt_mapping_size(mut self) -> Self {
+        self.0.exceeds_opt_mapping_size = true;
         self
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Properties {
     pub(crate) geometry: Option<Geometry>,
     /// A request that writes zeroes may deallocate.
     pub(crate) unmaps: bool,
+    /// A request may be longer than a mapping that is fast.
+    pub(crate) exceeds_opt_mapping_size: bool,
     pub(crate) limits: bindings::queue_limits,
 }
 
@@ -48,6 +50,7 @@ impl Default for Properties {
             read_only: false,
             geometry: None,
             unmaps: false,
+            exceeds_opt_mapping_size: false,
             limits: pin_init::zeroed(),
         }
     }
@@ -60,7 +63,12 @@ impl Properties {
     ///
     /// The limit that makes no sense.
     pub(crate) fn fit(&mut self, max_segments: u16, mapper: &Mapper<'_>) -> Result<(), LimitError> {
-        self.check(max_segments, mapper.max_mapping_size())?;
+        let longest = if self.exceeds_opt_mapping_size {
+            mapper.max_mapping_size()
+        } else {
+            mapper.opt_mapping_size()
+        };
+        self.check(max_segments, longest)?;
         fit(&mut self.limits, mapper.limits())
     }
 
