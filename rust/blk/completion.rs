@@ -7,26 +7,32 @@
 //! ([`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)).
 
 use super::{
+    batch::Unlinked,
     bindings as helpers,
     hw::HwCtx,
     mapped::Mapped,
     op::Op,
     operations::Operations,
-    request::RequestInfo,
-    status::Status, //
+    request::{
+        Request,
+        RequestInfo, //
+    },
+    status::Status,
+    types::DriverTypes, //
 };
-use core::marker::PhantomData;
-use kernel::{
-    bindings,
-    prelude::*, //
+use core::{
+    marker::PhantomData,
+    pin::pin, //
 };
+use kernel::bindings;
+use phyr::IotlbGather;
 
 #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
 use super::request::Origin;
 
 impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
-    /// Brings the request to the CPU that wants its result, and finishes it there by
-    /// [`Operations::complete`]: unmaps it and ends it with `status`.
+    /// Brings the request to the CPU that wants its result, unmaps it there, and finishes it by
+    /// [`Operations::complete`], which ends it with `status`.
     ///
     /// If that is this CPU, or one that shares its cache, it is done before this returns. For a
     /// device with one hardware queue it is left to the soft interrupt.
@@ -42,47 +48,44 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// C: `blk_mq_complete_request`.
     #[inline]
     pub fn complete(self, status: Status) {
-        if let Some(here) = self.complete_remote(status) {
-            T::complete(here, status);
-        }
-    }
-
-    /// Completes as [`Mapped::complete`] does; but if the request ends here, and well, it does so
-    /// with the others of `batch`, and without [`Operations::complete`]. A request of the driver's
-    /// own, and one of a disk with an I/O scheduler, ends by itself.
-    #[inline]
-    pub fn complete_in(self, batch: &mut CompletionBatch<T>, status: Status) {
-        let Some(here) = self.complete_remote(status) else {
+        let Some(io) = self.unless_lost() else {
             return;
         };
-        if !status.is_ok() {
-            return T::complete(here, status);
-        }
-        // SAFETY: it is to end well, and was left to this processor.
-        if let Err(info) = unsafe { batch.add(here.into_info()) } {
-            T::complete(Self::from_info(info), status);
+        if let Some(here) = io.into_info().complete_remote(status) {
+            T::complete(Self::from_info(here).unmap(), status);
         }
     }
 
-    /// Brings the request to the CPU that wants its result; returns it if that is this one.
+    /// Completes as [`Mapped::complete`] does, but with the others of `batch`: all of them are
+    /// unmapped with one flush of the IOTLB, as `batch` ends, and none of them ends before.
     ///
-    /// C: `blk_mq_complete_request_remote`.
+    /// If the request ends here, and well, it does so without [`Operations::complete`], except for a
+    /// request of the driver's own, and one of a disk with an I/O scheduler, which end by
+    /// themselves.
+    ///
+    /// The device must be done with the request: it is unlinked at once.
     #[inline]
-    fn complete_remote(mut self, status: Status) -> Option<Self> {
+    pub fn complete_in(self, batch: &mut CompletionBatch<'_, 'bound, T>, status: Status) {
+        let Some(io) = self.unless_lost() else {
+            return;
+        };
+        let Err(alone) = batch.unlinked.add(io, status) else {
+            return;
+        };
+        if let Some(here) = alone.into_info().complete_remote(status) {
+            batch.ended.end(Self::from_info(here).unmap(), status);
+        }
+    }
+
+    /// Returns the request, unless the kernel wants its completion lost, to test what comes then.
+    #[inline]
+    fn unless_lost(self) -> Option<Self> {
         #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
         if self.origin == Origin::Device && self.is_to_time_out() {
             self.put_in_flight();
             return None;
         }
-        self.pdu_mut().status = status;
-        let info = self.into_info();
-        // SAFETY: by the invariants of `RequestInfo` this is a started request, and `info`, its
-        // only owner, gives it to the `complete` callback if this returns `true`.
-        if unsafe { bindings::blk_mq_complete_request_remote(info.rq.as_ptr()) } {
-            None
-        } else {
-            Some(Self::from_info(info))
-        }
+        Some(self)
     }
 
     /// C: `blk_should_fake_timeout`, which is inline.
@@ -101,34 +104,102 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     #[inline]
     pub(crate) fn complete_here(info: RequestInfo<'a, 'bound, T>) {
         let status = info.pdu().status;
-        T::complete(Self::from_info(info), status);
+        T::complete(Self::from_info(info).unmap(), status);
     }
 }
 
-impl<T: Operations> HwCtx<'_, T> {
-    /// Calls `f` with a batch, and ends the requests that [`Mapped::complete_in`] put in it.
+impl<T: Operations> Request<'_, '_, T> {
+    /// Brings the request to the CPU that wants its result, and finishes it there by
+    /// [`Operations::complete`], which ends it with `status`.
+    ///
+    /// Context: any, as [`Mapped::complete`].
+    #[inline]
+    pub fn complete(self, status: Status) {
+        if let Some(here) = self.complete_remote(status) {
+            T::complete(here, status);
+        }
+    }
+
+    /// Brings the request to the CPU that wants its result; returns it if that is this one.
+    #[inline]
+    fn complete_remote(self, status: Status) -> Option<Self> {
+        let here = self.into_unmapped().complete_remote(status)?;
+        // SAFETY: it came as a `Request`, and so is not mapped.
+        Some(unsafe { Self::from_info(here) })
+    }
+}
+
+impl<T: DriverTypes> RequestInfo<'_, '_, T> {
+    /// Brings the request to the CPU that wants its result; returns it if that is this one.
+    ///
+    /// C: `blk_mq_complete_request_remote`.
+    #[inline]
+    fn complete_remote(mut self, status: Status) -> Option<Self> {
+        self.pdu_mut().status = status;
+        // SAFETY: by the type invariants this is a started request, and `self`, its only owner,
+        // gives it to the `complete` callback if this returns `true`.
+        if unsafe { bindings::blk_mq_complete_request_remote(self.rq.as_ptr()) } {
+            None
+        } else {
+            Some(self)
+        }
+    }
+}
+
+impl<'bound, T: Operations> HwCtx<'bound, T> {
+    /// Calls `f` with a batch, flushes the IOTLB for the requests that [`Mapped::complete_in`] put
+    /// in it, and ends them.
     ///
     /// `f` must not wait for any of them.
     #[inline]
-    pub fn batch<R>(&self, f: impl FnOnce(&mut CompletionBatch<T>) -> R) -> R {
-        f(&mut CompletionBatch::new())
+    pub fn batch<R>(&self, f: impl FnOnce(&mut CompletionBatch<'_, 'bound, T>) -> R) -> R {
+        let gather = pin!(IotlbGather::new());
+        let mut batch = CompletionBatch {
+            unlinked: Unlinked::new(self, gather),
+            ended: Ended::new(),
+        };
+        let result = f(&mut batch);
+        batch.flush();
+        result
     }
 }
 
-/// Collects requests that have completed well, so that their tags are freed together: see
+/// Collects requests that have completed, to be unmapped with one flush and ended together: see
 /// [`HwCtx::batch`].
+pub struct CompletionBatch<'b, 'bound, T: Operations> {
+    unlinked: Unlinked<'b, 'bound, T>,
+    ended: Ended<T>,
+}
+
+impl<T: Operations> CompletionBatch<'_, '_, T> {
+    /// Flushes once, and then ends all.
+    #[inline]
+    fn flush(self) {
+        let Self {
+            unlinked,
+            mut ended,
+        } = self;
+        for (request, status) in unlinked.flush() {
+            if let Some(here) = request.complete_remote(status) {
+                ended.end(here, status);
+            }
+        }
+    }
+}
+
+/// Collects requests that end well, so that their tags are freed together.
 ///
 /// C: `struct io_comp_batch`.
 ///
 /// # Invariants
 ///
 /// `list` has started requests of tag sets of `T`, which were given up to it, and are not mapped.
-pub struct CompletionBatch<T: Operations> {
+struct Ended<T: Operations> {
     list: bindings::io_comp_batch,
     _requests: PhantomData<fn(T)>,
 }
 
-impl<T: Operations> CompletionBatch<T> {
+impl<T: Operations> Ended<T> {
     #[inline]
     fn new() -> Self {
         // INVARIANT: there are none.
@@ -138,38 +209,31 @@ impl<T: Operations> CompletionBatch<T> {
         }
     }
 
-    /// Adds a request if it can end in a batch.
-    ///
-    /// # Errors
-    ///
-    /// The request comes back: it has to end by itself.
-    ///
-    /// # Safety
-    ///
-    /// `info` stands for a request that is to end well, and
-    /// `blk_mq_complete_request_remote()` has left it to this processor.
+    /// Ends a request that `blk_mq_complete_request_remote()` has left to this processor: with the
+    /// others, or by itself.
     #[inline]
-    unsafe fn add<'a, 'bound>(
-        &mut self,
-        mut info: RequestInfo<'a, 'bound, T>,
-    ) -> Result<(), RequestInfo<'a, 'bound, T>> {
+    fn end(&mut self, request: Request<'_, '_, T>, status: Status) {
+        if !(status.is_ok() && self.has_room_for(&request)) {
+            return T::complete(request, status);
+        }
+        // INVARIANT: `request`, its only owner, is given up; it is not mapped.
+        let _ = request.into_unmapped();
+    }
+
+    /// Adds a request that ends well to the list, if it can end with others.
+    #[inline]
+    fn has_room_for(&mut self, request: &Request<'_, '_, T>) -> bool {
         // The end of a batch does not restart a context that waits for room.
-        if T::WAITS_FOR_ROOM || info.op() == Op::Passthrough {
-            return Err(info);
+        if T::WAITS_FOR_ROOM || request.op() == Op::Passthrough {
+            return false;
         }
         // SAFETY: both are valid, and by the invariants of `RequestInfo` nobody else uses the
         // request.
-        if !unsafe { helpers::phyr_blk_helper_add_to_batch(info.rq.as_ptr(), &mut self.list) } {
-            return Err(info);
-        }
-        // INVARIANT: nobody but this batch ends it; it is not mapped any more, and `info`, its only
-        // owner, is given up.
-        Mapped::unmap_info(&mut info);
-        Ok(())
+        unsafe { helpers::phyr_blk_helper_add_to_batch(request.rq.as_ptr(), &mut self.list) }
     }
 }
 
-impl<T: Operations> Drop for CompletionBatch<T> {
+impl<T: Operations> Drop for Ended<T> {
     #[inline]
     fn drop(&mut self) {
         if !self.list.req_list.head.is_null() {

@@ -29,7 +29,10 @@ use phyr::{
     DmaVecs,
     Mapper,
     MemoryKind,
-    Pinned, //
+    Pinned,
+    Slot,
+    State,
+    Unsynced, //
 };
 
 impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
@@ -56,42 +59,14 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// - The other errors of [`phyr::Mapper::map_into`].
     #[inline]
     pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
-        let direction = match self.op().data(self.bytes()) {
-            Ok(Some(direction)) => direction,
-            Ok(None) => return Ok(Mapped::from_info(self.into_info())),
-            Err(error) => {
-                return Err(MapError {
-                    error,
-                    request: self,
-                })
-            }
-        };
         let mut info = self.into_info();
-        let (hw, rq) = (info.hw, info.rq.as_ptr());
-        // SAFETY: by the invariants of `RequestInfo` the request is valid, started and owned: the
-        // block layer keeps its pages until it is completed, and its operation allows the
-        // direction. It ends only by its owner, who unmaps it first: the mapping's state is in the
-        // `Pdu`, and `Mapped::unmap` alone makes a `Request` of it.
-        let memory = unsafe { Pinned::new(RequestMemory::new(rq), direction, MemoryKind::System) };
-        let Pdu { state, held, .. } = info.pdu_mut();
-        let slots = || {
-            // SAFETY: by the invariants of `RequestInfo` the request is valid.
-            hw.memory()
-                .hold_slots(held, unsafe { (*rq).nr_phys_segments })?;
-            // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s
-            // memory; it is given back when the request is unmapped, or was not mapped. This is
-            // the only reference to the slots.
-            Ok(unsafe { hw.memory().slots_mut(held) })
-        };
-        // INVARIANT: `hw`'s mapper makes the mapping with the slots that the request holds.
-        match memory.and_then(|memory| hw.mapper().map_into(memory, slots, state)) {
-            Ok(()) => {
-                if trace::map_enabled() {
-                    trace_map(&info);
-                }
-                Ok(Mapped::from_info(info))
-            }
+        if T::MAPS_LISTS && info.pdu().state.is_mapped() {
+            return Ok(Mapped::new(info));
+        }
+        match info.map() {
+            Ok(()) => Ok(Mapped::new(info)),
             Err(error) => {
+                let hw = info.hw;
                 warn_of_limits(hw.mapper(), error, info.bytes(), hw.max_segments());
                 info.give_back();
                 // SAFETY: nothing was mapped, and what the request held was given back.
@@ -102,7 +77,68 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     }
 }
 
-/// Reports the mapping of a request to the tracepoint.
+impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
+    /// Returns the request's data, if it has any, with the room for its mapping.
+    #[inline(always)]
+    #[expect(clippy::type_complexity)]
+    fn data_and_room<'s>(
+        &'s mut self,
+    ) -> Result<
+        Option<(
+            Pinned<RequestMemory>,
+            impl FnOnce() -> Result<&'s mut [Slot]> + use<'s, 'a, 'bound, T>,
+            &'s mut State,
+        )>,
+    > {
+        let Some(direction) = self.op().data(self.bytes())? else {
+            return Ok(None);
+        };
+        let (hw, rq) = (self.hw, self.rq.as_ptr());
+        // SAFETY: by the type invariants the request is valid, started and owned: the block layer
+        // keeps its pages until it is completed, and its operation allows the direction. It ends
+        // only by its owner, who unmaps it first: the mapping's state is in the `Pdu`, and only what
+        // was unmapped ends.
+        let memory = unsafe { Pinned::new(RequestMemory::new(rq), direction, MemoryKind::System) };
+        let Pdu { state, held, .. } = self.pdu_mut();
+        let slots = move || {
+            // SAFETY: by the type invariants the request is valid.
+            let segments = unsafe { (*rq).nr_phys_segments };
+            hw.memory().hold_slots(held, segments)?;
+            // SAFETY: by the type invariants what the request holds is of `hw`'s memory; it is given
+            // back when the request is unmapped, or was not mapped. This is the only reference to
+            // the slots.
+            Ok(unsafe { hw.memory().slots_mut(held) })
+        };
+        Ok(Some((memory?, slots, state)))
+    }
+
+    /// Maps the request's data, if it has any.
+    #[inline(always)]
+    fn map(&mut self) -> Result {
+        let mapper = self.hw.mapper();
+        match self.data_and_room()? {
+            // INVARIANT: the mapper makes the mapping with the slots that the request holds.
+            Some((memory, slots, state)) => mapper.map_into(memory, slots, state),
+            None => Ok(()),
+        }
+    }
+
+    /// Maps the request's data, but for the sync; what fails is tried again by [`Request::map`].
+    /// `unsynced` is of this queue's mapper, and the driver says [`DriverTypes::MAPS_LISTS`].
+    #[inline]
+    pub(crate) fn map_early(mut self, unsynced: &Unsynced<'_>) {
+        let is_mapped = match self.data_and_room() {
+            // INVARIANT: the mapper makes the mapping with the slots that the request holds.
+            Ok(Some((memory, slots, state))) => unsynced.map_into(memory, slots, state).is_ok(),
+            _ => true,
+        };
+        if !is_mapped {
+            self.give_back();
+        }
+    }
+}
+
+/// Reports the mapping of a request, if it has one, to the tracepoint.
 #[cold]
 #[inline(never)]
 fn trace_map<T: DriverTypes>(info: &RequestInfo<'_, '_, T>) {
@@ -110,6 +146,9 @@ fn trace_map<T: DriverTypes>(info: &RequestInfo<'_, '_, T>) {
     let memory = unsafe { RequestMemory::new(info.raw()) };
     let bio_vecs = memory.count_bio_vecs();
     let state = &info.pdu().state;
+    if !state.is_mapped() {
+        return;
+    }
     trace::map(
         info.hw.mapper(),
         bio_vecs,
@@ -173,15 +212,24 @@ impl<'a, 'bound, T: DriverTypes> Mapped<'a, 'bound, T> {
     }
 
     #[inline]
+    pub(crate) fn pdu_mut(&mut self) -> &mut Pdu<T> {
+        self.0.pdu_mut()
+    }
+
+    /// Takes a request that was just mapped, and reports that to the tracepoint.
+    #[inline]
+    fn new(info: RequestInfo<'a, 'bound, T>) -> Self {
+        if trace::map_enabled() {
+            trace_map(&info);
+        }
+        Self(info)
+    }
+
+    #[inline]
     pub(crate) fn into_info(self) -> RequestInfo<'a, 'bound, T> {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, so that the value moves out of it.
         unsafe { ptr::read(&this.0) }
-    }
-
-    #[inline]
-    pub(crate) fn pdu_mut(&mut self) -> &mut Pdu<T> {
-        self.0.pdu_mut()
     }
 
     /// Returns the ranges that the device sees, in the order of the data.
@@ -224,26 +272,9 @@ impl<'a, 'bound, T: DriverTypes> Mapped<'a, 'bound, T> {
     #[inline]
     pub fn unmap(self) -> Request<'a, 'bound, T> {
         let mut info = self.into_info();
-        Self::unmap_info(&mut info);
+        info.unmap();
         // SAFETY: it was unmapped just now.
         unsafe { Request::from_info(info) }
-    }
-
-    // `unmap_in_place` is inlined always, and is to be so into the driver.
-    #[inline(always)]
-    pub(crate) fn unmap_info(info: &mut RequestInfo<'a, 'bound, T>) {
-        let hw = info.hw;
-        let Pdu { state, held, .. } = info.pdu_mut();
-        // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s memory,
-        // and is given back below at the earliest.
-        let slots = || unsafe { hw.memory().slots(held) };
-        // SAFETY:
-        // - By the invariants of `RequestInfo` the state came from `map_into` of this mapper with
-        //   these slots, or has no use for any.
-        // - By unmapping the driver says that the device is done with the request.
-        if unsafe { hw.mapper().unmap_in_place(state, slots) } {
-            info.give_back();
-        }
     }
 }
 
@@ -258,7 +289,7 @@ impl<'a, 'bound, T: DriverTypes> Deref for Mapped<'a, 'bound, T> {
 
 impl<T: DriverTypes> Drop for Mapped<'_, '_, T> {
     fn drop(&mut self) {
-        Self::unmap_info(&mut self.0);
+        self.0.unmap();
         // SAFETY: by the invariants of `RequestInfo` this is a started request; it is not mapped
         // any more, and nobody uses `self` afterwards.
         unsafe { bindings::blk_mq_end_request(self.0.rq.as_ptr(), Status::IoErr.into_raw()) };

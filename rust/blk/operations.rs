@@ -8,10 +8,7 @@ use super::{
     attribute::Attribute,
     hw::HwCtx,
     in_flight::Expired,
-    mapped::{
-        MapError,
-        Mapped, //
-    },
+    mapped::MapError,
     request::Request,
     status::Status,
     types::{
@@ -50,6 +47,9 @@ pub trait Operations: Sized + 'static {
     /// [`Operations::RequestData`]. The owner of the request that has the tag has it, too, and
     /// nobody else: [`Mapped::per_tag_mut`], [`Mapped::per_tag_and_dma_vecs`],
     /// [`Request::per_tag_mut`].
+    ///
+    /// [`Mapped::per_tag_mut`]: super::Mapped::per_tag_mut
+    /// [`Mapped::per_tag_and_dma_vecs`]: super::Mapped::per_tag_and_dma_vecs
     type PerTag<'bound>: Send + 'bound;
 
     /// The identifier by which the device says which request has completed:
@@ -76,6 +76,13 @@ pub trait Operations: Sized + 'static {
     /// [batches](HwCtx::batch) do not look for requests that wait.
     const WAITS_FOR_ROOM: bool = false;
 
+    /// True if [`Operations::queue_rq`] maps nearly every request that has data. Those of a list
+    /// (blk-mq's plug) are then mapped before the first of them is started, and an IOMMU that wants
+    /// to be told of what is mapped is told once for all of them: [`Request::map`] finds it done.
+    ///
+    /// A request that is not mapped after all is unmapped when it ends, or is given back.
+    const MAPS_LISTS: bool = false;
+
     /// The driver's files in the folder of each disk in sysfs.
     const ATTRIBUTES: &'static [Attribute<Self>] = &[];
 
@@ -84,6 +91,8 @@ pub trait Operations: Sized + 'static {
     /// The request's timer runs already. `Ok` means that the driver has dealt with it, commonly by
     /// [`Mapped::put_in_flight`]. Requests that were not `last` may be held back until the `last`
     /// one, or until [`Operations::commit_rqs`], which follows when a request is refused.
+    ///
+    /// [`Mapped::put_in_flight`]: super::Mapped::put_in_flight
     ///
     /// Context: atomic, on any CPU; process context if [`Operations::BLOCKING`]. Calls of one
     /// hardware queue can run at the same time.
@@ -104,13 +113,15 @@ pub trait Operations: Sized + 'static {
     /// Context: the same as that of [`Operations::queue_rq`].
     fn commit_rqs<'a, 'bound>(_hw: &'a HwCtx<'bound, Self>) {}
 
-    /// Finishes a request that [`Mapped::complete`] brought to the CPU that wants its result. Not
-    /// called for a request that ends in a [batch](HwCtx::batch).
+    /// Finishes a request that [`Mapped::complete`] brought to the CPU that wants its result; it is
+    /// unmapped. Not called for most of those that end in a [batch](HwCtx::batch).
     ///
     /// Context: atomic, on any CPU; with the locks that the driver holds where it calls
     /// [`Mapped::complete`].
-    fn complete<'a, 'bound>(io: Mapped<'a, 'bound, Self>, status: Status) {
-        io.unmap().end(status);
+    ///
+    /// [`Mapped::complete`]: super::Mapped::complete
+    fn complete<'a, 'bound>(request: Request<'a, 'bound, Self>, status: Status) {
+        request.end(status);
     }
 
     /// Handles a request in flight that has taken too long.
@@ -155,7 +166,7 @@ pub enum QueueRqError<'a, 'bound, T: Operations> {
     ///
     /// It is the same as [`QueueRqError::Resource`], so that no request is forgotten, if
     ///
-    /// - nothing is [in flight](Mapped::put_in_flight) on the queue that would end;
+    /// - nothing is [in flight](super::Mapped::put_in_flight) on the queue that would end;
     /// - [`Operations::WAITS_FOR_ROOM`] is false;
     /// - the tag set has more than one disk: the request in flight may be another disk's, whose end
     ///   this one does not notice.
@@ -187,4 +198,5 @@ impl<T: Operations> DriverTypes for T {
     type PerTag<'bound> = T::PerTag<'bound>;
     type CompletionId = T::CompletionId;
     type Passthrough = T::Passthrough;
+    const MAPS_LISTS: bool = T::MAPS_LISTS;
 }

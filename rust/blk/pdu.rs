@@ -30,6 +30,8 @@ pub(crate) struct Pdu<T: DriverTypes> {
     pub(crate) held: Held,
     /// The result of the request, on its way to the CPU that completes it.
     pub(crate) status: Status,
+    /// The next request of those that end together, while it is one of them.
+    pub(crate) next: Option<NonNull<bindings::request>>,
     /// The driver's data of the request.
     pub(crate) data: T::RequestData,
     /// The payload of a passthrough request. The last field: other requests do not touch it.
@@ -53,6 +55,7 @@ impl<T: DriverTypes> Pdu<T> {
             state: State::UNMAPPED,
             held: Held::NONE,
             status: Status::Ok,
+            next: None,
             data: T::RequestData::default(),
             passthrough: None,
         }
@@ -109,6 +112,7 @@ mod tests {
         type PerTag<'bound> = ();
         type CompletionId = TagOnly;
         type Passthrough = Infallible;
+        const MAPS_LISTS: bool = false;
     }
 
     /// A request and its private part, as blk-mq allocates them.

@@ -58,6 +58,7 @@
 //! in_flight.rs      put_in_flight(), complete_tag(), drain(), Expired
 //! attribute.rs      files of a disk in sysfs
 //! operations.rs     Operations: the functions of a driver
+//! batch.rs          requests that are unmapped with one flush
 //! completion.rs     complete(), alone or in a batch
 //!
 //! tag_set.rs        TagSet: hardware queues, quiesce, cancel
@@ -159,6 +160,7 @@
 //! ```
 
 mod attribute;
+mod batch;
 mod bindings;
 mod builder;
 mod char_dev;

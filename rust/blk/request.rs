@@ -253,6 +253,25 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
         // until it ends.
         unsafe { bindings::blk_mq_run_hw_queue((*self.raw()).mq_hctx, true) };
     }
+
+    /// Unmaps the data, and gives back what the request has taken. The device must be done with the
+    /// request, or not know of it.
+    // `unmap_in_place` is inlined always, and is to be so into the driver.
+    #[inline(always)]
+    pub(crate) fn unmap(&mut self) {
+        let hw = self.hw;
+        let Pdu { state, held, .. } = self.pdu_mut();
+        // SAFETY: by the type invariants what the request holds is of `hw`'s memory, and is given
+        // back below at the earliest.
+        let slots = || unsafe { hw.memory().slots(held) };
+        // SAFETY:
+        // - By the type invariants the state came from `map_into` of this mapper with these slots,
+        //   or has no use for any.
+        // - By unmapping the driver says that the device is done with the request.
+        if unsafe { hw.mapper().unmap_in_place(state, slots) } {
+            self.give_back();
+        }
+    }
 }
 
 /// A request that the driver owns and that is not mapped.
@@ -261,7 +280,8 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
 ///
 /// # Invariants
 ///
-/// The request's `Pdu` has no mapping, and holds nothing.
+/// The request's `Pdu` has no mapping, and holds nothing; unless `T::MAPS_LISTS`: then it may have
+/// one, of which the device was not told.
 #[must_use = "a request that is dropped ends with an error"]
 pub struct Request<'a, 'bound, T: DriverTypes>(RequestInfo<'a, 'bound, T>);
 
@@ -274,6 +294,16 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
         // INVARIANT: the caller promises that the request of `info` has no mapping and holds
         // nothing.
         Self(info)
+    }
+
+    /// Gives up the request as one that has no mapping.
+    #[inline]
+    pub(crate) fn into_unmapped(self) -> RequestInfo<'a, 'bound, T> {
+        let mut info = self.into_info();
+        if T::MAPS_LISTS && info.pdu().state.is_mapped() {
+            info.unmap();
+        }
+        info
     }
 
     #[inline]
@@ -301,7 +331,7 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// [`Mapped::complete`](super::Mapped::complete) ends it on the CPU that wants the result.
     #[inline]
     pub fn end(self, status: Status) {
-        let info = self.into_info();
+        let info = self.into_unmapped();
         // SAFETY: by the type invariants this is a started request, and `info`, its only owner, is
         // given up; it is not mapped. All of its bytes end, so that nothing of it is left over.
         unsafe { bindings::blk_mq_end_request(info.rq.as_ptr(), status.into_raw()) };
@@ -309,7 +339,7 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
 
     /// Gives the request back to blk-mq, which starts it again later, maybe with another tag.
     pub fn requeue(self) {
-        let info = self.into_info();
+        let info = self.into_unmapped();
         // SAFETY: by the type invariants this is a started request, and `info`, its only owner, is
         // given up; it is not mapped.
         unsafe { bindings::blk_mq_requeue_request(info.rq.as_ptr(), true) };
@@ -327,8 +357,9 @@ impl<'a, 'bound, T: DriverTypes> Deref for Request<'a, 'bound, T> {
 
 impl<T: DriverTypes> Drop for Request<'_, '_, T> {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants this is a started request that is not mapped, and `self`,
-        // its only owner, is not used afterwards.
+        self.0.unmap();
+        // SAFETY: by the type invariants this is a started request, and `self`, its only owner, is
+        // not used afterwards; it is not mapped.
         unsafe { bindings::blk_mq_end_request(self.0.rq.as_ptr(), Status::IoErr.into_raw()) };
     }
 }

@@ -349,7 +349,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// them, as for [`HwCtx::drain`].
     pub fn cancel(&self, status: Status) {
         for hw in &self.hw {
-            hw.drain(|io| io.unmap().end(status));
+            hw.drain_unmapped(|request| request.end(status));
         }
     }
 }

@@ -27,6 +27,9 @@ pub trait DriverTypes: Sized + 'static {
 
     /// See [`Operations::Passthrough`](super::Operations::Passthrough).
     type Passthrough: Passthrough;
+
+    /// See [`Operations::MAPS_LISTS`](super::Operations::MAPS_LISTS).
+    const MAPS_LISTS: bool;
 }
 
 /// Payload of a [`PassthroughRequest`](super::PassthroughRequest).

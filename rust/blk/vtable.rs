@@ -41,6 +41,7 @@ use kernel::{
         Full, //
     }, //
 };
+use phyr::Unsynced;
 use phyr_driver::irq::has_vectors;
 
 /// `enum blk_eh_timer_return`, with the type that kCFI sees in C.
@@ -67,6 +68,22 @@ const fn raw_timeout(
     // SAFETY: both are pointers to functions, of one signature but for the result, and
     // `EhTimerReturn` is a transparent wrapper of the other's: it is returned the same way.
     unsafe { mem::transmute::<Timeout, _>(f) }
+}
+
+/// Iterates over the requests of a list. Each is read before the one in front of it is returned.
+///
+/// # Safety
+///
+/// The list is one of requests that are not queued, and linked as blk-mq does it; each stays so until
+/// it was returned.
+#[inline]
+unsafe fn requests(
+    first: *mut bindings::request,
+) -> impl Iterator<Item = NonNull<bindings::request>> {
+    // SAFETY: the list is linked by this member, and ends with null.
+    core::iter::successors(NonNull::new(first), |rq| unsafe {
+        NonNull::new((*rq.as_ptr()).__bindgen_anon_1.rq_next)
+    })
 }
 
 /// The `struct blk_mq_ops` of a driver.
@@ -105,13 +122,18 @@ impl<T: Operations> VTable<T> {
     ///
     /// blk-mq calls this with a request of its own that it wants started.
     unsafe extern "C" fn queue_rq(
-        hctx: *mut bindings::blk_mq_hw_ctx,
+        _hctx: *mut bindings::blk_mq_hw_ctx,
         bd: *const bindings::blk_mq_queue_data,
     ) -> bindings::blk_status_t {
         // SAFETY: `bd` is valid for the call.
         let (rq, last) = unsafe { ((*bd).rq, (*bd).last) };
-        // SAFETY: blk-mq wants `rq`, of the context `hctx`, started by this call.
-        unsafe { Self::start(hctx, rq, last, Origin::Call) }
+        // SAFETY: blk-mq never passes null.
+        let rq = unsafe { NonNull::new_unchecked(rq) };
+        // SAFETY: blk-mq wants `rq` started by this call.
+        unsafe {
+            Self::start(rq);
+            Self::queue(rq, last, Origin::Call)
+        }
     }
 
     /// Starts the requests of a list, each as [`Self::queue_rq`] does. None is left in the list:
@@ -122,44 +144,67 @@ impl<T: Operations> VTable<T> {
     /// blk-mq calls this with a list of requests of its own, of one queue, that it wants started.
     unsafe extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
         // SAFETY: the list is valid for the call.
-        let mut next = unsafe { mem::take(&mut *list) }.head;
-        while let Some(rq) = NonNull::new(next) {
-            let rq = rq.as_ptr();
-            // SAFETY: the request is valid; its context is one of a queue that lives.
-            let hctx = unsafe { (*rq).mq_hctx };
-            // SAFETY: the list is linked by this member, which is ours until the request is
-            // started.
-            next = unsafe { (*rq).__bindgen_anon_1.rq_next };
-            // SAFETY: `rq` is valid, and not started yet, so that this member is still ours.
-            unsafe { (*rq).__bindgen_anon_1.rq_next = ptr::null_mut() };
-            // SAFETY: `next` is null or the next request of the list.
-            let last = next.is_null() || unsafe { (*next).mq_hctx } != hctx;
-            // SAFETY: the request is one of `hctx`; blk-mq gave it to us.
-            unsafe { Self::start(hctx, rq, last, Origin::List) };
+        let first = unsafe { mem::take(&mut *list) }.head;
+        // SAFETY: blk-mq wants the requests of the list started.
+        let are_started = T::MAPS_LISTS && unsafe { Self::map_list(first) };
+        // SAFETY: the list is linked, and ours; each request is looked at before it is queued.
+        let mut requests = unsafe { requests(first) }.peekable();
+        while let Some(rq) = requests.next() {
+            // SAFETY: both are valid, and not queued yet.
+            let context = |rq: &NonNull<bindings::request>| unsafe { (*rq.as_ptr()).mq_hctx };
+            let last = requests.peek().map(context) != Some(context(&rq));
+            // SAFETY: `rq` is valid, and not queued yet, so that this member is still ours.
+            unsafe { (*rq.as_ptr()).__bindgen_anon_1.rq_next = ptr::null_mut() };
+            // SAFETY: blk-mq wants it started by this call.
+            unsafe {
+                if !are_started {
+                    Self::start(rq);
+                }
+                Self::queue(rq, last, Origin::List);
+            }
         }
+    }
+
+    /// Starts the requests of a list and maps them, with one sync, if there are several and that
+    /// saves one. Returns whether they are started. What is not mapped then, for whatever reason,
+    /// is mapped by itself later.
+    ///
+    /// # Safety
+    ///
+    /// The list is one that [`Self::queue_rqs`] was given.
+    #[inline(never)]
+    unsafe fn map_list(first: *mut bindings::request) -> bool {
+        // SAFETY: the list is linked, and ours.
+        let requests = || unsafe { requests(first) };
+        let (Some(rq), Some(_)) = (NonNull::new(first), requests().nth(1)) else {
+            return false;
+        };
+        // SAFETY: the request is valid; its context is one of a queue that lives.
+        let hw = unsafe { Self::hw((*rq.as_ptr()).mq_hctx) };
+        // All queues of a tag set have the same mapper.
+        let Some(unsynced) = Unsynced::new(hw.mapper()) else {
+            return false;
+        };
+        for rq in requests() {
+            // SAFETY: blk-mq wants it started.
+            unsafe { Self::start(rq) };
+            // SAFETY: it is started, and not with the driver yet.
+            unsafe { Self::info(rq, Origin::List) }.map_early(&unsynced);
+        }
+        if unsynced.sync().is_err() {
+            // SAFETY: they are started, and not with the driver yet.
+            requests().for_each(|rq| unsafe { Self::info(rq, Origin::List) }.unmap());
+        }
+        true
     }
 
     /// Starts one request.
     ///
     /// # Safety
     ///
-    /// `rq` is a request of blk-mq's own, of the context `hctx`, that it wants started; its queue
-    /// lives during the call.
-    // One function with all of the driver's part: in the loop over a list it would run out of
-    // registers.
-    #[inline(never)]
-    unsafe fn start(
-        hctx: *const bindings::blk_mq_hw_ctx,
-        rq: *mut bindings::request,
-        last: bool,
-        origin: Origin,
-    ) -> bindings::blk_status_t {
-        // SAFETY: `hctx` is the context of a queue that lives during the call.
-        let hw = unsafe { Self::hw(hctx) };
-        // SAFETY: the context and its queue are valid; `GenDisk` set the queue's data.
-        let disk = unsafe { &*(*(*hctx).queue).queuedata.cast::<T::DiskData<'_>>() };
-        // SAFETY: blk-mq never passes null.
-        let rq = unsafe { NonNull::new_unchecked(rq) };
+    /// `rq` is a request of blk-mq's own that it wants started.
+    #[inline]
+    unsafe fn start(rq: NonNull<bindings::request>) {
         // SAFETY: blk-mq gives the request to us, with the private part that `init_request` made,
         // and it is not started yet.
         unsafe { Pdu::<T>::prepare(rq) };
@@ -167,6 +212,21 @@ impl<T: Operations> VTable<T> {
         //
         // SAFETY: the request is valid, and still ours alone.
         unsafe { bindings::blk_mq_start_request(rq.as_ptr()) };
+    }
+
+    /// Makes the owner of a request.
+    ///
+    /// # Safety
+    ///
+    /// `rq` is a request of blk-mq's own that it wants started, and that [`Self::start`] has
+    /// started; its queue lives for `'a`. No other owner of it is used after this.
+    #[inline]
+    unsafe fn info<'a, 'bound>(
+        rq: NonNull<bindings::request>,
+        origin: Origin,
+    ) -> RequestInfo<'a, 'bound, T> {
+        // SAFETY: the request is valid, and its context is one of a queue that lives for `'a`.
+        let hw = unsafe { Self::hw((*rq.as_ptr()).mq_hctx) };
         // SAFETY:
         // - The request is a started one on `hw`'s context, and its private part was made by
         //   `init_request`.
@@ -175,10 +235,32 @@ impl<T: Operations> VTable<T> {
         //   request that it is for (`blk_kick_flush`, without an I/O scheduler). That request keeps
         //   the tag and is not with us either: it waits in the flush queue, before its data is
         //   written or after that has ended, until the flush has ended.
-        // - It has no mapping: a request ends and is given back unmapped only.
+        // - It has no mapping, as a request ends and is given back unmapped only, or the one that
+        //   `map_list` has made of it.
         // - It came with this call, or in a list.
-        let info = unsafe { RequestInfo::new(rq, hw, origin) };
-        // SAFETY: it has no mapping, as was just said.
+        unsafe { RequestInfo::new(rq, hw, origin) }
+    }
+
+    /// Hands one request to the driver.
+    ///
+    /// # Safety
+    ///
+    /// `rq` is a request of blk-mq's own that it wants started, and that [`Self::start`] has
+    /// started; its queue lives during the call.
+    // One function with all of the driver's part: in the loop over a list it would run out of
+    // registers.
+    #[inline(never)]
+    unsafe fn queue(
+        rq: NonNull<bindings::request>,
+        last: bool,
+        origin: Origin,
+    ) -> bindings::blk_status_t {
+        // SAFETY: the caller says that it was just started.
+        let info = unsafe { Self::info(rq, origin) };
+        let hw = info.hw;
+        // SAFETY: the request and its queue are valid; `GenDisk` set the queue's data.
+        let disk = unsafe { &*(*(*rq.as_ptr()).q).queuedata.cast::<T::DiskData<'_>>() };
+        // SAFETY: it has no mapping, or one that the device was not told of if `T::MAPS_LISTS`.
         let request = unsafe { Request::from_info(info) };
         match T::queue_rq(hw, disk, request, last) {
             Ok(()) => Status::Ok.into_raw(),

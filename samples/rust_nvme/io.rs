@@ -56,6 +56,8 @@ impl Operations for NvmeBlk {
     type PerTag<'bound> = ();
     type CompletionId = TagAndGeneration;
 
+    const MAPS_LISTS: bool = true;
+
     const ATTRIBUTES: &'static [Attribute<Self>] = disk::ATTRIBUTES;
 
     // Into the one function of `phyr_blk` that calls it.

@@ -216,7 +216,7 @@ impl<'bound> IoQueue<'bound> {
     fn process_some(
         &self,
         hw: &HwCtx<'bound, NvmeBlk>,
-        batch: &mut CompletionBatch<NvmeBlk>,
+        batch: &mut CompletionBatch<'_, 'bound, NvmeBlk>,
         most: u16,
     ) -> u16 {
         let mut cq = self.cq.lock();

@@ -26,6 +26,8 @@ use kernel::{
 use phyr_blk::{
     Mapped,
     Op,
+    Request,
+    RequestInfo,
     Status, //
 };
 
@@ -39,24 +41,27 @@ pub(crate) struct NvmeBlk;
 #[derive(Default)]
 pub(crate) struct Retries(u8);
 
-/// Tries a request again, if that makes sense, or completes it with `status`. The controller is
-/// done with it.
-pub(crate) fn retry_or_complete(mut io: Mapped<'_, '_, NvmeBlk>, may_retry: bool, status: Status) {
-    if will_retry(&io, may_retry) {
-        io.data_mut().0 += 1;
-        io.unmap().requeue();
+/// Tries a request again, if that makes sense, or completes it with `status`.
+pub(crate) fn retry_or_complete(
+    mut request: Request<'_, '_, NvmeBlk>,
+    may_retry: bool,
+    status: Status,
+) {
+    if will_retry(&request, may_retry) {
+        request.data_mut().0 += 1;
+        request.requeue();
     } else {
-        io.complete(status);
+        request.complete(status);
     }
 }
 
 /// Tries a request again that a reset has interrupted through no fault of the request. That does
 /// not count as one of its retries.
-pub(crate) fn retry_interrupted(io: Mapped<'_, '_, NvmeBlk>) {
-    if io.is_noretry() {
-        io.complete(Status::IoErr);
+pub(crate) fn retry_interrupted(request: Request<'_, '_, NvmeBlk>) {
+    if request.is_noretry() {
+        request.complete(Status::IoErr);
     } else {
-        io.unmap().requeue();
+        request.requeue();
     }
 }
 
@@ -68,12 +73,12 @@ pub(crate) fn fail(dev: &Device<Bound>, io: Mapped<'_, '_, NvmeBlk>, status: Nvm
     if !io.is_quiet() && !will_retry(&io, may_retry) {
         log_failure(dev, &io, status);
     }
-    retry_or_complete(io, may_retry, status.to_blk());
+    retry_or_complete(io.unmap(), may_retry, status.to_blk());
 }
 
 /// Returns whether [`retry_or_complete`] tries a request again.
-fn will_retry(io: &Mapped<'_, '_, NvmeBlk>, may_retry: bool) -> bool {
-    may_retry && !io.is_noretry() && io.data().0 < MAX_RETRIES
+fn will_retry(request: &RequestInfo<'_, '_, NvmeBlk>, may_retry: bool) -> bool {
+    may_retry && !request.is_noretry() && request.data().0 < MAX_RETRIES
 }
 
 /// Logs the command that has failed, and its status: as `nvme_log_error()`, with the namespace.

@@ -53,8 +53,8 @@ use kernel::{
 };
 use phyr_blk::{
     HwCtx,
-    Mapped,
     Quiesced,
+    Request,
     Status,
     TagSet, //
 };
@@ -91,8 +91,8 @@ pub(crate) fn recover<'bound>(
     let quiesced = TagSet::quiesce(tags);
 
     // The controller may hang because of any of them, so it counts as one of their retries.
-    stop(ctrl, &quiesced, |io| {
-        retry_or_complete(io, true, Status::Timeout)
+    stop(ctrl, &quiesced, |request| {
+        retry_or_complete(request, true, Status::Timeout)
     });
     restart(ctrl, reset, quiesced);
 }
@@ -245,14 +245,14 @@ fn has_work(hw: &HwCtx<'_, NvmeBlk>) -> bool {
 fn stop<'bound>(
     ctrl: &Ctrl<'bound>,
     quiesced: &Quiesced<'bound, NvmeBlk>,
-    mut take: impl FnMut(Mapped<'_, 'bound, NvmeBlk>),
+    mut take: impl FnMut(Request<'_, 'bound, NvmeBlk>),
 ) {
     if ctrl.disable().is_err() {
         ctrl.stop_dma();
     }
     for hw in quiesced.tag_set().hw_queues() {
         hw.queue().process(hw);
-        hw.drain(&mut take);
+        hw.drain_unmapped(&mut take);
     }
 }
 
