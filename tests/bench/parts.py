@@ -31,8 +31,10 @@ RULES = [
 
 # The functions whose calls are counted as one event.
 CALLS = {
-    "flushes": ["cache_tag_flush_range", "cache_tag_flush_all", "viommu_iotlb_sync"],
-    "flushes at map": ["cache_tag_flush_range_np", "viommu_iotlb_sync_map"],
+    "flushes": ["cache_tag_flush_range", "cache_tag_flush_all", "viommu_iotlb_sync",
+                "viommu_flush_iotlb_all", "amd_iommu_iotlb_sync", "amd_iommu_flush_iotlb_all"],
+    # AMD's does nothing on hardware.
+    "flushes at map": ["cache_tag_flush_range_np", "viommu_iotlb_sync_map", "amd_iommu_iotlb_sync_map"],
     "allocations": ["kmem_cache_alloc_noprof", "kmem_cache_alloc_node_noprof", "__kmalloc_noprof",
                     "__kmalloc_node_noprof", "__kmalloc_cache_noprof", "dma_pool_alloc",
                     "__alloc_frozen_pages_noprof", "mempool_alloc_noprof"],

@@ -51,6 +51,7 @@ mod test_numbers;
 mod test_refused;
 mod test_scatter;
 mod test_scope;
+mod test_unmap;
 
 struct TestDriver;
 

@@ -31,6 +31,7 @@ use kernel::prelude::*;
 use phyr_driver::scope::Scope;
 
 mod abort;
+mod batch;
 mod device;
 mod file;
 mod files;
@@ -136,6 +137,16 @@ mod tests {
             return Ok(());
         }
         with_dma_api(|_, _| room::and_batches(binding()?.scope))
+    }
+
+    #[test]
+    fn each_of_a_batch_ends_once_and_with_its_own_status() -> Outcome {
+        run(batch::of_many_statuses)
+    }
+
+    #[test]
+    fn what_is_in_flight_is_drained_unmapped() -> Outcome {
+        run(batch::drained)
     }
 
     #[test]

@@ -51,7 +51,8 @@ use crate::{
             linear,
             mapping,
             parts,
-            turns, //
+            turns,
+            unmapping, //
         }, //
     }, //
 };
@@ -133,6 +134,11 @@ mod tests {
             mapping(pdev, mapper, buffer(5)?)?;
             mapping(pdev, mapper, parts()?)
         })
+    }
+
+    #[test]
+    fn mappings_on_their_way_to_their_end() -> Outcome {
+        run(unmapping)
     }
 
     #[test]

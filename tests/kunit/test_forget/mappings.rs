@@ -18,8 +18,13 @@ use crate::{
         forget,
         goes_on,
         phyrs, //
+    },
+    test_unmap::{
+        shaped,
+        Mapped, //
     }, //
 };
+use core::pin::pin;
 use kernel::{
     device::Bound,
     page::PAGE_SIZE,
@@ -33,7 +38,9 @@ use phyr::{
         Memory,
         Pages, //
     },
-    Mapper, //
+    IotlbGather,
+    Mapper,
+    Unmapping, //
 };
 
 /// Forgets a mapping of `memory`.
@@ -138,4 +145,35 @@ pub(crate) fn batch(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
         goes_on(pdev, mapper, vec)?;
     }
     Ok(())
+}
+
+/// Forgets mappings on their way to their end: unlinked, and not flushed. Neither their memory nor
+/// their addresses are given out again.
+pub(crate) fn unmapping(_pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome {
+    let (mut all, mut places) = (KVVec::new(), KVec::new());
+    let gather = pin!(IotlbGather::new());
+    let mut unmapping = Unmapping::new(mapper, gather);
+    for nr in 0..8 {
+        let memory = shaped(nr)?;
+        for phyr in phyrs(&memory)? {
+            places.push(phyr, GFP_KERNEL)?;
+        }
+        let mut mapped = Mapped::new(mapper, memory)?;
+        mapped.unlink(&mut unmapping);
+        // Where each ends by itself there is nothing to forget.
+        if mapped.is_unlinked() {
+            all.push(mapped, GFP_KERNEL)?;
+        }
+    }
+    forget(unmapping, KVec::new())?;
+    for nr in 0..64 {
+        let other = Mapped::new(mapper, shaped(nr)?)?;
+        check!(!all.iter().any(|mapped| mapped.overlaps(&other)));
+        other.end(mapper);
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    forget(all, places)?;
+    all_stay()
 }

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A batch outlives the call that flushes it, in the place of another.
+
+use phyr_blk::{HwCtx, Operations};
+
+pub fn swapped<T: Operations>(hw: &HwCtx<'_, T>) {
+    hw.batch(|outer| {
+        hw.batch(|inner| {
+            #[cfg(compile_fail)]
+            core::mem::swap(outer, inner);
+            //~^ error: lifetime may not live long enough
+            #[cfg(not(compile_fail))]
+            let _ = (&outer, inner);
+        });
+    });
+}

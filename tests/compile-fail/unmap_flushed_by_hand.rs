@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Something claims that a flush was done.
+
+use phyr::{Flushed, Mapper, Unmapping};
+
+pub fn flushed<'m>(mapper: &'m Mapper<'m>, unmapping: Unmapping<'_, 'm>) -> Flushed<'m> {
+    #[cfg(compile_fail)]
+    return Flushed { mapper, ranges: 1 };
+    //~^ error[E0451]: fields `mapper` and `ranges` of struct `Flushed` are private
+    #[cfg(not(compile_fail))]
+    {
+        let _ = mapper;
+        unmapping.flush()
+    }
+}
