@@ -139,8 +139,8 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
     ///
     /// # Errors
     ///
-    /// The request comes back, still mapped: it is of another hardware queue, or nothing of this one
-    /// can be flushed together.
+    /// The request comes back, still mapped: it is of another hardware queue, or nothing of this
+    /// one can be flushed together.
     #[inline]
     pub(crate) fn add<'a>(
         &mut self,
@@ -155,13 +155,13 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
         let pdu = info.pdu_mut();
         pdu.status = status;
         let held = &pdu.held;
-        // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s memory, and
-        // is given back when the mapping has ended.
+        // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s memory,
+        // and is given back when the mapping has ended.
         let slots = || unsafe { hw.memory().slots(held) };
         // SAFETY:
-        // - By the invariants of `RequestInfo` the state came from `map_into` of this queue's mapper
-        //   with these slots, or has no use for any. They stay as they are: the request is in the
-        //   list until it has ended.
+        // - By the invariants of `RequestInfo` the state came from `map_into` of this queue's
+        //   mapper with these slots, or has no use for any. They stay as they are: the request is
+        //   in the list until it has ended.
         // - The caller says that the device is done with the request, and the block layer does not
         //   have the pages back before it ends.
         if unsafe { self.unmapping.unmap(&mut pdu.state, slots) } {
@@ -194,8 +194,8 @@ impl<'b, 'bound, T: DriverTypes> Iterator for Flushed<'b, 'bound, T> {
         let hw = info.hw;
         let pdu = info.pdu_mut();
         let (held, status) = (&pdu.held, pdu.status);
-        // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s memory, and
-        // is given back below at the earliest.
+        // SAFETY: by the invariants of `RequestInfo` what the request holds is of `hw`'s memory,
+        // and is given back below at the earliest.
         let slots = || unsafe { hw.memory().slots(held) };
         // SAFETY: by the type invariant the state was unmapped so, with these slots.
         if unsafe { self.flushed.free(&mut pdu.state, slots) } {

@@ -112,9 +112,9 @@ impl GenDiskBuilder {
     /// Lets a request be as long as can be [mapped](phyr::Mapper::max_mapping_size), rather than
     /// [fast](phyr::Mapper::opt_mapping_size).
     ///
-    /// Behind an IOMMU the IOVAs of a longer one are allocated in a tree, under a lock that all CPUs
-    /// share. That pays for a device to which the number of requests matters more, such as one of
-    /// few tags, or where few CPUs do I/O.
+    /// Behind an IOMMU the IOVAs of a longer one are allocated in a tree, under a lock that all
+    /// CPUs share. That pays for a device to which the number of requests matters more, such as one
+    /// of few tags, or where few CPUs do I/O.
     pub fn exceed_opt_mapping_size(mut self) -> Self {
         self.0.exceeds_opt_mapping_size = true;
         self

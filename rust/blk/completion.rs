@@ -59,8 +59,8 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// Completes as [`Mapped::complete`] does, but with the others of `batch`: all of them are
     /// unmapped with one flush of the IOTLB, as `batch` ends, and none of them ends before.
     ///
-    /// If the request ends here, and well, it does so without [`Operations::complete`], except for a
-    /// request of the driver's own, and one of a disk with an I/O scheduler, which end by
+    /// If the request ends here, and well, it does so without [`Operations::complete`], except for
+    /// a request of the driver's own, and one of a disk with an I/O scheduler, which end by
     /// themselves.
     ///
     /// The device must be done with the request: it is unlinked at once.

@@ -55,7 +55,8 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// - `EOPNOTSUPP`: it is an [`Op::Other`](super::Op::Other) with bytes, such as a zone append.
     /// - `E2BIG`, `EMSGSIZE`: the limits of the disk are not those of the tag set and the mapper,
     ///   which is a fault of the driver; the kernel log says so, once.
-    /// - `ENOMEM`: the queue's memory is in use, or the kernel's. It passes: the request is to wait.
+    /// - `ENOMEM`: the queue's memory is in use, or the kernel's. It passes: the request is to
+    /// wait.
     /// - The other errors of [`phyr::Mapper::map_into`].
     #[inline]
     pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {
@@ -96,17 +97,17 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
         let (hw, rq) = (self.hw, self.rq.as_ptr());
         // SAFETY: by the type invariants the request is valid, started and owned: the block layer
         // keeps its pages until it is completed, and its operation allows the direction. It ends
-        // only by its owner, who unmaps it first: the mapping's state is in the `Pdu`, and only what
-        // was unmapped ends.
+        // only by its owner, who unmaps it first: the mapping's state is in the `Pdu`, and only
+        // what was unmapped ends.
         let memory = unsafe { Pinned::new(RequestMemory::new(rq), direction, MemoryKind::System) };
         let Pdu { state, held, .. } = self.pdu_mut();
         let slots = move || {
             // SAFETY: by the type invariants the request is valid.
             let segments = unsafe { (*rq).nr_phys_segments };
             hw.memory().hold_slots(held, segments)?;
-            // SAFETY: by the type invariants what the request holds is of `hw`'s memory; it is given
-            // back when the request is unmapped, or was not mapped. This is the only reference to
-            // the slots.
+            // SAFETY: by the type invariants what the request holds is of `hw`'s memory; it is
+            // given back when the request is unmapped, or was not mapped. This is the only
+            // reference to the slots.
             Ok(unsafe { hw.memory().slots_mut(held) })
         };
         Ok(Some((memory?, slots, state)))

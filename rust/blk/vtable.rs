@@ -74,8 +74,8 @@ const fn raw_timeout(
 ///
 /// # Safety
 ///
-/// The list is one of requests that are not queued, and linked as blk-mq does it; each stays so until
-/// it was returned.
+/// The list is one of requests that are not queued, and linked as blk-mq does it; each stays so
+/// until it was returned.
 #[inline]
 unsafe fn requests(
     first: *mut bindings::request,

@@ -290,8 +290,9 @@ impl SgList {
 ///   when [`IovaSpace::unlink`], [`IovaSpace::destroy`] and [`IovaSpace::unmap_phys`] return, what
 ///   they took is out of its reach, as far as the DMA API promises that (strict or lazy).
 /// - [`IovaSpace::domain`] is there for as long as the space, if there is one.
-/// - What is linked is in the page table of [`IovaSpace::domain`], if there is one, by whole granules
-///   and nothing else is to be done to unlink it than to take it out of there and to flush it.
+/// - What is linked is in the page table of [`IovaSpace::domain`], if there is one, by whole
+///   granules and nothing else is to be done to unlink it than to take it out of there and to flush
+///   it.
 pub unsafe trait IovaSpace: Send + Sync {
     /// Returns the first address.
     fn first(&self) -> u64;

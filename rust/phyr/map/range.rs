@@ -234,7 +234,8 @@ impl<S: IovaSpace> IovaRange<S> {
         self.iova.attrs
     }
 
-    /// Gives up the range without freeing it; what is returned is for [`Slot::reopen`](super::state::Slot::reopen).
+    /// Gives up the range without freeing it; what is returned is for
+    /// [`Slot::reopen`](super::state::Slot::reopen).
     #[inline]
     pub(crate) fn close(self) -> Closed {
         let this = ManuallyDrop::new(self);

@@ -53,8 +53,8 @@ impl Slot {
     /// All marks.
     const MARKS: u64 = 3 << 62;
 
-    /// Makes a slot of a phyr as it was planned, which is at most [`MAX_LEN`](super::range::MAX_LEN)
-    /// bytes long: the marks are behind that.
+    /// Makes a slot of a phyr as it was planned, which is at most
+    /// [`MAX_LEN`](super::range::MAX_LEN) bytes long: the marks are behind that.
     #[inline]
     pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Self {
         // CAST: a `usize` is at most 64 bits wide.
@@ -281,7 +281,8 @@ impl State {
         };
     }
 
-    /// Returns whether its ranges were unlinked, and are not freed: [`Flushed::free`] is to do that.
+    /// Returns whether its ranges were unlinked, and are not freed: [`Flushed::free`] is to do
+    /// that.
     ///
     /// [`Flushed::free`]: crate::Flushed::free
     #[doc(hidden)]

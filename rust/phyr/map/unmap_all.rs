@@ -23,8 +23,8 @@ use kernel::prelude::*;
 /// Ends all of `mappings`, and gives the memory back in their order. The device must be done with
 /// it.
 ///
-/// The IOTLB is flushed once for all that are next to each other and of one mapper, before the first
-/// memory is given back. Where they cannot be flushed together each ends by itself, as
+/// The IOTLB is flushed once for all that are next to each other and of one mapper, before the
+/// first memory is given back. Where they cannot be flushed together each ends by itself, as
 /// [`Mapping::unmap`].
 ///
 /// Context: as [`Mapping::unmap`].

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! After `iommu_unmap_fast()` a device may still get at a page by the IOTLB. So neither addresses
-//! nor memory are given back before the flush: what frees an address is a method of [`Flushed`], and
-//! that comes from [`Unmapping::flush`] alone. What is forgotten on the way is never freed.
+//! nor memory are given back before the flush: what frees an address is a method of [`Flushed`],
+//! and that comes from [`Unmapping::flush`] alone. What is forgotten on the way is never freed.
 //!
 //! Where several mappings cannot be flushed together, each ends by itself in [`Unmapping::unmap`],
 //! and nothing is left to do: where nothing translates, for a device that gets copies or is not
@@ -19,8 +19,8 @@
 //!
 //! How it is flushed depends on the driver of the IOMMU:
 //!
-//! - Those with a page table of the kernel's own kind (Intel, AMD) flush the range from the first to
-//!   the last address that was unlinked.
+//! - Those with a page table of the kernel's own kind (Intel, AMD) flush the range from the first
+//!   to the last address that was unlinked.
 //! - Others may flush on the way whatever does not adjoin, such as the SMMUv3. They are told that
 //!   all will be flushed (`queued`), and all of the domain is, if there are several ranges.
 //!
@@ -85,8 +85,8 @@ impl IotlbGather {
 ///
 /// # Invariants
 ///
-/// If `target` is there, `gather` was initialised for its domain, and has what was unlinked. That is
-/// `ranges` ranges, all of them from `first` to `last`.
+/// If `target` is there, `gather` was initialised for its domain, and has what was unlinked. That
+/// is `ranges` ranges, all of them from `first` to `last`.
 pub struct Unmapping<'p, 'm> {
     mapper: &'m Mapper<'m>,
     gather: Pin<&'p mut IotlbGather>,
@@ -137,8 +137,8 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         self.target.is_some()
     }
 
-    /// Unlinks the mapping of `state`; does nothing if that is [`State::UNMAPPED`]. `slots` is asked
-    /// for the slots where there are several ranges.
+    /// Unlinks the mapping of `state`; does nothing if that is [`State::UNMAPPED`]. `slots` is
+    /// asked for the slots where there are several ranges.
     ///
     /// If the state is [unlinked](State::is_unlinked) then, [`Flushed::free`] is to free its
     /// addresses; else the mapping has ended, and what is returned is as
@@ -148,8 +148,8 @@ impl<'p, 'm> Unmapping<'p, 'm> {
     ///
     /// # Safety
     ///
-    /// - `state` comes from a mapping by this mapper, made with these `slots`, which are not written
-    ///   until it has ended.
+    /// - `state` comes from a mapping by this mapper, made with these `slots`, which are not
+    ///   written until it has ended.
     /// - The device is done with the memory, which is not used for anything else until the flush.
     #[inline]
     pub unsafe fn unmap<'s>(
@@ -164,8 +164,8 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         }
         let are_all_unlinked = match state.dma_vec() {
             Some(vec) => self.unlink(vec.addr().into_raw(), vec.len()),
-            // INVARIANT: the caller promises that they are of one mapping by this mapper. It is ended
-            // here and, if the state says so, in `Flushed::free`.
+            // INVARIANT: the caller promises that they are of one mapping by this mapper. It is
+            // ended here and, if the state says so, in `Flushed::free`.
             None => self.unlink_several(Ending {
                 state,
                 slots: slots(),
@@ -217,8 +217,8 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         let gather = self.gather.as_mut().as_ptr();
         // CAST: an `unsigned long` has 64 bits, as this crate asks of the kernel.
         //
-        // SAFETY: by the type invariant `gather` is initialised, for this domain. The callers have a
-        // range that is linked there, and that they end.
+        // SAFETY: by the type invariant `gather` is initialised, for this domain. The callers have
+        // a range that is linked there, and that they end.
         let unlinked = unsafe {
             bindings::iommu_unmap_fast(domain.as_ptr(), start as usize, bytes as usize, gather)
         };

@@ -3,10 +3,10 @@
 //! Many mappings made visible to the device at once.
 //!
 //! Some IOMMUs have to be told of what is mapped: a virtual one of the hypervisor, or one that
-//! keeps what was not mapped (caching mode). `dma_iova_sync()` does that, which can be an exit of the
-//! guest. [`Unsynced`] puts it off for all mappings that are made with it: [`Unsynced::sync`] then
-//! syncs once, from the first to the last of their addresses. The device must not be told of them
-//! before.
+//! keeps what was not mapped (caching mode). `dma_iova_sync()` does that, which can be an exit of
+//! the guest. [`Unsynced`] puts it off for all mappings that are made with it: [`Unsynced::sync`]
+//! then syncs once, from the first to the last of their addresses. The device must not be told of
+//! them before.
 
 use super::{
     dma_api::{
@@ -125,8 +125,8 @@ impl<'m> Unsynced<'m> {
             addr: first,
             __size: len,
         };
-        // SAFETY: the device is bound, and the state is only looked at. What lies between the ranges
-        // that were linked does not change: a sync tells the IOMMU to look again.
+        // SAFETY: the device is bound, and the state is only looked at. What lies between the
+        // ranges that were linked does not change: a sync tells the IOMMU to look again.
         // CAST: an `unsigned long` has 64 bits, as this crate asks of the kernel.
         to_result(unsafe { bindings::dma_iova_sync(dev, &mut state, 0, len as usize) })
     }
