@@ -150,8 +150,8 @@ fn many(mapper: &Mapper<'_>) -> Result<KVVec<Mapped>> {
     Ok(all)
 }
 
-/// Unlinks many mappings, in disorder. What is unlinked is gone from the page table at once, what is
-/// not is still there; no address is given out again before the flush.
+/// Unlinks many mappings, in disorder. What is unlinked is gone from the page table at once, what
+/// is not is still there; no address is given out again before the flush.
 fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
     let mut all = many(mapper)?;
     let gather = pin!(IotlbGather::new());
