@@ -56,7 +56,7 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// - `E2BIG`, `EMSGSIZE`: the limits of the disk are not those of the tag set and the mapper,
     ///   which is a fault of the driver; the kernel log says so, once.
     /// - `ENOMEM`: the queue's memory is in use, or the kernel's. It passes: the request is to
-    /// wait.
+    ///   wait.
     /// - The other errors of [`phyr::Mapper::map_into`].
     #[inline]
     pub fn map(self) -> Result<Mapped<'a, 'bound, T>, MapError<'a, 'bound, T>> {

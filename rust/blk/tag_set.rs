@@ -156,7 +156,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     ///
     /// ```
     /// use kernel::{dma::Coherent, io::io_write, prelude::*, sync::Arc};
-    /// use phyr::{DmaVec, Mapper};
+    /// use phyr::{DmaAddr, Mapper};
     /// use phyr_driver::scope::Scope;
     /// use phyr_blk::{Config, Mapped, Operations, TagSet};
     ///
@@ -177,7 +177,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     /// }
     ///
     /// /// Fills the table of the request's slot, which nobody else uses, and returns its place.
-    /// fn fill<'bound, T>(io: &mut Mapped<'_, 'bound, T>) -> Result<DmaVec>
+    /// fn fill<'bound, T>(io: &mut Mapped<'_, 'bound, T>) -> Result<DmaAddr>
     /// where
     ///     T: Operations<PerTag<'bound> = Table>,
     /// {
@@ -186,7 +186,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     ///         io_write!(table, [try: 2 * n], vec.addr().into_raw());
     ///         io_write!(table, [try: 2 * n + 1], vec.len() as u64);
     ///     }
-    ///     Ok((&*table).into())
+    ///     Ok(DmaAddr::from_raw(table.dma_address()))
     /// }
     /// ```
     pub fn new(
