@@ -158,6 +158,10 @@ mod tests {
             (G, G - 1, 1)
         );
         assert!(limits.allow(G) && !limits.allow(G + 1));
+        assert!(limits.allow_range(1, G - 1) && !limits.allow_range(1, G));
+        assert!(Limits::NONE.allow_range(u64::MAX - 1, 1));
+        let limits = Limits::NONE.with_max_segment(G).unwrap_or(Limits::NONE);
+        assert!(limits.allow_range(1, G) && !limits.allow_range(0, G + 1));
         assert!(limits.allow(0) && Limits::NONE.allow(0) && Limits::NONE.allow(u64::MAX));
         assert!(Limits::NONE.with_max_segment(0).is_none());
         assert!(Limits::NONE.with_boundary_mask(G).is_none());

@@ -318,6 +318,8 @@ mod tests {
         assert_eq!(phyr(1, usize::MAX), Err(BadPhyr::Overflow));
         assert_eq!(phyr(0, usize::MAX).map(Phyr::end), Ok(u64::MAX));
         assert_eq!(phyr(u64::MAX - 1, 1).map(Phyr::end), Ok(u64::MAX));
+        assert_eq!(Phyr::known(PhysAddr::from_raw(1), 2), phyr(1, 2).ok());
+        assert_eq!(Phyr::known(PhysAddr::from_raw(1), 0), None);
     }
 
     #[test]

@@ -268,4 +268,32 @@ mod tests {
             assert_eq!(format.max_ranges(false, 7), of_bytes);
         }
     }
+
+    /// What needs no list is built without one; an error of who builds is not one of descriptors.
+    #[test]
+    fn a_plan_is_carried_out_once() {
+        use super::super::desc::NoList;
+
+        let ranges = [DataRange {
+            addr: 4096,
+            len: 4096,
+        }];
+        let plan = Format::Either.plan(ranges.into_iter(), 1, 4096);
+        let built = plan.carry_out(|attempt| {
+            assert_eq!(attempt.words, 0);
+            let mut list = NoList;
+            assert_eq!((list.addr(), list.words()), (0, 0));
+            list.put(0, 1);
+            Ok::<_, Error>(attempt.build(ranges.into_iter(), &mut list))
+        });
+        assert!(matches!(built, Ok(Ok(_))));
+
+        let mut calls = 0;
+        let failed = plan.carry_out(|_| {
+            calls += 1;
+            Err(ENOMEM)
+        });
+        assert!(matches!(failed, Err(e) if e == ENOMEM));
+        assert_eq!(calls, 1);
+    }
 }

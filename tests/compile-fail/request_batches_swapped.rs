@@ -9,7 +9,7 @@ pub fn swapped<T: Operations>(hw: &HwCtx<'_, T>) {
         hw.batch(|inner| {
             #[cfg(compile_fail)]
             core::mem::swap(outer, inner);
-            //~^ error: lifetime may not live long enough
+            //~^ error[E0521]: borrowed data escapes outside of closure
             #[cfg(not(compile_fail))]
             let _ = (&outer, inner);
         });

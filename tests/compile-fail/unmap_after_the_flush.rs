@@ -12,8 +12,8 @@ pub fn late(mut unmapping: Unmapping<'_, '_>, mut state: State, slots: &[Slot]) 
     // SAFETY: for the example.
     unsafe {
         unmapping.unmap(&mut state, || slots)
+        //~^ error[E0382]: borrow of moved value: `unmapping`
     };
-    //~^ error[E0382]: borrow of moved value: `unmapping`
     // SAFETY: for the example.
     unsafe { flushed.free(&mut state, || slots) };
 }

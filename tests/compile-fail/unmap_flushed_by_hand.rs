@@ -7,7 +7,7 @@ use phyr::{Flushed, Mapper, Unmapping};
 pub fn flushed<'m>(mapper: &'m Mapper<'m>, unmapping: Unmapping<'_, 'm>) -> Flushed<'m> {
     #[cfg(compile_fail)]
     return Flushed { mapper, ranges: 1 };
-    //~^ error[E0451]: fields `mapper` and `ranges` of struct `Flushed` are private
+    //~^ error[E0451]: field
     #[cfg(not(compile_fail))]
     {
         let _ = mapper;

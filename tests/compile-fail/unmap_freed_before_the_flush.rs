@@ -11,8 +11,8 @@ pub fn end(mut unmapping: Unmapping<'_, '_>, mut state: State, slots: &[Slot]) {
     // SAFETY: for the example.
     unsafe {
         unmapping.free(&mut state, || slots)
+        //~^ error[E0599]: no method named `free` found for
     };
-    //~^ error[E0599]: no method named `free` found for
     #[cfg(not(compile_fail))]
     // SAFETY: for the example.
     unsafe {
