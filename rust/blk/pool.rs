@@ -256,7 +256,13 @@ mod tests {
             Arc,
             Completion, //
         },
-        workqueue::system_unbound, //
+        workqueue::{
+            impl_has_work,
+            new_work,
+            system_unbound,
+            Work,
+            WorkItem, //
+        }, //
     };
 
     /// A block, which counts those that are there.
@@ -431,6 +437,28 @@ mod tests {
 
     const THREADS: u32 = 4;
 
+    /// One of them. Not `Queue::try_spawn()`: its lock class has one key in all modules, and a name
+    /// in each, of which lockdep warns.
+    #[pin_data]
+    struct Thread {
+        id: u32,
+        shared: Arc<Shared>,
+        #[pin]
+        work: Work<Thread>,
+    }
+
+    impl_has_work! {
+        impl HasWork<Self> for Thread { self.work }
+    }
+
+    impl WorkItem for Thread {
+        type Pointer = Arc<Self>;
+
+        fn run(this: Arc<Self>) {
+            this.shared.run(this.id);
+        }
+    }
+
     impl Shared {
         /// Takes places and gives them back. Nobody else has one meanwhile.
         fn run(&self, id: u32) {
@@ -474,8 +502,18 @@ mod tests {
         // SAFETY: nobody else refills it.
         unsafe { shared.pool.refill(|| Ok(Atomic::new(0)))? };
         for id in 1..=THREADS {
-            let other = shared.clone();
-            system_unbound().try_spawn(GFP_KERNEL, move || other.run(id))?;
+            let shared = shared.clone();
+            let thread = Arc::pin_init(
+                pin_init!(Thread {
+                    id,
+                    shared,
+                    work <- new_work!("Thread::work"),
+                }),
+                GFP_KERNEL,
+            )?;
+            if system_unbound().enqueue(thread).is_err() {
+                return Err(EBUSY);
+            }
         }
         // Meanwhile it grows and shrinks.
         while shared.running.load(Relaxed) != 0 {
