@@ -269,7 +269,7 @@ mod tests {
         }
     }
 
-    /// What needs no list is built without one; an error of who builds is not one of descriptors.
+    /// A plan without a list is built once; an error of the caller is passed on.
     #[test]
     fn a_plan_is_carried_out_once() {
         use super::super::desc::NoList;
