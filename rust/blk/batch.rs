@@ -141,7 +141,8 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
     ///
     /// The request comes back, still mapped: it is of another hardware queue, or nothing of this
     /// one can be flushed together.
-    #[inline]
+    // Where nothing translates this is one check, for each request.
+    #[inline(always)]
     pub(crate) fn add<'a>(
         &mut self,
         io: Mapped<'a, 'bound, T>,
@@ -150,7 +151,13 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
         if !self.unmapping.gathers() || !ptr::eq(self.hw, io.hw) {
             return Err(io);
         }
-        let mut info = io.into_info();
+        self.unlink(io.into_info(), status);
+        Ok(())
+    }
+
+    /// Unlinks a request of this queue.
+    #[inline]
+    fn unlink(&mut self, mut info: RequestInfo<'_, 'bound, T>, status: Status) {
         let hw = info.hw;
         let pdu = info.pdu_mut();
         pdu.status = status;
@@ -169,7 +176,6 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
         }
         // INVARIANT: just unmapped so; it is of `hw`.
         self.requests.push(info);
-        Ok(())
     }
 
     /// Flushes once.

@@ -211,7 +211,7 @@ impl<T: Operations> Ended<T> {
 
     /// Ends a request that `blk_mq_complete_request_remote()` has left to this processor: with the
     /// others, or by itself.
-    #[inline]
+    #[inline(always)]
     fn end(&mut self, request: Request<'_, '_, T>, status: Status) {
         if !(status.is_ok() && self.has_room_for(&request)) {
             return T::complete(request, status);

@@ -142,21 +142,11 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
 /// Reports the mapping of a request, if it has one, to the tracepoint.
 #[cold]
 #[inline(never)]
-fn trace_map<T: DriverTypes>(info: &RequestInfo<'_, '_, T>) {
-    // SAFETY: by the invariants of `RequestInfo` the request is owned.
-    let memory = unsafe { RequestMemory::new(info.raw()) };
-    let bio_vecs = memory.count_bio_vecs();
-    let state = &info.pdu().state;
-    if !state.is_mapped() {
-        return;
+fn trace_map(mapper: &Mapper<'_>, memory: RequestMemory, state: &State, slots: &[Slot]) {
+    if state.is_mapped() {
+        let bio_vecs = memory.count_bio_vecs();
+        trace::map(mapper, bio_vecs, memory.phyrs(), state, slots);
     }
-    trace::map(
-        info.hw.mapper(),
-        bio_vecs,
-        memory.phyrs(),
-        state,
-        info.slots(),
-    );
 }
 
 /// Warns if a mapping of `bytes` bytes, with room for `slots` segments, failed with an error that
@@ -221,7 +211,9 @@ impl<'a, 'bound, T: DriverTypes> Mapped<'a, 'bound, T> {
     #[inline]
     fn new(info: RequestInfo<'a, 'bound, T>) -> Self {
         if trace::map_enabled() {
-            trace_map(&info);
+            // SAFETY: by the invariants of `RequestInfo` the request is owned.
+            let memory = unsafe { RequestMemory::new(info.raw()) };
+            trace_map(info.hw.mapper(), memory, &info.pdu().state, info.slots());
         }
         Self(info)
     }

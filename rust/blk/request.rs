@@ -234,8 +234,8 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
     }
 
     /// Gives back the memory that the request has taken, as it is not mapped any more.
-    // Apart: most requests have none.
-    #[inline(never)]
+    // What is not inlined is called with parts of `self`, which would be in memory otherwise.
+    #[inline]
     pub(crate) fn give_back(&mut self) {
         let hw = self.hw;
         // SAFETY: by the type invariants what the request holds is of the memory of its queue. The
@@ -247,7 +247,7 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
     }
 
     /// Has blk-mq start what waits on the queue of the request.
-    #[cold]
+    #[inline]
     pub(crate) fn run_queue(&self) {
         // SAFETY: by the type invariants the request is valid, and so are its context and queue,
         // until it ends.

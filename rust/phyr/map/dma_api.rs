@@ -314,7 +314,8 @@ unsafe impl IovaSpace for DmaApi<'_> {
 /// # Errors
 ///
 /// Those of [`IovaSpace::map_phys`].
-#[inline]
+// Apart: `map_phys` is as short as where no device has need of this.
+#[inline(never)]
 pub(super) fn link_single<A: IovaSpace>(
     space: A,
     mapper: &Mapper<'_>,
