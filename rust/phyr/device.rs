@@ -22,16 +22,16 @@ pub fn does_dma(dev: &Device<Bound>) -> bool {
 }
 
 /// Returns the size of the granules in which the DMA API maps for the device, less one, or zero
-/// where nothing translates: `dma_get_merge_boundary()`.
+/// where no IOMMU translates: `dma_get_merge_boundary()`.
 pub(crate) fn merge_boundary(dev: &Device<Bound>) -> u64 {
     // SAFETY: `dev` is a device that is bound.
     // CAST: an `unsigned long` is at most 64 bits wide.
     unsafe { kernel::bindings::dma_get_merge_boundary(raw::device(dev)) as u64 }
 }
 
-/// Returns whether mappings of the device have to be undone at all: `dma_need_unmap()`.
+/// Returns whether mappings of the device have to be unmapped: `dma_need_unmap()`.
 ///
-/// To be asked after mapping: a bounce buffer taken meanwhile changes the answer.
+/// Call it after mapping: a bounce buffer that was taken changes the result.
 #[inline]
 pub(crate) fn need_unmap(dev: &Device<Bound>) -> bool {
     // SAFETY: `dev` is a device that is bound.
@@ -50,23 +50,22 @@ pub(crate) fn opt_mapping_size(dev: &Device<Bound>) -> usize {
     unsafe { kernel::bindings::dma_opt_mapping_size(raw::device(dev)) }
 }
 
-/// Returns whether the device may see more than a buffer: the granules around it. A device behind
-/// an external port may not.
+/// Returns whether the device may see the whole granules around a buffer: not if it is behind an
+/// external port (`pdev->untrusted`).
 pub(crate) fn is_trusted(dev: &Device<Bound>) -> bool {
     // SAFETY: `dev` is a device that is bound.
     unsafe { bindings::phyr_helper_dev_is_trusted(raw::device(dev)) }
 }
 
-/// Returns whether the caches of the processors and the device's accesses keep in step by
-/// themselves: `dev_is_dma_coherent()`.
+/// Returns whether the device's accesses are coherent with the CPU's caches:
+/// `dev_is_dma_coherent()`.
 #[doc(hidden)]
 pub fn is_coherent(dev: &Device<Bound>) -> bool {
     // SAFETY: `dev` is a device that is bound.
     unsafe { bindings::phyr_helper_dev_is_dma_coherent(raw::device(dev)) }
 }
 
-/// Returns whether there is memory of which the device can have a copy only, where nothing
-/// translates.
+/// Returns whether some memory has to be bounced for the device, where no IOMMU translates.
 pub(crate) fn needs_bouncing(dev: &Device<Bound>) -> bool {
     let dev = raw::device(dev);
     // SAFETY: the device is valid.
@@ -75,13 +74,13 @@ pub(crate) fn needs_bouncing(dev: &Device<Bound>) -> bool {
     }
 }
 
-/// Returns whether all that the device gets to see are copies, where nothing translates.
+/// Returns whether all memory is bounced for the device, where no IOMMU translates.
 pub(crate) fn always_bounces(dev: &Device<Bound>) -> bool {
     // SAFETY: `dev` is a device that is bound.
     unsafe { bindings::phyr_helper_dma_bounces(raw::device(dev)) }
 }
 
-/// Returns the highest address that the device, and the bus that it is on, can tell.
+/// Returns the highest DMA address that the device can use, as its own mask and its bus limit it.
 #[doc(hidden)]
 pub fn dma_mask(dev: &Device<Bound>) -> u64 {
     // SAFETY: `dev` is a device that is bound.
@@ -107,8 +106,8 @@ pub(crate) fn min_align_mask(dev: &Device<Bound>) -> u32 {
     unsafe { bindings::phyr_helper_dma_get_min_align_mask(raw::device(dev)) }
 }
 
-/// Returns the length in bytes of the longest copy at addresses up to `mask` that can be made for
-/// the device, or zero if there is none.
+/// Returns the length in bytes of the longest bounce buffer for the device at addresses up to
+/// `mask`, or zero if there is none.
 pub(crate) fn max_bounce_size(dev: &Device<Bound>, mask: u64) -> usize {
     // SAFETY: `dev` is a device that is bound.
     unsafe { bindings::phyr_helper_swiotlb_max_mapping_size(raw::device(dev), mask) }

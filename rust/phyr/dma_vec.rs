@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Parts of what is mapped, for a device that is to have just those.
+//! Parts of a mapping, for a transfer that is shorter than the mapping.
 //!
 //! Plain Rust, without a kernel call.
 
@@ -10,9 +10,9 @@ use super::types::{
 };
 use core::ops::Range;
 
-/// Returns the ranges at which the `bytes` of memory are, all of which is at `vecs`; in order.
+/// Returns the ranges of `bytes`, a part of the memory that is mapped at `vecs`, in order.
 ///
-/// Bytes behind the end are at none.
+/// Bytes after the end of the memory have no range.
 ///
 /// # Examples
 ///

@@ -11,24 +11,23 @@
 //! ```
 //!
 //! In a build with `PHYR_FAIL_POINTS=1` (`--cfg phyr_fail_points`) the n-th passage of any point,
-//! or of one, fails as it is told to, as if the call had failed: by `arm()` for the suites
-//! (`tests/kunit/test_fault_injection.rs`), and by `/sys/kernel/debug/phyr/fail` for the rest. In
-//! any other build `at()` is `Ok(())`, and nothing of it is left in the modules, which a test looks
-//! for.
+//! or of one, returns an error as if the call had failed. The suites arm it by `arm()`
+//! (`tests/kunit/test_fault_injection.rs`), programs by `/sys/kernel/debug/phyr/fail`. In any other
+//! build `at()` is `Ok(())`, and no trace of it is left in the modules, which a test checks.
 //!
-//! The same build can leave a call out ([`Omission`], `/sys/kernel/debug/phyr/omit`), which
-//! breaks the library on purpose: so that what should find that is seen to find it.
+//! The same build can leave a call out ([`Omission`], `/sys/kernel/debug/phyr/omit`), which breaks
+//! the library on purpose, to test that the checkers notice.
 //!
 //! # Calls without a point
 //!
 //! - Allocations by the kernel's own Rust code (`KBox`, `KVec`, `Arc` and so on): the debug kernel
 //!   fails each of them by `failslab` and `fail_page_alloc`, see Documentation/testing.rst.
-//! - Questions: `iommu_get_domain_for_dev()`, `dma_buf_attach_revocable()`,
-//!   `device_is_bound()`, `xa_load()` and others; and callbacks of C, which are asked.
-//! - Calls that fail only for an argument that is not given here: `dma_resv_lock()` without a
-//!   context, `iommu_unmap()` and `dma_iova_unlink()` of just what was mapped.
-//! - Calls of the kernel's crate that a driver makes directly. Those that `phyr_driver` has as well
-//!   (`fallible`, `pci::Enabled::iomap_region_sized()`) have one there, so that drivers have none.
+//! - Queries: `iommu_get_domain_for_dev()`, `dma_buf_attach_revocable()`, `device_is_bound()`,
+//!   `xa_load()` and others.
+//! - Calls that fail only for arguments that this code never passes: `dma_resv_lock()` without a
+//!   context, `iommu_unmap()` and `dma_iova_unlink()` of exactly what was mapped.
+//! - Calls of the kernel's crate that a driver makes directly. `phyr_driver` wraps some of them and
+//!   adds a point (`fallible`, `pci::Enabled::iomap_region_sized()`), so that drivers need none.
 
 use kernel::prelude::*;
 
@@ -44,7 +43,7 @@ macro_rules! points {
 
         #[cfg(phyr_fail_points)]
         impl Point {
-            /// All of them, in the order of their numbers.
+            /// All points, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// Returns the name of the function.
@@ -54,8 +53,8 @@ macro_rules! points {
                 }
             }
 
-            /// Returns the error with which it fails: where it returns no errno, as its caller has
-            /// it.
+            /// Returns the error with which it fails: that of the function or, where the function
+            /// returns no errno, that of its caller.
             pub fn error(self) -> Error {
                 match self {
                     $(Self::$name => $error,)*
@@ -123,7 +122,7 @@ points! {
     __xa_alloc => ENOMEM,
 }
 
-/// A call that a build for tests can leave out, by the name of the function.
+/// A call that a build for tests can leave out, by the name of the function; see [`omits`].
 #[expect(non_camel_case_types)]
 #[expect(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +138,7 @@ pub fn omits(_call: Omission) -> bool {
     false
 }
 
-/// Passes `point`: fails if it is to fail just now.
+/// Passes `point`. Never fails in this build.
 #[cfg(not(phyr_fail_points))]
 #[inline(always)]
 pub fn at(_point: Point) -> Result {
@@ -180,28 +179,28 @@ mod armed {
 
     const NR: usize = Point::ALL.len();
 
-    /// Passages up to the one that fails, which is counted; or zero.
+    /// Passages up to and including the one that fails; zero if none is to fail.
     static LEFT: AtomicU32 = AtomicU32::new(0);
-    /// The point of which passages are counted, and one more; or zero for all.
+    /// One plus the number of the point whose passages are counted; zero for all points.
     static ONLY: AtomicU32 = AtomicU32::new(0);
     /// Not zero if all passages after that one fail, too.
     static ON: AtomicU32 = AtomicU32::new(0);
-    /// The point that failed last, and one more; or zero.
+    /// One plus the number of the point that failed last; or zero.
     static FAILED: AtomicU32 = AtomicU32::new(0);
 
-    /// The call that is left out, and one more; or zero.
+    /// One plus the number of the call that is left out; or zero.
     static OMITTED: AtomicU32 = AtomicU32::new(0);
 
     static PASSAGES: [AtomicU32; NR] = [const { AtomicU32::new(0) }; NR];
     static FAILURES: [AtomicU32; NR] = [const { AtomicU32::new(0) }; NR];
 
-    /// Passes `point`: fails if it is to fail just now.
+    /// Passes `point`. Fails if [`arm`] was called for this passage.
     pub fn at(point: Point) -> Result {
         // CAST: the number of the variant.
         let nr = point as usize;
         PASSAGES[nr].fetch_add(1, Relaxed);
         let only = ONLY.load(Relaxed);
-        // CAST: there are not so many points.
+        // CAST: there are fewer than 2^32 points.
         if only != 0 && only != nr as u32 + 1 {
             return Ok(());
         }
@@ -213,7 +212,7 @@ mod armed {
             return Ok(());
         }
         FAILURES[nr].fetch_add(1, Relaxed);
-        // CAST: as above.
+        // CAST: there are fewer than 2^32 points.
         FAILED.store(nr as u32 + 1, Relaxed);
         pr_info!("fails: {}\n", point.name());
         Err(point.error())
@@ -225,13 +224,13 @@ mod armed {
         OMITTED.load(Relaxed) == call as u32 + 1
     }
 
-    /// Has the `nth` passage from now on fail: of `point`, or of any.
+    /// Makes the `nth` passage from now on fail: of `point`, or of any point.
     #[doc(hidden)]
     pub fn arm(point: Option<Point>, nth: u32) {
         LEFT.store(0, Relaxed);
         ON.store(0, Relaxed);
         FAILED.store(0, Relaxed);
-        // CAST: as above.
+        // CAST: the number of the variant.
         ONLY.store(point.map_or(0, |point| point as u32 + 1), Relaxed);
         LEFT.store(nth, Relaxed);
     }
@@ -242,7 +241,7 @@ mod armed {
         Point::ALL.get(nr).copied()
     }
 
-    /// Ends that; what has failed, if it came to that.
+    /// Undoes [`arm`]. Returns the point that has failed, if one has.
     #[doc(hidden)]
     pub fn disarm() -> Option<Point> {
         LEFT.store(0, Relaxed);
@@ -252,23 +251,26 @@ mod armed {
     /// Returns the number of passages of `point`.
     #[doc(hidden)]
     pub fn passages(point: Point) -> u32 {
-        // CAST: as above.
+        // CAST: the number of the variant.
         PASSAGES[point as usize].load(Relaxed)
     }
 
     /// Returns the number of failures of `point`.
     #[doc(hidden)]
     pub fn failures(point: Point) -> u32 {
-        // CAST: as above.
+        // CAST: the number of the variant.
         FAILURES[point as usize].load(Relaxed)
     }
 
     /// The files in `/sys/kernel/debug/phyr`.
     pub type Knobs = Pin<KBox<debugfs::Scope<()>>>;
 
-    /// Makes them: `fail` takes "NAME N" or "any N" and tells what has failed, with its errno,
-    /// or "none"; with "N+" all passages from the n-th on fail. `points` has a line for each point,
-    /// with its passages and failures. `omit` takes the name of a call to leave out, or "none".
+    /// Makes the files in `/sys/kernel/debug/phyr`:
+    ///
+    /// - `fail`: takes "NAME N" or "any N"; with "N+" all passages from the n-th on fail. Shows the
+    ///   point that has failed, with its errno, or "none".
+    /// - `points`: shows a line for each point, with its passages and failures.
+    /// - `omit`: takes the name of a call to leave out, or "none".
     #[doc(hidden)]
     pub fn knobs() -> Result<Knobs> {
         KBox::pin_init(

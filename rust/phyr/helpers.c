@@ -95,7 +95,7 @@ bool phyr_helper_may_say(unsigned int nr)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_may_say);
 
-/* The highest address that the device, and the bus that it is on, can tell. */
+/* The highest DMA address that the device can use, as its own mask and its bus limit it. */
 u64 phyr_helper_dma_get_mask(struct device *dev)
 {
 	return min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Limits of a device on each range that it is given.
+//! Limits of a device on one segment: its length, the boundary it must not cross, the address bits
+//! that a bounce buffer keeps. Values that make no sense are refused here, as they are set.
+//!
+//! C: `struct device_dma_parameters`.
 //!
 //! Plain Rust, without a kernel call.
 

@@ -62,7 +62,7 @@ pub struct Ownership(AtomicPtr<Entry>);
 
 /// A device in a domain of its own.
 pub struct Entry {
-    /// Compared only.
+    /// For comparison only.
     dev: *mut bindings::device,
     next: AtomicPtr<Entry>,
 }
@@ -73,7 +73,7 @@ unsafe impl Send for Entry {}
 // SAFETY: the device is never looked at, and the rest is atomic.
 unsafe impl Sync for Entry {}
 
-/// Count of slots: two devices in domains of their own hardly ever share one of so many.
+/// Count of slots: two devices in domains of their own hardly ever share one of them.
 const SLOTS: usize = 64;
 
 static ALL: [Ownership; SLOTS] = [const { Ownership::new() }; SLOTS];

@@ -196,7 +196,7 @@ impl Domain {
     }
 }
 
-/// Granules of pinned memory, to be linked one behind the other: a list for `iommu_map_sg()`.
+/// Granules of pinned memory, to be linked one after the other: a list for `iommu_map_sg()`.
 ///
 /// # Invariants
 ///
@@ -229,7 +229,7 @@ impl SgList {
     #[inline]
     pub(super) fn init(&mut self) {
         // CAST: a small constant.
-        // SAFETY: there are so many entries.
+        // SAFETY: the list has `MAX` entries.
         unsafe { sg_init_table(self.entries.as_mut_ptr(), Self::MAX as u32) };
     }
 
@@ -366,12 +366,12 @@ pub unsafe trait IovaSpace: Send + Sync {
     /// - `ENOMEM`: no memory, such as for a page table.
     /// - `EAGAIN`: all bounce buffers are in use.
     ///
-    /// And for ever, of which a line in the log tells:
+    /// These last, and are logged:
     ///
     /// - `ENOBUFS`: the device may have a copy only, and there are no bounce buffers that it can
     ///   reach.
     /// - `EFBIG`: no bounce buffer, or no range of the mapper's own, is as long.
-    /// - `ERANGE`: the device cannot tell the addresses, and there is nothing to copy to.
+    /// - `ERANGE`: the memory is beyond the DMA mask, and there is no bounce buffer.
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr>;
 
     /// Ends a mapping of [`IovaSpace::map_phys`].

@@ -77,7 +77,7 @@ pub fn map(
     let used = state.used(slots);
     // CAST: the slots of a mapping are counted in 32 bits.
     let ranges = used.iter().filter(|slot| slot.closed().is_some()).count() as u32;
-    // CAST: as above.
+    // CAST: the ranges of a mapping are counted in 32 bits.
     let dma_vecs = state.dma_vecs(slots).len() as u32;
     let (iova_ranges, single_maps) = match state.strategy() {
         Strategy::Unmapped => (0, 0),

@@ -49,7 +49,7 @@ impl DmaAddr {
         self.0
     }
 
-    /// Returns the address `bytes` further on; wraps around behind the last.
+    /// Returns the address `bytes` further on; wraps around after the last one.
     #[inline]
     #[doc(hidden)]
     pub const fn advanced(self, bytes: u64) -> Self {

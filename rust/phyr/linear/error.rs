@@ -25,7 +25,7 @@ pub enum Limit {
     MappingSize,
     /// The distance of the addresses that no segment may cross.
     Boundary,
-    /// The highest address that it can tell.
+    /// The highest address of its DMA mask.
     Mask,
 }
 

@@ -29,10 +29,10 @@ pub(super) struct Constraints {
     pub limits: Limits,
     /// The longest mapping that there can be, in bytes.
     pub max_len: u64,
-    /// The lowest address that there is; with zero, which is never given out, all that the device
-    /// can tell. Where a mapper has a region of its own, that begins here.
+    /// The first address of the address space: of the mapper's own region, or zero. Zero itself is
+    /// never given out.
     pub first: u64,
-    /// The highest address that the device can tell, or that there is.
+    /// The last address: of the device's DMA mask, or of the mapper's own region.
     pub mask: u64,
     /// The DMA API gives the device copies: of everything, or behind an IOMMU of what is not whole
     /// granules.

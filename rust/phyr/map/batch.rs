@@ -111,7 +111,7 @@ impl<'bound> Mapper<'bound> {
     /// - `EINVAL`: no room was asked for, or `dir` is [`DataDirection::None`].
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
     /// - `EOVERFLOW`: behind an IOMMU, more bytes than any range can have, which is 4 EiB less one.
-    /// - `ENOMEM`: no memory for so many pieces or segments.
+    /// - `ENOMEM`: no memory for that many pieces or segments.
     pub fn batch<'m, M: Memory>(
         &'m self,
         room: Capacity,
@@ -175,7 +175,7 @@ impl<'m> BatchTarget<'m> {
 }
 
 impl<'bound, M: Memory> Batch<'_, 'bound, M> {
-    /// Maps `piece` behind what is in the batch; the batch owns it from now on.
+    /// Maps `piece` after those in the batch; the batch owns it from now on.
     ///
     /// Context: any; allocates nothing.
     ///
@@ -200,7 +200,7 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         }
     }
 
-    /// Number of segments in the batch so far.
+    /// Returns the number of segments in the batch so far.
     #[inline]
     pub fn segments(&self) -> usize {
         self.slots.len()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Works out why the DMA API did not map memory, and says what fails for ever.
+//! Works out why the DMA API did not map memory, and logs failures that last.
 //!
 //! C headers: [`include/linux/dma-direct.h`](srctree/include/linux/dma-direct.h),
 //! [`include/linux/swiotlb.h`](srctree/include/linux/swiotlb.h)
@@ -38,14 +38,14 @@ pub(crate) fn check_reach(mapper: &Mapper<'_>, phyr: Phyr, attrs: MapAttrs) -> R
     Ok(())
 }
 
-/// Returns the errno of what the DMA API did not map, without a word why; says what fails for ever.
+/// Returns the errno for memory that the DMA API did not map, and logs a failure that lasts.
 #[cold]
 #[inline(never)]
 pub(super) fn why(mapper: &Mapper<'_>, phyr: Phyr, attrs: MapAttrs) -> Error {
     say(mapper, facts(mapper, phyr, attrs).reason())
 }
 
-/// Returns the errno of `reason`, and logs what fails for ever.
+/// Returns the errno of `reason`, and logs it if it lasts.
 #[cold]
 fn say(mapper: &Mapper<'_>, reason: Failure) -> Error {
     // SAFETY: always allowed.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The reason why the DMA API did not map memory, which it does not tell.
+//! The reason why the DMA API did not map memory.
 //!
-//! It returns `DMA_MAPPING_ERROR`, or `-ENOMEM`, for all that there is. The reason is worked out
-//! afterwards, from [`Facts`] about the device and the machine: what passes is told from what fails
-//! for ever, so that a request is tried again or ended. Plain Rust, without a kernel call; the
+//! The DMA API returns `DMA_MAPPING_ERROR`, or `-ENOMEM`, whatever the reason. The reason is worked
+//! out afterwards, from [`Facts`] about the device and the machine, and decides whether a request
+//! is tried again (the failure passes) or ended (it lasts). Plain Rust, without a kernel call; the
 //! facts are looked up in `diagnose.rs`.
 
 use kernel::{
@@ -17,11 +17,11 @@ use kernel::{
 pub(crate) struct Facts {
     /// The length in bytes of what was to be mapped.
     pub(crate) len: u64,
-    /// The highest address that the device can tell.
+    /// The highest address of the device's DMA mask.
     pub(crate) mask: u64,
     /// An IOMMU translates for the device.
     pub(crate) is_translated: bool,
-    /// The device can tell the addresses: those of the memory or, behind an IOMMU, so many.
+    /// The DMA mask covers the memory's addresses or, behind an IOMMU, as many bytes.
     pub(crate) is_reached: bool,
     /// The DMA API gives the device a copy of the memory only.
     pub(crate) is_copied: bool,
@@ -83,9 +83,9 @@ pub(crate) enum Failure {
         /// The length of the longest bounce buffer.
         max: u64,
     },
-    /// The device cannot tell the addresses, and there is nothing to copy to.
+    /// The memory is beyond the DMA mask, and there is no bounce buffer to copy it to.
     OutOfReach {
-        /// The highest address that it can tell.
+        /// The DMA mask.
         mask: u64,
     },
 }

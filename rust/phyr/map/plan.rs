@@ -7,9 +7,9 @@
 //! [`DmaVec`](crate::DmaVec). Entry point: [`Planner::push`] for each phyr in order, then
 //! [`Planner::plan`]; what the plan says is exact.
 //!
-//! A gap only ends a run, it does not end joining: what comes behind it is the next run. All runs
-//! of one mapping fit in one IOVA allocation, each from a granule of its own on ([`Plan::packed`]),
-//! so that a mapping with gaps still costs one allocation and one IOTLB flush.
+//! A gap ends a run, and the next phyr begins another one. All runs of one mapping fit in one IOVA
+//! allocation, in which each begins in a granule of its own ([`Plan::packed`]), so that a mapping
+//! with gaps still costs one allocation and one IOTLB flush.
 //!
 //! This file is plain Rust: no kernel call, no allocation, constant memory, constant time a phyr.
 

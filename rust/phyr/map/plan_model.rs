@@ -116,7 +116,7 @@ fn check_table(
         while pos < start + len {
             if left == 0 {
                 let phyr = phyrs.next().ok_or("the runs are too long")?;
-                // CAST: as above.
+                // CAST: a `usize` is at most 64 bits wide.
                 (addr, left) = (phyr.paddr().into_raw(), phyr.len() as u64);
             }
             // CAST: the table is short.

@@ -112,7 +112,7 @@ impl<S: IovaSpace> IovaRange<S> {
         self.len - self.iova.linked
     }
 
-    /// Links `phyr` behind what is linked.
+    /// Links `phyr` after the phyrs that are linked.
     ///
     /// It has to [join](Granule::joins), or be the one that the range was taken for; the IOMMU's
     /// driver refuses what does not, with a warning.
@@ -130,7 +130,7 @@ impl<S: IovaSpace> IovaRange<S> {
             return Err(EINVAL);
         }
         self.space.link(&mut self.iova, phyr)?;
-        // INVARIANT: the space has just linked so many bytes more.
+        // INVARIANT: the space has just linked that many more bytes.
         self.iova.linked += len;
         Ok(())
     }
@@ -183,7 +183,7 @@ impl<S: IovaSpace> IovaRange<S> {
     fn link_list(&mut self, list: &mut SgList, bytes: &mut usize) -> Result {
         if list.nr() != 0 {
             self.space.link_list(&self.iova, list)?;
-            // INVARIANT: the space has just linked so many bytes more.
+            // INVARIANT: the space has just linked that many more bytes.
             self.iova.linked += *bytes;
             *bytes = 0;
             list.clear();

@@ -59,18 +59,21 @@ impl Mapper<'_> {
     /// - `EMSGSIZE`: a phyr is over a limit of the device.
     /// - `EOVERFLOW`: the length of all overflows.
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
-    /// - `ENOSPC`: no IOVA space. It passes, as mappings end.
-    /// - `ENOMEM`: no memory, such as for a page table. It passes.
-    /// - `EAGAIN`: all bounce buffers are in use. It passes, as mappings end.
-    /// - `ENOBUFS`: for ever: the device may have a copy of the memory only, and there are no
-    ///   bounce buffers that it can reach; see [`Mapper::dma_alignment`].
-    /// - `EFBIG`: for ever: it may have a copy only, and a phyr is longer than a bounce buffer; see
-    ///   [`Mapper::max_mapping_size`].
-    /// - `ERANGE`: for ever: the memory is beyond the device's DMA mask, and there is nothing to
-    ///   copy to.
-    /// - What the source of `memory` fails with, and what `slots` does.
+    /// - The errors of the source of `memory`, and of `slots`.
     ///
-    /// Of what fails for ever a line in the kernel log says why, once in a while.
+    /// Failures that pass when other mappings end, or memory is free again:
+    ///
+    /// - `ENOSPC`: no IOVA space.
+    /// - `ENOMEM`: no memory, such as for a page table.
+    /// - `EAGAIN`: all bounce buffers are in use.
+    ///
+    /// Failures that last; the kernel log has the reason, at a limited rate:
+    ///
+    /// - `ENOBUFS`: the device may have a copy of the memory only, and there are no bounce buffers
+    ///   that it can reach; see [`Mapper::dma_alignment`].
+    /// - `EFBIG`: it may have a copy only, and a phyr is longer than a bounce buffer; see
+    ///   [`Mapper::max_mapping_size`].
+    /// - `ERANGE`: the memory is beyond the device's DMA mask, and there is no bounce buffer.
     #[inline]
     pub fn map_into<'s, S: Source>(
         &self,

@@ -54,7 +54,7 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
         let out = self.out.next().ok_or(E2BIG)?;
         let addr = self.space.map_phys(phyr, self.attrs)?;
         out.set(Slot::range(addr, phyr.phyr().len()));
-        // INVARIANT: the slot behind the last was just filled.
+        // INVARIANT: the slot after the last one was just filled.
         self.nr += 1;
         Ok(())
     }
@@ -64,7 +64,7 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
         // A range a phyr at the most, so there is always a slot.
         if let Some(out) = self.out.next() {
             out.set(Slot::iova(range.close()));
-            // INVARIANT: the slot behind the last was just filled.
+            // INVARIANT: the slot after the last one was just filled.
             self.nr += 1;
         }
     }

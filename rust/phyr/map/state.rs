@@ -170,12 +170,12 @@ impl Segment {
     }
 }
 
-/// Work that the end of a mapping is.
+/// Work to be done when a mapping ends.
 ///
-/// One byte, so that the ends that are most common take one look each.
+/// One byte, so that one comparison finds each of the common cases.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// None.
+    /// Nothing was mapped, or nothing has to be unmapped.
     Nothing,
     /// One range that was mapped by itself is unmapped.
     Single,

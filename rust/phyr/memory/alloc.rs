@@ -26,7 +26,7 @@ pub(super) fn page_flags(flags: Flags) -> Flags {
     flags & (GFP_KERNEL_ACCOUNT | GFP_ATOMIC | __GFP_NOWARN | __GFP_HIGHMEM)
 }
 
-/// Refuses to allocate more pages than the machine has, for which others would be killed in vain.
+/// Refuses to allocate more pages than the machine has: the OOM killer could not make room.
 ///
 /// # Errors
 ///

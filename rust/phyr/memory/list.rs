@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory: several pieces of memory, one behind the other.
+//! Memory: several pieces of memory, one after the other.
 
 use super::traits::{
     check_range,
@@ -62,7 +62,7 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
     }
 }
 
-/// The pieces of several [`Memory`]s, one behind the other.
+/// The pieces of several [`Memory`]s, one after the other.
 pub struct Chain<'a, M: Memory> {
     elements: core::slice::Iter<'a, M>,
     current: Option<M::Phyrs<'a>>,

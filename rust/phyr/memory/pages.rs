@@ -35,7 +35,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `offset` is within the first page, and the last of the `len` bytes behind it is in the last.
+/// `offset` is within the first page, and the last of the `len` bytes from there on in the last.
 pub struct Pages {
     pages: KVVec<Page>,
     offset: usize,

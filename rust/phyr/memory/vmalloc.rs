@@ -37,7 +37,7 @@ pub struct VBytes {
 }
 
 impl VBytes {
-    /// Takes the vector `bytes`. What is behind it in its last page is zeroed.
+    /// Takes the vector `bytes`, and zeroes the rest of its last page.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl VBytes {
             // By the page, not by the vector's address: its capacity may end before the page does.
             //
             // SAFETY: the page is the vector's alone, as `vmalloc()` gives out whole pages. The
-            // vector is owned, so nobody accesses it meanwhile; behind its length are no values.
+            // vector is owned, so nobody accesses it meanwhile; its values end before.
             unsafe { last.fill_zero_raw(used, PAGE_SIZE - used) }?;
         }
         // INVARIANT: just zeroed; if nothing is used of the last page, there is no rest.
