@@ -42,12 +42,12 @@ pub(crate) struct Buffer {
 
 /// State of a buffer that the reservation lock guards.
 struct BufferState {
-    /// The buffer is not mapped again.
+    /// The buffer was revoked, and is never mapped again.
     revoked: bool,
     attachments: usize,
     /// Number of mappings and pins of importers that cannot be told to end them.
     irrevocable: usize,
-    /// The attachment of each pin. Only compared.
+    /// The attachment of each pin; for pointer comparison only.
     pins: KVVec<*const bindings::dma_buf_attachment>,
     /// All mappings, each of which C has a pointer to.
     tables: KVVec<KBox<Table>>,

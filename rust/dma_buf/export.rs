@@ -182,7 +182,7 @@ impl<E> Exported<E> {
         self.buf
     }
 
-    /// Takes the buffer away from all devices, for ever.
+    /// Takes the buffer away from all devices, for good.
     ///
     /// When this returns no device gets at the memory: importers have been told
     /// (`dma_buf_invalidate_mappings()`), fences have been waited for, and all mappings have ended.

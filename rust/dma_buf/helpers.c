@@ -33,7 +33,7 @@ bool phyr_dma_buf_helper_file_writable(const struct file *file)
 }
 EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_file_writable);
 
-/* Writes the DMA side of an entry that has no other, and returns the one behind it. */
+/* Writes the DMA side of an entry that has no other side, and returns the next entry. */
 struct scatterlist *phyr_dma_buf_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
 						    unsigned int len)
 {

@@ -46,7 +46,7 @@ pub(crate) struct Table {
     sgt: Opaque<bindings::sg_table>,
     nr: u32,
     mapped: Mapped,
-    /// Attachment that this was made for. Only compared.
+    /// Attachment that this was made for; for pointer comparison only.
     attach: *const bindings::dma_buf_attachment,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Completions that are waited for with a time-out, or until a signal comes.
+//! Completions, with waits that a time-out or a signal ends.
 //!
 //! C header: [`include/linux/completion.h`](srctree/include/linux/completion.h)
 
@@ -22,11 +22,11 @@ use phyr::fail::{
 /// Signals that end a wait early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Any signal.
+    /// Any signal: `TASK_INTERRUPTIBLE`.
     Interruptible,
-    /// A signal that kills the process.
+    /// A signal that kills the process: `TASK_KILLABLE`.
     Killable,
-    /// None.
+    /// No signal: `TASK_UNINTERRUPTIBLE`.
     Uninterruptible,
 }
 

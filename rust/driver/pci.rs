@@ -99,7 +99,7 @@ pub trait Driver {
     /// Data of an entry of the device table.
     type IdInfo: 'static;
 
-    /// The driver's data of a device. It is dropped as the device is unbound, before the scope
+    /// The driver's data of a device. It is dropped when the device is unbound, before the scope
     /// ends.
     type Data<'b>: Send + 'b;
 
@@ -133,7 +133,7 @@ pub trait Driver {
         info: Option<&'b Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'b>, Error> + 'b;
 
-    /// Called before the driver's data is dropped, as the device is unbound.
+    /// Called before the driver's data is dropped, when the device is unbound.
     ///
     /// Context: process context, may sleep; the device's lock is held.
     fn unbind<'b>(_pdev: &pci::Device<Core<'_>>, _data: Pin<&Self::Data<'b>>) {
@@ -184,7 +184,7 @@ pub trait Driver {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called as the machine is shut down or rebooted: the driver stops the device's DMA, and has
+    /// Called when the machine is shut down or rebooted: the driver stops the device's DMA, and has
     /// it write its cache to the medium.
     ///
     /// The device is not unbound afterwards, and other callbacks may still come.

@@ -23,7 +23,7 @@
 //! There are two kinds:
 //!
 //! - That of a driver's binding, passed to [`pci::Driver::probe`](crate::pci::Driver::probe). It
-//!   ends as the device is unbound: after the driver's data was dropped, and before the first of
+//!   ends when the device is unbound: after the driver's data was dropped, and before the first of
 //!   the device's managed resources (devres) is released.
 //! - That of a call, [`scope()`], which ends when the call returns, as with [`std::thread::scope`].
 //!

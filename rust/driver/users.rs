@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A count of users, which can be ended: a percpu_ref, and a completion for its last user.
+//! A count of users that can be killed and drained: a percpu_ref, and a completion for its last
+//! user.
 //!
 //! Users are counted on each CPU, so that those on different CPUs share no cache line.
 //!
@@ -35,7 +36,7 @@ use phyr::fail::{
     Point, //
 };
 
-/// A count of users that ends once, for good. Dropping it drains it, and so may sleep.
+/// A count of users, which is killed once, for good. Dropping it drains it, and so may sleep.
 ///
 /// # Invariants
 ///
@@ -76,7 +77,7 @@ impl Users {
                         count,
                         Some(Self::release),
                         0,
-                        // User space decides how many of some there are.
+                        // User space can make many, such as by registering buffers.
                         bindings::GFP_KERNEL_ACCOUNT,
                     )
                 })
@@ -134,7 +135,7 @@ impl Users {
         self.dying.load(ordering::Relaxed)
     }
 
-    /// Lets [`Users::tryget`] fail. Other CPUs may see that a grace period of RCU later.
+    /// Makes [`Users::tryget`] fail, on other CPUs within a grace period of RCU.
     ///
     /// Context: any.
     pub fn kill(&self) {
@@ -145,10 +146,9 @@ impl Users {
         }
     }
 
-    /// Kills the count, and waits until it has no users. Waits for that also if it was called
-    /// before.
+    /// Kills the count, and waits until it has no users; also if it was killed before.
     ///
-    /// Context: process context, sleeps. Not while the caller has a [`UserGuard`] of it.
+    /// Context: process context, sleeps. The caller must not have a [`UserGuard`] of it.
     pub fn drain(&self) {
         self.kill();
         self.ended.wait_for_completion();

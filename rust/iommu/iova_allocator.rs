@@ -67,7 +67,7 @@ impl IovaAllocator {
         Ok(Self(iovas))
     }
 
-    /// Allocates `granules`, none behind `last`. Returns the number of the first.
+    /// Allocates `granules`, none of them above `last`. Returns the number of the first.
     pub(super) fn alloc(&self, granules: usize, last: u64) -> Option<u64> {
         fail::at(Point::alloc_iova_fast).ok()?;
         // SAFETY: by the type invariant it is initialised.
@@ -81,7 +81,7 @@ impl IovaAllocator {
     ///
     /// # Safety
     ///
-    /// [`IovaAllocator::alloc`] has returned `first` for so many, and they are not used any more.
+    /// [`IovaAllocator::alloc`] has returned `first` for `granules`, which are not used any more.
     pub(super) unsafe fn free(&self, first: u64, granules: usize) {
         // SAFETY: by the type invariant it is initialised, and the caller promises that the
         // granules are allocated.

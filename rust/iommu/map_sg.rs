@@ -35,7 +35,7 @@ const MAX_LEN: usize = 1 << 30;
 pub(super) const HAS_PAGES: bool = cfg!(CONFIG_SPARSEMEM_VMEMMAP) && !cfg!(CONFIG_DEBUG_VIRTUAL);
 
 impl PagingDomain {
-    /// Maps `pieces`, each an address and a length, one behind the other at `iova`, and adds their
+    /// Maps `pieces`, each an address and a length, one after the other at `iova`, and adds their
     /// lengths to `done` as it goes.
     ///
     /// As many as `list` has entries go in one call; with fewer than two entries, or for memory of
@@ -84,7 +84,7 @@ impl PagingDomain {
             while left != 0 {
                 let len = left.min(MAX_LEN);
                 if nr == max {
-                    // SAFETY: `nr` entries are filled with pieces, which go behind those that are
+                    // SAFETY: `nr` entries are filled with pieces, which go after those that are
                     // mapped; the caller promises the rest.
                     unsafe { self.map_list(iova, list, nr, bytes, prot, flags, done) }?;
                     (nr, bytes) = (0, 0);
@@ -100,18 +100,18 @@ impl PagingDomain {
                 left -= len;
             }
         }
-        // SAFETY: `nr` entries are filled with pieces, which go behind those that are mapped; the
+        // SAFETY: `nr` entries are filled with pieces, which go after those that are mapped; the
         // caller promises the rest.
         unsafe { self.map_list(iova, list, nr, bytes, prot, flags, done) }
     }
 
-    /// Maps the first `nr` entries of `list`, which have `bytes` bytes, `done` bytes behind `iova`.
+    /// Maps the first `nr` entries of `list`, which have `bytes` bytes, `done` bytes after `iova`.
     ///
     /// # Safety
     ///
     /// - The first `nr` entries are filled. The device may access them as `prot` says until they
     ///   are unmapped.
-    /// - The IOVAs from `done` bytes behind `iova` on belong to the caller, and nothing is mapped
+    /// - The IOVAs from `done` bytes after `iova` on belong to the caller, and nothing is mapped
     ///   there.
     /// - Addresses and lengths are multiples of the granule.
     #[expect(clippy::too_many_arguments)]

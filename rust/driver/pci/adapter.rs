@@ -88,7 +88,7 @@ impl<T: Driver> Parts<T> {
     }
 }
 
-/// A device in a callback of the PCI core, after `probe()` and until it is unbound.
+/// A device in a callback of the PCI core, between `probe()` and unbind.
 ///
 /// # Invariants
 ///
@@ -189,7 +189,7 @@ unsafe impl<T: Driver + 'static> driver::RegistrationOps for Adapter<T> {
 }
 
 impl<T: Driver + 'static> Adapter<T> {
-    /// A callback that the driver does not implement is not there for the PCI core either.
+    /// The error handlers that the driver implements; those of other events are null.
     const ERROR_HANDLERS: bindings::pci_error_handlers = bindings::pci_error_handlers {
         error_detected: if T::HAS_ERROR_DETECTED {
             Some(Self::error_detected)

@@ -117,7 +117,7 @@ pub fn start_dma(pdev: &pci::Device<Bound>) {
     set_master(pdev, true);
 }
 
-/// Ends all DMA of `pdev`, also if the device does not stop when its driver tells it to.
+/// Ends all DMA of `pdev`, even if the device does not stop when its driver tells it to.
 ///
 /// Context: process context, may sleep.
 pub fn stop_dma(pdev: &pci::Device<Bound>) {
@@ -125,7 +125,7 @@ pub fn stop_dma(pdev: &pci::Device<Bound>) {
 }
 
 kernel::sync::global_lock! {
-    /// Held while the command register of a device is changed, or may be by the PCI core.
+    /// Held while the library, or the PCI core for it, changes a device's command register.
     // SAFETY: `init()` is called as this module is loaded, before any other function of it.
     unsafe(uninit) static COMMAND: Mutex<()> = ();
 }
@@ -140,11 +140,11 @@ pub(crate) unsafe fn init() {
     unsafe { COMMAND.init() };
 }
 
-/// Calls `f` with the lock held of the command registers, so that no change by [`stop_dma`] gets
+/// Calls `f` with the lock of the command registers held, so that no change by [`stop_dma`] gets
 /// lost.
 ///
-/// For all that has the PCI core change the register: enabling and disabling a device or its
-/// messages.
+/// For calls in which the PCI core changes the register: it enables or disables a device or its
+/// interrupt messages.
 pub(crate) fn with_command_locked<R>(f: impl FnOnce() -> R) -> R {
     let _lock = COMMAND.lock();
     f()
