@@ -62,7 +62,7 @@ impl<T: DriverTypes> RequestList<T> {
         }
     }
 
-    /// Adds a request behind the others.
+    /// Adds a request after the others.
     #[inline]
     fn push(&mut self, mut info: RequestInfo<'_, '_, T>) {
         info.pdu_mut().next = None;

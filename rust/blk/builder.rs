@@ -94,8 +94,8 @@ impl GenDiskBuilder {
         self
     }
 
-    /// Sets the request that the device likes best, in bytes: whole physical blocks, to which the
-    /// block layer cuts it. 0 is none.
+    /// Sets the optimal length of a request in bytes, which the block layer rounds down to whole
+    /// physical blocks. 0: the device has none.
     pub fn io_opt(mut self, size: u32) -> Self {
         self.0.limits.io_opt = size;
         self
@@ -120,44 +120,43 @@ impl GenDiskBuilder {
         self
     }
 
-    /// Sets the number of sectors of which no request crosses a multiple.
+    /// Sets the distance in sectors of the boundaries that no request crosses.
     pub fn chunk_sectors(mut self, sectors: u32) -> Self {
         self.0.limits.chunk_sectors = sectors;
         self
     }
 
-    /// Sets the largest number of segments of memory of a request. The tag set's limit holds
-    /// anyway.
+    /// Sets the largest number of segments of memory of a request. The tag set's limit holds, too.
     pub fn max_segments(mut self, segments: u16) -> Self {
         self.0.limits.max_segments = segments;
         self
     }
 
-    /// Sets the longest segment; at least 4 KiB. The limit of the tag set's mapper holds anyway,
-    /// and is the default. Rounded down to [`Self::dma_alignment`], and to whole sectors.
+    /// Sets the longest segment; at least 4 KiB. The limit of the tag set's mapper holds, too, and
+    /// is the default. Rounded down to [`Self::dma_alignment`], and to whole sectors.
     pub fn max_segment_size(mut self, size: u32) -> Self {
         self.0.limits.max_segment_size = size;
         self
     }
 
-    /// Has segments meet only at multiples of `mask + 1`, a power of two: for devices that take a
-    /// list of pages. Segments are not cut then, so that one may be as long as a request is, and
-    /// bounced memory keeps its place in a page, which the mapper has to
+    /// Lets segments meet only at multiples of `mask + 1`, a power of two: for devices that take a
+    /// list of pages. The block layer does not cut segments then, so that one may be as long as a
+    /// request, and bounced memory keeps its offset in a page, which the mapper has to
     /// [ask for](phyr::Limits::with_min_align_mask).
     pub fn virt_boundary_mask(mut self, mask: usize) -> Self {
         self.0.limits.virt_boundary_mask = mask;
         self
     }
 
-    /// Has segments begin and end at multiples of `mask + 1`, a power of two and at most a page.
-    /// With a mask of less than 511 a segment need not be a whole number of sectors.
+    /// Lets segments begin and end only at multiples of `mask + 1`, a power of two and at most a
+    /// page. With a mask of less than 511 a segment need not be a whole number of sectors.
     pub fn dma_alignment(mut self, mask: u32) -> Self {
         self.0.limits.dma_alignment = mask;
         self
     }
 
-    /// Says whether the device caches writes, and so wants [`Op::Flush`](super::Op::Flush); and
-    /// whether it can write through the cache
+    /// Sets `cache` if the device caches writes, and so needs [`Op::Flush`](super::Op::Flush); and
+    /// `fua` if it can write through the cache
     /// ([`RequestInfo::is_fua`](super::RequestInfo::is_fua)).
     pub fn write_cache(mut self, cache: bool, fua: bool) -> Self {
         self.0.limits.features &= !(FEAT_WRITE_CACHE | FEAT_FUA);
@@ -170,7 +169,7 @@ impl GenDiskBuilder {
         self
     }
 
-    /// Says whether the medium rotates.
+    /// Sets whether the medium rotates.
     pub fn rotational(mut self, rotational: bool) -> Self {
         self.0.limits.features &= !bindings::BLK_FEAT_ROTATIONAL;
         if rotational {
@@ -179,8 +178,9 @@ impl GenDiskBuilder {
         self
     }
 
-    /// Enables [`Op::Discard`](super::Op::Discard), of at most so many sectors in so many
-    /// [ranges](super::RequestInfo::discard_ranges). No sectors, no discard.
+    /// Enables [`Op::Discard`](super::Op::Discard) of at most `max_sectors` sectors, in at most
+    /// `max_ranges` [ranges](super::RequestInfo::discard_ranges). The device discards multiples of
+    /// `granularity` bytes best. With no sectors there is no discard.
     pub fn discard(mut self, max_sectors: u32, max_ranges: u16, granularity: u32) -> Self {
         self.0.limits.max_hw_discard_sectors = max_sectors;
         self.0.limits.max_discard_segments = max_ranges;
@@ -188,24 +188,24 @@ impl GenDiskBuilder {
         self
     }
 
-    /// Enables [`Op::WriteZeroes`](super::Op::WriteZeroes), of at most so many sectors. If none,
-    /// the block layer writes pages of zeroes.
+    /// Enables [`Op::WriteZeroes`](super::Op::WriteZeroes) of at most `sectors` sectors. With 0 the
+    /// block layer writes pages of zeroes.
     pub fn max_write_zeroes_sectors(mut self, sectors: u32) -> Self {
         self.0.limits.max_write_zeroes_sectors = sectors;
         self
     }
 
-    /// Says that [`Op::WriteZeroes`](super::Op::WriteZeroes) may deallocate sectors, which read as
-    /// zeroes then, unless the request [forbids](super::RequestInfo::is_nounmap) it.
+    /// Sets whether [`Op::WriteZeroes`](super::Op::WriteZeroes) may deallocate sectors, which then
+    /// read as zeroes, unless the request [forbids](super::RequestInfo::is_nounmap) it.
     pub fn write_zeroes_unmaps(mut self, unmaps: bool) -> Self {
         self.0.unmaps = unmaps;
         self
     }
 
-    /// Says that writes of up to `max` bytes, whole logical blocks, happen all or not at all, even
-    /// if power fails, unless they cross a multiple of `boundary`, a power of two that is not less
-    /// than `max`; 0 is no such boundary. Each such request is one command of the device; the block
-    /// layer sees to that, and to both limits.
+    /// Enables atomic writes: those of up to `max` bytes, in whole logical blocks, are written
+    /// completely or not at all, even if power fails. They do not cross a multiple of `boundary`, a
+    /// power of two that is not less than `max`, unless it is 0. The block layer keeps both limits,
+    /// and does not split such a request.
     pub fn atomic_writes(mut self, max: u32, boundary: u32) -> Self {
         self.0.limits.features |= FEAT_ATOMIC_WRITES;
         self.0.limits.atomic_write_hw_max = max;

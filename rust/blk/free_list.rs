@@ -5,7 +5,7 @@
 //! ```text
 //!  head  | turn: 32 bits | number of free places: 16 | first free place: 16 |
 //!                                                           |
-//!  next  [ 3 ] [ - ] [ 0 ] [ end ]     the place behind each, if it is free
+//!  next  [ 3 ] [ - ] [ 0 ] [ end ]     the place after each, if it is free
 //! ```
 //!
 //! Only numbers are in it. What belongs to a place is the business of whoever took it.
@@ -21,10 +21,10 @@ use kernel::{
 
 /// The first free place and the number of all, in one word that is exchanged whole.
 ///
-/// `turn` counts the exchanges. Between the read of the head and the exchange for another one the
-/// same place can have been taken and given back, with others behind it: the turn is another one
-/// then. It would be the same again after 2^32 exchanges, which take more than a minute: longer
-/// than a processor stays between two instructions.
+/// `turn` counts the exchanges (the ABA problem): between the read of the head and its exchange the
+/// same place can have been taken and given back, with others after it, and only the turn shows
+/// that. It is the same again after 2^32 exchanges, which take more than a minute: longer than a
+/// processor stays between two instructions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Head(u64);
 
@@ -63,7 +63,7 @@ impl Head {
 /// not. So a place that was taken has one owner.
 pub(crate) struct FreeList {
     head: Atomic<u64>,
-    /// The place behind each free one. Never freed while the list is used: [`FreeList::take`] reads
+    /// The place after each free one. Never freed while the list is used: [`FreeList::take`] reads
     /// that of a place that another processor has just taken.
     next: KVVec<Atomic<u32>>,
 }

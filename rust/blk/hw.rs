@@ -71,7 +71,7 @@ unsafe impl<T: DriverTypes> Send for HwCtx<'_, T> {}
 // tag, which is `Send`, belongs to the owner of the request with that tag.
 unsafe impl<T: DriverTypes> Sync for HwCtx<'_, T> {}
 
-/// Facts that the `unsafe impl`s of this crate rely on, and do not see for themselves.
+/// Checks at compile time what the `unsafe impl`s of this crate rely on.
 const _: () = {
     const fn assert_send_sync<T: Send + Sync>() {}
     assert_send_sync::<Arc<Mapper<'_>>>();

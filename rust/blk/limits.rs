@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The properties of a disk, and whether the block layer can do with them.
+//! Checks of the properties of a disk, so that the block layer neither warns of them nor changes
+//! them. `fit.rs` compares them with the limits of the mapper.
 //!
 //! C: `blk_validate_limits()` in [`block/blk-settings.c`](srctree/block/blk-settings.c).
 
@@ -98,7 +99,7 @@ impl Properties {
             0 => max_segments,
             segments => segments.min(max_segments),
         };
-        // A request that can never be mapped would be tried for ever.
+        // A request that is too long to be mapped would never succeed.
         let mappable = u32::try_from(max_mapping >> bindings::SECTOR_SHIFT).unwrap_or(u32::MAX);
         limits.max_hw_sectors = match limits.max_hw_sectors {
             0 => SAFE_MAX_SECTORS,
@@ -171,8 +172,8 @@ impl Properties {
         )
     }
 
-    /// Returns whether the block layer can do with the limits of atomic writes. It warns of some
-    /// others, and with the rest it disables atomic writes, without a word.
+    /// Returns whether the block layer accepts the limits of atomic writes. Of others it warns, or
+    /// silently disables atomic writes.
     fn is_atomic(&self) -> bool {
         let limits = &self.limits;
         let (max, boundary) = (limits.atomic_write_hw_max, limits.atomic_write_hw_boundary);

@@ -327,7 +327,7 @@ impl QueueMemory {
     /// # Errors
     ///
     /// - `ENOMEM`: none are free. The request is to wait.
-    /// - `E2BIG`: no request of the queue should have so many segments.
+    /// - `E2BIG`: more segments than a request of the queue may have.
     #[inline]
     pub(crate) fn hold_slots(&self, held: &mut Held, segments: u16) -> Result {
         let segments = usize::from(segments);
@@ -441,7 +441,7 @@ impl QueueMemory {
         let (short, long) = (held.take(Kind::ShortSlots), held.take(Kind::LongSlots));
         // SAFETY: the caller promises that the places are of these pools. `held` owned them.
         short.is_some_and(|place| unsafe { self.short_slots.pool.put(place) })
-            // SAFETY: the same of the other pool.
+            // SAFETY: the place is of this pool, as the caller promises; `held` owned it.
             | long.is_some_and(|place| unsafe { self.long_slots.pool.put(place) })
     }
 
@@ -459,7 +459,7 @@ impl QueueMemory {
         waiting
             // SAFETY: the caller promises that the places are of these pools. `held` owned them.
             | short.is_some_and(|place| unsafe { self.short_lists.pool.put(place) })
-            // SAFETY: the same of the other pool.
+            // SAFETY: the place is of this pool, as the caller promises; `held` owned it.
             | long.is_some_and(|place| unsafe { self.long_lists.pool.put(place) })
     }
 }

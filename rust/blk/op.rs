@@ -22,17 +22,17 @@ pub(crate) const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
 /// C: `enum req_op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Read sectors.
+    /// Reads sectors.
     Read,
-    /// Write sectors.
+    /// Writes sectors.
     Write,
-    /// Write back the device's cache.
+    /// Writes back the device's cache.
     Flush,
-    /// Forget the content of sectors.
+    /// Discards the content of sectors.
     Discard,
-    /// Forget the content of sectors, and erase it.
+    /// Discards the content of sectors, and erases it.
     SecureErase,
-    /// Fill sectors with zeroes; the request carries none.
+    /// Fills sectors with zeroes; the request has no data.
     WriteZeroes,
     /// A request that the driver has made itself; see
     /// [`RequestInfo::passthrough`](super::RequestInfo::passthrough).

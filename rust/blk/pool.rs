@@ -14,10 +14,10 @@
 //!
 //! A block is one allocation, and has one or several places. When there are few free places left
 //! the pool [wants](Taken::is_low) to be refilled; when there is none, [`Pool::take`] fails, and
-//! the request waits. [`Pool::put`] then says so, so that the queue is run.
+//! the request waits. The next [`Pool::put`] reports that, and its caller runs the queue.
 //!
-//! A pool has `reserve` places from the start, and never fewer. So however little memory there is,
-//! so many requests at a time have theirs, and each that ends makes room for another one.
+//! A pool has `reserve` places from the start, and never fewer. So even without free memory that
+//! many requests at a time go on, and each that ends makes room for another one.
 
 use super::free_list::{
     FreeList,
@@ -48,9 +48,9 @@ pub(crate) struct Pool<B> {
     reserve: u16,
     /// Places that have memory.
     total: Atomic<u32>,
-    /// The fewest places that were free since the last [`Pool::shrink`], about.
+    /// Approximately the fewest places that were free since the last [`Pool::shrink`].
     lowest: Atomic<u32>,
-    /// A place was asked for in vain since the last one was given back.
+    /// [`Pool::take`] has failed since the last place was given back.
     refused: Atomic<bool>,
 }
 

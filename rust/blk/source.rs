@@ -50,7 +50,7 @@ pub(crate) struct RequestPieces {
     size: u32,
     /// The bio_vec to read next.
     idx: u32,
-    /// Bytes of it that are behind us.
+    /// Bytes of it that were taken.
     done: u32,
 }
 
@@ -157,14 +157,14 @@ impl RequestPieces {
     /// request.
     #[inline(always)]
     unsafe fn piece((page, offset, len): BioVec) -> Result<Phyr> {
-        // SAFETY: a bio_vec names a valid page and as many bytes of it, and of the pages behind it,
+        // SAFETY: a bio_vec names a valid page and as many bytes of it, and of the pages after it,
         // as it holds.
         // CAST: a `usize` has at least 32 bits.
         unsafe { page_piece(page, u64::from(offset), len as usize) }
     }
 }
 
-/// A page, and an offset and a length in it and the pages behind it.
+/// A page, and an offset and a length in it and the pages after it.
 type BioVec = (*const bindings::page, u32, u32);
 
 impl Iterator for RequestPieces {

@@ -107,8 +107,8 @@ pub struct TagSet<'bound, T: Operations> {
     mapper: Arc<Mapper<'bound>>,
     scope: Scope<'bound>,
     max_segments: u16,
-    /// The number of [`Quiesced`]. Each queue of the tag set that does not skip it is quiesced so
-    /// many times by us; the lock is held to change either.
+    /// The number of [`Quiesced`] guards. Each queue of the tag set without
+    /// [`FEAT_SKIP_TAGSET_QUIESCE`] is quiesced that many times; the lock is held to change either.
     quiesced: Pin<KBox<Mutex<u32>>>,
 }
 
