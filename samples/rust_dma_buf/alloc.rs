@@ -96,7 +96,7 @@ impl AllocationData {
 ///
 /// # Errors
 ///
-/// - `EINVAL`: there are not so many.
+/// - `EINVAL`: there are fewer bytes.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
     let bytes = bytes.get(at..).ok_or(EINVAL)?;
     bytes.first_chunk().copied().ok_or(EINVAL)

@@ -147,9 +147,9 @@ impl MiscDevice for OpenHeap {
 struct Buffer {
     /// Number of chunks that were allocated.
     chunks: usize,
-    /// Number of pieces of adjacent physical memory that they are.
+    /// Number of physically contiguous pieces that the chunks are.
     runs: usize,
-    /// No importer keeps it from being revoked.
+    /// Importers that cannot be told of a revocation are refused.
     is_revocable: bool,
 }
 

@@ -237,9 +237,9 @@ impl Files {
 
 /// A bound device. Its parts are torn down from first to last.
 struct EduDevice<'bound> {
-    /// The files are removed; those that are open stay,
+    /// The files are removed, except those that are open.
     _files: Pin<KBox<debugfs::Scope<Files>>>,
-    /// but reach the device no more, and a transfer has ended.
+    /// Open files no longer reach the device, and a transfer has ended.
     _binding: BindingOwner<'bound>,
     /// No handler runs any more.
     _irq: Irq<'bound, Interrupt>,

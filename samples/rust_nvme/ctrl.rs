@@ -283,7 +283,7 @@ impl<'bound> Ctrl<'bound> {
 
         admin.reset();
         let (sq, cq) = (admin.sq_addr(), admin.cq_addr());
-        // CAST: The same small constant twice.
+        // CAST: `ENTRIES` is a small constant.
         bar.write_reg(
             AQA::zeroed()
                 .with_const_asqs::<{ admin::ENTRIES as u32 - 1 }>()

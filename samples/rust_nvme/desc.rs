@@ -88,8 +88,8 @@ pub(crate) enum DescriptorError {
     Misaligned,
     /// PRP only: the data leaves a hole inside a memory page. An SGL can describe it.
     Gap,
-    /// The list has no room for so many.
+    /// The list has no room for that many.
     TooMany,
-    /// A range wraps around the address space, or is longer than a descriptor can tell.
+    /// A range wraps around the address space, or is longer than a descriptor can describe.
     TooLong,
 }

@@ -98,8 +98,8 @@ impl Format {
         }
     }
 
-    /// Describes a range that is all, as most requests have it: [`Format::short`] in few enough
-    /// steps to be inlined. [`None`]: that may still describe it.
+    /// Describes the only range of a request, if that takes few enough steps to be inlined. If this
+    /// returns [`None`], [`Format::short`] may still describe it.
     #[inline]
     pub(crate) fn shortest(self, range: DataRange) -> Option<DataPointer> {
         match self {
@@ -108,8 +108,8 @@ impl Format {
         }
     }
 
-    /// Describes a range that is all, if the command itself has room for that. It has for any that
-    /// an SGL describes; a list that the controller need not read is worth that, however short.
+    /// Describes the only range of a request, if the command itself has room for that. Prefers an
+    /// SGL, which has room for any range, to a PRP list, which the controller would have to read.
     pub(crate) fn short(self, range: DataRange) -> Option<DataPointer> {
         match self {
             Self::Prp => self.shortest(range),

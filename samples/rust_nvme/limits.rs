@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DiskLimits of a namespace as a disk, in the block layer's units.
+//! Limits of a namespace as a disk, in the block layer's units.
 //!
 //! Nothing here calls the kernel.
 //!
@@ -19,7 +19,7 @@ const SECTOR_SHIFT: u32 = 9;
 /// Most blocks of a write zeroes command, whose field has 16 bits and is one less.
 const MAX_ZEROES_BLOCKS: u32 = 1 << 16;
 
-/// DiskLimits of discard.
+/// Limits of discard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DiscardLimits {
     pub(crate) max_sectors: u32,
@@ -28,7 +28,7 @@ pub(crate) struct DiscardLimits {
     pub(crate) granularity: u32,
 }
 
-/// DiskLimits of atomic writes, in bytes. The smallest is a logical block.
+/// Limits of atomic writes, in bytes. The smallest is a logical block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AtomicLimits {
     pub(crate) max: u32,
@@ -36,7 +36,7 @@ pub(crate) struct AtomicLimits {
     pub(crate) boundary: u32,
 }
 
-/// DiskLimits of a disk. Sizes are in bytes, unless they are sectors.
+/// Limits of a disk. Sizes are in bytes, unless they are sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DiskLimits {
     pub(crate) max_sectors: u32,

@@ -40,7 +40,7 @@ pub(crate) enum NamespaceError {
     NotReady(u8),
     /// It has no capacity, or no blocks.
     Empty,
-    /// The blocks have metadata, of so many bytes, and maybe protection information.
+    /// The blocks have metadata of `bytes` bytes, perhaps with protection information.
     Metadata { bytes: u16, protection: u8 },
     /// A logical block is not 512 bytes to 4 KiB, but two to the power of this.
     BlockSize(u8),
@@ -102,11 +102,11 @@ pub(crate) struct Hints {
     pub(crate) discard_alignment: u32,
     /// I/O across multiples of this is slower.
     pub(crate) boundary: u16,
-    /// Writes of up to so many are atomic, also if power fails,
+    /// Longest write that is atomic, even if power fails.
     pub(crate) atomic: u32,
-    /// unless they cross a multiple of this.
+    /// Writes that cross a multiple of this are not atomic.
     pub(crate) atomic_boundary: u32,
-    /// That multiple is counted from another block than the first, so no write is atomic.
+    /// The boundary is counted from another block than the first; no write is atomic then.
     pub(crate) has_atomic_offset: bool,
 }
 

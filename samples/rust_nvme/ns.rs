@@ -32,7 +32,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// The most namespaces that get a disk; more would be a controller that makes them up.
+/// The most namespaces that get a disk; a controller that reports more is taken to be broken.
 const MAX_NAMESPACES: usize = 1024;
 
 /// Messages about the namespaces of a controller, which may have any number of them: the log gets
@@ -43,7 +43,7 @@ pub(crate) struct Messages<'bound> {
 }
 
 impl<'bound> Messages<'bound> {
-    /// More than controllers have namespaces that are no disks.
+    /// Number of messages that are logged; real controllers have fewer namespaces without a disk.
     const LOGGED: usize = 16;
 
     /// Returns the messages about the namespaces of `dev`, of which there are none so far.
@@ -51,7 +51,7 @@ impl<'bound> Messages<'bound> {
         Self { dev, count: 0 }
     }
 
-    /// Logs "namespace `id`", and `says` behind it.
+    /// Logs "namespace `id`", followed by `says`.
     pub(crate) fn warn(&mut self, id: u32, says: fmt::Arguments<'_>) {
         self.count += 1;
         if self.count <= Self::LOGGED {

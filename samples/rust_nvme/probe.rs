@@ -81,15 +81,15 @@ const MAX_RANGE: u64 = (u32::MAX as u64 + 1) - PAGE_SIZE as u64;
 
 /// A bound controller. Its parts are torn down from first to last.
 pub(crate) struct NvmeDevice<'bound> {
-    /// No more files are opened,
+    /// No more files are opened.
     _generics: KVec<CharDevice<'bound, OpenFile>>,
-    /// and those that are open reach the device no more.
+    /// Open files no longer reach the device.
     _binding: BindingOwner<'bound>,
     /// Removing a disk waits for its requests, so everything below still works.
     disks: KVec<GenDisk<'bound, NvmeBlk>>,
-    /// The queues are deleted,
+    /// The queues are deleted, and there are no more interrupts.
     _created: CreatedQueues<'bound>,
-    /// so there are no more interrupts; a running handler ends.
+    /// Handlers that still run are waited for.
     _irqs: KVec<Irq<'bound, Interrupt<'bound>>>,
     /// The controller is shut down and disabled, and may not master the bus any more.
     _enabled: EnabledController<'bound>,

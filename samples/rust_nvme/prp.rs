@@ -4,7 +4,8 @@
 //!
 //! C: `nvme_pci_setup_data_prp()` in [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
-//! Entry point: [`build`]. A PRP entry names one controller page. The first may start inside its
+//! Entry points: [`short`] for one range of at most two pages, [`build`] for the rest. A PRP entry
+//! names one controller page. The first may start inside its
 //! page, all others start at offset 0, and only the last page may be left early. So:
 //!
 //! ```text
@@ -170,7 +171,7 @@ pub(crate) fn short(range: DataRange, page_shift: u32) -> Option<DataPointer> {
     })
 }
 
-/// Returns whether there is a hole behind the first range, so that [`build`] would fail.
+/// Returns whether there is a hole after the first range, so that [`build`] would fail.
 #[inline]
 pub(crate) fn begins_with_gap(
     mut ranges: impl Iterator<Item = DataRange>,

@@ -7,7 +7,7 @@
 //! through doorbells and, for completions, a phase bit that flips with every turn of the ring.
 //!
 //! Neither locks: the admin queue has both under one mutex ([`admin`](super::admin)), an I/O queue
-//! each under a spinlock of its own ([`io`](super::io)).
+//! each under a spinlock of its own ([`io_queue`](super::io_queue)).
 
 use super::{
     cmd::{

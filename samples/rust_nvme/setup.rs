@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a mapped request to its command.
+//! From a mapped request to its command. `queue_rq()` in [`io`](super::io) calls it.
 //!
 //! C: `nvme_setup_cmd()` in [`drivers/nvme/host/core.c`](srctree/drivers/nvme/host/core.c),
 //! `nvme_map_data()` in [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)

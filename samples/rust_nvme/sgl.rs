@@ -4,7 +4,7 @@
 //!
 //! C: `nvme_pci_setup_data_sgl()` in [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
-//! Entry point: [`build`]. A descriptor is 16 bytes:
+//! Entry points: [`short`] for one range, [`build`] for the rest. A descriptor is 16 bytes:
 //!
 //! ```text
 //! word 0   address
