@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The end of a request that the device has completed: on the CPU that wants the result, alone or
-//! with others.
+//! with others. A driver's interrupt handler calls [`Mapped::complete`], or
+//! [`Mapped::complete_in`] in a [`HwCtx::batch`].
 //!
 //! C: `blk_mq_complete_request` and `struct io_comp_batch`
 //! ([`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)).

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Descriptors of a request: memory in which the device reads where the request's data is.
+//! Descriptors of a request: memory from which the device reads where the request's data is. A
+//! driver asks for it in `queue_rq()`, if the command has no room for the addresses.
 
 use super::{
     mapped::Mapped,

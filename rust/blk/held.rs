@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory that a request has taken from its queue's.
+//! The places that a request has taken from the pools of its queue; `memory.rs` has the pools.
 
 use super::free_list::Index;
 

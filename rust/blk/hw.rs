@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A hardware queue: the driver's data, the requests in flight, and the memory that they take.
+//! A hardware queue: the driver's data, the table of requests in flight, and pools of memory for
+//! them.
 //!
 //! C: `struct blk_mq_hw_ctx` ([`include/linux/blk-mq.h`](srctree/include/linux/blk-mq.h)).
 

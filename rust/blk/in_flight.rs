@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Requests in flight: put there before the doorbell, taken out by their tag.
+//! Requests in flight: a driver puts them there before it rings the doorbell, and takes them out by
+//! their tag, in its interrupt handler, a time-out or a reset.
 
 use super::{
     hw::HwCtx,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The private part of a request, behind its `struct request`.
+//! The private part of a request, which blk-mq allocates after its `struct request`: the state of
+//! its mapping, the memory that it has taken, the driver's data.
 
 use super::{
     held::Held,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The table of a hardware queue's requests in flight: a tag finds its request at most once.
+//! `in_flight.rs` puts requests in and takes them out.
 
 use core::ptr::{
     self,

@@ -2,8 +2,8 @@
 
 //! The mapper of a device: made once at probe, asked on every I/O.
 //!
-//! A [`Mapper`] knows how its device's DMA goes, through an IOMMU or directly, and what the device
-//! asks of a segment. The driver does not: its code is the same on all.
+//! A [`Mapper`] knows whether an IOMMU translates for its device, the granule, and the limits of a
+//! segment. The driver need not know: its code is the same on every machine.
 
 use super::{
     device,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Slots while a mapping is made: phyrs on their way in, ranges on their way out.
+//! Slots while a mapping is made. `exec.rs` reads phyrs from them and writes ranges in their place.
 
 use super::{
     plan::{

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A range of IOVA while it is filled: what fails on the way gives it back.
+//! A range of IOVA while `exec.rs`, a batch or a linear mapping fills it. If a step fails, it is
+//! unlinked and freed.
 //!
 //! ```text
 //!   alloc() -> IovaRange -- link() ... -- sync() -- close() -> Slot

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Segments that are mapped one by one.
+//! Segments that `exec.rs` maps one by one; those that are mapped are unmapped if one fails.
 
 use super::{
     choose::Strategy,
