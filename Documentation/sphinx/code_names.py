@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Names of code in the text, which are ``literals``.  A path must exist, and an identifier must
-# occur in the sources or in the kernel's.  What rustdoc has a page of is a link to it.
+# occur in the sources or in the kernel's; a member of a type of ours must be in a file that defines
+# or implements the type.  What rustdoc has a page of is a link to it.
 
 import fnmatch
 import glob
@@ -23,6 +24,9 @@ KERNEL = [
 FILE = re.compile(r"(rust|samples|scripts|tests|Documentation)/[\w./*-]*")
 NAME = re.compile(r"[A-Za-z_]\w*(::\w+)*(!|\(\)|<'\w+>)?")
 PATTERN = re.compile(r"\*[a-z]\w{3,}|[a-z]\w{3,}\*")
+MEMBER_OF = re.compile(r"(?:phyr\w*::(?:\w+::)*)?([A-Z]\w+)::(\w+)(?:!|\(\))?")
+TYPE = re.compile(r"^\s*(?:pub(?:\([^)]*\))? )?(?:unsafe )?(?:struct|enum|trait|type|impl)\b(.*)", re.M)
+FIRST = re.compile(r"^\s*(?:pub(?:\([^)]*\))? )?(?:(?:const|unsafe|fn|type|extern \"C\"|static) )*(\w+)", re.M)
 ITEM = re.compile(r"(struct|enum|trait|fn|macro|type|constant|derive)\.(\w+)\.html")
 MEMBER = re.compile(r'id="((?:method|tymethod|variant|associatedconstant|associatedtype|structfield)\.(\w+))"')
 
@@ -67,15 +71,33 @@ def stems(names):
     return {file.split(".")[0] for name in names for _, _, files in os.walk(os.path.join(TOP, name)) for file in files}
 
 
+def members():
+    """Returns {type: words with which a line of a file that defines or implements it begins}."""
+    found, ours = {}, set()
+    for name in ("rust", "samples"):
+        for path in glob.glob(os.path.join(TOP, name, "**/*.rs"), recursive=True):
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            words = set(FIRST.findall(text))
+            for line in TYPE.findall(text):
+                for word in re.findall(r"\b[A-Z]\w+", line):
+                    found.setdefault(word, set()).update(words)
+            ours.update(re.findall(r"\b(?:struct|enum|trait) (\w+)", text))
+    return {word: words for word, words in found.items() if word in ours}
+
+
 def check(app, env):
     """Warns of each name that is nowhere."""
-    unknown, files = {}, stems(SOURCES)
+    unknown, files, types = {}, stems(SOURCES), members()
     for doc in env.found_docs:
         for node, text in literals(env.get_doctree(doc)):
             if FILE.fullmatch(text):
                 if not any(glob.glob(os.path.join(top, text)) for top in (TOP, app.config.code_kernel)):
                     logger.warning("no such file: %s", text, location=node)
             elif NAME.fullmatch(text):
+                member = MEMBER_OF.fullmatch(text)
+                if member and member[2] not in types.get(member[1], {member[2]}):
+                    logger.warning("%s has no %s", *member.groups(), location=node)
                 for word in re.findall(r"\w+", text):
                     unknown.setdefault(word, []).append(node)
             elif PATTERN.fullmatch(text) and not fnmatch.filter(files, text):
