@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Data that the files of a character device share borrows a local variable.
+//! Data that the files of a character device share borrows a local variable,
+//! or one that a closure has captured.
 
 use core::marker::PhantomData;
 use kernel::{
+    device::{Bound, Device},
     module::ModuleMetadata,
     prelude::*,
     sync::{
@@ -16,7 +18,7 @@ use phyr_blk::{
     uring::{UringCmd, UringResult},
     CharDevice, CharFile, FileMode,
 };
-use phyr_driver::scope::Scope;
+use phyr_driver::scope::{scope, Scope};
 
 struct File<M>(PhantomData<M>);
 
@@ -45,7 +47,7 @@ impl<M: ModuleMetadata + 'static> CharFile for File<M> {
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 
-pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>) -> Result {
+pub fn of_a_function<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>) -> Result {
     let local = Atomic::new(0);
     #[cfg(not(compile_fail))]
     let count = &COUNT;
@@ -55,5 +57,21 @@ pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>) -> Result {
     let device = Arc::new(count, GFP_KERNEL)?;
     core::mem::forget(CharDevice::<File<M>>::new(scope, fmt!("test"), device)?);
     local.store(1, ordering::Relaxed);
+    Ok(())
+}
+
+pub fn of_a_closure<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(compile_fail))]
+        let count = &COUNT;
+        #[cfg(compile_fail)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let device = Arc::new(count, GFP_KERNEL)?;
+        core::mem::forget(CharDevice::<File<M>>::new(scope, fmt!("test"), device)?);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
     Ok(())
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The data of a disk borrows a local variable of the function that makes it.
+//! The data of a disk borrows a local variable of the function that makes it,
+//! or one that a closure has captured.
 
 use core::{convert::Infallible, marker::PhantomData};
+use kernel::device::{Bound, Device};
 use kernel::{
     module::ModuleMetadata,
     prelude::*,
@@ -14,6 +16,7 @@ use kernel::{
 use phyr_blk::{
     GenDiskBuilder, HwCtx, Operations, QueueRqError, QueueRqResult, Request, TagOnly, TagSet,
 };
+use phyr_driver::scope::{scope, Scope};
 
 struct Driver<M>(PhantomData<M>);
 
@@ -38,7 +41,7 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 
-pub fn made<'b, M: ModuleMetadata + 'static>(tags: &Arc<TagSet<'b, Driver<M>>>) -> Result {
+pub fn of_a_function<'b, M: ModuleMetadata + 'static>(tags: &Arc<TagSet<'b, Driver<M>>>) -> Result {
     let local = Atomic::new(0);
     #[cfg(not(compile_fail))]
     let count = &COUNT;
@@ -48,5 +51,24 @@ pub fn made<'b, M: ModuleMetadata + 'static>(tags: &Arc<TagSet<'b, Driver<M>>>) 
     let disk = GenDiskBuilder::new().build(fmt!("test"), tags, count)?;
     core::mem::forget(disk);
     local.store(1, ordering::Relaxed);
+    Ok(())
+}
+
+pub fn of_a_closure<M: ModuleMetadata + 'static>(
+    dev: &Device<Bound>,
+    tags: impl for<'b> Fn(Scope<'b>) -> Result<Arc<TagSet<'b, Driver<M>>>>,
+) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(compile_fail))]
+        let count = &COUNT;
+        #[cfg(compile_fail)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let disk = GenDiskBuilder::new().build(fmt!("test"), &tags(scope)?, count)?;
+        core::mem::forget(disk);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
     Ok(())
 }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A value that a scope keeps borrows a local variable of the function that registers it.
+//! A value that a scope keeps borrows a local variable of the function that registers it,
+//! or one that a closure has captured.
 
+use kernel::device::{Bound, Device};
 use kernel::{
     prelude::*,
     sync::atomic::{ordering, Atomic},
 };
-use phyr_driver::scope::Scope;
+use phyr_driver::scope::{scope, Scope};
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 
-pub fn registered<'b>(scope: Scope<'b>) -> Result {
+pub fn of_a_function<'b>(scope: Scope<'b>) -> Result {
     let local = Atomic::new(0);
     #[cfg(not(compile_fail))]
     let count = &COUNT;
@@ -19,5 +21,20 @@ pub fn registered<'b>(scope: Scope<'b>) -> Result {
     //~^ error[E0597]: `local` does not live long enough
     scope.keep(count)?;
     local.store(1, ordering::Relaxed);
+    Ok(())
+}
+
+pub fn of_a_closure(dev: &Device<Bound>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(compile_fail))]
+        let count = &COUNT;
+        #[cfg(compile_fail)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        scope.keep(count)?;
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
     Ok(())
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The data of a hardware queue borrows a local variable of the function that makes it.
+//! The data of a hardware queue borrows a local variable of the function that makes it,
+//! or one that a closure has captured.
 
 use core::{convert::Infallible, marker::PhantomData};
+use kernel::device::{Bound, Device};
 use kernel::{
     module::ModuleMetadata,
     prelude::*,
@@ -11,9 +13,9 @@ use kernel::{
         Arc,
     },
 };
-use phyr::Mapper;
+use phyr::{Limits, Mapper};
 use phyr_blk::{Config, HwCtx, Operations, QueueRqError, QueueRqResult, Request, TagOnly, TagSet};
-use phyr_driver::scope::Scope;
+use phyr_driver::scope::{scope, Scope};
 
 struct Driver<M>(PhantomData<M>);
 
@@ -38,7 +40,10 @@ impl<M: ModuleMetadata + 'static> Operations for Driver<M> {
 
 static COUNT: Atomic<i32> = Atomic::new(0);
 
-pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>, mapper: Arc<Mapper<'b>>) -> Result {
+pub fn of_a_function<'b, M: ModuleMetadata + 'static>(
+    scope: Scope<'b>,
+    mapper: Arc<Mapper<'b>>,
+) -> Result {
     let local = Atomic::new(0);
     #[cfg(not(compile_fail))]
     let count = &COUNT;
@@ -50,5 +55,26 @@ pub fn made<'b, M: ModuleMetadata + 'static>(scope: Scope<'b>, mapper: Arc<Mappe
     let tags = TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1), |_, _| Ok(()))?;
     core::mem::forget(tags);
     local.store(1, ordering::Relaxed);
+    Ok(())
+}
+
+pub fn of_a_closure<M: ModuleMetadata + 'static>(dev: &Device<Bound>) -> Result {
+    let outer = Atomic::new(0);
+    scope(dev, |scope| {
+        #[cfg(not(compile_fail))]
+        let count = &COUNT;
+        #[cfg(compile_fail)]
+        let count = &outer;
+        //~^ error[E0597]: `outer` does not live long enough
+        let mapper = Mapper::new(scope.device(), Limits::NONE)?;
+        let mut queues = KVec::new();
+        queues.push(count, GFP_KERNEL)?;
+        let mapper = Arc::new(mapper, GFP_KERNEL)?;
+        let tags =
+            TagSet::<Driver<M>>::new(scope, mapper, queues, Config::new(1, 1), |_, _| Ok(()))?;
+        core::mem::forget(tags);
+        Ok(())
+    })?;
+    outer.store(1, ordering::Relaxed);
     Ok(())
 }
