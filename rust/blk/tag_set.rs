@@ -54,6 +54,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// The most words of a list of descriptors.
+    const MAX_WORDS: usize = 1 << 20;
+
     /// Makes parameters for `depth` requests in flight per hardware queue, each of at most
     /// `max_segments` segments of memory. Neither can be zero. The block layer limits the depth to
     /// 10240.
@@ -71,7 +74,8 @@ impl Config {
     /// a list of descriptors, see [`Mapped::describe`](super::Mapped::describe). None if not
     /// called.
     ///
-    /// They need not be set aside for each tag: most requests need none.
+    /// They need not be set aside for each tag: most requests need none. There are at most 2^20: one
+    /// for each page of 4 KiB of the longest request, whose length has 32 bits.
     pub const fn descriptor_words(mut self, words: usize) -> Self {
         self.words = words;
         self
@@ -88,6 +92,18 @@ impl Config {
     pub const fn affinity(mut self, affinity: Affinity) -> Self {
         self.affinity = affinity;
         self
+    }
+
+    /// Checks the parameters of a tag set.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TagSet::new`] for its numbers.
+    fn check(&self) -> Result {
+        if self.depth == 0 || self.max_segments == 0 || self.words > Self::MAX_WORDS {
+            return Err(EINVAL);
+        }
+        Ok(())
     }
 }
 
@@ -148,7 +164,8 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero.
+    /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero, or more
+    ///   [words](Config::descriptor_words) than a list can have.
     /// - `ENOMEM`: no memory.
     /// - The errors of `per_tag`.
     ///
@@ -196,9 +213,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         config: Config,
         mut per_tag: impl FnMut(&T::HwQueue<'bound>, u16) -> Result<T::PerTag<'bound>>,
     ) -> Result<Arc<Self>> {
-        if config.depth == 0 || config.max_segments == 0 {
-            return Err(EINVAL);
-        }
+        config.check()?;
         let nr = u16::try_from(queues.len()).map_err(|_| EINVAL)?;
         // The block layer's own limit, which it cuts the depth to.
         // CAST: a small constant.

@@ -52,6 +52,8 @@ use phyr_driver::{
 
 /// Time-out of a request.
 const TIMEOUT: Msecs = 100;
+/// The most words of a list of descriptors.
+const MAX_WORDS: usize = 1 << 20;
 /// Time that a test waits for a request to end.
 const PATIENCE: Msecs = 30_000;
 
@@ -262,6 +264,16 @@ mod tests {
                     errors.contains(&result),
                     "{result:?} of {depth}, {segments}, {nr}"
                 );
+            }
+            let more = [1 << 31, 1 << 41, 1 << 61, usize::MAX / 8, usize::MAX];
+            let few = [1, MAX_WORDS, MAX_WORDS + 1].into_iter();
+            for words in Iterator::chain(few, more) {
+                let result = made(Config::new(1, 1).descriptor_words(words), 1).err();
+                if words <= MAX_WORDS {
+                    check_matches!(result, None | Some(ENOMEM));
+                } else {
+                    check_eq!(result, Some(EINVAL), "{words:#x} words");
+                }
             }
             // Vectors that there are not: the processors are spread.
             for first in [0, 1, 4000, u32::MAX] {
