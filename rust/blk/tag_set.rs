@@ -94,14 +94,22 @@ impl Config {
         self
     }
 
-    /// Checks the parameters of a tag set.
+    /// Checks the parameters of a tag set whose requests `mapper` maps.
     ///
     /// # Errors
     ///
     /// Those of [`TagSet::new`] for its numbers.
-    fn check(&self) -> Result {
+    fn check(&self, mapper: &Mapper<'_>) -> Result {
         if self.depth == 0 || self.max_segments == 0 || self.words > Self::MAX_WORDS {
             return Err(EINVAL);
+        }
+        // Lists are coherent memory, which the DMA API maps.
+        if self.words != 0 && mapper.is_in_domain() {
+            dev_err!(
+                mapper.device(),
+                "phyr: no lists of descriptors in a domain of the driver's own\n"
+            );
+            return Err(EOPNOTSUPP);
         }
         Ok(())
     }
@@ -166,6 +174,8 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     ///
     /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero, or more
     ///   [words](Config::descriptor_words) than a list can have.
+    /// - `EOPNOTSUPP`: lists of descriptors, and a mapper in a domain of the driver's own, from which
+    ///   the device does not reach them.
     /// - `ENOMEM`: no memory.
     /// - The errors of `per_tag`.
     ///
@@ -213,7 +223,7 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         config: Config,
         mut per_tag: impl FnMut(&T::HwQueue<'bound>, u16) -> Result<T::PerTag<'bound>>,
     ) -> Result<Arc<Self>> {
-        config.check()?;
+        config.check(&mapper)?;
         let nr = u16::try_from(queues.len()).map_err(|_| EINVAL)?;
         // The block layer's own limit, which it cuts the depth to.
         // CAST: a small constant.

@@ -339,6 +339,13 @@ impl<'bound> Mapper<'bound> {
         self.space.as_deref()
     }
 
+    /// Returns whether it maps in a domain of the driver's own: the device does not reach what the
+    /// DMA API has mapped for it, such as coherent memory.
+    #[doc(hidden)]
+    pub fn is_in_domain(&self) -> bool {
+        self.space.is_some()
+    }
+
     /// Returns the domain in which what is linked may be unlinked, to be flushed together, if there
     /// is one.
     #[inline]

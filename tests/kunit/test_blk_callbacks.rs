@@ -10,7 +10,8 @@ use crate::{
     fixture::{
         in_scope,
         with_dma_api, //
-    }, //
+    },
+    table, //
 };
 use kernel::{
     prelude::*,
@@ -49,6 +50,7 @@ use phyr_driver::{
     completion::Completion,
     scope::Scope, //
 };
+use phyr_iommu::Domain;
 
 /// Time-out of a request.
 const TIMEOUT: Msecs = 100;
@@ -280,6 +282,28 @@ mod tests {
                 let affinity = Affinity::Interrupts { first };
                 made(Config::new(1, 1).affinity(affinity), 2)?;
             }
+            Ok(())
+        })
+    }
+
+    /// A list is memory of the DMA API's: at its address there is another mapping, or none.
+    #[test]
+    fn a_tag_set_in_a_domain_has_no_lists() -> Outcome {
+        with_scope(|scope| {
+            let dev = scope.device();
+            if table::domain_type(dev).is_none() {
+                return Ok(());
+            }
+            let domain = Domain::attach(dev, None)?;
+            let mapper = Arc::new(domain.mapper(Limits::NONE, 1 << 20)?, GFP_KERNEL)?;
+            let made = |words| {
+                let mut queues = KVec::new();
+                queues.push((), GFP_KERNEL)?;
+                let config = Config::new(1, 1).descriptor_words(words);
+                TagSet::<Null>::new(scope, mapper.clone(), queues, config, |(), _| Ok(())).map(drop)
+            };
+            check_eq!(made(0), Ok(()));
+            check_eq!(made(1), Err(EOPNOTSUPP));
             Ok(())
         })
     }
