@@ -47,6 +47,7 @@ use phyr::{
     },
     memory::Memory,
     raw,
+    DataDirection,
     MemoryKind,
     Phyr,
     PhysAddr, //
@@ -148,6 +149,8 @@ impl BarMemory {
 // that. The caller of `PeerToPeer::export` promises that devices may access them.
 unsafe impl Memory for BarMemory {
     const KIND: MemoryKind = MemoryKind::Mmio;
+
+    type Direction = DataDirection;
 
     type Phyrs<'a> = Map<slice::Iter<'a, Phyr>, fn(&'a Phyr) -> Result<Phyr>>;
 

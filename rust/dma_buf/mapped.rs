@@ -20,10 +20,12 @@ use phyr::{
     linear::PinnedLinear,
     mapping::PinnedMapping,
     memory::{
+        check_access,
         segments,
         Memory, //
     },
     source::Source,
+    Access,
     DataDirection,
     DmaAddr,
     DmaVec,
@@ -62,19 +64,20 @@ impl Mapped {
     ///
     /// # Errors
     ///
+    /// - `EACCES`: a device may not access the memory in the direction `dir`.
     /// - `EINVAL`: the device has no DMA mask, or its limits do not even allow a page.
     /// - Those of [`Mapper::map_into`] except `E2BIG`.
     ///
     /// # Safety
     ///
-    /// - `memory` outlives the returned value, and DMA of `device` may be mapped for as long.
-    /// - `dir` is a direction in which the device may access it.
+    /// `memory` outlives the returned value, and DMA of `device` may be mapped for as long.
     pub(crate) unsafe fn new<M: Memory>(
         device: &Device,
         memory: &M,
         dir: DataDirection,
         bus_offset: Option<u64>,
     ) -> Result<Self> {
+        check_access(memory, Access::of(dir))?;
         let device = ARef::from(device);
         // SAFETY: `device` is kept for as long as the mapper, which is a part of `layout`. The
         // caller promises that its DMA may be mapped, for which being bound stands.
@@ -84,8 +87,8 @@ impl Mapped {
             Some(offset) => on_bus(memory, offset)?,
             None => {
                 let cut = segments(memory, *mapper.limits());
-                // SAFETY: `Memory` promises the kind, and that the memory stays in place. The
-                // caller promises that it outlives the mapping, and the direction.
+                // SAFETY: `Memory` promises the kind, the rights that were checked, and that the
+                // memory stays in place. The caller promises that it outlives the mapping.
                 let whole = unsafe { Pinned::new(memory.phyrs(), dir, M::KIND) }?;
                 // SAFETY: These are the same phyrs, but cut.
                 let cut = unsafe { Pinned::new(cut, dir, M::KIND) }?;

@@ -3,7 +3,6 @@
 //! The handle of a domain, with which a driver uses it.
 
 use super::{
-    access::Access,
     attach::AttachedDomain,
     error::{
         AttachError,
@@ -27,6 +26,7 @@ use kernel::{
 use phyr::{
     memory::Memory,
     space::IovaSpace,
+    Access,
     DmaAddr,
     Granule,
     Limits,

@@ -3,7 +3,6 @@
 //! Memory at an IOVA of a domain.
 
 use super::{
-    access::Access,
     attach::AttachedDomain,
     error::DomainError,
     range::DomainRange, //
@@ -15,9 +14,11 @@ use kernel::{
 };
 use phyr::{
     memory::{
+        check_access,
         segments,
         Memory, //
     },
+    Access,
     DmaAddr,
     DmaVec,
     Granule,
@@ -91,6 +92,7 @@ fn map<'bound, M: Memory>(
     access: Access,
     iova: Option<DmaAddr>,
 ) -> Result<DomainRange<'bound>, DomainError> {
+    check_access(memory, access)?;
     let (len, pieces) = measure(memory, domain.granule)?;
     let mut list = KVVec::new();
     if pieces > 1 {
@@ -111,7 +113,7 @@ fn map<'bound, M: Memory>(
     });
     let prot = access.prot(M::KIND == MemoryKind::Mmio);
     // SAFETY: the range is new. By the contract of `Memory` its phyrs are those that were measured,
-    // in whole granules, and a device may access all of them until the memory is dropped. Its owner
+    // in whole granules, and a device may access all of them, with the rights that were checked, until the memory is dropped. Its owner
     // does so after the range was unmapped.
     unsafe { range.map(pieces, prot, &mut list) }?;
     Ok(range)

@@ -21,7 +21,7 @@
 //! above it only:
 //!
 //! ```text
-//!   error, access    AttachError, DomainError; Access
+//!   error            AttachError, DomainError
 //!   fault            reports of faults, to the driver's handler
 //!   paging           PagingDomain: the page table, freed when no report is under way
 //!   reserved         regions that the platform has reserved
@@ -57,7 +57,6 @@
 
 use kernel::prelude::*;
 
-mod access;
 mod attach;
 mod bindings;
 mod domain;
@@ -79,7 +78,6 @@ mod reserved;
 #[doc(hidden)]
 pub use self::reserved::ReservedRegion;
 pub use self::{
-    access::Access,
     domain::Domain,
     error::{
         AttachError,
@@ -95,6 +93,7 @@ pub use self::{
     },
     mapping::Mapping, //
 };
+pub use phyr::Access;
 
 module! {
     type: PhyrIommuModule,

@@ -7,7 +7,6 @@
 //! that in any context, with a cache a CPU: [`IovaAllocator`].
 
 use super::{
-    access::Access,
     attach::AttachedDomain,
     error::DomainError,
     iova_allocator::IovaAllocator,
@@ -19,7 +18,6 @@ use super::{
 use core::ptr::NonNull;
 use kernel::{
     bindings,
-    dma::DataDirection,
     prelude::*,
     sync::Arc, //
 };
@@ -30,6 +28,7 @@ use phyr::{
         SgList,
         Single, //
     },
+    Access,
     DmaAddr,
     Granule,
     MapAttrs,
@@ -162,7 +161,7 @@ impl<'bound> IovaRegion<'bound> {
                 granule.align_down(addr),
                 granule.align_down(paddr),
                 len,
-                access(attrs).prot(attrs.is_mmio()),
+                Access::of(attrs.direction()).prot(attrs.is_mmio()),
                 bindings::GFP_ATOMIC,
             )
         }
@@ -244,7 +243,7 @@ unsafe impl IovaSpace for IovaRegion<'_> {
         let addr = to.addr().advanced(to.linked() as u64).into_raw();
         let (iova, prot) = (
             self.granule().align_down(addr),
-            access(to.attrs()).prot(false),
+            Access::of(to.attrs().direction()).prot(false),
         );
         let (nr, bytes) = (list.nr(), list.bytes());
         // SAFETY: `SgList` holds granules of pinned memory, which the device may access. Those of
@@ -307,14 +306,5 @@ unsafe impl IovaSpace for IovaRegion<'_> {
         let (addr, len) = (single.addr(), single.len());
         // SAFETY: by the invariant of `Single` all of it is mapped, by `map_phys`.
         unsafe { self.unmap_and_free(addr, len, len) };
-    }
-}
-
-/// Returns the access rights of the device to a mapping for `attrs`.
-fn access(attrs: MapAttrs) -> Access {
-    match attrs.direction() {
-        DataDirection::ToDevice => Access::READ,
-        DataDirection::FromDevice => Access::WRITE,
-        _ => Access::READ_WRITE,
     }
 }

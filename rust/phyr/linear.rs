@@ -40,6 +40,7 @@ use self::plan::{
     LinearPlanner, //
 };
 use super::{
+    access::Access,
     attrs::MapAttrs,
     bindings, device,
     error::MapError,
@@ -61,7 +62,10 @@ use super::{
         }, //
     },
     mapper::Mapper,
-    memory::Memory,
+    memory::{
+        check_access,
+        Memory, //
+    },
     pinned::{
         Pinned,
         PinnedPhyr, //
@@ -132,7 +136,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// The memory comes back, and nothing is left mapped; [`LinearError`] has the reasons, each
     /// with an errno of its own. [`LinearError::Failed`] with `EINVAL`: `dir` is
-    /// [`DataDirection::None`].
+    /// [`DataDirection::None`]; with `EACCES`: the device may not access the memory in that
+    /// direction.
     ///
     /// # Examples
     ///
@@ -156,7 +161,7 @@ impl<'bound> Mapper<'bound> {
     pub fn linear<M: Memory>(
         &self,
         memory: M,
-        dir: DataDirection,
+        dir: M::Direction,
     ) -> Result<Linear<'bound, M>, MapError<M, LinearError>> {
         self.linear_aligned(memory, dir, Alignment::new::<1>())
     }
@@ -171,11 +176,15 @@ impl<'bound> Mapper<'bound> {
     pub fn linear_aligned<M: Memory>(
         &self,
         memory: M,
-        dir: DataDirection,
+        dir: M::Direction,
         align: Alignment,
     ) -> Result<Linear<'bound, M>, MapError<M, LinearError>> {
-        // SAFETY: by the contract of `Memory` it is of its kind, a device may access it, and it
-        // stays where it is for as long as it exists, for ever if it is leaked: with the mapping,
+        let dir = dir.into();
+        if let Err(error) = check_access(&memory, Access::of(dir)) {
+            return Err(MapError::new(memory, LinearError::Failed(error)));
+        }
+        // SAFETY: by the contract of `Memory` it is of its kind, a device may access it with the
+        // rights that were checked, and it stays where it is for as long as it exists, for ever if it is leaked: with the mapping,
         // which owns it.
         let pinned = unsafe { Pinned::new(memory.phyrs(), dir, M::KIND) };
         let mapped = pinned

@@ -19,6 +19,7 @@ mod vmap;
 #[doc(hidden)]
 pub use self::{
     alloc::list_flags,
+    traits::check_access,
     vmap::vmap_pages, //
 };
 pub use self::{

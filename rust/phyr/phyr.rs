@@ -16,7 +16,7 @@
 //! - `map`: scatter and batch. A folder with a list of its own.
 //! - [`linear`]: exactly one [`DmaVec`], or the reason why not.
 //! - [`space`]: the address space in which it is mapped, the DMA API's or another.
-//! - `types`, `attrs`, `error`: what the others hand on; `dma_vec`: parts of what is mapped.
+//! - `types`, `attrs`, `access`, `error`: what the others hand on; `dma_vec`: parts of what is mapped.
 //! - [`trace`], `fail`, `raw`, `bindings`, `model`: tracepoints, fault injection, what the kernel's
 //!   own crate keeps to itself, random lists for tests.
 //!
@@ -24,6 +24,7 @@
 
 use kernel::prelude::*;
 
+mod access;
 mod attrs;
 #[doc(hidden)]
 pub mod bindings;
@@ -55,6 +56,11 @@ mod types;
 #[doc(hidden)]
 pub use self::map::plan::Planner;
 pub use self::{
+    access::{
+        Access,
+        Direction,
+        ToDevice, //
+    },
     attrs::{
         MapAttrs,
         MemoryKind, //

@@ -3,8 +3,7 @@
 //! The access of a mapping in a domain is passed to the DMA API as a direction.
 
 use kernel::prelude::*;
-use phyr::{memory::Pages, DataDirection, Mapper};
-use phyr_iommu::Access;
+use phyr::{memory::Pages, Access, DataDirection, Mapper};
 
 pub fn mixed(mapper: &Mapper<'_>, pages: Pages) -> Result {
     #[cfg(not(compile_fail))]

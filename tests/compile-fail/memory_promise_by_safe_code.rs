@@ -3,13 +3,18 @@
 //! A type is said to stay in place, without the word that vouches for it.
 
 use kernel::prelude::*;
-use phyr::memory::{Memory, PagePieces, Pages};
+use phyr::{
+    memory::{Memory, PagePieces, Pages},
+    DataDirection,
+};
 
 struct Mine(Pages);
 
 #[cfg(not(compile_fail))]
 // SAFETY: it is its field's.
 unsafe impl Memory for Mine {
+    type Direction = DataDirection;
+
     type Phyrs<'a> = PagePieces<'a>;
     fn phyrs(&self) -> PagePieces<'_> {
         self.0.phyrs()
@@ -28,6 +33,8 @@ unsafe impl Memory for Mine {
 #[cfg(compile_fail)]
 impl Memory for Mine {
     //~^ error[E0200]: the trait `Memory` requires an `unsafe impl` declaration
+    type Direction = DataDirection;
+
     type Phyrs<'a> = PagePieces<'a>;
     fn phyrs(&self) -> PagePieces<'_> {
         self.0.phyrs()

@@ -47,6 +47,7 @@ mod test_iommu;
 mod test_iommu_attach;
 mod test_linear;
 mod test_linear_large;
+mod test_memory;
 mod test_numbers;
 mod test_refused;
 mod test_scatter;

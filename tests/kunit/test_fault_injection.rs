@@ -108,23 +108,29 @@ fn chunk() -> Result<Counted<Chunks>> {
     contiguous(2).map(Counted::new)
 }
 
-fn scatter(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+fn scatter(mapper: &Mapper<'_>, memory: Result<impl Memory<Direction = DataDirection>>) -> Result {
     drop(mapper.map(memory?, BOTH, GFP_KERNEL)?.unmap());
     Ok(())
 }
 
-fn linear(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+fn linear(mapper: &Mapper<'_>, memory: Result<impl Memory<Direction = DataDirection>>) -> Result {
     drop(mapper.linear(memory?, BOTH)?);
     Ok(())
 }
 
-fn linear_copy(mapper: &Mapper<'_>, memory: Result<impl Memory>) -> Result {
+fn linear_copy(
+    mapper: &Mapper<'_>,
+    memory: Result<impl Memory<Direction = DataDirection>>,
+) -> Result {
     drop(mapper.linear_copy(memory?, BOTH)?);
     Ok(())
 }
 
 /// Maps memory, for the device and by `vmap()`.
-fn looked_at(mapper: &Mapper<'_>, memory: Result<impl PageMemory>) -> Result {
+fn looked_at(
+    mapper: &Mapper<'_>,
+    memory: Result<impl PageMemory<Direction = DataDirection>>,
+) -> Result {
     let mut mapping = mapper.map(memory?, BOTH, GFP_KERNEL)?;
     drop(mapping.cpu().vmap()?);
     drop(mapping.unmap());

@@ -67,7 +67,11 @@ fn reason<M: Memory>(
 
 /// Checks that mapping `memory` fails for this reason.
 #[track_caller]
-fn refused<M: Memory>(mapper: &Mapper<'_>, memory: M, why: LinearError) -> Outcome {
+fn refused<M: Memory<Direction = DataDirection>>(
+    mapper: &Mapper<'_>,
+    memory: M,
+    why: LinearError,
+) -> Outcome {
     check_eq!(reason(mapper.linear(memory, DIR)), Some(why));
     Ok(())
 }
@@ -105,7 +109,7 @@ fn pieces(list: &[(usize, usize)]) -> Result<KVVec<Pages>> {
 
 /// Checks bytes that the device moves between two mappings, across pages. The CPU accesses them by
 /// `vmap()` and by copy.
-fn carry<M: PageMemory>(
+fn carry<M: PageMemory<Direction = DataDirection>>(
     engine: &Engine<'_>,
     mapper: &Mapper<'_>,
     memory: impl Fn() -> Result<M>,
@@ -174,7 +178,7 @@ fn copied(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
 }
 
 /// Maps `memory` aligned to `align`. Returns the address, or the reason for none.
-fn aligned<M: Memory>(
+fn aligned<M: Memory<Direction = DataDirection>>(
     mapper: &Mapper<'_>,
     memory: M,
     align: usize,

@@ -83,6 +83,8 @@ impl Again {
 // SAFETY: the chunks are owned, and do not move. That one comes again is what a device may well be
 // given: it writes to it for itself.
 unsafe impl Memory for Again {
+    type Direction = DataDirection;
+
     type Phyrs<'a> = iter::Chain<iter::Take<iter::Repeat<Result<Phyr>>>, ChunkPieces<'a>>;
 
     fn phyrs(&self) -> Self::Phyrs<'_> {

@@ -80,7 +80,7 @@ fn with_machine(
 
 /// Checks that mapping `memory`, at once and in a batch, fails with `error`.
 #[track_caller]
-fn refuses<M: Memory>(
+fn refuses<M: Memory<Direction = DataDirection>>(
     mapper: &Mapper<'_>,
     memory: impl Fn() -> Result<M>,
     error: Error,
@@ -99,7 +99,7 @@ fn refuses<M: Memory>(
 }
 
 /// Maps `memory`, and unmaps it.
-fn maps<M: Memory>(mapper: &Mapper<'_>, memory: Result<M>) -> Result {
+fn maps<M: Memory<Direction = DataDirection>>(mapper: &Mapper<'_>, memory: Result<M>) -> Result {
     mapper.map(memory?, DIR, GFP_KERNEL)?;
     Ok(())
 }

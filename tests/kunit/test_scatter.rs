@@ -65,7 +65,10 @@ pub(crate) fn expected<M: Memory>(mapper: &Mapper<'_>, memory: &M) -> Result<usi
 }
 
 /// Maps `memory`, checks ranges and page table, and that nothing is left afterwards.
-fn round<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, Failure> {
+fn round<M: Memory<Direction = DataDirection>>(
+    mapper: &Mapper<'_>,
+    memory: M,
+) -> Result<M, Failure> {
     let nr = expected(mapper, &memory)?;
     let mut phyrs = KVVec::new();
     for phyr in segments(&memory, *mapper.limits()).flatten() {
@@ -95,7 +98,10 @@ fn pieces(shape: &[(usize, usize)]) -> Result<KVVec<Pages>> {
 
 /// Does the same as [`round()`] by [`Mapper::map_into`], as for requests of the block layer:
 /// without access by the CPU in between.
-fn round_into<M: Memory>(mapper: &Mapper<'_>, memory: M) -> Result<M, Failure> {
+fn round_into<M: Memory<Direction = DataDirection>>(
+    mapper: &Mapper<'_>,
+    memory: M,
+) -> Result<M, Failure> {
     let nr = expected(mapper, &memory)?;
     let mut slots = [Slot::EMPTY; SHAPE];
     let source = segments(&memory, *mapper.limits());

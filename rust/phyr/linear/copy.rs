@@ -16,6 +16,7 @@ use super::error::{
     LinearError, //
 };
 use crate::{
+    access::Access,
     error::MapError,
     fail::{
         self,
@@ -23,6 +24,7 @@ use crate::{
     },
     mapper::Mapper,
     memory::{
+        check_access,
         check_pages,
         Memory, //
     },
@@ -73,7 +75,8 @@ impl<'bound> Mapper<'bound> {
     /// - [`LinearError::NoSpace`]: what there is lies across a boundary of the device.
     /// - [`LinearError::Failed`] with `EINVAL`: `dir` is [`DataDirection::None`]; with
     ///   `EOPNOTSUPP`: the mapper is in a domain of the driver's own, where there is nothing to
-    ///   copy for; with `EBUSY`: the device is in a domain of its own, and the mapper is not.
+    ///   copy for; with `EACCES`: the device may not access the memory in that direction; with
+    ///   `EBUSY`: the device is in a domain of its own, and the mapper is not.
     ///
     /// # Examples
     ///
@@ -97,9 +100,13 @@ impl<'bound> Mapper<'bound> {
     pub fn linear_copy<M: Memory>(
         &self,
         memory: M,
-        dir: DataDirection,
+        dir: M::Direction,
     ) -> Result<LinearCopy<'bound, M>, MapError<M, LinearError>> {
-        match self.copy_buffer(memory.len(), dir) {
+        let dir = dir.into();
+        let buffer = check_access(&memory, Access::of(dir))
+            .map_err(LinearError::Failed)
+            .and_then(|()| self.copy_buffer(memory.len(), dir));
+        match buffer {
             Ok((buffer, page)) => Ok(LinearCopy {
                 _mapper: PhantomData,
                 buffer,

@@ -32,10 +32,12 @@ use super::{
     }, //
 };
 use crate::{
+    access::Access,
     attrs::MapAttrs,
     error::MapError,
     mapper::Mapper,
     memory::{
+        check_access,
         list_flags,
         segments,
         Memory, //
@@ -51,10 +53,7 @@ use crate::{
         PhysAddr, //
     }, //
 };
-use kernel::{
-    dma::DataDirection,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// An open batch; see the [module documentation](self).
 ///
@@ -108,14 +107,14 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: no room was asked for, or `dir` is [`DataDirection::None`].
+    /// - `EINVAL`: no room was asked for, or `dir` is `DataDirection::None`.
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
     /// - `EOVERFLOW`: behind an IOMMU, more bytes than any range can have, which is 4 EiB less one.
     /// - `ENOMEM`: no memory for that many pieces or segments.
     pub fn batch<'m, M: Memory>(
         &'m self,
         room: Capacity,
-        dir: DataDirection,
+        dir: M::Direction,
         flags: kernel::alloc::Flags,
     ) -> Result<Batch<'m, 'bound, M>> {
         let Capacity {
@@ -127,7 +126,7 @@ impl<'bound> Mapper<'bound> {
             return Err(EINVAL);
         }
         self.check_domain()?;
-        let attrs = MapAttrs::new(dir, M::KIND)?;
+        let attrs = MapAttrs::new(dir.into(), M::KIND)?;
         let slots = KVVec::with_capacity(segments, list_flags(flags))?;
         let pieces = KVVec::with_capacity(pieces, list_flags(flags))?;
 
@@ -185,6 +184,7 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     ///
     /// - `E2BIG`: the batch is full, in pieces, segments or bytes.
     /// - `EINVAL`: the piece is empty.
+    /// - `EACCES`: the device may not access the piece in the batch's direction.
     /// - `EBUSY`: the device is in a domain of its own, and the mapper is not.
     /// - `ENOSPC`, `ENOMEM`, `EAGAIN`, `ENOBUFS`, `EFBIG`, `ERANGE`: it could not be mapped, as in
     ///   [`Mapper::map_into`].
@@ -254,13 +254,14 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
 
     fn try_add(&mut self, piece: &M) -> Result {
         self.mapper.check_domain()?;
+        check_access(piece, Access::of(self.attrs.direction()))?;
         if self.pieces.len() == self.pieces.capacity() {
             return Err(E2BIG);
         }
         let mark = self.mark();
         let source = segments(piece, *self.mapper.limits());
-        // SAFETY: by the contract of `Memory` the piece is of its kind, a device may access it, and
-        // it stays where it is: it becomes the batch's, or all of it is unmapped just below.
+        // SAFETY: by the contract of `Memory` the piece is of its kind, a device may access it with
+        // the rights that were checked, and it stays where it is: it becomes the batch's, or all of it is unmapped just below.
         let pinned = unsafe { Pinned::new(source, self.attrs.direction(), M::KIND) }?;
         self.mapper.check_reach(&pinned)?;
         let result = self.add_pinned(&pinned);

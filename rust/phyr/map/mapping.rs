@@ -28,9 +28,11 @@ use super::{
     }, //
 };
 use crate::{
+    access::Access,
     error::MapError,
     mapper::Mapper,
     memory::{
+        check_access,
         list_flags,
         segments,
         Memory, //
@@ -84,8 +86,9 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `dir` is [`DataDirection::None`], and those of [`Mapper::map_into`] except
-    /// `E2BIG`. The memory comes back.
+    /// `EINVAL` if `dir` is [`DataDirection::None`], `EACCES` if the device may not access the
+    /// memory in that direction, and those of [`Mapper::map_into`] except `E2BIG`. The memory comes
+    /// back.
     ///
     /// # Examples
     ///
@@ -106,12 +109,16 @@ impl<'bound> Mapper<'bound> {
     pub fn map<M: Memory>(
         &self,
         memory: M,
-        dir: DataDirection,
+        dir: M::Direction,
         flags: Flags,
     ) -> Result<Mapping<'bound, M>, MapError<M>> {
+        let dir = dir.into();
+        if let Err(error) = check_access(&memory, Access::of(dir)) {
+            return Err(MapError::new(memory, error));
+        }
         let source = segments(&memory, *self.limits());
-        // SAFETY: by the contract of `Memory` it is of its kind, a device may access it, and it
-        // stays where it is for as long as it exists, for ever if it is leaked: with the mapping,
+        // SAFETY: by the contract of `Memory` it is of its kind, a device may access it with the
+        // rights that were checked, and it stays where it is for as long as it exists, for ever if it is leaked: with the mapping,
         // which owns it.
         let pinned = unsafe { Pinned::new(source, dir, M::KIND) };
         match pinned.and_then(|pinned| self.map_pinned(&pinned, flags)) {

@@ -31,6 +31,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 use kernel::{
+    dma::DataDirection,
     page::{
         BorrowedPage,
         PAGE_SIZE, //
@@ -175,6 +176,8 @@ impl Drop for Chunks {
 // SAFETY: the pages are owned by the value and do not move with it; they are whole pages, zeroed,
 // to which only this value gives access, by copies of raw pointers.
 unsafe impl Memory for Chunks {
+    type Direction = DataDirection;
+
     type Phyrs<'a> = ChunkPieces<'a>;
 
     fn phyrs(&self) -> ChunkPieces<'_> {

@@ -7,6 +7,10 @@ use super::traits::{
     Memory, //
 };
 use crate::{
+    access::{
+        Access,
+        Direction, //
+    },
     attrs::MemoryKind,
     types::Phyr, //
 };
@@ -16,6 +20,8 @@ use kernel::prelude::*;
 // the vector does not even move the elements.
 unsafe impl<M: Memory> Memory for KVVec<M> {
     const KIND: MemoryKind = M::KIND;
+
+    type Direction = M::Direction;
 
     type Phyrs<'a> = Chain<'a, M>;
 
@@ -31,6 +37,12 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
     fn len(&self) -> usize {
         self.iter()
             .fold(0, |sum, element| sum.saturating_add(element.len()))
+    }
+
+    fn access(&self) -> Access {
+        self.iter().fold(M::Direction::ACCESS, |access, element| {
+            access.common(element.access())
+        })
     }
 
     fn read(&self, mut offset: usize, mut to: &mut [u8]) -> Result {

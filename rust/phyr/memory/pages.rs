@@ -24,6 +24,7 @@ use crate::{
 };
 use kernel::{
     alloc::Flags,
+    dma::DataDirection,
     page::{
         Page,
         PAGE_SIZE, //
@@ -91,6 +92,8 @@ impl Pages {
 // SAFETY: the pages are owned by the value and do not move with it; they are whole pages of order
 // 0, zeroed, to which only this value gives access, by copies of raw pointers.
 unsafe impl Memory for Pages {
+    type Direction = DataDirection;
+
     type Phyrs<'a> = PagePieces<'a>;
 
     fn phyrs(&self) -> PagePieces<'_> {

@@ -3,7 +3,10 @@
 //! Memory: memory that is shared, and that nobody writes.
 
 use super::traits::Memory;
-use crate::attrs::MemoryKind;
+use crate::{
+    access::Access,
+    attrs::MemoryKind, //
+};
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -15,6 +18,8 @@ use kernel::{
 unsafe impl<M: Memory + Sync> Memory for Arc<M> {
     const KIND: MemoryKind = M::KIND;
 
+    type Direction = M::Direction;
+
     type Phyrs<'a> = M::Phyrs<'a>;
 
     fn phyrs(&self) -> M::Phyrs<'_> {
@@ -23,6 +28,10 @@ unsafe impl<M: Memory + Sync> Memory for Arc<M> {
 
     fn len(&self) -> usize {
         M::len(self)
+    }
+
+    fn access(&self) -> Access {
+        M::access(self)
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {

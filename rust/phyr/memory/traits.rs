@@ -3,6 +3,10 @@
 //! Memory that a mapping owns: what a new kind of it implements.
 
 use crate::{
+    access::{
+        Access,
+        Direction, //
+    },
     attrs::MemoryKind,
     limits::Limits,
     source::segments::Segments,
@@ -29,8 +33,8 @@ use kernel::{
 ///   whoever reads it must not see.
 /// - The memory that [`Memory::phyrs`] yields is the same every time, and stays allocated and in
 ///   place until the value is dropped, even if the value is moved, and for ever if it is leaked.
-/// - A device may read and write all of it: nothing else lies in it, and no safe code accesses it
-///   but through this value.
+/// - A device may access all of it with the rights [`Memory::access`]: nothing else lies in it, and
+///   no safe code accesses it but through this value.
 /// - An IOMMU maps whole granules, so the same holds for the rest of its first and of its last
 ///   page: nothing of others lies there, and nothing is left of earlier users.
 /// - A device may write it at any time while a mapping owns the value, and others may have a shared
@@ -39,6 +43,10 @@ use kernel::{
 pub unsafe trait Memory: Send + 'static {
     /// The kind of all of the memory.
     const KIND: MemoryKind = MemoryKind::System;
+
+    /// The directions in which the memory can be mapped: [`DataDirection`](crate::DataDirection),
+    /// or [`ToDevice`](crate::ToDevice) if no device may write memory of this kind.
+    type Direction: Direction;
 
     /// The iterator of [`Memory::phyrs`].
     type Phyrs<'a>: Iterator<Item = Result<Phyr>> + Clone;
@@ -52,6 +60,15 @@ pub unsafe trait Memory: Send + 'static {
     /// Returns whether there is none of it.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Returns the rights of a device to the memory. They are the same every time.
+    ///
+    /// A kind of memory of which some is read-only, and which is not known before the program runs,
+    /// has [`DataDirection`](crate::DataDirection) for its [`Memory::Direction`], and returns here
+    /// what is true of the value.
+    fn access(&self) -> Access {
+        Self::Direction::ACCESS
     }
 
     /// Copies from the memory at `offset` to `to`.
@@ -86,6 +103,20 @@ pub unsafe trait PageMemory: Memory + Sync {
 /// Returns the phyrs of `memory`, joined and cut to `limits`.
 pub fn segments<M: Memory>(memory: &M, limits: Limits) -> Segments<M::Phyrs<'_>> {
     Segments::new(memory.phyrs(), limits)
+}
+
+/// Checks that a device may have the rights `access` to `memory`.
+///
+/// # Errors
+///
+/// - `EACCES`: it may not.
+#[doc(hidden)]
+#[inline]
+pub fn check_access<M: Memory>(memory: &M, access: Access) -> Result {
+    if !memory.access().contains(access) {
+        return Err(EACCES);
+    }
+    Ok(())
 }
 
 /// Checks that `len` bytes at `offset` are within the first `all`.

@@ -13,6 +13,7 @@ use crate::{
 use core::ptr::NonNull;
 use kernel::{
     alloc::allocator::Vmalloc,
+    dma::DataDirection,
     page::{
         BorrowedPage,
         PAGE_SIZE, //
@@ -86,6 +87,8 @@ fn page(bytes: &VVec<u8>, index: usize) -> Option<BorrowedPage<'_>> {
 // - Only this value gives access to it, by copies of raw pointers; there is no reference to the
 //   bytes until `into_vec` consumes the value.
 unsafe impl Memory for VBytes {
+    type Direction = DataDirection;
+
     type Phyrs<'a> = VPieces<'a>;
 
     fn phyrs(&self) -> VPieces<'_> {

@@ -58,6 +58,8 @@ impl<M> Drop for Counted<M> {
 
 // SAFETY: it is the memory of the value that this owns, which moves with it.
 unsafe impl<M: Memory> Memory for Counted<M> {
+    type Direction = M::Direction;
+
     type Phyrs<'a> = M::Phyrs<'a>;
 
     fn phyrs(&self) -> Self::Phyrs<'_> {

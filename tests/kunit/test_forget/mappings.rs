@@ -38,13 +38,14 @@ use phyr::{
         Memory,
         Pages, //
     },
+    DataDirection,
     IotlbGather,
     Mapper,
     Unmapping, //
 };
 
 /// Forgets a mapping of `memory`.
-pub(crate) fn mapping<M: Memory>(
+pub(crate) fn mapping<M: Memory<Direction = DataDirection>>(
     pdev: &pci::Device<Bound>,
     mapper: &Mapper<'_>,
     memory: M,

@@ -25,6 +25,7 @@ use phyr::{
         Memory,
         Pages, //
     },
+    DataDirection,
     DmaAddr,
     Phyr,
     PhysAddr, //
@@ -40,6 +41,8 @@ struct HalfThere(Chunks);
 
 // SAFETY: the first phyr is the chunk's; the other is never mapped, as no IOMMU takes it.
 unsafe impl Memory for HalfThere {
+    type Direction = DataDirection;
+
     type Phyrs<'a> =
         core::iter::Chain<phyr::memory::ChunkPieces<'a>, core::iter::Once<Result<Phyr>>>;
 

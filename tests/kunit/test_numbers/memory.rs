@@ -28,6 +28,7 @@ use phyr::{
         PageMemory,
         Pages, //
     },
+    DataDirection,
     Mapper, //
 };
 
@@ -136,6 +137,8 @@ pub(crate) fn repeated(mapper: &Mapper<'_>) -> Outcome {
 
     // SAFETY: there is no memory, and so nothing that is anywhere.
     unsafe impl Memory for Huge {
+        type Direction = DataDirection;
+
         type Phyrs<'a> = iter::Empty<Result<phyr::Phyr>>;
 
         fn phyrs(&self) -> Self::Phyrs<'_> {
