@@ -4,10 +4,7 @@
 
 use crate::{
     dma_buf::DmaBuf,
-    ranges::{
-        clip,
-        covers, //
-    },
+    ranges::covers,
     resv::{
         Fences,
         LockedByResv,
@@ -39,6 +36,7 @@ use phyr::{
         Point, //
     },
     ownership::MappedFor,
+    part,
     raw,
     DataDirection,
     DmaAddr,
@@ -273,7 +271,7 @@ impl Attached {
             return Err(ENODEV);
         }
         let dma_vecs = state.dma_vecs().ok_or(ENXIO)?;
-        let mut dma_vecs = clip(dma_vecs, self.buf.size());
+        let mut dma_vecs = part(dma_vecs, 0..self.buf.size());
         Ok(f(&mut dma_vecs))
     }
 }

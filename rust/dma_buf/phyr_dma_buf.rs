@@ -31,7 +31,7 @@
 //!  dma_buf       DmaBuf: a reference to a buffer
 //!  resv          the reservation lock, what it guards, and fences
 //!  cpu           CpuAccess: the kernel reads and writes a buffer
-//!  ranges        DMA ranges: cut, clipped, joined
+//!  ranges        DMA ranges: cut, counted, joined
 //!  attached      Invalidate, and the C side of an attachment
 //!  importer      Attachment: attach, map, and the ranges that the device sees
 //!  ------------- an attachment arrives at an exporter of this crate:

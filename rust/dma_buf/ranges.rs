@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lists of DMA ranges: cut into entries of an `sg_table`, clipped to the buffer, joined to one.
+//! Lists of DMA ranges: cut into entries of an `sg_table`, compared with the length of a buffer,
+//! joined to one.
 //!
 //! Plain Rust, without a kernel call.
 
@@ -10,6 +11,7 @@ use kernel::{
 };
 use phyr::{
     linear::LinearError,
+    part,
     DmaVec,
     Limits, //
 };
@@ -61,26 +63,9 @@ impl<I: Iterator<Item = DmaVec>> Iterator for Cut<I> {
     }
 }
 
-/// Returns the first `size` bytes of `vecs`, without empty ranges.
-pub(crate) fn clip(
-    vecs: impl Iterator<Item = DmaVec>,
-    size: usize,
-) -> impl Iterator<Item = DmaVec> {
-    let mut left = size;
-    vecs.map_while(move |vec| {
-        if left == 0 {
-            return None;
-        }
-        let len = vec.len().min(left);
-        left -= len;
-        Some(DmaVec::new(vec.addr(), len))
-    })
-    .filter(|vec| vec.len() != 0)
-}
-
 /// Returns whether `vecs` hold at least `size` bytes.
 pub(crate) fn covers(vecs: impl Iterator<Item = DmaVec>, size: usize) -> bool {
-    clip(vecs, size).map(DmaVec::len).sum::<usize>() == size
+    part(vecs, 0..size).map(DmaVec::len).sum::<usize>() == size
 }
 
 /// Joins `vecs` to one range.
@@ -188,9 +173,7 @@ mod tests {
     #[test]
     fn clipped_to_the_buffer() {
         let vecs = [vec(0x1000, 0x1000), vec(0x9000, 0), vec(0x5000, 0x2000)];
-        let clipped = |size, expected: &[DmaVec]| {
-            clip(vecs.iter().copied(), size).eq(expected.iter().copied())
-        };
+        let clipped = |size, expected: &[DmaVec]| part(vecs, 0..size).eq(expected.iter().copied());
         assert!(clipped(0, &[]));
         assert!(clipped(1, &[vec(0x1000, 1)]));
         assert!(clipped(0x1000, &[vec(0x1000, 0x1000)]));
