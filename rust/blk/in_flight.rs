@@ -121,9 +121,9 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
             .for_each(f);
     }
 
-    /// Has [`Operations::timeout`](super::Operations::timeout) called at once for the request that
-    /// is in flight under `tag`, as if its time were over, and returns whether there is one. It may
-    /// be gone by the time this returns, and then nothing happens.
+    /// Makes the timer of the request in flight under `tag` expire now, so that
+    /// [`Operations::timeout`](super::Operations::timeout) is called for it. Returns whether there
+    /// is such a request. It may be gone by the time this returns, and then nothing happens.
     ///
     /// For an interrupt handler that learns that a request, or the device, needs help: `timeout` is
     /// called soon after, by a worker, and may sleep. A call for this request that is under way is

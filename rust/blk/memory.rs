@@ -264,7 +264,7 @@ impl QueueMemory {
         self.long_slots.pool.can_shrink() || self.long_lists.pool.can_shrink()
     }
 
-    /// Has the work item run at once.
+    /// Queues the work item without a delay.
     ///
     /// Context: any, but a non-maskable interrupt.
     #[cold]
@@ -278,7 +278,7 @@ impl QueueMemory {
         }
     }
 
-    /// Has the work item run later, or when it is to run anyway.
+    /// Queues the work item with a delay, unless it is queued already.
     fn look_later(&self) {
         let delay = msecs_to_jiffies(SHRINK_MS);
         // SAFETY: by the type invariants `work` was initialised. It may be disabled: nothing is
@@ -477,8 +477,8 @@ fn new_slots(len: usize) -> Result<Slots> {
 pub(crate) struct Refill(Arc<QueueMemory>);
 
 impl Refill {
-    /// Has the work item of `memory` run, from when it is asked for until the returned value is
-    /// dropped or `scope` ends, which is that of the device of `memory`.
+    /// Lets the work item of `memory` run until the returned value is dropped, or `scope` ends,
+    /// which is that of the device of `memory`.
     ///
     /// # Errors
     ///

@@ -246,7 +246,7 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
         }
     }
 
-    /// Has blk-mq start what waits on the queue of the request.
+    /// Runs the hardware queue of the request, on which others may wait.
     #[inline]
     pub(crate) fn run_queue(&self) {
         // SAFETY: by the type invariants the request is valid, and so are its context and queue,

@@ -99,7 +99,7 @@ impl Completion {
         unsafe { bindings::complete_all(self.inner.get()) };
     }
 
-    /// Waits until it is complete. Takes one [`complete`](Self::complete).
+    /// Waits until it is complete. Consumes one [`complete`](Self::complete).
     ///
     /// Context: process context, sleeps.
     ///
@@ -130,7 +130,7 @@ impl Completion {
     }
 
     /// Waits until it is complete, for at most `timeout` milliseconds. No signal ends the wait.
-    /// Takes one [`complete`](Self::complete).
+    /// Consumes one [`complete`](Self::complete).
     ///
     /// Context: process context, sleeps.
     ///

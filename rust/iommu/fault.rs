@@ -102,7 +102,7 @@ impl Token {
         })
     }
 
-    /// Has `domain` report to this token, if there is a handler.
+    /// Sets this token as the fault handler of `domain`, if there is a handler.
     ///
     /// # Safety
     ///

@@ -111,7 +111,7 @@ pub(crate) struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Has the device do the transfer. All of the memory is at `vecs`, in order.
+    /// Makes the device do the transfer. All of the memory is at `vecs`, in order.
     ///
     /// Context: process context, may sleep. In [`Edu::with_device`].
     ///

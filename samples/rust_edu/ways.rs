@@ -63,7 +63,7 @@ pub(crate) fn new_message() -> Result<Message> {
     Ok(message)
 }
 
-/// A way: maps memory, has the device do the transfer, and unmaps it.
+/// A way: maps memory, makes the device do the transfer, and unmaps it.
 pub(crate) type Way = fn(&Transfer<'_>, Message) -> Result<Message>;
 
 /// The ways, and the names of their files.
@@ -196,7 +196,7 @@ pub(crate) fn dump(edu: &Edu) -> Result<VVec<u8>> {
     })
 }
 
-/// Has the device write its memory to the beginning of a dma-buf, as far as that is long enough.
+/// Makes the device write its memory to the beginning of a dma-buf, or to all of a shorter one.
 ///
 /// The device must see the buffer as one range; if it does not, the log has the reason. This driver
 /// cannot be told to end its mapping (a static importer), so it has one for the transfer only.

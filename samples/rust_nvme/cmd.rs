@@ -138,7 +138,7 @@ impl Command {
         self.word0 as u8
     }
 
-    /// Has the controller write a structure of 4 KiB to `addr`.
+    /// Identifies `what`: the controller writes a structure of 4 KiB to `addr`.
     pub(crate) fn identify(what: Identify, addr: u64) -> Self {
         let (nsid, cns) = match what {
             Identify::Namespace(nsid) => (nsid, 0),

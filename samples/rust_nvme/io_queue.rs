@@ -105,7 +105,7 @@ impl<'bound> IoQueue<'bound> {
         )
     }
 
-    /// Empties the rings and has the controller create the queues. It must not have them already.
+    /// Empties the rings and makes the controller create the queues. It must not have them already.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<'bound> IoQueue<'bound> {
         Ok(())
     }
 
-    /// Has the controller delete the queues.
+    /// Makes the controller delete the queues.
     ///
     /// # Errors
     ///

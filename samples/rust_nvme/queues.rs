@@ -180,13 +180,13 @@ pub(crate) fn request_irqs<'bound>(
     Ok(irqs)
 }
 
-/// Queues that the controller has. Dropping this has it delete them.
+/// Queues that the controller has. Dropping this makes it delete them.
 pub(crate) struct CreatedQueues<'bound> {
     tags: Arc<TagSet<'bound, NvmeBlk>>,
 }
 
 impl<'bound> CreatedQueues<'bound> {
-    /// Has the controller create the queues.
+    /// Makes the controller create the queues.
     ///
     /// # Errors
     ///

@@ -230,7 +230,7 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         !warn_on!(unlinked as u64 != bytes)
     }
 
-    /// Has the driver of the IOMMU not flush on the way, if it would.
+    /// Keeps the driver of the IOMMU from flushing on the way, if it would.
     ///
     /// One range alone is flushed as ever, if the driver does not gather ranges.
     #[inline]

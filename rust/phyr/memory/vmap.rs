@@ -97,7 +97,8 @@ impl<'a> Vmap<'a> {
     /// - `EINVAL`: the memory ends before.
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
         check_range(offset, from.len(), self.len)?;
-        // SAFETY: as in `read`; it is borrowed mutably.
+        // SAFETY: by the type invariant the range is mapped, and the bytes are within it; it is
+        // borrowed mutably.
         unsafe {
             self.addr
                 .add(offset)
