@@ -53,42 +53,41 @@ use kernel::{
 pub struct Mapper<'bound> {
     dev: &'bound Device<Bound>,
     limits: Limits,
-    /// `None`: the DMA API does not translate for this device.
+    /// `None`: no IOMMU translates for this device.
     granule: Option<Granule>,
-    /// The DMA API gives the device all of the granules around a buffer, rather than copy what of
-    /// them is the buffer's.
+    /// The device may see the whole granules around a buffer; of one that may not, the DMA API
+    /// bounces what is not whole granules.
     trusted: bool,
-    /// The caches of the processors and the device's accesses keep in step by themselves.
+    /// The device's accesses are coherent with the CPU's caches.
     coherent: bool,
     max_len: usize,
-    /// Nothing translates, not all of the machine's memory is within the device's reach, and there
-    /// are no bounce buffers that are: what the device cannot reach is not given to the DMA API,
-    /// which would warn of it.
+    /// No IOMMU translates, the device does not reach all memory, and there are no bounce buffers:
+    /// each mapping is checked first, as the DMA API would warn of what is out of reach.
     limited: bool,
-    /// It is `limited`, or there is a `space`: memory is not just given to the DMA API.
+    /// The short path by the DMA API is not taken: `limited`, or there is a `space`.
     special: bool,
     /// The address space of the driver's own in which it maps; `None`: that of the DMA API.
     space: Option<Arc<dyn IovaSpace + 'bound>>,
-    /// The domain in which what is linked may be unlinked, to be flushed together; `None`: what is
-    /// mapped ends by itself.
+    /// The domain in which mappings can be unlinked, to be flushed together; `None`: each mapping
+    /// is unmapped, and flushed, by itself.
     domain: Option<Domain>,
-    /// The IOMMU wants to be told of what was mapped in `domain`.
+    /// The IOMMU has to be told of added pages in `domain`: a sync does more than test a flag.
     is_told_of_maps: bool,
-    /// A range that is mapped by itself is linked, too, so that it can be unlinked in `domain`.
+    /// A single phyr is linked in an IOVA range, too, so that it can be unlinked in `domain`.
     links_singles: bool,
-    /// Empty, unless the device may be in a domain that this does not map in.
+    /// Not empty while the device, or another one with its hash, is in a domain of its own.
     ownership: &'static Ownership,
 }
 
 impl<'bound> Mapper<'bound> {
     /// Makes the mapper of `dev`.
     ///
-    /// The bits of an address that bounce buffers keep ([`Limits::with_min_align_mask`]) are a
-    /// state of the device, which its driver's `dma()` has named before
-    /// anything could be mapped: it is read again as a mapping ends.
+    /// The bits of an address that bounce buffers keep ([`Limits::with_min_align_mask`]) are state
+    /// of the device, which the DMA API reads again when a mapping ends. The driver's `dma()` has
+    /// set them before anything could be mapped.
     ///
-    /// It maps with the DMA API. While the device is in a domain of its own, which a device may
-    /// be given that has a mapper, each mapping fails with `EBUSY`.
+    /// It maps with the DMA API. While the device is in a domain of its own, each mapping fails
+    /// with `EBUSY`.
     ///
     /// Context: process context, may sleep, may be called at any time while the device is bound.
     ///
@@ -279,13 +278,13 @@ impl<'bound> Mapper<'bound> {
         self.max_copy() != 0
     }
 
-    /// Returns the alignment in bytes, a power of two, of which both ends of a buffer have to be,
-    /// or it is never mapped for this device; 1 if any can be.
+    /// Returns the alignment in bytes, a power of two, that both ends of a buffer need to be mapped
+    /// for this device; 1 if there is no such restriction.
     ///
     /// It is the granule of the IOMMU for a device that is not trusted, such as one behind an
-    /// external port, on a machine without bounce buffers: nothing but the buffer must be seen of a
-    /// granule then, and there is nowhere to copy it to. The driver of a disk gives it to the block
-    /// layer (one less as `dma_alignment` and as `virt_boundary_mask`), and makes no disk of
+    /// external port, on a machine without bounce buffers: the device must not see the rest of a
+    /// granule, and there is nowhere to copy the buffer to. The driver of a disk gives it to the
+    /// block layer (one less as `dma_alignment` and as `virt_boundary_mask`), and makes no disk of
     /// shorter blocks.
     pub fn dma_alignment(&self) -> usize {
         match self.granule {
@@ -297,18 +296,17 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Returns the length of the longest copy that can be made for the device, or zero if there is
-    /// none.
+    /// Returns the length of the longest bounce buffer for the device, or zero if there is none.
     pub(crate) fn max_copy(&self) -> usize {
         let mask = match self.granule {
-            // A copy is given an address as any memory is.
+            // The IOMMU maps a bounce buffer wherever it is in memory.
             Some(_) => u64::MAX,
             None => self.last_addr(),
         };
         device::max_bounce_size(self.dev, mask)
     }
 
-    /// Returns whether `other` ends mappings of this one as this does.
+    /// Returns whether `other` unmaps mappings of this one in the same way.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let spaces_are_same = match (&self.space, &other.space) {
             (None, None) => true,
@@ -321,19 +319,20 @@ impl<'bound> Mapper<'bound> {
         core::ptr::eq(self.dev, other.dev) && spaces_are_same && flush_alike
     }
 
-    /// Returns whether memory is not just given to the DMA API.
+    /// Returns whether the short path by the DMA API is not taken: the mapper is limited, or has an
+    /// address space of the driver's own.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
         self.special
     }
 
-    /// Returns whether memory may be beyond the device's reach, for which nothing is copied.
+    /// Returns whether memory can be beyond the device's reach with no bounce buffer for it.
     #[inline]
     pub(crate) fn is_limited(&self) -> bool {
         self.limited
     }
 
-    /// Returns the address space of the driver's own in which it maps, if that is so.
+    /// Returns the address space of the driver's own, or `None` if it maps in the DMA API's.
     #[inline]
     pub(crate) fn space(&self) -> Option<&(dyn IovaSpace + 'bound)> {
         self.space.as_deref()
@@ -346,22 +345,22 @@ impl<'bound> Mapper<'bound> {
         self.space.is_some()
     }
 
-    /// Returns the domain in which what is linked may be unlinked, to be flushed together, if there
-    /// is one.
+    /// Returns the domain in which mappings can be unlinked, to be flushed together, or `None`.
     #[inline]
     pub(crate) fn domain(&self) -> Option<Domain> {
         self.domain
     }
 
-    /// Returns whether what is mapped by itself can be unlinked in [`Mapper::domain`].
+    /// Returns whether a single phyr is linked in an IOVA range, too, to be unlinked in
+    /// [`Mapper::domain`].
     ///
-    /// In lazy mode it cannot: the DMA API puts off its flush for longer.
+    /// In lazy mode it is not: the DMA API puts off its flush for longer.
     #[inline]
     pub(crate) fn links_singles(&self) -> bool {
         self.links_singles
     }
 
-    /// Returns whether the IOMMU wants to be told of what was mapped.
+    /// Returns whether the IOMMU has to be told of added pages.
     #[inline]
     pub(crate) fn is_told_of_maps(&self) -> bool {
         self.is_told_of_maps
@@ -378,8 +377,7 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Checks that the device is not in a domain of its own that this does not map in: at the
-    /// beginning of each mapping.
+    /// Checks, before each mapping, that the device is not in a domain in which this does not map.
     ///
     /// # Errors
     ///
@@ -400,21 +398,21 @@ impl<'bound> Mapper<'bound> {
         }
     }
 
-    /// Returns whether a mapping by `dma_map_phys()` has to be undone. To be asked after it was
-    /// made, see [`device::need_unmap`].
+    /// Returns whether a mapping by `dma_map_phys()` has to be unmapped. Call it after mapping, see
+    /// [`device::need_unmap`].
     #[inline]
     pub(crate) fn needs_unmap(&self) -> bool {
         self.granule.is_some() || device::need_unmap(self.dev)
     }
 
-    /// Returns whether the device may see more than a buffer: the granules around it.
+    /// Returns whether the device may see the whole granules around a buffer.
     #[inline]
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }
 
-    /// Returns whether the processor sees what the device wrote, and the other way round, without a
-    /// call: `dev_is_dma_coherent()`.
+    /// Returns whether the device's accesses are coherent with the CPU's caches:
+    /// `dev_is_dma_coherent()`.
     #[inline]
     #[doc(hidden)]
     pub fn is_coherent(&self) -> bool {
@@ -444,8 +442,8 @@ impl<'bound> Mapper<'bound> {
     /// Returns whether runs may share one IOVA allocation.
     ///
     /// A run that ends within a granule is then linked with all of that granule. The DMA API does
-    /// the same for each mapping of its own, except for a device that it does not trust, or whose
-    /// caches it has to keep in step by hand: for those each run gets a range of its own.
+    /// the same for each mapping of its own, except for a device that is not trusted or not
+    /// coherent: for those each run gets a range of its own.
     #[inline]
     #[doc(hidden)]
     pub fn packs(&self) -> bool {

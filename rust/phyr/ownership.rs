@@ -36,13 +36,14 @@ use kernel::{
 };
 
 kernel::sync::global_lock! {
-    /// Held while the domain of a device is looked at, and while a device is taken into one or out
-    /// of one: it is freed after that only. Guards what is mapped by [`MappedFor`].
+    /// Held while the domain of a device is looked at, and while a device is attached to one or
+    /// detached, so that no domain is freed while it is looked at. Guards the counts of
+    /// [`MappedFor`].
     // SAFETY: `init` is called as this module is loaded, before anybody uses it.
     pub unsafe(uninit) static ATTACHED: Mutex<Counts> = Counts(KVec::new());
 }
 
-/// Gets the module ready.
+/// Initialises the lock of this file.
 ///
 /// # Safety
 ///
@@ -147,7 +148,7 @@ impl Ownership {
             .store(ptr::from_ref(entry).cast_mut(), Ordering::Release);
     }
 
-    /// Removes `entry`. Who is on the way may see it until a grace period of RCU is over.
+    /// Removes `entry`. Other threads may see it until a grace period of RCU is over.
     ///
     /// Does nothing if it is not in it.
     pub fn remove(&self, _attached: &mut Counts, entry: &Entry) {

@@ -56,8 +56,8 @@ use kernel::{
 #[must_use = "the device may not see the mappings before they are synced"]
 pub struct Unsynced<'m> {
     mapper: &'m Mapper<'m>,
-    /// The first of their addresses; behind `last` if there is none. Atomic, as a space is shared;
-    /// just one thread has this.
+    /// The first of their addresses; above `last` if there is none. Atomic only because an
+    /// `IovaSpace` is `Sync`: one thread uses it.
     first: Atomic<u64>,
     /// The last of their addresses.
     last: Atomic<u64>,

@@ -12,16 +12,16 @@ use kernel::{
 /// Returns the flags with which a list is allocated, for a caller whose memory is to be allocated
 /// with `flags`.
 ///
-/// The length of a list can be any number of the caller's: what is longer than there can be is
-/// `ENOMEM`, and nothing that the allocator warns of. A list is in no zone of memory that `flags`
-/// may name, nor a compound page.
+/// The length of a list can be any number of the caller's. With these flags the allocator fails for
+/// one that is too long, and does not warn. Zones of memory and compound pages that `flags` may ask
+/// for are not for lists.
 #[doc(hidden)]
 pub fn list_flags(flags: Flags) -> Flags {
     (flags & (GFP_KERNEL_ACCOUNT | GFP_ATOMIC)) | __GFP_NOWARN
 }
 
-/// Returns what of `flags` is for pages: how to wait for them, whom they are charged to, and
-/// whether the want of them is logged.
+/// Returns those of `flags` that count for pages: how to wait for them, whom they are charged to,
+/// and whether a failure is logged.
 pub(super) fn page_flags(flags: Flags) -> Flags {
     flags & (GFP_KERNEL_ACCOUNT | GFP_ATOMIC | __GFP_NOWARN | __GFP_HIGHMEM)
 }
@@ -39,8 +39,8 @@ pub(crate) fn check_pages(nr: usize) -> Result {
     Ok(())
 }
 
-/// Lets others run, and checks that the process still waits: for work that takes long, on behalf of
-/// that process.
+/// Reschedules if needed, and checks that the process was not killed: for a long loop on behalf of
+/// a process.
 ///
 /// Context: process context, may sleep.
 ///
@@ -55,8 +55,8 @@ pub fn unless_killed() -> Result {
     Ok(())
 }
 
-/// Returns how many bytes could be allocated without swapping, by the kernel's estimate: for a
-/// driver that can do with less when there is little.
+/// Returns the bytes that could be allocated without swapping, by the kernel's estimate: for a
+/// driver that can make do with less.
 ///
 /// C: `si_mem_available`.
 pub fn available() -> usize {
