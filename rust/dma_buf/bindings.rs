@@ -2,22 +2,4 @@
 
 //! Generated bindings of what the kernel's own do not carry.
 
-// Generated: which of these lints it trips depends on the kernel's configuration.
-#![allow(
-    clippy::all,
-    clippy::undocumented_unsafe_blocks,
-    dead_code,
-    missing_docs,
-    non_camel_case_types,
-    non_upper_case_globals,
-    non_snake_case,
-    improper_ctypes,
-    unreachable_pub,
-    unsafe_op_in_unsafe_fn,
-    unused_imports
-)]
-
-include!(concat!(
-    env!("PHYR_GENERATED"),
-    "/dma_buf/bindings_generated.rs"
-));
+phyr::include_bindings!("dma_buf");

@@ -133,6 +133,7 @@ impl Limits {
 
     /// Returns whether both limits allow segments of `bytes` bytes, if these are aligned.
     #[inline]
+    #[doc(hidden)]
     pub const fn allow(&self, bytes: u64) -> bool {
         self.max_segment >= bytes && self.boundary_allows(bytes)
     }
