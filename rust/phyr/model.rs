@@ -20,12 +20,12 @@ impl Random {
         Self(if seed == 0 { 1 } else { seed })
     }
 
-    /// Returns a number below `limit`, which is not zero.
+    /// Returns a number below `limit`, or zero if `limit` is zero.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % limit
+        self.0.checked_rem(limit).unwrap_or(0)
     }
 }
 
