@@ -11,8 +11,7 @@ use super::{
     fault::FaultHandler,
     gather::Gather,
     mapping::Mapping,
-    region::IovaRegion,
-    reserved::ReservedRegion, //
+    region::IovaRegion, //
 };
 use kernel::{
     device::{
@@ -99,7 +98,7 @@ impl<'bound> Domain<'bound> {
     #[doc(hidden)]
     pub unsafe fn attach_with(
         dev: &'bound Device<Bound>,
-        regions: &[ReservedRegion],
+        regions: &[crate::reserved::ReservedRegion],
     ) -> Result<Self, AttachError> {
         // SAFETY: the caller promises that the device may access `regions` until the domain is
         // gone.

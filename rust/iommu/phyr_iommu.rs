@@ -74,7 +74,6 @@ mod range;
 mod region;
 mod reserved;
 
-#[cfg(CONFIG_KUNIT = "y")]
 #[doc(hidden)]
 pub use self::reserved::ReservedRegion;
 pub use self::{

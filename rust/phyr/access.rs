@@ -8,8 +8,7 @@
 
 use kernel::{
     dma::DataDirection,
-    iommu::pgtable::prot,
-    prelude::*, //
+    iommu::pgtable::prot, //
 };
 
 /// Access rights of a device to memory.
@@ -83,7 +82,7 @@ impl Direction for ToDevice {
 }
 
 #[cfg(CONFIG_KUNIT = "y")]
-#[kunit_tests(phyr_access)]
+#[kernel::prelude::kunit_tests(phyr_access)]
 mod tests {
     use super::*;
 

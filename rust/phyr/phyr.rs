@@ -52,7 +52,6 @@ pub mod space;
 pub mod trace;
 mod types;
 
-#[cfg(CONFIG_KUNIT = "y")]
 #[doc(hidden)]
 pub use self::map::plan::Planner;
 pub use self::{
