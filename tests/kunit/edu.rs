@@ -88,13 +88,20 @@ impl<'a> Engine<'a> {
         self.run(BUFFER_ADDR, to, len, COMMAND_TO_MEMORY)
     }
 
+    /// As [`Engine::write`], without waiting for the end.
+    pub(crate) fn start_write(&self, vec: DmaVec, offset: usize, len: usize) -> Result {
+        // CAST: offsets within a range.
+        let to = vec.addr().into_raw() + offset as u64;
+        self.start(BUFFER_ADDR, to, len, COMMAND_TO_MEMORY)
+    }
+
     /// Makes the device send an interrupt, by a message.
     pub(crate) fn interrupt(&self) -> Result {
         self.bar.try_write32(1, INTERRUPT_RAISE)?;
         self.bar.try_write32(1, INTERRUPT_ACKNOWLEDGE)
     }
 
-    fn run(&self, from: u64, to: u64, len: usize, command: u64) -> Result {
+    fn start(&self, from: u64, to: u64, len: usize, command: u64) -> Result {
         if len > BUFFER {
             return Err(EINVAL);
         }
@@ -102,8 +109,11 @@ impl<'a> Engine<'a> {
         self.bar.try_write64(to, DMA_DESTINATION)?;
         // CAST: at most a page.
         self.bar.try_write64(len as u64, DMA_COUNT)?;
-        self.bar.try_write64(command | COMMAND_START, DMA_COMMAND)?;
+        self.bar.try_write64(command | COMMAND_START, DMA_COMMAND)
+    }
 
+    fn run(&self, from: u64, to: u64, len: usize, command: u64) -> Result {
+        self.start(from, to, len, command)?;
         for _ in 0..POLLS {
             if self.bar.try_read64(DMA_COMMAND)? & COMMAND_START == 0 {
                 return Ok(());

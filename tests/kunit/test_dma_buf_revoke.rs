@@ -31,6 +31,7 @@ use crate::{
         Fence,
         Importer, //
     },
+    oracle,
     table, //
 };
 use core::sync::atomic::{
@@ -53,6 +54,7 @@ use kernel::{
 };
 use phyr::DataDirection;
 use phyr_dma_buf::Attachment;
+use phyr_driver::pci::stop_dma;
 
 /// Checks that after an unmap and after a revoke the device faults at the addresses it had.
 fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
@@ -201,6 +203,35 @@ mod tests {
             table::check_gone(mapper, vecs.iter().copied())?;
             first.done.wait_for_completion();
             second.done.wait_for_completion();
+            drop(importer);
+            fixture.end()
+        })
+    }
+
+    /// The device has a command for the buffer as it is revoked, and carries it out when the driver
+    /// has given it up. Only a device model does so.
+    #[test]
+    fn revoked_under_a_command() -> Outcome {
+        with_dma_api(|pdev, mapper| {
+            if mapper.granule().is_none() || !oracle::is_model(pdev)? {
+                return Ok(());
+            }
+            let fixture = Fixture::new(8)?;
+            let importer = Importer::dynamic(pdev.as_ref(), &fixture.dma_buf())?;
+            importer.map()?;
+            let (vec, at) = find(&importer.ranges()?, 0)?;
+            oracle::keep_next(pdev)?;
+            Engine::new(pdev)?.start_write(vec, at, BUFFER)?;
+            let done = revoke_elsewhere(&fixture)?;
+            while !importer.is_told() {
+                sleep();
+            }
+            // The device is off before anything is unmapped.
+            stop_dma(pdev);
+            importer.unmap()?;
+            done.done.wait_for_completion();
+            check!(done.is_set());
+            oracle::check_late_refused(pdev)?;
             drop(importer);
             fixture.end()
         })
