@@ -15,6 +15,11 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 use phyr::{
@@ -157,11 +162,15 @@ impl Transfer<'_> {
 
     /// Waits until the copy has ended.
     fn wait(&self, bar: &Bar<'_>) -> Result {
+        let started = Instant::<Monotonic>::now();
+
         while bar.try_read(COMMAND)?.start() {
-            if let Err(e) = self.edu.done.wait_timeout(TIMEOUT_MS) {
+            // Interrupts without cause do not prolong it.
+            let late = started.elapsed() >= Delta::from_millis(TIMEOUT_MS.into());
+            if late || self.edu.done.wait_timeout(TIMEOUT_MS).is_err() {
                 // The memory is unmapped next: the device must not reach it any more.
                 stop_dma(self.pdev);
-                return Err(e);
+                return Err(ETIMEDOUT);
             }
         }
         Ok(())
