@@ -215,6 +215,9 @@ mod tests {
 
     #[test]
     fn scattered_pages_are_one_range_or_not_translated() -> Outcome {
+        if crate::keeps_tables() {
+            return Ok(());
+        }
         with_device(|_, mapper| {
             for nr in [2, 3, 64, 512, 700] {
                 scattered(mapper, nr)?;
@@ -336,7 +339,7 @@ mod tests {
     #[test]
     fn masks_are_kept() -> Outcome {
         with_dma_api(|pdev, mapper| {
-            if mapper.granule().is_none() {
+            if mapper.granule().is_none() || crate::keeps_tables() {
                 return Ok(());
             }
             fixture::with_mask::<24>(pdev, || {

@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn no_space_for_a_range() -> Outcome {
         with_dma_api(|pdev, mapper| {
-            if mapper.granule().is_none() {
+            if mapper.granule().is_none() || crate::keeps_tables() {
                 return Ok(());
             }
             fixture::with_mask::<24>(pdev, || full(mapper))
