@@ -16,7 +16,8 @@ The mailbox is a vendor-specific capability, for programs and suites in the gues
   0x68    0: done                        1: no mapping is left; 2: as 1, try all old addresses;
                                          3: the range at 0x70 is not mapped; 4: keep the next command
                                          without carrying it out; 5: carry it out now; 6: forget it;
-                                         7: the range at 0x70 is mapped, access it
+                                         7: the range at 0x70 is mapped, access it;
+                                         8: tell the lies of the seed at 0x70 (edu_lies), 0 for none
   0x6c    accesses that were possible
   0x70    1: a command is kept           address, 64 bits
   0x78                                   size, 64 bits
@@ -26,6 +27,7 @@ Options:
 
 import bisect
 
+import edu_lies
 import vfio_user
 from vfio_user import Refused
 
@@ -38,7 +40,7 @@ DMA_DONE = 0x100
 
 MAGIC = 0x6361726F
 MAIL_COMMAND, MAIL_RESULT, MAIL_ADDR, MAIL_SIZE = 4, 8, 12, 20
-OVER, ALL_OVER, RANGE_OVER, HOLD, CARRY_OUT, FORGET, ACCESS = range(1, 8)
+OVER, ALL_OVER, RANGE_OVER, HOLD, CARRY_OUT, FORGET, ACCESS, LIE = range(1, 9)
 
 # Events after which an access must not be possible any more.  The guest writes an entry of a page table
 # before it invalidates it, which is what QEMU reports as a new mapping.  And as a device moves to another
@@ -129,21 +131,26 @@ class Edu(vfio_user.Device):
         self.least = int(options.get("tries", "0"))
         self.maps, self.old, self.suspects, self.faults = Ranges(), {}, [], []
         self.mail, self.mail_busy, self.mail_found = bytearray(28), 0, 0
-        self.tried = self.refused = self.again = self.early = self.window = self.off = 0
+        self.tried = self.refused = self.accepted = self.again = self.early = self.window = self.off = 0
         self.commands = self.accessed = self.lived = self.last_random = 0
         self.hold, self.held, self.blind = False, None, False
+        self.lie, _ = edu_lies.make(self, 0)
         self.reset()
 
     def reset(self):
         self.registers = {IDENTITY: 0x010000ED, LIVENESS: 0, INTERRUPT: 0}
         self.buffer = bytearray(BUFFER_SIZE)
-        self.running = None
+        # The command, and the one that reads as done whether or not it is.
+        self.running = self.told_done = None
 
     # Registers.
 
     def read(self, bar, offset, size):
         self.tick()
-        return self.registers.get(offset, 0)
+        value = self.lie.register(offset, self.registers.get(offset, 0))
+        if offset == COMMAND and not value & START:
+            self.told_done = self.running
+        return value
 
     def write(self, bar, offset, size, value):
         self.tick()
@@ -161,7 +168,7 @@ class Edu(vfio_user.Device):
 
     def raise_interrupt(self, reason):
         self.registers[INTERRUPT] |= reason
-        self.interrupt()
+        self.lie.interrupt()
 
     def is_pending(self):
         return self.registers[INTERRUPT] != 0
@@ -180,7 +187,7 @@ class Edu(vfio_user.Device):
             self.hold, self.held = False, self.running
         else:
             # Some drivers poll, some wait: after a random number of polls, or as nothing happens.
-            self.after(self.random.randrange(4), self.carry_out)
+            self.after(self.random.randrange(4), self.lie.carry_out)
 
     def given(self, addr, size):
         old = self.old.setdefault((addr, size), Old(addr, size))
@@ -211,6 +218,17 @@ class Edu(vfio_user.Device):
         if self.running is running:
             self.finish(running[0])
 
+    def move_late(self, running):
+        """Moves the data of a command that was reported as done: to what is mapped there by now, if anything is."""
+        command, addr, _, _ = running
+        if self.maps.find(addr) is None:
+            self.attempt(not_last(addr), bool(command & TO_MEMORY), "after its command was done")
+            return
+        try:
+            self.transfer(running)
+        except Refused:
+            self.refused += 1
+
     def finish(self, command):
         self.running = None
         self.registers[COMMAND] = command & ~START
@@ -236,8 +254,11 @@ class Edu(vfio_user.Device):
     def ended_mapping(self, old):
         old.gone = True
         self.lived = max(self.lived, self.event() - old.used)
-        if self.running and self.running[1:4:2] == (old.addr, old.size) and self.bus_master():
+        running = None if self.running is self.told_done else self.running
+        if running and running[1:4:2] == (old.addr, old.size) and self.bus_master():
             self.fault(f"{old.addr:#x} was unmapped while the device had a command for it, and may do DMA")
+        elif self.held and self.held[1:4:2] == (old.addr, old.size):
+            self.log("order: the memory of the kept command is unmapped, bus mastering is off")
         # At once, soon, and later.
         for events in 0, self.random.randrange(1, PACE), self.random.randrange(PACE, 4 * PACE):
             self.after(events, lambda: self.attempt(self.place(old), False, "after its unmap"))
@@ -295,7 +316,7 @@ class Edu(vfio_user.Device):
             self.again += 1
         elif self.attempt(suspect.addr, False, "still"):
             self.suspects.pop()
-            self.fault(NOT_MAPPED + suspect.what)
+            self.accept(NOT_MAPPED + suspect.what)
         else:
             self.early += 1
 
@@ -341,9 +362,18 @@ class Edu(vfio_user.Device):
         elif command == CARRY_OUT and self.held:
             self.late()
         elif command == FORGET and self.held:
-            self.running = self.held = None
-            self.registers[COMMAND] = 0
+            self.forget()
+        elif command == LIE:
+            self.forget()
+            seed, _ = self.mail_range()
+            self.lie, names = edu_lies.make(self, seed)
+            self.log(f"lies of seed {seed}: {names}")
         self.mail_busy = 0
+
+    def forget(self):
+        """Has no command any more."""
+        self.running = self.held = None
+        self.registers[COMMAND] = 0
 
     def mail_range(self):
         return (int.from_bytes(self.mail[at : at + 8], "little") for at in (MAIL_ADDR, MAIL_SIZE))
@@ -402,7 +432,7 @@ class Edu(vfio_user.Device):
         if self.lazy:
             self.window += 1
         else:
-            self.fault(what)
+            self.accept(what)
 
     def late(self):
         """Carries out the command that was kept, after the driver has given it up."""
@@ -416,9 +446,13 @@ class Edu(vfio_user.Device):
             self.refused += 1
         else:
             self.mail_found += 1
-            self.fault(f"{NOT_MAPPED}late command for {addr:#x}")
+            self.accept(f"{NOT_MAPPED}late command for {addr:#x}")
 
     # The verdict.
+
+    def accept(self, what):
+        self.accepted += 1
+        self.fault(what)
 
     def fault(self, what):
         self.log("FAULT:", what)
@@ -428,7 +462,7 @@ class Edu(vfio_user.Device):
         return (
             f"{self.commands} commands, {len(self.old)} old addresses, {self.accessed} accesses to mappings, "
             f"{self.tried} tries: "
-            f"{self.refused} refused ({self.off} by bus mastering), {self.again} mapped again, "
+            f"{self.refused} refused ({self.off} by bus mastering), {self.accepted} accepted, {self.again} mapped again, "
             f"{self.early} before the flush was over, {self.window} before a late flush, {len(self.faults)} faults; "
             + ("no mapping is reported" if self.blind else f"mapped up to {self.lived} events after the last command")
         )

@@ -131,6 +131,7 @@ class EduTest(unittest.TestCase):
         self.assertEqual(machine.mail(edu.OVER), 0)
         self.assertEqual(machine.end(), [])
         self.assertGreaterEqual(machine.device.refused, 5)
+        self.assertEqual(machine.device.accepted, 0)
         self.assertEqual(machine.device.commands, 1)
 
     def test_a_missing_flush_is_a_fault(self):
@@ -160,6 +161,7 @@ class EduTest(unittest.TestCase):
         machine = self.run_machine(unmaps=False, reports=False)
         self.assertGreater(machine.mail(edu.OVER), 0)
         self.assertIn("possible though its mapping has ended", machine.end()[0])
+        self.assertGreater(machine.device.accepted, 0)
 
     def test_a_late_flush_is_counted(self):
         machine = self.run_machine("lazy", unmaps=False, reports=False)
@@ -233,6 +235,24 @@ class EduTest(unittest.TestCase):
 
         self.assertEqual(lines(5), lines(5))
         self.assertNotEqual(lines(5), lines(6))
+
+    def test_lies_of_a_seed_are_a_run(self):
+        def lines(seed):
+            machine = Machine()
+            machine.map()
+            machine.config(0x70, seed)
+            machine.config(0x74, 0)
+            machine.mail(edu.LIE)
+            for _ in range(6):
+                machine.copy()
+                machine.mail(edu.FORGET)
+            machine.end()
+            return machine.lines
+
+        runs = [lines(seed) for seed in range(20)]
+        self.assertEqual(runs, [lines(seed) for seed in range(20)])
+        self.assertGreater(len(set(map(str, runs))), 15)
+        self.assertGreater(sum(line.startswith("lie ") for run in runs for line in run), 15)
 
     def test_dma_within_a_message_is_an_error(self):
         machine = Machine()
