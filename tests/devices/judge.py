@@ -6,7 +6,7 @@
     judge.py told SPLATS OUT LOG [RESULTS]
                                     a line for each lie, what came of it, and behind those that RESULTS has of
                                     others
-    judge.py judge TABLE SEED SPLATS OUT LOG [LIE]...
+    judge.py judge TABLE SEED IOMMU SPLATS OUT LOG [LIE]...
                                     a line for each lie, "ok" or "not ok" with the reason: a KTAP document
 """
 
@@ -15,13 +15,22 @@ import sys
 from typing import NamedTuple
 
 DATA = ("empty", "foreign", "stale", "late")
+# What is good for a counter or a state, or absent.
+GOOD = (
+    ("other", "good"),
+    ("canary", "unchanged"),
+    ("module", "free"),
+    ("revoked", "yes"),
+    ("faults", "0"),
+    ("beside", "0"),
+)
 # Lies that end with accesses to memory that must be unmapped by then.
 LATE = ("held", "gone-held", "rdy-stuck")
 # Lines of a driver in a section, apart from those that are asked for: a lie may not flood the log.
 MANY = 40
 # Its other lines.
 INFO = re.compile(
-    r"queues of \d+, up to|the controller was reset|probe with driver|\d+/\d+/\d+ default/read/poll queues|pci function"
+    r"queues of \d+, up to .*, [1-9]\d* namespaces|the controller was reset|probe with driver|\d+/\d+/\d+ default/read/poll queues|pci function"
 )
 
 
@@ -82,13 +91,15 @@ class Told:
         if "Kernel panic" in "".join(self.log):
             return f"panic: {self.splat}"
         if self.hangs:
-            return f"hangs: {self.hangs}"
+            return f"hangs: {self.hangs}" + (f"; {clean(self.splat)}" if self.splat else "")
         if not values:
             return "the guest ended"
         if values["bound"] == "no":
             out = f"not bound{self.reason()}"
         elif values["disk"] != "yes":
             out = f"no disk{self.reason()}"
+        elif values.get("revoked") == "none":
+            return "no dma-bufs"
         else:
             wrong = [name for name in DATA if self.number(name)]
             out = f"wrong data ({', '.join(wrong)})" if wrong else "some I/O fails" if self.number("errors") else "I/O goes on"
@@ -136,8 +147,8 @@ def sections(out, log, splats):
     return told
 
 
-def faults(row, told):
-    """Yields what should not have happened."""
+def faults(row, told, translated):
+    """Yields what should not have happened, with an IOMMU that translates or without one."""
     values = told.values
     if not values or not told.ended:
         yield told.end()
@@ -146,9 +157,13 @@ def faults(row, told):
         yield f"the kernel says: {told.splat}"
     if row.lie not in ("none", "random") and not told.number("told"):
         yield "the lie was not told"
-    if row.lie in LATE and not told.number("refused"):
-        yield "no late access was refused"
-    for name, good in (("other", "good"), ("canary", "unchanged"), ("faults", "0"), ("beside", "0")):
+    if row.lie in LATE:
+        # Where no IOMMU would refuse it, the model makes none.
+        if not told.number("refused" if translated else "untranslated"):
+            yield "no late access was tried"
+        if not told.number("after_off"):
+            yield "no use of memory ended after the controller was off"
+    for name, good in GOOD:
         if values.get(name, good) != good:
             yield f"{name} is {values[name]}"
     if values["again"] not in ("-", "errors=0,empty=0,foreign=0,stale=0,late=0,beside=0"):
@@ -177,8 +192,8 @@ def of_log(row, told):
     """Yields what is wrong with the driver's lines."""
     want = row.line.removeprefix("+")
     have = len([line for line in told.said if want and re.search(want, line)])
-    # A queue has a line of its own.
-    most = MANY if row.line.startswith("+") else 2
+    # A queue has a line of its own; what makes the driver refuse a controller or a namespace has one.
+    most = MANY if row.line.startswith("+") else 1 if row.data == "none" else 2
     if want and not 1 <= have <= most:
         yield f"{have} times in the log: {want}"
     if len(told.said) > MANY:
@@ -211,11 +226,11 @@ def main():
         for lie, end in ends.items():
             print(f"{lie} | {end}")
     elif what == "judge":
-        table, seed, splats, out, log, *lies = arguments
-        sys.exit(judge(list(rows(table)), int(seed), sections(out, log, pattern(splats)), lies))
+        table, seed, iommu, splats, out, log, *lies = arguments
+        sys.exit(judge(list(rows(table)), int(seed), iommu != "none", sections(out, log, pattern(splats)), lies))
 
 
-def judge(table, seed, sections_of, lies):
+def judge(table, seed, translated, sections_of, lies):
     """Prints a line for each lie. Returns whether one of them is bad."""
     known = {f"{row.lie}@{row.how}": row for row in table}
     lies = lies or list(known)
@@ -228,7 +243,7 @@ def judge(table, seed, sections_of, lies):
         row = known.get(lie) or Row(*lie.split("@"), "any", "any", "")
         if nth < len(sections_of):
             told = sections_of[nth]
-            reasons, end = list(faults(row, told)), told.end()
+            reasons, end = list(faults(row, told, translated)), told.end()
         else:
             reasons, end = ["it was not told"], ""
         bad = bad or bool(reasons)

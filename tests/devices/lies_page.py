@@ -18,6 +18,7 @@ HOW = {
     "unbind": "; the driver is unbound meanwhile",
     "remove": "; it is removed meanwhile",
     "reset": "; it is reset from outside meanwhile",
+    "revoke": "; the dma-buf that they are for is revoked meanwhile",
 }
 HEAD = """.. SPDX-License-Identifier: GPL-2.0
 

@@ -5,6 +5,7 @@
       admin, io             commands                       identity   structures of Identify
       pointers              PRPs and SGLs                  medium     the data
       queues                rings and their entries        maps       addresses that are mapped
+      memory                DMA, and the end of mappings and of I/O
       mailbox               the guest's way to it: the next lie, and counters
       lies/                 dishonest answers, by name; without one it is a proper controller
 

@@ -10,7 +10,9 @@
  *  unplug              somebody takes it out: they may fail with EIO before
  *  none                go on for SECONDS
  *
- * "going" on standard output tells that they are under way.
+ * "going" on standard output tells that they are under way.  Then it waits for the file
+ * WAIT_FOR, if that is in its environment.  A controller of tests/devices/nvme.py, with the
+ * configuration space MODEL, is told when the buffer is the CPU's alone.
  */
 
 #define _GNU_SOURCE
@@ -19,6 +21,7 @@
 #include <stdbool.h>
 
 #include "nvme-buf.h"
+#include "nvme-model.h"
 
 #define DEPTH 64
 #define LEN (16 * PAGE)
@@ -110,6 +113,17 @@ static void take_away(struct buf *buf)
 	close(heap);
 }
 
+/* No command is under way any more for what prep() reads and writes. */
+static void tell_model(void)
+{
+	const char *path = getenv("MODEL");
+	int config = path ? open(path, O_WRONLY) : -1;
+
+	for (__u32 region = 0; region < 64 * LEN / NVME_MODEL_REGION; region++)
+		nvme_model_returned(config, region);
+	close(config);
+}
+
 /* A file that is open yet, of a device that is not there any more. */
 static void check_gone(struct buf *buf)
 {
@@ -159,12 +173,16 @@ int main(int argc, char **argv)
 		usleep(1000);
 	printf("going\n");
 	fflush(stdout);
+	while (getenv("WAIT_FOR") && access(getenv("WAIT_FOR"), F_OK))
+		usleep(1000);
 
 	if (!strcmp(event, "unregister")) {
 		check(!ng_unregister(ng, handle));
+		tell_model();
 		check_quiet(&buf);
 	} else if (!strcmp(event, "revoke")) {
 		take_away(&buf);
+		tell_model();
 		check_quiet(&buf);
 	} else if (!strcmp(event, "close")) {
 		buf_free(&buf);

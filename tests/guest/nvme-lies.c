@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * nvme-lies tell PCI-CONFIG WORDS: words for the mailbox of tests/devices/nvme.py
- * nvme-lies ask PCI-CONFIG NUMBER: a counter of it
- * nvme-lies load DISK SEED OPERATIONS: random reads and writes from some threads, each in a region
- *   of its own, and what was wrong with their data
- * nvme-lies canary MIB: memory that nobody else may change, until SIGTERM
+ * nvme-lies ask PCI-CONFIG NUMBER...: counters of it
+ * nvme-lies load DISK SEED OPERATIONS [PCI-CONFIG]: random reads and writes from some threads, each
+ *   in a region of its own, and what was wrong with their data; the model is told as each returns
+ * nvme-lies canary MIB LOOKS: memory that nobody else may change, until SIGTERM; LOOKS is a file with
+ *   the number of times that all of it was looked at; SIGUSR1 has it looked at now
  *
  * Each 512 bytes on the disk tell their place and the write that they are from, and a buffer has
  * pages on both sides that must stay as they are.  Errors are allowed, as is old data after a
@@ -33,11 +34,13 @@
 
 #include <linux/types.h>
 
+#include "nvme-model.h"
+
 #define SECTOR 512
 #define PAGE 4096
 /* Of a buffer: longer than the longest transfer of a small controller, so that it is split. */
 #define LONGEST 0x40000
-#define REGION 0x100000
+#define REGION NVME_MODEL_REGION
 #define THREADS 4
 #define MAGIC 0x7365696c79687021ull
 /* A buffer before a read, the pages beside it, and late data (LATE in the model). */
@@ -46,8 +49,6 @@
 #define LATE 0xee
 /* So many errors in a row end a thread: the disk is dead. */
 #define ENOUGH 20
-/* The mailbox in configuration space. */
-#define MAILBOX 0x64
 
 struct stamp {
 	__u64 magic, at, seq, words[SECTOR / 8 - 3];
@@ -62,6 +63,8 @@ struct worker {
 };
 
 static const char *disk;
+/* The model's configuration space, or -1. */
+static int model = -1;
 static unsigned long operations;
 static struct worker workers[THREADS];
 static unsigned long ops, errors, empty, foreign, stale, late, beside;
@@ -147,6 +150,7 @@ static bool transfer(struct worker *w, int fd, __u64 seq)
 		rc = pread(fd, buffer, size, w->base + first * SECTOR);
 	}
 	ok = rc == size;
+	nvme_model_returned(model, w->base / REGION);
 	for (i = 0; ok && i < sectors; i++) {
 		if (write)
 			w->good[first + i] = seq;
@@ -211,16 +215,23 @@ static void end(int signal)
 	ended = true;
 }
 
-static int canary(size_t size)
+static void look_now(int signal)
+{
+	(void)signal;
+}
+
+static int canary(size_t size, const char *path)
 {
 	__u64 *words = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int looks = open(path, O_WRONLY | O_CREAT, 0644);
 	unsigned long rounds = 0;
 	size_t i;
 
-	if (words == MAP_FAILED)
-		die("mmap");
+	if (words == MAP_FAILED || looks < 0)
+		die("canary");
 	signal(SIGTERM, end);
+	signal(SIGUSR1, look_now);
 	for (i = 0; i < size / 8; i++)
 		words[i] = i ^ MAGIC;
 	puts("going");
@@ -234,6 +245,9 @@ static int canary(size_t size)
 			return 1;
 		}
 		rounds++;
+		/* It only grows. */
+		lseek(looks, 0, SEEK_SET);
+		dprintf(looks, "%lu\n", rounds);
 		usleep(100000);
 	}
 	printf("unchanged in %lu looks\n", rounds);
@@ -251,20 +265,22 @@ static int tell(const char *config, const char *words)
 	for (at = 0; at < length; at += 4) {
 		memset(part, 0, 4);
 		memcpy(part, words + at, length - at < 4 ? length - at : 4);
-		if (pwrite(fd, part, 4, MAILBOX) != 4)
+		if (pwrite(fd, part, 4, NVME_MODEL_MAILBOX) != 4)
 			die(config);
 	}
 	return 0;
 }
 
-static int ask(const char *config, int number)
+static int ask(const char *config, char **numbers)
 {
 	__u32 value;
 	int fd = open(config, O_RDONLY);
 
-	if (fd < 0 || pread(fd, &value, 4, MAILBOX + 4 * number) != 4)
-		die(config);
-	printf("%u\n", value);
+	for (; *numbers; numbers++) {
+		if (pread(fd, &value, 4, NVME_MODEL_MAILBOX + 4 * atoi(*numbers)) != 4)
+			die(config);
+		printf("%u%c", value, numbers[1] ? ' ' : '\n');
+	}
 	return 0;
 }
 
@@ -272,12 +288,14 @@ int main(int argc, char **argv)
 {
 	if (argc == 4 && !strcmp(argv[1], "tell"))
 		return tell(argv[2], argv[3]);
-	if (argc == 4 && !strcmp(argv[1], "ask"))
-		return ask(argv[2], atoi(argv[3]));
-	if (argc == 3 && !strcmp(argv[1], "canary"))
-		return canary((size_t)atoi(argv[2]) << 20);
-	if (argc == 5 && !strcmp(argv[1], "load")) {
+	if (argc >= 4 && !strcmp(argv[1], "ask"))
+		return ask(argv[2], argv + 3);
+	if (argc == 4 && !strcmp(argv[1], "canary"))
+		return canary((size_t)atoi(argv[2]) << 20, argv[3]);
+	if (argc >= 5 && !strcmp(argv[1], "load")) {
 		disk = argv[2];
+		if (argc > 5)
+			model = open(argv[5], O_WRONLY);
 		operations = strtoul(argv[4], NULL, 0);
 		return load(strtoul(argv[3], NULL, 0));
 	}

@@ -84,7 +84,7 @@ class Admin:
             raise Failed(INVALID_QID)
         if not flags & 1 or command.pointer[0] % 4096:
             raise Failed(INVALID_FIELD)
-        if vector >= ctrl.msix:
+        if vector >= ctrl.vectors:
             raise Failed(INVALID_VECTOR)
         if not 2 <= size <= ctrl.mqes + 1:
             raise Failed(INVALID_SIZE)
@@ -136,6 +136,8 @@ class Admin:
         if page is None:
             raise Failed(INVALID_FIELD)
         self.ctrl.lie.identify(cns, nsid, page)
+        if (cns, nsid) == (identity.NAMESPACE, 1):
+            self.ctrl.shift_told = identity.shift(page)
         self.answer(command, page)
         return 0
 

@@ -6,23 +6,21 @@ value, and pump() acts on it, one thing after the other.
 
 What a proper driver never does is a fault of the driver, and part of the verdict:
 
-- memory of a command, or of a queue, is unmapped while the controller may use it: the command was not
-  reported as complete, the controller is on (or CSTS.RDY=0 was not read after CC.EN=0), and it may master
-  the bus;
+- memory of a command, or of a queue, is unmapped, or its I/O returns, while the controller may use it (memory);
 - a command names memory that is not mapped;
 - an identifier is used twice at a time; a doorbell has a value that the ring has no entry for.
 """
 
 import struct
 
-from vfio_user import Device, Refused
+from vfio_user import Refused
 
 from . import admin, identity, io, lies
-from .io import WRITE
 from .mailbox import Mailbox
 from .maps import Maps
 from .medium import Medium
-from .queues import CQE_BYTES, SQE_BYTES, Command, CompletionQueue, Entry, SubmissionQueue
+from .memory import Memory, Off
+from .queues import SQE_BYTES, Command, CompletionQueue, Entry, SubmissionQueue
 
 CAP, VS, CC, CSTS, NSSR, AQA, ASQ, ACQ = 0x00, 0x08, 0x14, 0x1C, 0x20, 0x24, 0x28, 0x30
 DOORBELLS, BAR = 0x1000, 0x4000
@@ -31,32 +29,18 @@ MASTER = 1 << 2
 
 # Entries of a queue, less one; CC.EN takes effect within 2 * 500 ms; physically contiguous queues.
 MQES, TIMEOUT = 1023, 2
-# After so many messages the report of a new mapping has come, if there is one.
-REPORTED = 256
-
-
-# A mapping of this size is memory that no IOMMU translates.
-UNTRANSLATED = 16 << 20
-
-# The byte that late data consists of.
-LATE = 0xEE
-
 
 def text_of(events):
     """Returns the numbers of events as text."""
     return ", ".join(f"{what} {n}" for what, n in sorted(events.items())) or "nothing"
 
 
-class Off(Exception):
-    """The driver has disabled the controller meanwhile."""
-
-
-class Controller(Device):
+class Controller(Memory):
     """An NVMe controller with one namespace."""
 
     vendor, device, class_code, revision = 0x1234, 0x4E56, 0x010802, 2
     bars = {0: BAR}
-    msix = 9
+    vectors = 9
     express = True
     mailbox = True
     mqes = MQES
@@ -67,12 +51,18 @@ class Controller(Device):
         "queues": "most I/O queues [8]",
         "mdts": "longest transfer, as a power of two pages [7]",
         "sgl": "0: no SGLs [1]",
+        "msi": "MSI, of which QEMU can unplug a device, instead of MSI-X",
         "lie": "NAME[=VALUE][:RATE[:MOST]] [none]",
     }
 
     def __init__(self, options, seed, log):
         super().__init__(options, seed, log)
         self.medium = Medium(options.get("disk"), int(options.get("size", 64 << 20)))
+        if "msi" in options:
+            # A power of two.
+            self.vectors = self.msi = 8
+        else:
+            self.msix = self.vectors
         self.settings = identity.Settings(options, self.medium)
         self.mail = Mailbox(self)
         self.admin, self.io = admin.Admin(self), io.Io(self)
@@ -81,6 +71,12 @@ class Controller(Device):
         self.faults = []
         # Accesses that were possible where no mapping had been reported.
         self.unexplained = []
+        # Commands that were in flight as the controller was turned off, until their memory, or I/O, ends.
+        self.given_up = []
+        # Commands that were reported as complete, until their I/O returns.
+        self.done = []
+        # The logarithm of the size of a block, as the driver was told.
+        self.shift_told = self.settings.shift
         self.events_of, self.totals = {}, {}
         self.clear()
         self.lie = lies.make(self, options.get("lie", "none"), seed)
@@ -111,6 +107,11 @@ class Controller(Device):
     def set_reg(self, at, value):
         """Sets a register of 32 bits."""
         struct.pack_into("<I", self.regs, at, value & 0xFFFFFFFF)
+
+    @property
+    def enabled(self):
+        """Whether CC.EN is set, whatever the controller does yet."""
+        return bool(self.reg(CC) & 1)
 
     def reg64(self, at):
         """Returns a register of 64 bits."""
@@ -173,6 +174,7 @@ class Controller(Device):
         if not self.master:
             former += self.commands.values()
         if former:
+            self.given_up += former
             self.lie.off(former)
 
     # Work
@@ -184,11 +186,10 @@ class Controller(Device):
 
     def step(self):
         """Does one thing. Returns whether there may be more."""
-        enable = bool(self.reg(CC) & 1)
         try:
-            if self.on and not enable:
+            if self.on and not self.enabled:
                 self.turn_off()
-            elif not self.on and enable:
+            elif not self.on and self.enabled:
                 self.turn_on()
             elif self.reg(CC) >> 14 & 3 and not self.reg(CSTS) >> 2 & 3:
                 if not self.lie.shuts_down():
@@ -280,6 +281,8 @@ class Controller(Device):
             self.post(told, queue.cqid)
         self.past.append(command)
         del self.past[:-64]
+        self.done.append(command)
+        del self.done[:-256]
 
     def complete_as(self, command, cid):
         """Reports that the command cid is complete, of the queue of another command."""
@@ -339,89 +342,6 @@ class Controller(Device):
             except Refused:
                 self.refused(f"queue {queue.qid}: a completion cannot be written")
 
-    # Memory
-
-    def load(self, addr, size):
-        """Reads memory, for a command that is in flight."""
-        if not self.reg(CC) & 1:
-            raise Off
-        return self.dma_read(addr, size)
-
-    def store(self, addr, data):
-        """Writes memory, for a command that is in flight."""
-        if not self.reg(CC) & 1:
-            raise Off
-        self.dma_write(addr, data)
-
-    def mapped(self, addr, size, _flags):
-        """Notes a new mapping."""
-        self.maps.add(addr, size)
-        # The guest may have mapped it before the access, and unmap it again at any time.
-        for access in [one for one in self.unexplained if one[0] < addr + size and addr < sum(one)]:
-            self.unexplained.remove(access)
-            self.count("mapped again")
-
-    def unmapped(self, addr, size):
-        """Notes that a mapping has ended, and checks that nobody needs it."""
-        self.maps.remove(addr, size)
-        # A change of QEMU's, not of the guest's.
-        if size >= UNTRANSLATED:
-            return
-        if not self.master or (not self.on and self.off_seen):
-            return
-        for command in [*self.commands.values(), *self.former]:
-            if command.overlaps(addr, size):
-                state = "in flight" if self.on else "in flight before CC.EN=0, and CSTS.RDY=0 was not read"
-                self.fault(f"{addr:#x}+{size:#x} is unmapped: {command} is {state}")
-        for queue in self.sqs.values():
-            self.check_ring("submission", queue, SQE_BYTES, addr, size)
-        for queue in self.cqs.values():
-            self.check_ring("completion", queue, CQE_BYTES, addr, size)
-
-    def check_ring(self, kind, queue, entry, addr, size):
-        """Notes a fault if some of a ring is unmapped."""
-        if queue.addr < addr + size and addr < queue.addr + queue.entries * entry:
-            self.fault(f"{addr:#x}+{size:#x} is unmapped: {kind} queue {queue.qid} is there")
-
-    def late(self, command):
-        """Moves the data of a command that the driver has given up."""
-        write = command.opcode != WRITE
-        for addr, size in command.ranges:
-            self.late_access(addr, size, bytes([LATE]) * size if write else None, command.report)
-
-    def late_access(self, addr, size, data, report):
-        """Writes data to memory that the driver does not expect to be used any more, or reads it.
-
-        report is the number of the newest mapping that the device may mean: where there is a newer one
-        by now, nothing is done, as that memory is the device's own by right.
-        """
-        maps = self.maps
-        if maps.newest(addr, size) > report or maps.longest(addr, size) >= UNTRANSLATED:
-            self.count("mapped again")
-            return
-        access = None if maps.touches(addr, size) else (addr, size)
-        # Reports come while the access is under way, too.
-        if access:
-            self.unexplained.append(access)
-        try:
-            if data is None:
-                self.dma_read(addr, size)
-            else:
-                self.dma_write(addr, data)
-        except Refused:
-            self.count("refused")
-            if access in self.unexplained:
-                self.unexplained.remove(access)
-            return
-        self.count("accepted" if access else "still mapped")
-        self.after(REPORTED, lambda: self.explain(access))
-
-    def explain(self, access):
-        """Notes a fault if no report came of a mapping of memory that was accessed."""
-        if access in self.unexplained:
-            self.unexplained.remove(access)
-            self.fault(f"{access[0]:#x}+{access[1]:#x} is accessed, but not mapped")
-
     # Results
 
     def refused(self, what):
@@ -450,7 +370,7 @@ class Controller(Device):
         if name != "none":
             for what, n in self.events_of.items():
                 self.totals[what] = self.totals.get(what, 0) + n
-            self.events_of = {}
+            self.events_of, self.given_up = {}, []
         if not self.on:
             self.set_reg(CSTS, 0)
         self.log(f"lie {words}: {self.lie.name}")

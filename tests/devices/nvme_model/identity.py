@@ -57,6 +57,11 @@ def put(page, name, value):
     page[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
 
+def shift(page):
+    """Returns the logarithm of the size of a block, of Identify Namespace."""
+    return page[130 + 4 * (page[26] & 0xF)]
+
+
 def text(page, at, size, words):
     """Writes text, with spaces behind it."""
     page[at : at + size] = words.encode().ljust(size)

@@ -47,6 +47,8 @@ class Command:
         self.descriptors = []
         # Number of reports of mappings when it was fetched.
         self.report = 0
+        # A late access of it was refused.
+        self.refused = False
 
     @property
     def lba(self):

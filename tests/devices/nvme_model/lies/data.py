@@ -9,6 +9,9 @@ from .base import Lie, lie
 
 # Messages after which a command that the driver has given up is done: at once, soon, late.
 LATE = (0, 40, 400)
+# Tries for memory that stays mapped for the device, as that of a registered buffer does, and messages
+# between two of them: until it is unmapped, or nobody will.
+TRIES, PAUSE = 400, 100
 
 
 @lie("data-late", rate=0.5)
@@ -82,7 +85,8 @@ class Past(Lie):
             self.model.late(other)
 
 
-@lie("held", most=6)
+# One for each thread of the load: more would take another timeout.
+@lie("held", most=4)
 class Held(Lie):
     """Holds commands, and moves their data after the driver has given them up."""
 
@@ -93,5 +97,12 @@ class Held(Lie):
     def off(self, commands):
         commands = [command for command in commands if command.ranges]
         self.model.log(f"order: {len(commands)} commands are moved late, now that the driver knows it is off")
-        for messages in LATE:
+        for messages in LATE[:-1]:
             self.model.later(messages, lambda: [self.model.late(command) for command in commands])
+        self.model.later(LATE[-1], lambda: self.again(commands, TRIES))
+
+    def again(self, commands, tries):
+        """Moves their data, and that of those that were still mapped again, until they are not."""
+        commands = [command for command in commands if self.model.late(command)]
+        if commands and tries and self.model.lie is self:
+            self.model.later(PAUSE, lambda: self.again(commands, tries - 1))

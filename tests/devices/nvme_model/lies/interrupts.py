@@ -4,7 +4,8 @@
 from .base import Lie, lie
 
 
-@lie("msix-never", most=12)
+# Each of them takes a timeout.
+@lie("msix-never", most=4)
 class Never(Lie):
     """Sends no interrupts of I/O queues for a while."""
 
@@ -36,7 +37,7 @@ class Storm(Lie):
     def interrupt(self, _vector):
         self.told("all vectors")
         for _ in range(self.number(20)):
-            for vector in range(self.model.msix):
+            for vector in range(self.model.vectors):
                 self.model.interrupt(vector)
 
 
@@ -47,5 +48,5 @@ class Wrong(Lie):
     def interrupt(self, vector):
         if vector and self.seen > self.grace and self.due():
             self.told(f"vector {vector}")
-            vector = (vector + 1) % self.model.msix
+            vector = (vector + 1) % self.model.vectors
         super().interrupt(vector)

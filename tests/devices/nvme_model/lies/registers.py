@@ -104,6 +104,20 @@ class Fatal(Lie):
         self.model.fail()
 
 
+@lie("cfs-read", most=1)
+class FatalRead(Lie):
+    """Has a fatal status from read number N of a register on."""
+
+    reads = 0
+
+    def register(self, offset, size, value):
+        self.reads += 1
+        if self.reads == self.number(5):
+            self.told(f"register {offset:#x}")
+            self.model.after(0, self.model.fail)
+        return value
+
+
 @lie("cfs-always")
 class FatalAlways(Lie):
     """Has a fatal status after each I/O command but the first ones, also after a reset."""
