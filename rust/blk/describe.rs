@@ -70,13 +70,21 @@ impl<T: DriverTypes> Mapped<'_, '_, T> {
         Ok(f(self, list))
     }
 
-    /// Gives back the memory in which [`Mapped::dma_vecs`] has its ranges, if unmapping does not
-    /// need it, so that it is there for another request while the device works on this one.
+    /// Gives back the memory in which [`Mapped::dma_vecs`] has its ranges, if they are many and
+    /// unmapping does not need it, so that it is there for another request while the device works on this one.
     ///
     /// For a driver that has described the ranges to the device and does not look at them again:
     /// there may be none afterwards.
     #[inline]
     pub fn forget_dma_vecs(&mut self) {
+        // Few are in memory that the request has for its list anyway.
+        if self.pdu_mut().held.long_slots.is_some() {
+            self.give_back_long_slots();
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_long_slots(&mut self) {
         let hw = self.hw;
         let pdu = self.pdu_mut();
         if !pdu.state.forget_ranges() {
@@ -84,7 +92,7 @@ impl<T: DriverTypes> Mapped<'_, '_, T> {
         }
         // SAFETY: by the invariants of `RequestInfo` what the request holds is of the memory of its
         // queue. Its state has no use for the slots any more.
-        let waiting = unsafe { hw.memory().put_slots(&mut pdu.held) };
+        let waiting = unsafe { hw.memory().put_long_slots(&mut pdu.held) };
         if waiting {
             self.run_queue();
         }

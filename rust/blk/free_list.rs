@@ -32,14 +32,28 @@ impl Head {
     /// No place: there are fewer than this.
     const END: u16 = u16::MAX;
 
-    const fn new(turn: u32, count: u16, first: u16) -> Self {
+    /// One more exchange, and one more place, in the word.
+    const TURN: u64 = 1 << 32;
+    const COUNT: u64 = 1 << 16;
+
+    const fn new(count: u16, first: u16) -> Self {
         // CAST: to more bits.
-        Self((turn as u64) << 32 | (count as u64) << 16 | first as u64)
+        Self((count as u64) << 16 | first as u64)
     }
 
-    const fn turn(self) -> u32 {
-        // CAST: the upper half.
-        (self.0 >> 32) as u32
+    /// Returns the head behind `self` with one place less, if there is one: `first` is in front.
+    const fn one_less(self, first: u16) -> Self {
+        Self(self.0.wrapping_add(Self::TURN - Self::COUNT)).with_first(first)
+    }
+
+    /// Returns the head behind `self` with one place more: `first` is in front.
+    const fn one_more(self, first: u16) -> Self {
+        Self(self.0.wrapping_add(Self::TURN + Self::COUNT)).with_first(first)
+    }
+
+    const fn with_first(self, first: u16) -> Self {
+        // CAST: to more bits.
+        Self(self.0 & !(u16::MAX as u64) | first as u64)
     }
 
     const fn count(self) -> u16 {
@@ -105,7 +119,7 @@ impl FreeList {
             next.push(Atomic::new(Head::END.into()), GFP_KERNEL)?;
         }
         Ok(Self {
-            head: Atomic::new(Head::new(0, 0, Head::END).0),
+            head: Atomic::new(Head::new(0, Head::END).0),
             next,
         })
     }
@@ -129,11 +143,10 @@ impl FreeList {
             let next = self.next.get(usize::from(head.first()))?;
             // CAST: a place has 16 bits.
             let next = next.load(ordering::Relaxed) as u16;
-            let left = head.count().wrapping_sub(1);
-            let new = Head::new(head.turn().wrapping_add(1), left, next);
+            let new = head.one_less(next);
             // INVARIANT: the head is still the one with this place, which is taken out of the list.
             match self.head.cmpxchg(old, new.0, ordering::Acquire) {
-                Ok(_) => return Some((Index(head.first()), left)),
+                Ok(_) => return Some((Index(head.first()), new.count())),
                 Err(other) => old = other,
             }
         }
@@ -155,8 +168,7 @@ impl FreeList {
         loop {
             let head = Head(old);
             next.store(head.first().into(), ordering::Relaxed);
-            let count = head.count().wrapping_add(1);
-            let new = Head::new(head.turn().wrapping_add(1), count, place.0);
+            let new = head.one_more(place.0);
             // INVARIANT: the caller promises that it is not in the list.
             match self.head.cmpxchg(old, new.0, ordering::Release) {
                 Ok(_) => return,

@@ -4,48 +4,56 @@
 
 use super::free_list::Index;
 
-/// The pools of a queue, in the order of [`Held`].
-#[derive(Clone, Copy)]
-pub(crate) enum Kind {
-    ShortSlots,
-    LongSlots,
-    ShortList,
-    LongList,
+/// A place of a pool, if there is one: 0, or one more than the number of the place.
+///
+/// It owns the place, and does not give it back by being dropped.
+pub(crate) struct HeldPlace(u16);
+
+impl HeldPlace {
+    /// No place.
+    const NONE: Self = Self(0);
+
+    /// Returns whether there is one.
+    #[inline]
+    pub(crate) fn is_some(&self) -> bool {
+        self.0 != 0
+    }
+
+    /// Returns the number of the place, if there is one.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<u16> {
+        self.0.checked_sub(1)
+    }
+
+    /// Puts a place here. There must be none.
+    #[inline]
+    pub(crate) fn put(&mut self, place: Index) {
+        // No overflow: places are below `u16::MAX`.
+        self.0 = place.get().wrapping_add(1);
+    }
+
+    /// Takes the place, if there is one.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<Index> {
+        let place = self.get().map(Index::new);
+        self.0 = 0;
+        place
+    }
 }
 
-/// Places that a request has, one at most of each pool: 0, or one more than the number of the
-/// place.
-///
-/// It owns the places, and does not give them back by being dropped.
-pub(crate) struct Held([u16; 4]);
+/// The places that a request has, one at most of each pool of its queue's memory.
+pub(crate) struct Held {
+    /// Slots and a list, both short.
+    pub(crate) short: HeldPlace,
+    pub(crate) long_slots: HeldPlace,
+    pub(crate) long_list: HeldPlace,
+}
 
 impl Held {
     /// No place.
-    pub(crate) const NONE: Self = Self([0; 4]);
-
-    /// Returns the number of the place in the pool `kind`, if there is one.
-    #[inline]
-    pub(crate) fn get(&self, kind: Kind) -> Option<u16> {
-        // PANIC: there are as many variants.
-        // CAST: they are numbered.
-        self.0[kind as usize].checked_sub(1)
-    }
-
-    /// Puts a place of the pool `kind` here. There must be none.
-    #[inline]
-    pub(crate) fn put(&mut self, kind: Kind, place: Index) {
-        // PANIC: there are as many variants.
-        // CAST: they are numbered. Places are below `u16::MAX`.
-        self.0[kind as usize] = place.get() + 1;
-    }
-
-    /// Takes the place in the pool `kind`, if there is one.
-    #[inline]
-    pub(crate) fn take(&mut self, kind: Kind) -> Option<Index> {
-        let place = self.get(kind).map(Index::new);
-        // PANIC: there are as many variants.
-        // CAST: they are numbered.
-        self.0[kind as usize] = 0;
-        place
-    }
+    pub(crate) const NONE: Self = Self {
+        short: HeldPlace::NONE,
+        long_slots: HeldPlace::NONE,
+        long_list: HeldPlace::NONE,
+    };
 }

@@ -6,13 +6,17 @@
 //! device reads to find them, such as a PRP list or an SGL, is in coherent memory
 //! ([`Mapped::describe`](super::Mapped::describe)). Most requests need neither: their one range is
 //! in the request, and its address in the command. The others take what they need from the pools of
-//! their queue ([`Pool`]), in one of two sizes, and give it back when they are unmapped.
+//! their queue ([`Pool`]), and give it back when they are unmapped.
 //!
 //! ```text
 //!                    short: 32 segments     long: the most that a request can have
 //!   slots            512 bytes              16 bytes a segment      CPU only
 //!   descriptors      256 bytes              as the driver says      coherent, read by the device
 //! ```
+//!
+//! Both of a short request are one place of one pool: it is taken once, by whichever is needed
+//! first. A long request takes each by itself, as the slots of many are free again while the device
+//! works ([`Mapped::forget_dma_vecs`](super::Mapped::forget_dma_vecs)).
 //!
 //! A work item of the queue refills the pools ahead. If it is late, or there is no memory, a
 //! request is given back to blk-mq with `BLK_STS_RESOURCE`. It is tried again when another one
@@ -22,7 +26,7 @@ use super::{
     bindings as helpers,
     held::{
         Held,
-        Kind, //
+        HeldPlace, //
     },
     pool::{
         Pool,
@@ -31,11 +35,13 @@ use super::{
 };
 use core::{
     cell::UnsafeCell,
-    ops::Range,
     slice, //
 };
 use kernel::{
-    alloc::flags::__GFP_NOWARN,
+    alloc::flags::{
+        __GFP_NOWARN,
+        __GFP_ZERO, //
+    },
     bindings,
     container_of,
     device::{
@@ -47,7 +53,6 @@ use kernel::{
         CoherentView, //
     },
     io::io_project,
-    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
@@ -76,8 +81,12 @@ const SHORT_SEGMENTS: usize = 32;
 /// Words of a short list of descriptors: 256 bytes, as nvme's pool of small ones.
 const SHORT_WORDS: usize = 32;
 
-/// Places of a short pool that are kept free: one for each of a few processors that submit to the
-/// queue at once, and what comes until the work item runs. A page has more anyway.
+/// Short places in a block, as a power of two: lists of a page, the least that there is of coherent
+/// memory, and slots of two.
+const SHORT_SHIFT: u32 = 4;
+
+/// Short places that are kept free: one for each of a few processors that submit to the queue at
+/// once, and what comes until the work item runs. A block has more anyway.
 const SHORT_RESERVE: u16 = 4;
 
 /// Places of a long pool that are kept free. One makes progress certain; the second is for what
@@ -88,55 +97,36 @@ const LONG_RESERVE: u16 = 2;
 /// requests, so that it is not paid for twice.
 const SHRINK_MS: u32 = 10_000;
 
-const WORD: usize = size_of::<u64>();
-
 /// `WORK_CPU_UNBOUND`
 // CAST: a small number.
 const ANY_CPU: c_int = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
 
-/// Bytes of a block of slots. Larger slots have a block of their own.
-const SLOTS_BLOCK: usize = 4096;
-
-/// Memory for slots.
+/// Memory for the slots of a long request.
 type Slots = KVVec<UnsafeCell<Slot>>;
 
 /// Memory for descriptors.
 type List = Coherent<[u64]>;
 
-/// A pool, and the size of its places and blocks in elements.
-struct Places<B> {
-    pool: Pool<B>,
-    len: usize,
-    block: usize,
+/// The slots of a block of short places.
+type ShortSlots = [[UnsafeCell<Slot>; SHORT_SEGMENTS]; 1 << SHORT_SHIFT];
+
+/// A block of short places.
+struct Short {
+    slots: KVBox<ShortSlots>,
+    /// There is one if requests of the queue have descriptors.
+    lists: Option<List>,
 }
 
-impl<B> Places<B> {
-    /// Makes a pool without memory, of up to `places` places of `len` elements of `size` bytes, in
-    /// blocks of `block` bytes, a power of two, or one for each place that is larger.
-    fn new(places: u16, len: usize, size: usize, block: usize, reserve: u16) -> Result<Self> {
-        // A place does not cross the end of a block, or of a page that the block is made of.
-        let bytes = match len * size {
-            bytes if bytes < block => bytes.next_power_of_two(),
-            bytes => bytes.next_multiple_of(block),
-        };
-        let shift = (block / bytes).max(1).ilog2();
+impl Short {
+    /// Makes a block, with lists or not.
+    fn new(dev: &Device<Bound>, has_lists: bool) -> Result<Self> {
+        let slots = KVBox::new_uninit(GFP_KERNEL | __GFP_NOWARN | __GFP_ZERO)?;
+        let lists = has_lists.then(|| new_list(dev, SHORT_WORDS << SHORT_SHIFT));
         Ok(Self {
-            pool: Pool::new(places, shift, reserve)?,
-            len: bytes / size,
-            block: (bytes << shift) / size,
+            // SAFETY: they are all zeroes, which is `Slot::EMPTY`.
+            slots: unsafe { slots.assume_init() },
+            lists: lists.transpose()?,
         })
-    }
-
-    /// Returns the block of the place `index`, and the elements that the place has.
-    ///
-    /// # Safety
-    ///
-    /// The place was taken from this pool, and is not given back while the block is used.
-    #[inline]
-    unsafe fn place(&self, index: u16) -> Option<(&B, Range<usize>)> {
-        // SAFETY: the caller promises that the place was taken, and is not given back meanwhile.
-        let (block, nr) = unsafe { self.pool.block(index)? };
-        Some((block, nr * self.len..(nr + 1) * self.len))
     }
 }
 
@@ -150,10 +140,9 @@ impl<B> Places<B> {
 ///   this.
 #[pin_data]
 pub(crate) struct QueueMemory {
-    short_slots: Places<Slots>,
-    long_slots: Places<Slots>,
-    short_lists: Places<List>,
-    long_lists: Places<List>,
+    short: Pool<Short, SHORT_SHIFT>,
+    long_slots: Pool<Slots, 0>,
+    long_lists: Pool<List, 0>,
     /// The most that a request can have.
     segments: usize,
     words: usize,
@@ -188,20 +177,13 @@ impl QueueMemory {
         let segments = usize::from(segments);
         // A pool of what no request has is empty.
         let places = |most: usize, less: usize| if most > less { depth } else { 0 };
-        let slots = |places, len, reserve| {
-            Places::new(places, len, size_of::<Slot>(), SLOTS_BLOCK, reserve)
-        };
-        let lists = |places, len, reserve| Places::new(places, len, WORD, PAGE_SIZE, reserve);
-        let long = (places(segments, SHORT_SEGMENTS), places(words, SHORT_WORDS));
-        let short_slots = slots(depth, segments.clamp(1, SHORT_SEGMENTS), SHORT_RESERVE)?;
-        let long_slots = slots(long.0, segments.max(1), LONG_RESERVE)?;
-        let short_lists = lists(places(words, 0), SHORT_WORDS, SHORT_RESERVE)?;
-        let long_lists = lists(long.1, words.max(1), LONG_RESERVE)?;
+        let short = Pool::new(places(segments.max(words + 1), 1), SHORT_RESERVE)?;
+        let long_slots = Pool::new(places(segments, SHORT_SEGMENTS), LONG_RESERVE)?;
+        let long_lists = Pool::new(places(words, SHORT_WORDS), LONG_RESERVE)?;
         let memory = Arc::pin_init(
             pin_init!(Self {
-                short_slots,
+                short,
                 long_slots,
-                short_lists,
                 long_lists,
                 segments,
                 words,
@@ -229,18 +211,12 @@ impl QueueMemory {
     ///
     /// Nobody else refills or shrinks them.
     unsafe fn refill(&self, dev: &Device<Bound>) -> Result {
-        let list = |len| move || coherent_slice(dev, len, GFP_KERNEL | __GFP_NOWARN);
         // SAFETY: the caller promises that nobody else refills or shrinks any of these.
         let results = unsafe {
             [
-                self.short_slots
-                    .pool
-                    .refill(|| new_slots(self.short_slots.block)),
-                self.short_lists.pool.refill(list(self.short_lists.block)),
-                self.long_slots
-                    .pool
-                    .refill(|| new_slots(self.long_slots.block)),
-                self.long_lists.pool.refill(list(self.long_lists.block)),
+                self.short.refill(|| Short::new(dev, self.words != 0)),
+                self.long_slots.refill(|| new_slots(self.segments)),
+                self.long_lists.refill(|| new_list(dev, self.words)),
             ]
         };
         results.into_iter().collect()
@@ -254,14 +230,14 @@ impl QueueMemory {
     unsafe fn shrink(&self) {
         // SAFETY: the caller promises that nobody else refills or shrinks either of these.
         unsafe {
-            self.long_slots.pool.shrink();
-            self.long_lists.pool.shrink();
+            self.long_slots.shrink();
+            self.long_lists.shrink();
         }
     }
 
     /// Returns whether there may be something to free later.
     fn can_shrink(&self) -> bool {
-        self.long_slots.pool.can_shrink() || self.long_lists.pool.can_shrink()
+        self.long_slots.can_shrink() || self.long_lists.can_shrink()
     }
 
     /// Queues the work item without a delay.
@@ -298,16 +274,17 @@ impl QueueMemory {
     /// # Errors
     ///
     /// - `ENOMEM`: none is free. The request is to wait.
-    #[inline]
-    fn hold<B>(&self, pool: &Pool<B>, kind: Kind, held: &mut Held) -> Result {
-        if held.get(kind).is_some() {
+    // With the two exchanges into the driver: a call would save and restore more than it does.
+    #[inline(always)]
+    fn hold<B, const SHIFT: u32>(&self, pool: &Pool<B, SHIFT>, held: &mut HeldPlace) -> Result {
+        if held.is_some() {
             return Ok(());
         }
         let Some(Taken { place, is_low }) = pool.take() else {
             self.hurry();
             return Err(ENOMEM);
         };
-        held.put(kind, place);
+        held.put(place);
         if is_low {
             self.hurry();
         }
@@ -320,7 +297,7 @@ impl QueueMemory {
         self.segments as u16
     }
 
-    /// Takes slots for `segments` segments.
+    /// Takes slots for `segments` segments; one alone needs none.
     ///
     /// Context: any, but a non-maskable interrupt.
     ///
@@ -330,14 +307,24 @@ impl QueueMemory {
     /// - `E2BIG`: more segments than a request of the queue may have.
     #[inline]
     pub(crate) fn hold_slots(&self, held: &mut Held, segments: u16) -> Result {
-        let segments = usize::from(segments);
-        if segments <= SHORT_SEGMENTS {
-            self.hold(&self.short_slots.pool, Kind::ShortSlots, held)
-        } else if segments <= self.segments {
-            self.hold(&self.long_slots.pool, Kind::LongSlots, held)
-        } else {
-            Err(E2BIG)
+        match usize::from(segments) {
+            0 | 1 => Ok(()),
+            ..=SHORT_SEGMENTS => self.hold(&self.short, &mut held.short),
+            segments => self.hold_long_slots(held, segments),
         }
+    }
+
+    /// Takes slots for more segments than a short request has.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`QueueMemory::hold_slots`].
+    #[inline(never)]
+    fn hold_long_slots(&self, held: &mut Held, segments: usize) -> Result {
+        if segments > self.segments {
+            return Err(E2BIG);
+        }
+        self.hold(&self.long_slots, &mut held.long_slots)
     }
 
     /// Takes a list of `words` words.
@@ -353,9 +340,9 @@ impl QueueMemory {
         if words == 0 || words > self.words {
             Err(EINVAL)
         } else if words <= SHORT_WORDS {
-            self.hold(&self.short_lists.pool, Kind::ShortList, held)
+            self.hold(&self.short, &mut held.short)
         } else {
-            self.hold(&self.long_lists.pool, Kind::LongList, held)
+            self.hold(&self.long_lists, &mut held.long_list)
         }
     }
 
@@ -366,16 +353,18 @@ impl QueueMemory {
     /// The places in `held` were taken from this, and are not given back for `'s`.
     #[inline]
     unsafe fn cells<'s>(&'s self, held: &Held) -> &'s [UnsafeCell<Slot>] {
-        let place = match (held.get(Kind::ShortSlots), held.get(Kind::LongSlots)) {
+        // A request of many segments may have a short place, too: for its list.
+        if let Some(index) = held.long_slots.get() {
             // SAFETY: the caller promises that the place was taken from this, and stays so.
-            (Some(index), _) => unsafe { self.short_slots.place(index) },
-            // SAFETY: the caller promises that the place was taken from this, and stays so.
-            (None, Some(index)) => unsafe { self.long_slots.place(index) },
-            (None, None) => None,
+            return unsafe { self.long_slots.block(index) }.0;
+        }
+        let Some(index) = held.short.get() else {
+            return &[];
         };
-        place
-            .and_then(|(block, range)| block.get(range))
-            .unwrap_or(&[])
+        // SAFETY: the caller promises that the place was taken from this, and stays so.
+        let (short, nr) = unsafe { self.short.block(index) };
+        // PANIC: there are as many places in a block.
+        &short.slots[nr]
     }
 
     /// Returns the slots in `held`, for writing.
@@ -420,29 +409,30 @@ impl QueueMemory {
         held: &Held,
         words: usize,
     ) -> Option<CoherentView<'s, [u64]>> {
-        let (kind, lists) = if words <= SHORT_WORDS {
-            (Kind::ShortList, &self.short_lists)
+        let (list, first, words) = if words <= SHORT_WORDS {
+            // SAFETY: the caller promises that the place was taken from this, and stays so.
+            let (short, nr) = unsafe { self.short.block(held.short.get()?) };
+            (short.lists.as_ref()?, nr * SHORT_WORDS, SHORT_WORDS)
         } else {
-            (Kind::LongList, &self.long_lists)
+            // SAFETY: the caller promises that the place was taken from this, and stays so.
+            let (list, _) = unsafe { self.long_lists.block(held.long_list.get()?) };
+            (list, 0, self.words)
         };
-        // SAFETY: the caller promises that the place was taken from this, and stays so.
-        let (block, range) = unsafe { lists.place(held.get(kind)?) }?;
-        (|| Ok::<_, Error>(io_project!(block, [try: range])))().ok()
+        (|| Ok::<_, Error>(io_project!(list, [try: first..first + words])))().ok()
     }
 
-    /// Gives back the slots in `held`. Returns whether a request may be waiting for them.
+    /// Gives back the slots in `held` of a request of many segments. Returns whether a request may
+    /// be waiting for them.
     ///
     /// Context: any.
     ///
     /// # Safety
     ///
-    /// The places in `held` were taken from this. Nobody uses the slots.
-    pub(crate) unsafe fn put_slots(&self, held: &mut Held) -> bool {
-        let (short, long) = (held.take(Kind::ShortSlots), held.take(Kind::LongSlots));
-        // SAFETY: the caller promises that the places are of these pools. `held` owned them.
-        short.is_some_and(|place| unsafe { self.short_slots.pool.put(place) })
-            // SAFETY: the place is of this pool, as the caller promises; `held` owned it.
-            | long.is_some_and(|place| unsafe { self.long_slots.pool.put(place) })
+    /// The place was taken from this. Nobody uses the slots.
+    pub(crate) unsafe fn put_long_slots(&self, held: &mut Held) -> bool {
+        let long = held.long_slots.take();
+        // SAFETY: the caller promises that the place is of this pool. `held` owned it.
+        long.is_some_and(|place| unsafe { self.long_slots.put(place) })
     }
 
     /// Gives back all that is in `held`. Returns whether a request may be waiting for it.
@@ -452,19 +442,39 @@ impl QueueMemory {
     /// # Safety
     ///
     /// The places in `held` were taken from this. Nobody uses the slots, and no device the lists.
+    #[inline]
     pub(crate) unsafe fn put(&self, held: &mut Held) -> bool {
-        // SAFETY: the caller promises that the places are of this, and that nobody uses the slots.
-        let waiting = unsafe { self.put_slots(held) };
-        let (short, long) = (held.take(Kind::ShortList), held.take(Kind::LongList));
+        let short = held.short.take();
+        // SAFETY: the caller promises that the place is of this pool. `held` owned it.
+        let waiting = short.is_some_and(|place| unsafe { self.short.put(place) });
+        if held.long_slots.is_some() || held.long_list.is_some() {
+            // SAFETY: the caller promises that the places are of this, and that nobody uses them.
+            return waiting | unsafe { self.put_long(held) };
+        }
         waiting
-            // SAFETY: the caller promises that the places are of these pools. `held` owned them.
-            | short.is_some_and(|place| unsafe { self.short_lists.pool.put(place) })
-            // SAFETY: the place is of this pool, as the caller promises; `held` owned it.
-            | long.is_some_and(|place| unsafe { self.long_lists.pool.put(place) })
+    }
+
+    /// Gives back what a long request has taken. Returns whether a request may be waiting for it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`QueueMemory::put`].
+    #[inline(never)]
+    unsafe fn put_long(&self, held: &mut Held) -> bool {
+        // SAFETY: the caller promises that the place is of this, and that nobody uses the slots.
+        let waiting = unsafe { self.put_long_slots(held) };
+        let long = held.long_list.take();
+        // SAFETY: the caller promises that the place is of this pool. `held` owned it.
+        waiting | long.is_some_and(|place| unsafe { self.long_lists.put(place) })
     }
 }
 
-/// Makes a block of `len` slots.
+/// Makes a list of `words` words.
+fn new_list(dev: &Device<Bound>, words: usize) -> Result<List> {
+    coherent_slice(dev, words, GFP_KERNEL | __GFP_NOWARN)
+}
+
+/// Makes `len` slots.
 fn new_slots(len: usize) -> Result<Slots> {
     let mut slots = Slots::with_capacity(len, GFP_KERNEL | __GFP_NOWARN)?;
     for _ in 0..len {
@@ -510,8 +520,7 @@ impl Drop for Refill {
 unsafe extern "C" fn run(work: *mut bindings::work_struct) {
     // SAFETY: `work` is the member of that name of a `delayed_work`.
     let delayed = unsafe { container_of!(work, bindings::delayed_work, work) };
-    // SAFETY: the delayed work is the member `work` of a `QueueMemory`, which has a reference in
-    // the
+    // SAFETY: the delayed work is the member `work` of a `QueueMemory`, which has a reference in the
     // `Refill` whose drop waits for this.
     let memory = unsafe { &*container_of!(Opaque::cast_from(delayed), QueueMemory, work) };
     // SAFETY: by the invariants of `QueueMemory` this runs only while a registration in the scope

@@ -33,32 +33,31 @@ use kernel::{
     }, //
 };
 
-/// A pool of places in blocks of type `B`.
+/// A pool of places in blocks of type `B`, two to the power of `SHIFT` in each.
 ///
 /// # Invariants
 ///
 /// - A place is in the free list, or was taken from it, exactly if its block is there.
 /// - A block changes only while none of its places is in the free list or taken, and by one thread
 ///   at a time.
-pub(crate) struct Pool<B> {
+pub(crate) struct Pool<B, const SHIFT: u32> {
     free: FreeList,
     blocks: KVVec<UnsafeCell<Option<KBox<B>>>>,
-    /// The number of places in a block is two to the power of this.
-    shift: u32,
     reserve: u16,
     /// Places that have memory.
     total: Atomic<u32>,
-    /// Approximately the fewest places that were free since the last [`Pool::shrink`].
+    /// Approximately the fewest places that were free since the last [`Pool::shrink`]; only of a
+    /// pool that shrinks.
     lowest: Atomic<u32>,
     /// [`Pool::take`] has failed since the last place was given back.
     refused: Atomic<bool>,
 }
 
 // SAFETY: a pool owns its blocks.
-unsafe impl<B: Send> Send for Pool<B> {}
+unsafe impl<B: Send, const SHIFT: u32> Send for Pool<B, SHIFT> {}
 
 // SAFETY: by the type invariants a block that others refer to does not change.
-unsafe impl<B: Send + Sync> Sync for Pool<B> {}
+unsafe impl<B: Send + Sync, const SHIFT: u32> Sync for Pool<B, SHIFT> {}
 
 /// A place that was taken from a pool.
 pub(crate) struct Taken {
@@ -67,25 +66,23 @@ pub(crate) struct Taken {
     pub(crate) is_low: bool,
 }
 
-impl<B> Pool<B> {
-    /// Makes a pool of up to `places` places, of which there are `1 << shift` in a block. None has
-    /// memory; [`Pool::refill`] is to follow.
+impl<B, const SHIFT: u32> Pool<B, SHIFT> {
+    /// Makes a pool of up to `places` places. None has memory; [`Pool::refill`] is to follow.
     ///
     /// # Errors
     ///
     /// - `ENOMEM`: no memory.
     /// - `EINVAL`: too many places.
-    pub(crate) fn new(places: u16, shift: u32, reserve: u16) -> Result<Self> {
-        let nr = usize::from(places).div_ceil(1 << shift);
+    pub(crate) fn new(places: u16, reserve: u16) -> Result<Self> {
+        let nr = usize::from(places).div_ceil(1 << SHIFT);
         let mut blocks = KVVec::with_capacity(nr, GFP_KERNEL | __GFP_NOWARN)?;
         for _ in 0..nr {
             blocks.push(UnsafeCell::new(None), GFP_KERNEL)?;
         }
         // INVARIANT: there is no block, and no place is in the list.
         Ok(Self {
-            free: FreeList::new(nr << shift)?,
+            free: FreeList::new(nr << SHIFT)?,
             blocks,
-            shift,
             reserve: reserve.min(places),
             total: Atomic::new(0),
             lowest: Atomic::new(0),
@@ -95,7 +92,7 @@ impl<B> Pool<B> {
 
     /// Returns the most places that it can have.
     fn capacity(&self) -> usize {
-        self.blocks.len() << self.shift
+        self.blocks.len() << SHIFT
     }
 
     /// Returns the places that have memory.
@@ -117,7 +114,7 @@ impl<B> Pool<B> {
             self.refused.store(true, Relaxed);
             return None;
         };
-        if u32::from(left) < self.lowest.load(Relaxed) {
+        if SHIFT == 0 && u32::from(left) < self.lowest.load(Relaxed) {
             self.lowest.store(left.into(), Relaxed);
         }
         Some(Taken {
@@ -147,11 +144,14 @@ impl<B> Pool<B> {
     ///
     /// The place was taken from this pool, and is not given back while the block is used.
     #[inline]
-    pub(crate) unsafe fn block(&self, index: u16) -> Option<(&B, usize)> {
-        let cell = self.blocks.get(usize::from(index) >> self.shift)?;
-        // SAFETY: by the type invariants the block of a place that was taken does not change.
-        let block = unsafe { &*cell.get() }.as_deref()?;
-        Some((block, usize::from(index) & ((1 << self.shift) - 1)))
+    pub(crate) unsafe fn block(&self, index: u16) -> (&B, usize) {
+        // SAFETY: the caller promises that the place was taken. By the type invariants its block is
+        // there, and does not change.
+        let block = unsafe {
+            let cell = self.blocks.get_unchecked(usize::from(index) >> SHIFT);
+            (*cell.get()).as_deref().unwrap_unchecked()
+        };
+        (block, usize::from(index) & ((1 << SHIFT) - 1))
     }
 
     /// Returns the number of places that it should have.
@@ -202,8 +202,8 @@ impl<B> Pool<B> {
 
     /// Adds the places of block `nr`, which is new, to the free list.
     fn give(&self, nr: usize) {
-        let first = nr << self.shift;
-        for index in first..first + (1 << self.shift) {
+        let first = nr << SHIFT;
+        for index in first..first + (1 << SHIFT) {
             // CAST: a place has 16 bits.
             let place = Index::new(index as u16);
             // SAFETY: by the type invariants the places of a block that was not there are neither
@@ -211,14 +211,14 @@ impl<B> Pool<B> {
             // INVARIANT: the block is there.
             unsafe { self.free.put(place) };
         }
-        self.total.fetch_add(1 << self.shift, Relaxed);
+        self.total.fetch_add(1 << SHIFT, Relaxed);
     }
 
     /// Returns whether [`Pool::shrink`] may have something to free, now or later.
     ///
     /// Blocks of several places stay: they are of a page or so.
     pub(crate) fn can_shrink(&self) -> bool {
-        self.shift == 0 && self.total() > self.reserve.into()
+        SHIFT == 0 && self.total() > self.reserve.into()
     }
 
     /// Frees blocks that nobody has needed since the last call, except the reserve.
@@ -227,7 +227,7 @@ impl<B> Pool<B> {
     ///
     /// No other [`Pool::refill`] or [`Pool::shrink`] is running.
     pub(crate) unsafe fn shrink(&self) {
-        if self.shift != 0 {
+        if SHIFT != 0 {
             return;
         }
         let unused = self.lowest.load(Relaxed);
@@ -282,28 +282,30 @@ mod tests {
     }
 
     /// A pool with its reserve.
-    fn filled(
+    fn filled<const SHIFT: u32>(
         places: u16,
-        shift: u32,
         reserve: u16,
         count: &Atomic<u32>,
-    ) -> Result<Pool<Counted<'_>>> {
-        let pool = Pool::new(places, shift, reserve)?;
+    ) -> Result<Pool<Counted<'_>, SHIFT>> {
+        let pool = Pool::new(places, reserve)?;
         // SAFETY: nobody else has the pool.
         unsafe { pool.refill(|| Counted::new(count))? };
         Ok(pool)
     }
 
-    fn refill<'a>(pool: &Pool<Counted<'a>>, count: &'a Atomic<u32>) -> Result {
+    fn refill<'a, const SHIFT: u32>(
+        pool: &Pool<Counted<'a>, SHIFT>,
+        count: &'a Atomic<u32>,
+    ) -> Result {
         // SAFETY: a test has one thread.
         unsafe { pool.refill(|| Counted::new(count)) }
     }
 
-    fn take<B>(pool: &Pool<B>) -> Result<Index> {
+    fn take<B, const SHIFT: u32>(pool: &Pool<B, SHIFT>) -> Result<Index> {
         Ok(pool.take().ok_or(ENOMEM)?.place)
     }
 
-    fn put<B>(pool: &Pool<B>, place: Index) -> bool {
+    fn put<B, const SHIFT: u32>(pool: &Pool<B, SHIFT>, place: Index) -> bool {
         // SAFETY: the tests give back what they took from the pool, once.
         unsafe { pool.put(place) }
     }
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn an_empty_one_refuses_and_goes_on_when_one_comes_back() -> Result {
         let count = Atomic::new(0);
-        let pool = filled(100, 0, 2, &count)?;
+        let pool = filled::<0>(100, 2, &count)?;
         let (a, b) = (take(&pool)?, take(&pool)?);
         assert!(pool.take().is_none());
         // Whoever was refused is told of the first one that comes back, once.
@@ -326,10 +328,10 @@ mod tests {
     #[test]
     fn it_says_when_it_runs_low() -> Result {
         let count = Atomic::new(0);
-        let pool = filled(100, 0, 2, &count)?;
+        let pool = filled::<0>(100, 2, &count)?;
         assert!(pool.take().ok_or(ENOMEM)?.is_low);
         // Three of three places: it cannot grow.
-        let small = filled(3, 0, 8, &count)?;
+        let small = filled::<0>(3, 8, &count)?;
         assert_eq!(small.total(), 3);
         assert!(!small.take().ok_or(ENOMEM)?.is_low);
         Ok(())
@@ -338,7 +340,7 @@ mod tests {
     #[test]
     fn it_follows_what_is_in_use() -> Result {
         let count = Atomic::new(0);
-        let pool = filled(100, 0, 2, &count)?;
+        let pool = filled::<0>(100, 2, &count)?;
         let mut taken = KVVec::new();
         for total in [
             4, 6, 8, 10, 12, 15, 18, 22, 27, 33, 41, 51, 63, 78, 97, 100, 100,
@@ -374,7 +376,7 @@ mod tests {
     #[test]
     fn it_goes_on_when_there_is_no_memory() -> Result {
         let count = Atomic::new(0);
-        let pool = filled(100, 0, 2, &count)?;
+        let pool = filled::<0>(100, 2, &count)?;
         for _ in 0..10 {
             let (a, b) = (take(&pool)?, take(&pool)?);
             assert!(pool.take().is_none());
@@ -406,12 +408,12 @@ mod tests {
     #[test]
     fn places_of_a_block_are_told_apart() -> Result {
         let count = Atomic::new(0);
-        let pool = filled(5, 2, 3, &count)?;
+        let pool = filled::<2>(5, 3, &count)?;
         let mut seen = 0;
         for _ in 0..4 {
             let place = take(&pool)?;
             // SAFETY: the place was taken, and is not given back.
-            let (_, nr) = unsafe { pool.block(place.get()) }.ok_or(ENOENT)?;
+            let (_, nr) = unsafe { pool.block(place.get()) };
             seen |= 1 << nr;
         }
         assert!(seen == 0b1111 && pool.take().is_none());
@@ -427,7 +429,7 @@ mod tests {
     /// A pool that threads share, and how many of them have ended.
     #[pin_data]
     struct Shared {
-        pool: Pool<Atomic<u32>>,
+        pool: Pool<Atomic<u32>, 0>,
         taken: Atomic<u32>,
         wrong: Atomic<u32>,
         running: Atomic<u32>,
@@ -467,12 +469,11 @@ mod tests {
                     continue;
                 };
                 // SAFETY: the place was taken, and is not given back meanwhile.
-                if let Some((owner, _)) = unsafe { self.pool.block(place.get()) } {
-                    let was = owner.xchg(id, Relaxed);
-                    let still = owner.xchg(0, Relaxed);
-                    if was != 0 || still != id {
-                        self.wrong.add(1, Relaxed);
-                    }
+                let (owner, _) = unsafe { self.pool.block(place.get()) };
+                let was = owner.xchg(id, Relaxed);
+                let still = owner.xchg(0, Relaxed);
+                if was != 0 || still != id {
+                    self.wrong.add(1, Relaxed);
                 }
                 put(&self.pool, place);
                 self.taken.add(1, Relaxed);
@@ -491,7 +492,7 @@ mod tests {
     fn threads_do_not_get_the_same_place() -> Result {
         let shared = Arc::pin_init(
             pin_init!(Shared {
-                pool: Pool::new(3, 0, 1)?,
+                pool: Pool::new(3, 1)?,
                 taken: Atomic::new(0),
                 wrong: Atomic::new(0),
                 running: Atomic::new(THREADS),

@@ -18,7 +18,7 @@ use kernel::prelude::*;
 const MIN_ENTRIES: u16 = 32;
 
 /// Bytes that a queue takes whatever its depth, about: the reserve of the library's pools, which is
-/// six pages with lists of a page, and as much for tables of the block layer and the IOMMU.
+/// seven pages with lists of a page, and as much for tables of the block layer and the IOMMU.
 const QUEUE_BYTES: usize = 64 << 10;
 
 /// Bytes that a command takes whatever its length, about: 80 in the two rings, its
