@@ -46,6 +46,20 @@ pub(crate) trait DescriptorList {
     fn put(&mut self, index: usize, value: u64);
 }
 
+impl<L: DescriptorList> DescriptorList for &mut L {
+    fn addr(&self) -> u64 {
+        (**self).addr()
+    }
+
+    fn words(&self) -> usize {
+        (**self).words()
+    }
+
+    fn put(&mut self, index: usize, value: u64) {
+        (**self).put(index, value);
+    }
+}
+
 /// No memory: the command itself has room for all.
 pub(crate) struct NoList;
 
@@ -69,14 +83,18 @@ pub(crate) enum DescriptorKind {
 }
 
 /// The data pointer of a command (`DPTR`).
+///
+/// In this order the error of a [`Result`] lies beside the kind rather than in a word, so that the
+/// words are passed on whole.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DataPointer {
     pub(crate) kind: DescriptorKind,
-    /// The two words of the command.
-    pub(crate) words: [u64; 2],
     /// Number of descriptors that the controller reads: PRP entries (without chain pointers) or SGL
     /// data blocks.
     pub(crate) entries: u32,
+    /// The two words of the command.
+    pub(crate) words: [u64; 2],
 }
 
 /// Reasons why ranges cannot be described.

@@ -14,8 +14,6 @@ use super::{
         DataPointer,
         DataRange,
         DescriptorError,
-        DescriptorKind,
-        DescriptorList,
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
@@ -118,6 +116,7 @@ impl Format {
     }
 
     /// Plans how to describe `count` ranges of `bytes` in all.
+    #[inline]
     pub(crate) fn plan(
         self,
         ranges: impl Iterator<Item = DataRange> + Clone,
@@ -126,85 +125,58 @@ impl Format {
     ) -> Plan {
         // CAST: A request's length fits in a `usize`.
         let bytes = bytes as usize;
-        let sgl = Attempt {
-            kind: DescriptorKind::Sgl,
-            words: if count > 1 {
-                count * (sgl::DESCRIPTOR / size_of::<u64>())
-            } else {
-                0
-            },
+        let sgl_words = match count {
+            1 => 0,
+            count => count * (sgl::DESCRIPTOR / size_of::<u64>()),
         };
-        let is_long = || bytes / count.max(1) >= SGL_THRESHOLD;
+        let is_long = || bytes >= SGL_THRESHOLD.saturating_mul(count.max(1));
         let has_gap = || prp::begins_with_gap(ranges.clone(), PAGE_SHIFT);
         if self == Self::Sgl || self == Self::Either && (is_long() || has_gap()) {
             return Plan {
-                first: sgl,
-                at_gap: None,
+                prp_words: None,
+                sgl_words: Some(sgl_words),
             };
         }
         let start = ranges.clone().next().map_or(0, |range| range.addr);
         // CAST: An offset in a page.
         let offset = start as usize % PAGE_SIZE;
         Plan {
-            first: Attempt {
-                kind: DescriptorKind::Prp,
-                words: prp::list_words_at(offset, bytes, PAGE_SHIFT),
-            },
-            at_gap: (self == Self::Either).then_some(sgl),
+            prp_words: Some(prp::list_words_at(offset, bytes, PAGE_SHIFT)),
+            sgl_words: (self == Self::Either).then_some(sgl_words),
         }
     }
 }
 
-/// A kind of descriptors, and the words of a list that it needs at most.
-#[derive(Clone, Copy)]
-pub(crate) struct Attempt {
-    pub(crate) kind: DescriptorKind,
-    /// 0: the command has room for all.
-    pub(crate) words: usize,
-}
-
-impl Attempt {
-    /// Describes the ranges of the plan, with what does not fit in a command in `list`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`prp::build`] and [`sgl::build`].
-    #[inline]
-    pub(crate) fn build<L: DescriptorList>(
-        self,
-        ranges: impl Iterator<Item = DataRange>,
-        list: &mut L,
-    ) -> Result<DataPointer, DescriptorError> {
-        match self.kind {
-            DescriptorKind::Prp => prp::build(ranges, list, PAGE_SHIFT),
-            DescriptorKind::Sgl => sgl::build(ranges, list),
-        }
-    }
-}
-
-/// The way to describe a request that [`Format::short`] does not.
+/// The way to describe a request that [`Format::short`] does not: by PRPs, or else by an SGL, and
+/// the words of a list that each needs at most. Without words the command has room for all.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    first: Attempt,
-    /// For ranges in which there is a gap that PRPs cannot describe.
-    at_gap: Option<Attempt>,
+    prp_words: Option<usize>,
+    /// If there are PRPs, too: for ranges in which there is a gap that they cannot describe.
+    sgl_words: Option<usize>,
 }
 
 impl Plan {
-    /// Calls `build` with the first attempt, and with the other one if there is a gap.
+    /// Calls `prp` or `sgl` with the words of its list, and `sgl` after `prp` if there is a gap.
     ///
     /// # Errors
     ///
-    /// Those of `build`. [`DescriptorError::Gap`] of [`Format::Prp`] only.
-    #[inline]
-    pub(crate) fn carry_out<E>(
+    /// Those of both. [`DescriptorError::Gap`] of [`Format::Prp`] only.
+    // Each of them is called in one place, where it is inlined.
+    #[inline(always)]
+    pub(crate) fn carry_out<C, E>(
         self,
-        mut build: impl FnMut(Attempt) -> Result<Result<DataPointer, DescriptorError>, E>,
+        context: &mut C,
+        prp: impl FnOnce(&mut C, usize) -> Result<Result<DataPointer, DescriptorError>, E>,
+        sgl: impl FnOnce(&mut C, usize) -> Result<Result<DataPointer, DescriptorError>, E>,
     ) -> Result<Result<DataPointer, DescriptorError>, E> {
-        match (build(self.first)?, self.at_gap) {
-            (Err(DescriptorError::Gap), Some(other)) => build(other),
-            (result, _) => Ok(result),
+        if let Some(words) = self.prp_words {
+            match prp(context, words)? {
+                Err(DescriptorError::Gap) if self.sgl_words.is_some() => {}
+                built => return Ok(built),
+            }
         }
+        sgl(context, self.sgl_words.unwrap_or(0))
     }
 }
 
@@ -220,7 +192,10 @@ impl fmt::Display for Format {
 
 #[kunit_tests(rust_nvme_format)]
 mod tests {
-    use super::*;
+    use super::{
+        super::desc::DescriptorList,
+        *, //
+    };
 
     #[test]
     fn the_format_is_the_users_if_the_controller_has_it() {
@@ -279,21 +254,64 @@ mod tests {
             len: 4096,
         }];
         let plan = Format::Either.plan(ranges.into_iter(), 1, 4096);
-        let built = plan.carry_out(|attempt| {
-            assert_eq!(attempt.words, 0);
-            let mut list = NoList;
-            assert_eq!((list.addr(), list.words()), (0, 0));
-            list.put(0, 1);
-            Ok::<_, Error>(attempt.build(ranges.into_iter(), &mut list))
-        });
+        let built = plan.carry_out(
+            &mut NoList,
+            |list, words| {
+                assert_eq!(words, 0);
+                assert_eq!((list.addr(), list.words()), (0, 0));
+                list.put(0, 1);
+                Ok::<_, Error>(prp::build(ranges.into_iter(), list, PAGE_SHIFT))
+            },
+            |_, _| Err(EINVAL),
+        );
         assert!(matches!(built, Ok(Ok(_))));
 
         let mut calls = 0;
-        let failed = plan.carry_out(|_| {
-            calls += 1;
-            Err(ENOMEM)
-        });
+        let failed = plan.carry_out(
+            &mut calls,
+            |calls, _| {
+                *calls += 1;
+                Err(ENOMEM)
+            },
+            |_, _| Err(EINVAL),
+        );
         assert!(matches!(failed, Err(e) if e == ENOMEM));
         assert_eq!(calls, 1);
+    }
+
+    /// An SGL follows PRPs that have found a gap, if the format has both.
+    #[test]
+    fn a_gap_needs_an_sgl() {
+        let ranges = [
+            DataRange { addr: 0, len: 8192 },
+            DataRange {
+                addr: 0x8000,
+                len: 512,
+            },
+            DataRange {
+                addr: 0xa000,
+                len: 512,
+            },
+        ];
+        for (format, calls) in [(Format::Prp, [1, 0]), (Format::Either, [1, 1])] {
+            let plan = format.plan(ranges.into_iter(), 3, 9216);
+            let mut called = [0; 2];
+            let built = plan.carry_out(
+                &mut called,
+                |called, words| {
+                    assert_eq!(words, 2);
+                    called[0] += 1;
+                    Ok::<_, Error>(Err(DescriptorError::Gap))
+                },
+                |called, words| {
+                    assert_eq!(words, 6);
+                    called[1] += 1;
+                    Ok(Err(DescriptorError::TooMany))
+                },
+            );
+            assert_eq!(called, calls);
+            let is_gap = matches!(built, Ok(Err(DescriptorError::Gap)));
+            assert_eq!(is_gap, format == Format::Prp);
+        }
     }
 }

@@ -60,92 +60,88 @@ const fn entry_words(entries: usize, page_shift: u32) -> usize {
     }
 }
 
-/// Appends entries to a [`DescriptorList`], chaining where it crosses a page.
+/// The entries of a transfer behind the first, as they are found.
 ///
-/// Address and length are copies: the list computes them at each call. Everything is inlined into
-/// the loop over the pages, so that it stays in registers.
-struct Writer<'a, L: DescriptorList> {
-    list: &'a mut L,
+/// Each is written when the next one comes: the second of two has its place in the command, and
+/// only what is followed by another may need a chain pointer in front of it.
+struct Writer<L: DescriptorList> {
+    list: L,
     addr: u64,
     words: usize,
-    page_mask: u64,
+    /// Words of a page.
+    per_page: usize,
     next: usize,
+    /// The last word of the page that [`Writer::next`] is in.
+    page_end: usize,
+    /// The last of `entries`, which is not written.
     last: u64,
+    entries: u32,
 }
 
-impl<L: DescriptorList> Writer<'_, L> {
+impl<L: DescriptorList> Writer<L> {
     #[inline(always)]
-    fn put(&mut self, value: u64) -> Result<(), DescriptorError> {
+    fn new(list: L, page_shift: u32) -> Self {
+        let (addr, words, per_page) = (list.addr(), list.words(), (1 << page_shift) / 8);
+        // CAST: An offset in a page.
+        let first = (addr / ENTRY) as usize & (per_page - 1);
+        Self {
+            list,
+            addr,
+            words,
+            per_page,
+            next: 0,
+            page_end: per_page - 1 - first,
+            last: 0,
+            entries: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, word: u64) -> Result<(), DescriptorError> {
         if self.next >= self.words {
             return Err(DescriptorError::TooMany);
         }
-        self.list.put(self.next, value);
+        self.list.put(self.next, word);
         self.next += 1;
         Ok(())
     }
 
     #[inline(always)]
     fn push(&mut self, entry: u64) -> Result<(), DescriptorError> {
-        // CAST: An index into memory fits in an address.
-        let here = self.addr + ENTRY * self.next as u64;
-
-        if here & self.page_mask == 0 && self.next > 0 {
-            self.chain(here)?;
-        }
-        self.put(entry)?;
-        self.last = entry;
-        Ok(())
-    }
-
-    /// Goes on to the page at `here`, as the one before is full: the last entry moves there, and a
-    /// pointer takes its place.
-    #[inline(always)]
-    fn chain(&mut self, here: u64) -> Result<(), DescriptorError> {
-        let moved = self.last;
-        self.put(moved)?;
-        self.list.put(self.next - 2, here);
-        Ok(())
-    }
-}
-
-/// The entries of a transfer, as they are found.
-struct Builder<'a, L: DescriptorList> {
-    writer: Writer<'a, L>,
-    /// The first two entries. The second goes to the list as soon as there is a third.
-    head: [u64; 2],
-    entries: u32,
-}
-
-impl<L: DescriptorList> Builder<'_, L> {
-    #[inline(always)]
-    fn push(&mut self, page: u64) -> Result<(), DescriptorError> {
-        match self.entries {
-            3.. => self.writer.push(page)?,
-            0 => self.head = [page, 0],
-            1 => self.head = [self.head[0], page],
-            2 => {
-                self.writer.push(self.head[1])?;
-                self.writer.push(page)?;
+        if self.entries > 0 {
+            if self.next == self.page_end {
+                self.chain()?;
             }
+            self.put(self.last)?;
         }
+        self.last = entry;
         self.entries += 1;
         Ok(())
     }
 
+    /// Goes on to the next page: its address takes the last word of this one.
     #[inline(always)]
-    fn finish(self) -> DataPointer {
-        let [first, second] = self.head;
-        let second = if self.entries > 2 {
-            self.writer.addr
-        } else {
-            second
-        };
+    fn chain(&mut self) -> Result<(), DescriptorError> {
+        // CAST: An index into memory fits in an address.
+        self.put(self.addr + ENTRY * (self.next as u64 + 1))?;
+        self.page_end += self.per_page;
+        Ok(())
+    }
 
-        DataPointer {
+    /// Returns the pointer to the entries behind `first`.
+    #[inline(always)]
+    fn finish(mut self, first: u64) -> Result<DataPointer, DescriptorError> {
+        let second = if self.entries > 1 {
+            self.put(self.last)?;
+            self.addr
+        } else {
+            self.last
+        };
+        Ok(DataPointer {
             kind: DescriptorKind::Prp,
             words: [first, second],
-            entries: self.entries,
-        }
+            entries: 1 + self.entries,
+        })
     }
 }
 
@@ -198,57 +194,55 @@ pub(crate) fn begins_with_gap(
 /// - [`DescriptorError::TooLong`]: a range reaches beyond the address space.
 ///
 /// On an error the list holds garbage, which the controller must not read.
+// A function of its own: its loops have all registers.
+#[inline(never)]
 pub(crate) fn build<L: DescriptorList>(
-    ranges: impl Iterator<Item = DataRange>,
-    list: &mut L,
+    mut ranges: impl Iterator<Item = DataRange>,
+    list: L,
     page_shift: u32,
 ) -> Result<DataPointer, DescriptorError> {
-    let page_mask = (1 << page_shift) - 1;
-    let mut builder = Builder {
-        writer: Writer {
-            addr: list.addr(),
-            words: list.words(),
-            list,
-            page_mask,
-            next: 0,
-            last: 0,
-        },
-        head: [0; 2],
-        entries: 0,
-    };
-    // Where the data so far ends, and the first page not yet named.
-    let mut end = None;
-    let mut page = 0;
+    let page_mask = (1u64 << page_shift) - 1;
+    let page_behind = |addr: u64| (addr | page_mask).checked_add(1);
+    let mut writer = Writer::new(list, page_shift);
 
-    for range in ranges {
+    let first = ranges.next().ok_or(DescriptorError::Empty)?;
+    if first.len == 0 {
+        return Err(DescriptorError::Empty);
+    }
+    if first.addr & 3 != 0 {
+        return Err(DescriptorError::Misaligned);
+    }
+    // Where the data so far ends, and the first page not yet named.
+    let mut end = end_of(first)?;
+    let mut page = page_behind(first.addr).ok_or(DescriptorError::TooLong)?;
+    loop {
+        while page < end {
+            writer.push(page)?;
+            page = page_behind(page).ok_or(DescriptorError::TooLong)?;
+        }
+        let Some(range) = ranges.next() else {
+            return writer.finish(first.addr);
+        };
         if range.len == 0 {
             return Err(DescriptorError::Empty);
         }
-        match end {
-            None if range.addr & 3 != 0 => return Err(DescriptorError::Misaligned),
-            None => page = range.addr,
-            Some(end) if end == range.addr => {}
-            Some(end) if (end | range.addr) & page_mask != 0 => return Err(DescriptorError::Gap),
-            Some(_) => page = range.addr,
+        if range.addr != end {
+            if (end | range.addr) & page_mask != 0 {
+                return Err(DescriptorError::Gap);
+            }
+            page = range.addr;
         }
-
-        let stop = range
-            .addr
-            .checked_add(range.len)
-            .ok_or(DescriptorError::TooLong)?;
-        while page < stop {
-            builder.push(page)?;
-            page = (page | page_mask)
-                .checked_add(1)
-                .ok_or(DescriptorError::TooLong)?;
-        }
-        end = Some(stop);
+        end = end_of(range)?;
     }
+}
 
-    if builder.entries == 0 {
-        return Err(DescriptorError::Empty);
-    }
-    Ok(builder.finish())
+/// Returns where `range` ends.
+#[inline(always)]
+fn end_of(range: DataRange) -> Result<u64, DescriptorError> {
+    range
+        .addr
+        .checked_add(range.len)
+        .ok_or(DescriptorError::TooLong)
 }
 
 #[cfg(CONFIG_KUNIT = "y")]

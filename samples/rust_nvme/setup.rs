@@ -20,15 +20,15 @@ use super::{
         DescriptorError,
         DescriptorKind,
         DescriptorList,
-        NoList, //
+        NoList,
+        PAGE_SHIFT, //
     },
-    format::{
-        Attempt,
-        Format, //
-    },
+    format::Format,
     list::List,
     namespace::Namespace,
+    prp,
     request::NvmeBlk,
+    sgl,
     transfer::Transfer, //
 };
 use kernel::{
@@ -199,7 +199,7 @@ impl<'bound> Setup<'bound> {
             }
         }
         let plan = self.format.plan(ranges, count, bytes);
-        plan.carry_out(|attempt| build::<D>(io, attempt))?
+        plan.carry_out(io, build_prp::<D>, build_sgl::<D>)?
             .map_err(|_| Status::Invalid)
     }
 
@@ -213,33 +213,54 @@ impl<'bound> Setup<'bound> {
     }
 }
 
-/// Describes data of `io` as `attempt` says.
+/// Describes data of `io` by PRPs, with a list of `words` words if there are any.
 ///
 /// # Errors
 ///
 /// - [`Status::Resource`]: the request has to wait for descriptor memory.
 /// - [`Status::Invalid`]: the disk's limits exclude so long a list.
-fn build<D: Data>(
+#[inline(always)]
+fn build_prp<D: Data>(
     io: &mut Io<'_, '_>,
-    attempt: Attempt,
+    words: usize,
 ) -> Result<Result<DataPointer, DescriptorError>, Status> {
-    if attempt.words == 0 {
-        return Ok(build_in::<D, _>(io, attempt, &mut NoList));
+    if words == 0 {
+        return Ok(build_pair::<D>(io));
     }
-    let built = io.describe(attempt.words, |io, list| {
-        build_in::<D, _>(io, attempt, &mut List(list))
+    let built = io.describe(words, |io, list| {
+        let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
+        prp::build(ranges, List(list), PAGE_SHIFT)
     });
     Ok(built?)
 }
 
-/// Describes data of `io` in `list` as `attempt` says.
-fn build_in<D: Data, L: DescriptorList>(
-    io: &Io<'_, '_>,
-    attempt: Attempt,
-    list: &mut L,
-) -> Result<DataPointer, DescriptorError> {
+/// Describes data of `io` by two PRPs at most.
+#[inline]
+fn build_pair<D: Data>(io: &Io<'_, '_>) -> Result<DataPointer, DescriptorError> {
     let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
-    attempt.build(ranges, list)
+    prp::build(ranges, NoList, PAGE_SHIFT)
+}
+
+/// Describes data of `io` by an SGL, with a list of `words` words if there are any.
+///
+/// # Errors
+///
+/// Those of [`build_prp`].
+#[inline(always)]
+fn build_sgl<D: Data>(
+    io: &mut Io<'_, '_>,
+    words: usize,
+) -> Result<Result<DataPointer, DescriptorError>, Status> {
+    if words == 0 {
+        let ranges = D::of(io).map(|(ranges, ..)| ranges);
+        let only = ranges.and_then(|mut ranges| ranges.next());
+        return Ok(only.and_then(sgl::short).ok_or(DescriptorError::Misaligned));
+    }
+    let built = io.describe(words, |io, list| {
+        let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
+        sgl::build(ranges, &mut List(list))
+    });
+    Ok(built?)
 }
 
 /// Returns the command for `io`, a discard.

@@ -30,11 +30,13 @@ const LAST_SEGMENT: u64 = 0x3;
 pub(crate) const DESCRIPTOR: usize = 16;
 
 /// Returns the two words of a descriptor.
+#[inline]
 fn descriptor(kind: u64, addr: u64, len: u32) -> [u64; 2] {
     [addr, kind << 60 | u64::from(len)]
 }
 
 /// Returns the data block descriptor of `range`.
+#[inline(always)]
 fn data_block(range: DataRange) -> Result<[u64; 2], DescriptorError> {
     if range.len == 0 {
         return Err(DescriptorError::Empty);
@@ -69,6 +71,7 @@ pub(crate) fn short(range: DataRange) -> Option<DataPointer> {
 /// - [`DescriptorError::Misaligned`]: an address or length is not a multiple of 4.
 /// - [`DescriptorError::TooMany`]: `list` is too short.
 /// - [`DescriptorError::TooLong`]: a range has more than `u32::MAX` bytes or wraps around.
+#[inline(always)]
 pub(crate) fn build<L: DescriptorList>(
     mut ranges: impl Iterator<Item = DataRange>,
     list: &mut L,
@@ -100,6 +103,7 @@ pub(crate) fn build<L: DescriptorList>(
 }
 
 /// Stores descriptor `index` of the list.
+#[inline(always)]
 fn put<L: DescriptorList>(
     list: &mut L,
     index: usize,

@@ -232,14 +232,22 @@ fn describe(
         }
     }
     let plan = format.plan(each(ranges), ranges.len(), bytes);
-    let Ok(got) = plan.carry_out(|attempt| {
-        let size = (8 * attempt.words.max(1))
-            .next_power_of_two()
-            .min(PAGE_SIZE) as u64;
+    let list = |words: usize| {
+        let size = (8 * words.max(1)).next_power_of_two().min(PAGE_SIZE) as u64;
         let addr = 0x7000_0000 + place % PAGE_SIZE as u64 / size * size;
-        memory = Memory::new(addr, attempt.words);
-        Ok::<_, Infallible>(attempt.build(each(ranges), &mut memory))
-    });
+        Memory::new(addr, words)
+    };
+    let Ok(got) = plan.carry_out(
+        &mut memory,
+        |memory, words| {
+            *memory = list(words);
+            Ok::<_, Infallible>(prp::build(each(ranges), memory, PAGE_SHIFT))
+        },
+        |memory, words| {
+            *memory = list(words);
+            Ok(sgl::build(each(ranges), memory))
+        },
+    );
     (got, memory)
 }
 
