@@ -156,7 +156,7 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
     }
 
     /// Unlinks a request of this queue.
-    #[inline]
+    #[inline(always)]
     fn unlink(&mut self, mut info: RequestInfo<'_, 'bound, T>, status: Status) {
         let hw = info.hw;
         let pdu = info.pdu_mut();
@@ -190,11 +190,10 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
     }
 }
 
-impl<'b, 'bound, T: DriverTypes> Iterator for Flushed<'b, 'bound, T> {
-    type Item = (Request<'b, 'bound, T>, Status);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
+impl<'b, 'bound, T: DriverTypes> Flushed<'b, 'bound, T> {
+    /// Takes the next request, which has no mapping and holds nothing.
+    #[inline(always)]
+    pub(crate) fn next_info(&mut self) -> Option<(RequestInfo<'b, 'bound, T>, Status)> {
         // SAFETY: by the type invariant all are of `hw`.
         let mut info = unsafe { self.requests.pop(self.hw) }?;
         let hw = info.hw;
@@ -207,7 +206,17 @@ impl<'b, 'bound, T: DriverTypes> Iterator for Flushed<'b, 'bound, T> {
         if unsafe { self.flushed.free(&mut pdu.state, slots) } {
             info.give_back();
         }
-        // SAFETY: it is unlinked, flushed and freed.
+        Some((info, status))
+    }
+}
+
+impl<'b, 'bound, T: DriverTypes> Iterator for Flushed<'b, 'bound, T> {
+    type Item = (Request<'b, 'bound, T>, Status);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (info, status) = self.next_info()?;
+        // SAFETY: it is unlinked, flushed and freed, and holds nothing.
         Some((unsafe { Request::from_info(info) }, status))
     }
 }

@@ -180,9 +180,11 @@ impl<T: Operations> CompletionBatch<'_, '_, T> {
             unlinked,
             mut ended,
         } = self;
-        for (request, status) in unlinked.flush() {
-            if let Some(here) = request.complete_remote(status) {
-                ended.end(here, status);
+        let mut flushed = unlinked.flush();
+        while let Some((info, status)) = flushed.next_info() {
+            if let Some(here) = info.complete_remote(status) {
+                // SAFETY: it was unmapped, and holds nothing.
+                ended.end(unsafe { Request::from_info(here) }, status);
             }
         }
     }
@@ -210,15 +212,15 @@ impl<T: Operations> Ended<T> {
         }
     }
 
-    /// Ends a request that `blk_mq_complete_request_remote()` has left to this processor: with the
-    /// others, or by itself.
+    /// Ends a request, which is not mapped, and which `blk_mq_complete_request_remote()` has left to
+    /// this processor: with the others, or by itself.
     #[inline(always)]
     fn end(&mut self, request: Request<'_, '_, T>, status: Status) {
         if !(status.is_ok() && self.has_room_for(&request)) {
             return T::complete(request, status);
         }
         // INVARIANT: `request`, its only owner, is given up; it is not mapped.
-        let _ = request.into_unmapped();
+        let _ = request.into_info();
     }
 
     /// Adds a request that ends well to the list, if it can end with others.

@@ -25,6 +25,7 @@ use phyr::{
     space::{
         Iova,
         IovaSpace,
+        LinkTarget,
         SgList,
         Single, //
     },
@@ -227,11 +228,9 @@ unsafe impl IovaSpace for IovaRegion<'_> {
         Some((self.alloc_iova(start, len)?, len as u64))
     }
 
-    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result {
-        // CAST: a `usize` is at most 64 bits wide.
-        let addr = to.addr().advanced(to.linked() as u64);
+    fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result {
         // SAFETY: the range of `to` is allocated, with room for `phyr` behind what is linked.
-        unsafe { self.map(addr, phyr, to.attrs()) }
+        unsafe { self.map(to.addr(), phyr, to.attrs()) }
     }
 
     fn links_lists(&self) -> bool {

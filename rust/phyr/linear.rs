@@ -319,7 +319,7 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
     }
 
     /// Carries out [`Strategy::Joined`], in a range of `reserve` bytes, for the alignment.
-    fn joined<A: IovaSpace, S: Source>(
+    fn joined<A: IovaSpace + Copy, S: Source>(
         mapper: &'m Mapper<'bound>,
         space: A,
         memory: &Pinned<S>,

@@ -70,6 +70,44 @@ impl Iova {
     pub fn attrs(&self) -> MapAttrs {
         self.attrs
     }
+
+    /// Returns the place behind what is linked.
+    #[inline]
+    pub(super) fn link_target(&mut self) -> LinkTarget<'_> {
+        // INVARIANT: it is that of the range.
+        LinkTarget {
+            state: &mut self.state,
+            linked: self.linked,
+            attrs: self.attrs,
+        }
+    }
+}
+
+/// The place behind what is linked in a range of IOVA.
+///
+/// # Invariants
+///
+/// `state` is that of an [`Iova`], of which exactly the first `linked` bytes are mapped, for
+/// `attrs`.
+pub struct LinkTarget<'a> {
+    pub(super) state: &'a mut dma_iova_state,
+    pub(super) linked: usize,
+    pub(super) attrs: MapAttrs,
+}
+
+impl LinkTarget<'_> {
+    /// Returns where it is for the device.
+    #[inline]
+    pub fn addr(&self) -> DmaAddr {
+        // CAST: a `usize` is at most 64 bits wide.
+        DmaAddr::from_raw(self.state.addr).advanced(self.linked as u64)
+    }
+
+    /// Returns what is linked for.
+    #[inline]
+    pub fn attrs(&self) -> MapAttrs {
+        self.attrs
+    }
 }
 
 /// A range that is mapped by itself.
@@ -307,9 +345,8 @@ pub unsafe trait IovaSpace: Send + Sync {
     /// does. Returns their address and a word for [`Iova::size`], or `None` if none is left.
     fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)>;
 
-    /// Links `phyr` behind what is linked in `to`. There is room for it; it begins at a granule,
-    /// as does what is behind `to.linked()`, unless this is the first link, and `to` begins as far
-    /// into one.
+    /// Links `phyr` at `to`. There is room for it; both begin at a granule, unless this is the first
+    /// link: then both begin as far into one.
     ///
     /// # Errors
     ///
@@ -318,7 +355,7 @@ pub unsafe trait IovaSpace: Send + Sync {
     /// - `ENOMEM`: no memory, such as for a page table.
     /// - `EAGAIN`, `ENOBUFS`: those of [`IovaSpace::map_phys`], of what is to be bounced.
     /// - What else the IOMMU's driver returns.
-    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result;
+    fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result;
 
     /// Returns whether many phyrs are linked with fewer flushes by [`IovaSpace::link_list`].
     #[inline]

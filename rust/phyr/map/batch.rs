@@ -20,12 +20,10 @@ use super::{
     },
     plan::{
         Join,
-        Planner, //
-    },
-    range::{
-        IovaRange,
+        Planner,
         MAX_LEN, //
     },
+    range::IovaRange,
     state::{
         Slot,
         State, //

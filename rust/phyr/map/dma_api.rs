@@ -23,6 +23,7 @@ use crate::{
     space::{
         Iova,
         IovaSpace,
+        LinkTarget,
         SgList,
         Single, //
     },
@@ -93,7 +94,7 @@ unsafe impl IovaSpace for Space<'_> {
         either!(self.alloc(start, len))
     }
 
-    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result {
+    fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result {
         either!(self.link(to, phyr))
     }
 
@@ -175,24 +176,16 @@ unsafe impl IovaSpace for DmaApi<'_> {
 
     /// `dma_iova_link()`
     #[inline]
-    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result {
+    fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result {
         fail::at(Point::dma_iova_link)?;
         let (paddr, len) = (phyr.phyr().paddr(), phyr.phyr().len());
         let (dir, attrs) = (to.attrs.raw_direction(), to.attrs.raw_attrs());
         let dev = raw::device(self.0.device());
-        // SAFETY: by the invariant of `Iova` the range is taken, and ends behind `linked` bytes
+        // SAFETY: by the invariant of `LinkTarget` the range is taken, and ends behind `linked` bytes
         // that are linked; `IovaRange` has found room for the phyr, and C refuses what does not
         // join; by the invariant of `PinnedPhyr` the memory stays in place.
         let ret = unsafe {
-            bindings::dma_iova_link(
-                dev,
-                &mut to.state,
-                paddr.into_raw(),
-                to.linked,
-                len,
-                dir,
-                attrs,
-            )
+            bindings::dma_iova_link(dev, to.state, paddr.into_raw(), to.linked, len, dir, attrs)
         };
         if ret != 0 {
             let error = Error::from_errno(ret);
@@ -257,7 +250,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
     #[inline]
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
         if self.0.links_singles() {
-            return link_single(*self, self.0, phyr, attrs);
+            return link_single_apart(*self, self.0, phyr, attrs);
         }
         fail::at(Point::dma_map_phys)?;
         let dev = self.0.device();
@@ -314,8 +307,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
 /// # Errors
 ///
 /// Those of [`IovaSpace::map_phys`].
-// Apart: `map_phys` is as short as where no device has need of this.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn link_single<A: IovaSpace>(
     space: A,
     mapper: &Mapper<'_>,
@@ -333,6 +325,21 @@ pub(super) fn link_single<A: IovaSpace>(
     range.link(phyr)?;
     range.sync()?;
     Ok(range.close().addr)
+}
+
+/// [`link_single`], not in line: `map_phys` is as short as where no device has need of this.
+///
+/// # Errors
+///
+/// Those of [`IovaSpace::map_phys`].
+#[inline(never)]
+pub(super) fn link_single_apart<A: IovaSpace>(
+    space: A,
+    mapper: &Mapper<'_>,
+    phyr: PinnedPhyr,
+    attrs: MapAttrs,
+) -> Result<DmaAddr> {
+    link_single(space, mapper, phyr, attrs)
 }
 
 /// `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants to see

@@ -26,7 +26,10 @@ use super::{
     plan::{
         Packed,
         Plan,
-        PlanError, //
+        PlanError,
+        Planner,
+        PushPhyr,
+        UnlimitedPlanner, //
     },
     range::IovaRange,
     segments::MappedSegments,
@@ -169,22 +172,39 @@ pub(crate) fn check(limits: &Limits, phyr: Phyr) -> Result {
     Err(EMSGSIZE)
 }
 
-/// Collects `phyrs` in the slots and plans them.
+/// Collects `phyrs` in the slots and plans them with `planner`.
 // Apart: what is planned stays in registers.
 #[inline(never)]
 fn collect(
     phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
-    granule: Granule,
-    limits: Limits,
+    planner: impl PushPhyr,
     slots: &mut [Slot],
 ) -> Result<Plan> {
-    let mut collector = RunCollector::new(granule, limits, slots);
+    let mut collector = RunCollector::new(planner, slots);
     for phyr in phyrs {
-        let phyr = phyr?;
-        check(&limits, phyr.phyr())?;
-        collector.push(phyr)?;
+        collector.push(phyr?)?;
     }
     collector.plan()
+}
+
+/// Collects `phyrs`, which must be within `limits`, in the slots and plans them.
+#[inline]
+fn collect_within(
+    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
+    granule: Granule,
+    limits: &Limits,
+    slots: &mut [Slot],
+) -> Result<Plan> {
+    if let Some(planner) = UnlimitedPlanner::new(granule, limits) {
+        return collect(phyrs, planner, slots);
+    }
+    let limits = *limits;
+    let within = phyrs.map(move |phyr| {
+        let phyr = phyr?;
+        check(&limits, phyr.phyr())?;
+        Ok(phyr)
+    });
+    collect(within, Planner::new(granule, limits), slots)
 }
 
 impl<'a, A: IovaSpace + Copy> Target<'a, A> {
@@ -300,7 +320,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         // The only phyr needs no slot: if there is none, it has the one of this function.
         let mut own = [Slot::EMPTY];
         let slots = if slots.is_empty() { &mut own } else { slots };
-        let plan = collect(phyrs, granule, *limits, slots)?;
+        let plan = collect_within(phyrs, granule, limits, slots)?;
         let shape = match (plan.phyrs, plan.runs) {
             (1, _) => Shape::One,
             (_, 1) => Shape::Run,
@@ -455,8 +475,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         let Some(mut range) = range else {
             return Ok(None);
         };
-        let mut layout = Layout::new(granule, phyrs, range.addr())?;
-        range.link_all(phyrs.0.iter().map(|slot| layout.place(slot)))?;
+        let mut layout = Layout::new(granule, phyrs)?;
+        range.link_each(phyrs.0.iter(), |slot, addr| layout.place(slot, addr))?;
         range.sync()?;
 
         let nr = u32::try_from(runs)?;

@@ -5,13 +5,12 @@
 use super::{
     plan::{
         Plan,
-        Planner, //
+        PushPhyr,
+        MAX_LEN, //
     },
-    range::MAX_LEN,
     state::Slot, //
 };
 use crate::{
-    limits::Limits,
     pinned::PinnedPhyr,
     types::{
         DmaAddr,
@@ -61,17 +60,17 @@ impl Phyrs<'_> {
 }
 
 /// Collects phyrs in slots and plans them on the way.
-pub(super) struct RunCollector<'a> {
+pub(super) struct RunCollector<'a, P> {
     slots: core::slice::IterMut<'a, Slot>,
-    planner: Planner,
+    planner: P,
 }
 
-impl<'a> RunCollector<'a> {
+impl<'a, P: PushPhyr> RunCollector<'a, P> {
     #[inline]
-    pub(super) fn new(granule: Granule, limits: Limits, slots: &'a mut [Slot]) -> Self {
+    pub(super) fn new(planner: P, slots: &'a mut [Slot]) -> Self {
         Self {
             slots: slots.iter_mut(),
-            planner: Planner::new(granule, limits),
+            planner,
         }
     }
 
@@ -112,37 +111,34 @@ pub(super) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    /// Lays out `phyrs`, which were planned, in an allocation that begins at `base`.
+    /// Lays out `phyrs`, which were planned, in an allocation.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: there are none.
     #[inline]
-    pub(super) fn new(granule: Granule, phyrs: Phyrs<'a>, base: DmaAddr) -> Result<Self> {
+    pub(super) fn new(granule: Granule, phyrs: Phyrs<'a>) -> Result<Self> {
         Ok(Self {
             granule,
             phyrs,
             out: phyrs.0.iter(),
             run: phyrs.0.first().ok_or(EINVAL)?,
-            start: base.into_raw(),
+            start: 0,
             len: 0,
         })
     }
 
-    /// Places the next phyr, which is in `slot`. Returns the granules to link for it.
+    /// Places the next phyr, which is in `slot`, in the granules from `addr` on, which are behind
+    /// those of the phyr before. Returns the granules to link for it.
     #[inline(always)]
-    pub(super) fn place(&mut self, slot: &Cell<Slot>) -> Result<PinnedPhyr> {
+    pub(super) fn place(&mut self, slot: &Cell<Slot>, addr: DmaAddr) -> Result<PinnedPhyr> {
         let (begins, pinned) = (slot.get().begins(), self.phyrs.read(slot)?);
         let phyr = pinned.phyr();
 
         if begins {
             // INVARIANT: no more runs have begun than slots were placed, with this one.
             self.run = self.out.next().ok_or(EINVAL)?;
-            // CAST: a `usize` is at most 64 bits wide.
-            let end = self.start + self.len as u64;
-            // No overflow: the planner has found that all of it fits, and it was allocated.
-            let begin = self.granule.align_up(end).ok_or(EOVERFLOW)?;
-            self.start = begin + self.granule.offset(phyr.paddr().into_raw());
+            self.start = addr.into_raw() + self.granule.offset(phyr.paddr().into_raw());
             self.len = 0;
         }
         self.len += phyr.len();

@@ -21,6 +21,10 @@ use crate::{
     }, //
 };
 
+/// The longest range: the DMA API has a mark in bit 63 of a length, and warns of longer ones; a
+/// [`Slot`](super::state::Slot) has another in bit 62.
+pub(crate) const MAX_LEN: u64 = (1 << 62) - 1;
+
 /// The reason for which phyrs cannot be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanError {
@@ -211,6 +215,119 @@ impl Planner {
     #[doc(hidden)]
     pub const fn last_run(&self) -> (u64, u64) {
         (self.start, self.pos - self.start)
+    }
+}
+
+/// A planner, for the loop that collects phyrs.
+pub(super) trait PushPhyr {
+    /// Adds the next phyr.
+    ///
+    /// # Errors
+    ///
+    /// - [`PlanError::Overflow`]: the length of all, or of the IOVA space, overflows.
+    fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError>;
+
+    /// Returns the plan of the phyrs so far.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Planner::plan`].
+    fn plan(&self) -> Result<Plan, PlanError>;
+}
+
+impl PushPhyr for Planner {
+    #[inline(always)]
+    fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError> {
+        Planner::push(self, phyr)
+    }
+
+    #[inline]
+    fn plan(&self) -> Result<Plan, PlanError> {
+        Planner::plan(self)
+    }
+}
+
+/// Plans one mapping for a device without limits, as [`Planner`] does, in half as many steps.
+///
+/// A phyr that joins begins where a granule does, and so does what is behind the run before it. So
+/// in the packed allocation each phyr, whether it joins or not, begins in the first granule that is
+/// free, as far into that as in memory.
+///
+/// # Invariants
+///
+/// - `granule` is at most [`UnlimitedPlanner::MAX_GRANULE`], and `pos` at most [`MAX_LEN`].
+/// - While `phyrs` is not zero, the last ends at the physical address `end`, and at `pos` in the
+///   packed allocation. `bytes` is at most `pos`.
+#[derive(Clone, Debug)]
+pub(crate) struct UnlimitedPlanner {
+    granule: Granule,
+    phyrs: usize,
+    runs: usize,
+    bytes: u64,
+    end: u64,
+    pos: u64,
+}
+
+impl UnlimitedPlanner {
+    /// The largest granule with which nothing overflows.
+    const MAX_GRANULE: u64 = 1 << 32;
+
+    /// Begins a plan; `None` if `limits` are in the way of a mapping of [`MAX_LEN`] bytes, or the
+    /// granule is larger than any IOMMU's.
+    #[inline]
+    pub(crate) const fn new(granule: Granule, limits: &Limits) -> Option<Self> {
+        let has_limits = limits.has_boundary() || limits.max_segment() < MAX_LEN;
+        if has_limits || granule.size() == 0 || granule.size() > Self::MAX_GRANULE {
+            return None;
+        }
+        // INVARIANT: the granule was just compared, and there are no phyrs.
+        Some(Self {
+            granule,
+            phyrs: 0,
+            runs: 0,
+            bytes: 0,
+            end: 0,
+            pos: 0,
+        })
+    }
+}
+
+impl PushPhyr for UnlimitedPlanner {
+    // Into the loop over all phyrs: what is planned stays in registers.
+    #[inline(always)]
+    fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError> {
+        let (g, start) = (self.granule, phyr.paddr().into_raw());
+        // CAST: a `usize` is at most 64 bits wide.
+        let len = phyr.len() as u64;
+        // No overflow: by the type invariant all but the length are small.
+        let free = g.align_down(self.pos + (g.size() - 1));
+        let pos = (free + g.offset(start)).wrapping_add(len);
+        // If the length is over it, `pos` may have wrapped around.
+        if (len | pos) > MAX_LEN {
+            return Err(PlanError::Overflow);
+        }
+        let joins = self.phyrs != 0 && g.joins(self.end, start);
+        self.runs += usize::from(!joins);
+        self.phyrs += 1;
+        // INVARIANT: this is where the phyr ends; `pos` grew by its length at least.
+        self.bytes += len;
+        self.end = phyr.end();
+        self.pos = pos;
+        Ok(if joins { Join::Extends } else { Join::Begins })
+    }
+
+    #[inline]
+    fn plan(&self) -> Result<Plan, PlanError> {
+        if self.phyrs == 0 {
+            return Err(PlanError::Empty);
+        }
+        let len = self.granule.align_up(self.pos).ok_or(PlanError::Overflow)?;
+        Ok(Plan {
+            phyrs: self.phyrs,
+            runs: self.runs,
+            bytes: self.bytes,
+            packed: Some(Packed { len }),
+        })
     }
 }
 

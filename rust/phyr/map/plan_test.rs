@@ -9,7 +9,10 @@ mod tests {
             Join,
             Plan,
             PlanError,
-            Planner, //
+            Planner,
+            PushPhyr,
+            UnlimitedPlanner,
+            MAX_LEN, //
         },
         plan_model, //
     };
@@ -45,6 +48,101 @@ mod tests {
     fn shape(list: &[(u64, usize)]) -> Option<(usize, u64)> {
         let plan = plan(Limits::NONE, list).ok()?;
         Some((plan.runs, plan.packed?.len / G))
+    }
+
+    /// The plan without limits of the phyrs in `list`, and the number of runs that begin.
+    fn unlimited(list: &[(u64, usize)]) -> Result<(Plan, usize), PlanError> {
+        let mut planner =
+            UnlimitedPlanner::new(granule(), &Limits::NONE).ok_or(PlanError::Empty)?;
+        let mut begins = 0;
+        for &(addr, len) in list {
+            let Ok(phyr) = Phyr::new(PhysAddr::from_raw(addr), len) else {
+                return Err(PlanError::Overflow);
+            };
+            begins += usize::from(planner.push(phyr)? == Join::Begins);
+        }
+        Ok((planner.plan()?, begins))
+    }
+
+    #[test]
+    fn without_limits_the_plan_is_the_same() {
+        let mut random = model::Random::new(0x756e_6c69);
+        let mut wrong = 0;
+        for _ in 0..3000 {
+            let mut list = [(0u64, 0usize); 12];
+            let nr = 1 + random.below(12) as usize;
+            for at in list.iter_mut() {
+                let (offset, len) = match random.below(3) {
+                    0 => (0, G * (1 + random.below(4))),
+                    1 => (random.below(G), 1 + random.below(2 * G)),
+                    _ => (512 * random.below(8), 512 * (1 + random.below(16))),
+                };
+                // CAST: small.
+                *at = (G * (1 + random.below(1 << 20)) + offset, len as usize);
+            }
+            let list = list.get(..nr).unwrap_or(&[]);
+            let same = match (plan(Limits::NONE, list), unlimited(list)) {
+                (Ok(limited), Ok((plan, begins))) => limited == plan && begins == plan.runs,
+                _ => false,
+            };
+            wrong += u32::from(!same);
+        }
+        assert_eq!(wrong, 0);
+    }
+
+    #[test]
+    fn without_limits_it_ends_at_the_longest_range() {
+        assert!(matches!(unlimited(&[]), Err(PlanError::Empty)));
+        // CAST: a `usize` has 64 bits.
+        let (most, small) = (MAX_LEN as usize, MAX_LEN as usize / 2);
+        for (list, fits) in [
+            (&[(0, most)][..], true),
+            (&[(0, most + 1)], false),
+            (&[(1, most)], false),
+            (&[(0, usize::MAX)], false),
+            (&[(0, small), (G, small)], true),
+            (&[(0, small), (G, small + 1)], false),
+            (&[(0, small), (1, 1)], true),
+            (&[(0, 1), (1, usize::MAX - 1)], false),
+        ] {
+            assert_eq!(unlimited(list).is_ok(), fits);
+        }
+        let limits = [
+            (Limits::NONE, true),
+            (
+                Limits::NONE
+                    .with_max_segment(MAX_LEN)
+                    .unwrap_or(Limits::NONE),
+                true,
+            ),
+            (
+                Limits::NONE
+                    .with_max_segment(MAX_LEN - 1)
+                    .unwrap_or(Limits::NONE),
+                false,
+            ),
+            (
+                Limits::NONE
+                    .with_boundary_mask(u64::MAX >> 1)
+                    .unwrap_or(Limits::NONE),
+                false,
+            ),
+        ];
+        for (limits, fits) in limits {
+            assert_eq!(UnlimitedPlanner::new(granule(), &limits).is_some(), fits);
+        }
+        for (size, fits) in [
+            (1, true),
+            (1 << 32, true),
+            (1 << 33, false),
+            (1 << 63, false),
+        ] {
+            let granule = Granule::new(size).unwrap_or(Granule::ONE);
+            assert_eq!(
+                UnlimitedPlanner::new(granule, &Limits::NONE).is_some(),
+                fits
+            );
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     space::{
         Iova,
         IovaSpace,
+        LinkTarget,
         SgList, //
     },
     types::{
@@ -28,10 +29,6 @@ use kernel::{
     bindings::dma_iova_state,
     prelude::*, //
 };
-
-/// The longest range: the DMA API has a mark in bit 63 of a length, and warns of longer ones; a
-/// [`Slot`](super::state::Slot) has another in bit 62.
-pub(crate) const MAX_LEN: u64 = (1 << 62) - 1;
 
 /// A range of IOVA that nobody frees until it is reopened: its address, and its
 /// size with the DMA API's mark.
@@ -130,53 +127,10 @@ impl<S: IovaSpace> IovaRange<S> {
         if len > self.unlinked() {
             return Err(EINVAL);
         }
-        self.space.link(&mut self.iova, phyr)?;
+        self.space.link(self.iova.link_target(), phyr)?;
         // INVARIANT: the space has just linked that many more bytes.
         self.iova.linked += len;
         Ok(())
-    }
-
-    /// Links all of `phyrs`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`IovaRange::link`]; what an element is.
-    #[inline]
-    pub(crate) fn link_all(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
-        if self.space.links_lists() && !self.iova.attrs.is_mmio() {
-            return self.link_lists(phyrs);
-        }
-        for phyr in phyrs {
-            self.link(phyr?)?;
-        }
-        Ok(())
-    }
-
-    /// [`IovaRange::link_all`], a list at a time.
-    #[inline(never)]
-    fn link_lists(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
-        // Bytes of the phyrs in the list; its granules may be more.
-        let mut list = SgList::new();
-        let mut bytes = 0;
-        list.init();
-        for phyr in phyrs {
-            let phyr = phyr?;
-            let len = phyr.phyr().len();
-            if len > self.unlinked() - bytes {
-                return Err(EINVAL);
-            }
-            let granules = phyr.around(self.granule).ok_or(EOVERFLOW)?;
-            if !list.push(granules) {
-                self.link_list(&mut list, &mut bytes)?;
-                if !list.push(granules) {
-                    // Longer than an entry can be.
-                    self.link(phyr)?;
-                    continue;
-                }
-            }
-            bytes += len;
-        }
-        self.link_list(&mut list, &mut bytes)
     }
 
     /// Links what is in `list`, `bytes` bytes, and empties it.
@@ -244,6 +198,100 @@ impl<S: IovaSpace> IovaRange<S> {
             addr: this.iova.addr(),
             size: this.iova.state.__size,
         }
+    }
+}
+
+impl<S: IovaSpace + Copy> IovaRange<S> {
+    /// Links all of `phyrs`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IovaRange::link`]; what an element is.
+    #[inline]
+    pub(crate) fn link_all(&mut self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result {
+        self.link_each(phyrs, |phyr, _| phyr)
+    }
+
+    /// Links what `phyr` makes of each of `items`; it is told at which address that comes to be.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IovaRange::link`] and of `phyr`.
+    #[inline]
+    pub(crate) fn link_each<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        phyr: impl FnMut(T, DmaAddr) -> Result<PinnedPhyr>,
+    ) -> Result {
+        if self.space.links_lists() && !self.iova.attrs.is_mmio() {
+            return self.link_lists(items, phyr);
+        }
+        let mut linked = self.iova.linked;
+        let result = self.link_singly(items, phyr, &mut linked);
+        // INVARIANT: the space has linked so many bytes, with an error or not.
+        self.iova.linked = linked;
+        result
+    }
+
+    /// [`IovaRange::link_each`], each by itself. `linked` is counted instead of that of the range.
+    // The space is given the address of the state only: all else stays in registers.
+    #[inline(always)]
+    fn link_singly<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        mut phyr: impl FnMut(T, DmaAddr) -> Result<PinnedPhyr>,
+        linked: &mut usize,
+    ) -> Result {
+        let (space, len, attrs, start) = (self.space, self.len, self.iova.attrs, self.addr());
+        for item in items {
+            // CAST: a `usize` is at most 64 bits wide.
+            let phyr = phyr(item, start.advanced(*linked as u64))?;
+            let bytes = phyr.phyr().len();
+            if bytes > len - *linked {
+                return Err(EINVAL);
+            }
+            // INVARIANT: it is of the range, of which just these bytes are linked, for `attrs`.
+            let to = LinkTarget {
+                state: &mut self.iova.state,
+                linked: *linked,
+                attrs,
+            };
+            space.link(to, phyr)?;
+            *linked += bytes;
+        }
+        Ok(())
+    }
+
+    /// [`IovaRange::link_each`], a list at a time.
+    #[inline(never)]
+    fn link_lists<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        mut phyr: impl FnMut(T, DmaAddr) -> Result<PinnedPhyr>,
+    ) -> Result {
+        // Bytes of the phyrs in the list; its granules may be more.
+        let mut list = SgList::new();
+        let mut bytes = 0;
+        list.init();
+        for item in items {
+            // CAST: a `usize` is at most 64 bits wide.
+            let phyr = phyr(item, self.addr().advanced((self.linked() + bytes) as u64))?;
+            let len = phyr.phyr().len();
+            if len > self.unlinked() - bytes {
+                return Err(EINVAL);
+            }
+            let granules = phyr.around(self.granule).ok_or(EOVERFLOW)?;
+            if !list.push(granules) {
+                self.link_list(&mut list, &mut bytes)?;
+                if !list.push(granules) {
+                    // Longer than an entry can be.
+                    self.link(phyr)?;
+                    continue;
+                }
+            }
+            bytes += len;
+        }
+        self.link_list(&mut list, &mut bytes)
     }
 }
 

@@ -54,7 +54,7 @@ impl Slot {
     const MARKS: u64 = 3 << 62;
 
     /// Makes a slot of a phyr as it was planned, which is at most
-    /// [`MAX_LEN`](super::range::MAX_LEN) bytes long: the marks are behind that.
+    /// [`MAX_LEN`](super::plan::MAX_LEN) bytes long: the marks are behind that.
     #[inline]
     pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Self {
         // CAST: a `usize` is at most 64 bits wide.
@@ -199,13 +199,15 @@ pub(crate) enum End {
 ///
 /// `one`, and for `Strategy::Packed` and `Strategy::Each` the first `nr` slots that the mapping was
 /// made with, describe exactly what is mapped.
+// In this order the error of a `Result` lies in `nr` rather than in the slot, which is copied whole.
+#[repr(C)]
 #[must_use = "a mapping whose state is lost is never taken down"]
 pub struct State {
-    one: Slot,
-    nr: u32,
     strategy: Strategy,
     end: End,
     attrs: MapAttrs,
+    nr: u32,
+    one: Slot,
 }
 
 impl State {

@@ -50,7 +50,8 @@ use crate::{
     space::{
         Domain,
         Iova,
-        IovaSpace, //
+        IovaSpace,
+        Single, //
     },
     types::Granule, //
 };
@@ -107,12 +108,17 @@ impl<'p, 'm> Unmapping<'p, 'm> {
     #[inline]
     pub fn new(mapper: &'m Mapper<'m>, mut gather: Pin<&'p mut IotlbGather>) -> Self {
         let target = mapper.domain().zip(mapper.granule());
-        if target.is_some() {
+        if let Some((domain, _)) = target {
+            let gather = gather.as_mut().as_ptr();
             // What was in it, if it was forgotten, is never freed.
             //
             // SAFETY: it may be written, and stays in place for as long as it is used: until it is
             // initialised again, or for `'p`.
-            unsafe { helpers::phyr_helper_iotlb_gather_init(gather.as_mut().as_ptr()) };
+            unsafe { helpers::phyr_helper_iotlb_gather_init(gather) };
+            // The driver of the IOMMU does not flush on the way then.
+            //
+            // SAFETY: it was just initialised.
+            unsafe { (*gather).queued = domain.gathers_ranges() };
         }
         // INVARIANT: nothing was unlinked.
         Self {
@@ -151,34 +157,42 @@ impl<'p, 'm> Unmapping<'p, 'm> {
     /// - `state` comes from a mapping by this mapper, made with these `slots`, which are not
     ///   written until it has ended.
     /// - The device is done with the memory, which is not used for anything else until the flush.
-    #[inline]
+    // One range that was mapped by itself is most common, and in line.
+    #[inline(always)]
     pub unsafe fn unmap<'s>(
         &mut self,
         state: &mut State,
         slots: impl FnOnce() -> &'s [Slot],
     ) -> bool {
+        if state.end() == End::Single && self.can_unlink(Strategy::Single) {
+            let vec = state.one().dma_vec();
+            if self.unlink(vec.addr().into_raw(), vec.len()) {
+                state.set_unlinked();
+                return false;
+            }
+            // Its addresses are never given out again.
+            state.clear();
+            return true;
+        }
         if !(state.needs_unmap() && self.can_unlink(state.strategy())) {
             // SAFETY: the caller promises that they are of one mapping by this mapper, and that the
             // device is done.
             return unsafe { self.mapper.unmap_in_place(state, slots) };
         }
-        let are_all_unlinked = match state.dma_vec() {
-            Some(vec) => self.unlink(vec.addr().into_raw(), vec.len()),
-            // INVARIANT: the caller promises that they are of one mapping by this mapper. It is
-            // ended here and, if the state says so, in `Flushed::free`.
-            None => self.unlink_several(Ending {
-                state,
-                slots: slots(),
-            }),
-        };
-        if are_all_unlinked {
-            state.set_unlinked();
-            false
+        let slots = if state.dma_vec().is_some() {
+            &[]
         } else {
-            // Its addresses are never given out again.
-            state.clear();
-            true
+            slots()
+        };
+        // INVARIANT: the caller promises that they are of one mapping by this mapper. It is ended
+        // here and, if the state says so, in `Flushed::free`.
+        if self.unlink_all(Ending { state, slots }) {
+            state.set_unlinked();
+            return false;
         }
+        // Its addresses are never given out again.
+        state.clear();
+        true
     }
 
     /// Returns whether what was mapped so can be unlinked, to be flushed later.
@@ -187,9 +201,12 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         self.gathers() && (strategy != Strategy::Single || self.mapper.links_singles())
     }
 
-    /// Unlinks a mapping of several ranges; returns whether all of them were linked.
+    /// Unlinks a mapping; returns whether all of it was linked.
     #[inline(never)]
-    fn unlink_several(&mut self, ending: Ending<'_>) -> bool {
+    fn unlink_all(&mut self, ending: Ending<'_>) -> bool {
+        if let Some(vec) = ending.state.dma_vec() {
+            return self.unlink(vec.addr().into_raw(), vec.len());
+        }
         let mut are_all_unlinked = true;
         for segment in ending.segments(self.mapper.granule()) {
             match linked(self.mapper, segment) {
@@ -213,7 +230,9 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         let Some(bytes) = granule.align_up(addr - start + len as u64) else {
             return false;
         };
-        self.announce(domain);
+        if !domain.gathers_ranges() {
+            self.announce(domain);
+        }
         let gather = self.gather.as_mut().as_ptr();
         // CAST: an `unsigned long` has 64 bits, as this crate asks of the kernel.
         //
@@ -230,13 +249,12 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         !warn_on!(unlinked as u64 != bytes)
     }
 
-    /// Keeps the driver of the IOMMU from flushing on the way, if it would.
+    /// Keeps a driver of the IOMMU that does not gather ranges from flushing on the way.
     ///
-    /// One range alone is flushed as ever, if the driver does not gather ranges.
-    #[inline]
+    /// One range alone is flushed as ever.
+    #[inline(never)]
     fn announce(&mut self, domain: Domain) {
-        let is_one_of_several = self.ranges != 0 && domain.can_flush_all();
-        if domain.gathers_ranges() || is_one_of_several {
+        if self.ranges != 0 && domain.can_flush_all() {
             // SAFETY: by the type invariant it is initialised.
             unsafe { (*self.gather.as_mut().as_ptr()).queued = true };
         }
@@ -304,30 +322,39 @@ impl Flushed<'_> {
     ///
     /// The [`Unmapping`] that this comes from has unlinked the mapping of `state`, with these
     /// `slots`, which have not been written since.
-    #[inline]
+    // One range that was mapped by itself is most common, and in line.
+    #[inline(always)]
     pub unsafe fn free<'s>(&self, state: &mut State, slots: impl FnOnce() -> &'s [Slot]) -> bool {
+        if state.end() == End::FreeSingle && !self.mapper.is_special() {
+            let vec = state.one().dma_vec();
+            // INVARIANT: by the invariant of `State` it was mapped so, and the state forgets it.
+            let single = Single {
+                addr: vec.addr(),
+                len: vec.len(),
+                attrs: state.attrs(),
+            };
+            state.clear();
+            DmaApi(self.mapper).free(unlinked(single.into_iova()));
+            return false;
+        }
         if !state.is_unlinked() {
             return false;
         }
         let has_more = state.end() == End::FreeWhole;
-        let is_one = state.dma_vec().is_some();
-        if is_one && !self.mapper.is_special() {
-            // SAFETY: by the invariant of `State` it was mapped so, and the state forgets it.
-            if let Ok(iova) = linked(self.mapper, unsafe { state.one().reopen(state.attrs()) }) {
-                DmaApi(self.mapper).free(unlinked(iova));
-            }
+        let slots = if state.dma_vec().is_some() {
+            &[]
         } else {
-            let slots = if is_one { &[] } else { slots() };
-            // INVARIANT: the caller promises that they are of one mapping, of this mapper.
-            self.free_several(Ending { state, slots });
-        }
+            slots()
+        };
+        // INVARIANT: the caller promises that they are of one mapping, of this mapper.
+        self.free_all(Ending { state, slots });
         state.clear();
         has_more
     }
 
-    /// Frees the addresses of a mapping that is not one range of the DMA API.
+    /// Frees the addresses of a mapping.
     #[inline(never)]
-    fn free_several(&self, ending: Ending<'_>) {
+    fn free_all(&self, ending: Ending<'_>) {
         let space = Space::of(self.mapper);
         for segment in ending.segments(self.mapper.granule()) {
             // What was not to be unlinked with others has ended.

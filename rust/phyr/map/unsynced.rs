@@ -9,8 +9,10 @@
 //! them before.
 
 use super::{
+    choose::Strategy,
     dma_api::{
         link_single,
+        link_single_apart,
         DmaApi, //
     },
     exec::check,
@@ -35,6 +37,7 @@ use crate::{
     space::{
         Iova,
         IovaSpace,
+        LinkTarget,
         Single, //
     },
     types::{
@@ -89,20 +92,31 @@ impl<'m> Unsynced<'m> {
         state: &mut State,
     ) -> Result {
         self.mapper.check_domain()?;
+        let Some(only) = memory.only() else {
+            return self.map_several(memory, slots, state);
+        };
+        let (only, attrs) = (only?, memory.attrs());
+        check(self.mapper.limits(), only.phyr())?;
+        let addr = link_single(Deferred(self), self.mapper, only, attrs)?;
+        let range = Slot::range(addr, only.phyr().len());
+        // SAFETY: just that is mapped.
+        *state = unsafe { State::new(Strategy::Single, range, 1, attrs, true) };
+        Ok(())
+    }
+
+    /// Maps a source of several pieces. A function of its own, so that the short path has few
+    /// registers to save.
+    #[inline(never)]
+    fn map_several<'s, S: Source>(
+        &self,
+        memory: Pinned<S>,
+        slots: impl FnOnce() -> Result<&'s mut [Slot]>,
+        state: &mut State,
+    ) -> Result {
         let target = self.mapper.target(Deferred(self), memory.attrs());
-        *state = match memory.only() {
-            Some(only) => {
-                let only = only?;
-                check(self.mapper.limits(), only.phyr())?;
-                target.single(only)
-            }
-            None => {
-                *state = target.several(&memory, slots)?;
-                // The owner of the slots is to have them back.
-                state.hold();
-                return Ok(());
-            }
-        }?;
+        *state = target.several(&memory, slots)?;
+        // The owner of the slots is to have them back.
+        state.hold();
         Ok(())
     }
 
@@ -174,7 +188,7 @@ unsafe impl IovaSpace for Deferred<'_, '_> {
     }
 
     #[inline]
-    fn link(&self, to: &mut Iova, phyr: PinnedPhyr) -> Result {
+    fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result {
         self.api().link(to, phyr)
     }
 
@@ -198,7 +212,7 @@ unsafe impl IovaSpace for Deferred<'_, '_> {
 
     #[inline]
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
-        link_single(*self, self.0.mapper, phyr, attrs)
+        link_single_apart(*self, self.0.mapper, phyr, attrs)
     }
 
     fn unmap_phys(&self, single: Single) {
