@@ -23,8 +23,9 @@ use kernel::{
 ///
 /// `turn` counts the exchanges (the ABA problem): between the read of the head and its exchange the
 /// same place can have been taken and given back, with others after it, and only the turn shows
-/// that. It is the same again after 2^32 exchanges, which take more than a minute: longer than a
-/// processor stays between two instructions.
+/// that. It is the same again after 2^32 exchanges, a minute's worth: a thread that is preempted
+/// between the two would have to come back after just a multiple of so many, and find the same place
+/// and number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Head(u64);
 
@@ -147,6 +148,8 @@ impl FreeList {
             // INVARIANT: the head is still the one with this place, which is taken out of the list.
             match self.head.cmpxchg(old, new.0, ordering::Acquire) {
                 Ok(_) => return Some((Index(head.first()), new.count())),
+                // Read without an order of its own. The place behind is read by an address that
+                // depends on it, and so after it.
                 Err(other) => old = other,
             }
         }

@@ -327,6 +327,13 @@ impl QueueMemory {
         self.hold(&self.long_slots, &mut held.long_slots)
     }
 
+    /// Returns whether a short list does for `words` words. If there is a long one already, it stays:
+    /// a list in which the driver has described a request is not exchanged for a shorter one.
+    #[inline]
+    fn is_short(held: &Held, words: usize) -> bool {
+        words <= SHORT_WORDS && !held.long_list.is_some()
+    }
+
     /// Takes a list of `words` words.
     ///
     /// Context: any, but a non-maskable interrupt.
@@ -339,7 +346,7 @@ impl QueueMemory {
     pub(crate) fn hold_list(&self, held: &mut Held, words: usize) -> Result {
         if words == 0 || words > self.words {
             Err(EINVAL)
-        } else if words <= SHORT_WORDS {
+        } else if Self::is_short(held, words) {
             self.hold(&self.short, &mut held.short)
         } else {
             self.hold(&self.long_lists, &mut held.long_list)
@@ -409,7 +416,7 @@ impl QueueMemory {
         held: &Held,
         words: usize,
     ) -> Option<CoherentView<'s, [u64]>> {
-        let (list, first, words) = if words <= SHORT_WORDS {
+        let (list, first, words) = if Self::is_short(held, words) {
             // SAFETY: the caller promises that the place was taken from this, and stays so.
             let (short, nr) = unsafe { self.short.block(held.short.get()?) };
             (short.lists.as_ref()?, nr * SHORT_WORDS, SHORT_WORDS)

@@ -13,6 +13,7 @@ use super::{
         OP_MASK, //
     },
     pdu::Pdu,
+    source::rq_flags,
     status::Status,
     types::DriverTypes, //
 };
@@ -181,9 +182,8 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
     /// Returns whether a failure is not to be logged. C: `RQF_QUIET`.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        // SAFETY: by the type invariants the request is valid; nobody changes this flag of a
-        // started request.
-        unsafe { (*self.raw()).rq_flags & QUIET != 0 }
+        // SAFETY: by the type invariants the request is valid.
+        unsafe { rq_flags(self.raw()) & QUIET != 0 }
     }
 
     /// Returns the ranges of a discard, at most `max_discard_segments` of the disk.

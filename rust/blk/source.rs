@@ -27,6 +27,20 @@ use phyr::{
 /// `RQF_SPECIAL_PAYLOAD`
 const SPECIAL_PAYLOAD: u32 = 1 << bindings::rqf_flags___RQF_SPECIAL_PAYLOAD;
 
+/// Returns the flags of a started request.
+///
+/// blk-mq sets `RQF_TIMED_OUT` of it on another CPU when its time is over, by a plain write: it is
+/// read once, and whole, as by `READ_ONCE()`.
+///
+/// # Safety
+///
+/// `rq` is valid for reads.
+#[inline(always)]
+pub(crate) unsafe fn rq_flags(rq: *const bindings::request) -> u32 {
+    // SAFETY: `rq` is valid for reads. Others may write the flags; any value does.
+    unsafe { (&raw const (*rq).rq_flags).read_volatile() }
+}
+
 /// Memory of a block request: the remainder of all its bios, or its special payload.
 ///
 /// # Invariants
@@ -61,7 +75,7 @@ impl RequestPieces {
         let rq = *rq;
         // SAFETY: by the invariant of `RequestMemory` the request is valid, and nobody else changes
         // it.
-        let (flags, bio) = unsafe { ((*rq).rq_flags, (*rq).bio) };
+        let (flags, bio) = unsafe { (rq_flags(rq), (*rq).bio) };
 
         if flags & SPECIAL_PAYLOAD != 0 {
             // SAFETY: with this flag, this member of the union is the one in use.
@@ -233,7 +247,7 @@ impl Source for RequestMemory {
     fn only(&self) -> Option<Result<Phyr>> {
         let rq = self.0;
         // SAFETY: by the type invariant the request is valid.
-        let (flags, segments, bio) = unsafe { ((*rq).rq_flags, (*rq).nr_phys_segments, (*rq).bio) };
+        let (flags, segments, bio) = unsafe { (rq_flags(rq), (*rq).nr_phys_segments, (*rq).bio) };
         let is_special = flags & SPECIAL_PAYLOAD != 0;
         if segments != 1 || is_special || bio.is_null() {
             return None;
@@ -261,7 +275,7 @@ impl Source for RequestMemory {
     #[inline]
     fn pieces(&self, limits: &Limits) -> Option<RequestPieces> {
         // SAFETY: by the type invariant the request is valid.
-        let (flags, len) = unsafe { ((*self.0).rq_flags, (*self.0).__data_len) };
+        let (flags, len) = unsafe { (rq_flags(self.0), (*self.0).__data_len) };
         // CAST: a `usize` has at least 32 bits.
         let len = len as usize;
         // The length of a special payload is not the request's.
@@ -288,7 +302,7 @@ impl Source for RequestMemory {
         // SAFETY: by the type invariant the request is valid.
         let (flags, gap, len) = unsafe {
             (
-                (*self.0).rq_flags,
+                rq_flags(self.0),
                 (*self.0).phys_gap_bit,
                 (*self.0).__data_len,
             )

@@ -93,7 +93,9 @@ impl<'bound, M: Memory> Gather<'bound, M> {
     pub fn unmap(&mut self, mapping: Mapping<'bound, M>) -> Result<(), UnmapError<'bound, M>> {
         let error = if !Arc::ptr_eq(&self.domain, mapping.domain()) {
             EXDEV
-        } else if self.ranges.len() == self.ranges.capacity() {
+        } else if self.ranges.len() == self.ranges.capacity()
+            || self.memory.len() == self.memory.capacity()
+        {
             E2BIG
         } else {
             let (mut range, memory) = mapping.into_parts();
