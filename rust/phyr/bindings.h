@@ -43,6 +43,16 @@ bool phyr_helper_killed(void);
 void *phyr_helper_vmap(struct page **pages, unsigned int count);
 void phyr_helper_vunmap(const void *addr);
 
+/* Who is charged for pages that stay pinned. */
+struct phyr_charge {
+	struct user_struct *user;	/* NULL: without a limit */
+	struct mm_struct *mm;
+	unsigned long pages;
+};
+
+int phyr_helper_charge_pinned(struct phyr_charge *charge, unsigned long pages);
+void phyr_helper_uncharge_pinned(struct phyr_charge *charge);
+
 extern struct tracepoint __tracepoint_phyr_map;
 extern struct tracepoint __tracepoint_phyr_descriptors;
 void rust_do_trace_phyr_map(struct device *dev, const struct phyr_map_counts *counts);

@@ -76,6 +76,7 @@ points! {
     // Memory.
     alloc_pages => ENOMEM,
     vmap => ENOMEM,
+    pin_user_pages_fast => EFAULT,
     // Domains.
     iommu_group_get => ENODEV,
     iommu_paging_domain_alloc_flags => ENOMEM,
@@ -115,6 +116,9 @@ points! {
     device_add_disk => EINVAL,
     blk_get_queue => ENODEV,
     blk_mq_alloc_request => EAGAIN,
+    blk_mq_alloc_queue => ENOMEM,
+    blk_rq_map_user_io => ENOMEM,
+    io_uring_cmd_import_fixed => EFAULT,
     generic_file_open => EOVERFLOW,
     misc_register => EBUSY,
     // A device that does not answer.

@@ -15,7 +15,9 @@
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/user.h>
 #include <linux/swiotlb.h>
 #include <linux/vmalloc.h>
 
@@ -225,6 +227,41 @@ void phyr_helper_vunmap(const void *addr)
 	vunmap(addr);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_vunmap);
+
+/* As __io_account_mem() of io_uring, which is not for modules. */
+int phyr_helper_charge_pinned(struct phyr_charge *charge, unsigned long pages)
+{
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	struct user_struct *user = current_user();
+
+	charge->user = NULL;
+	if (!capable(CAP_IPC_LOCK)) {
+		long locked = atomic_long_read(&user->locked_vm);
+
+		do {
+			if (locked + pages > limit)
+				return -ENOMEM;
+		} while (!atomic_long_try_cmpxchg(&user->locked_vm, &locked, locked + pages));
+		charge->user = get_uid(user);
+	}
+	charge->mm = current->mm;
+	mmgrab(charge->mm);
+	charge->pages = pages;
+	atomic64_add(pages, &charge->mm->pinned_vm);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(phyr_helper_charge_pinned);
+
+void phyr_helper_uncharge_pinned(struct phyr_charge *charge)
+{
+	atomic64_sub(charge->pages, &charge->mm->pinned_vm);
+	mmdrop(charge->mm);
+	if (charge->user) {
+		atomic_long_sub(charge->pages, &charge->user->locked_vm);
+		free_uid(charge->user);
+	}
+}
+EXPORT_SYMBOL_GPL(phyr_helper_uncharge_pinned);
 
 #if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
 #error "CONFIG_PREEMPTION without CONFIG_TASKS_RCU: nothing tells when a fault's report is over"

@@ -13,6 +13,7 @@ mod list;
 mod pages;
 mod shared;
 mod traits;
+mod user;
 mod vmalloc;
 mod vmap;
 
@@ -40,6 +41,10 @@ pub use self::{
         segments,
         Memory,
         PageMemory, //
+    },
+    user::{
+        UserPages,
+        UserPieces, //
     },
     vmalloc::{
         VBytes,
