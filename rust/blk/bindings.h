@@ -18,7 +18,9 @@ struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_flags(const struct io_uring_cmd *cmd);
 void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words);
-void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result);
+void phyr_blk_helper_uring_cmd_keep(struct io_uring_cmd *cmd, struct bio *bio);
+void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result, u64 extra,
+					bool has_extra);
 
 bool phyr_blk_helper_add_to_batch(struct request *rq, struct io_comp_batch *iob);
 

@@ -14,6 +14,7 @@ use super::{
         FEAT_WRITE_CACHE, //
     },
     operations::Operations,
+    queue::Queue,
     tag_set::TagSet, //
 };
 use kernel::{
@@ -233,14 +234,32 @@ impl GenDiskBuilder {
         tag_set: &Arc<TagSet<'bound, T>>,
         data: T::DiskData<'bound>,
     ) -> Result<GenDisk<'bound, T>> {
-        let mapper = tag_set.mapper();
-        self.0
-            .fit(tag_set.max_segments(), mapper)
-            .map_err(|error| {
-                dev_err!(mapper.device(), "disk: {}\n", error);
-                EINVAL
-            })?;
+        self.fit(tag_set)?;
         GenDisk::new(name, tag_set.clone(), data, &self.0)
+    }
+
+    /// Makes a queue with the limits of the disk, and no disk, for requests of the driver's own.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the limits, as for [`Self::build`].
+    /// - `ENOMEM`: no memory.
+    pub fn build_queue<'bound, T: Operations>(
+        mut self,
+        tag_set: &Arc<TagSet<'bound, T>>,
+        data: T::DiskData<'bound>,
+    ) -> Result<Queue<'bound, T>> {
+        self.fit(tag_set)?;
+        Queue::new(tag_set.clone(), data, &self.0)
+    }
+
+    /// Narrows the limits to those of the tag set and its mapper.
+    fn fit<T: Operations>(&mut self, tag_set: &TagSet<'_, T>) -> Result {
+        let mapper = tag_set.mapper();
+        self.0.fit(tag_set.max_segments(), mapper).map_err(|error| {
+            dev_err!(mapper.device(), "disk: {}\n", error);
+            EINVAL
+        })
     }
 }
 

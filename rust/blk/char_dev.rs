@@ -77,6 +77,15 @@ impl FileMode {
     }
 }
 
+/// Returns whether the calling task has `CAP_SYS_ADMIN`. A task that has not is audited for it.
+///
+/// Context: process context.
+pub fn is_sys_admin() -> bool {
+    // SAFETY: this looks at the credentials of the task that calls it, for a known capability.
+    // CAST: a small constant.
+    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
+}
+
 /// An open file of a character device.
 ///
 /// # Examples
@@ -86,16 +95,16 @@ impl FileMode {
 /// ```
 /// use kernel::{dma::DataDirection, prelude::*, sync::Arc, uaccess::UserPtr};
 /// use phyr_blk::{
-///     uring::{Pending, UringCmd, UringResult},
+///     uring::{CommandResult, UringCmd, UringResult},
 ///     CharFile, FileMode, Operations, Passthrough, RequestQueue, Status,
 /// };
 ///
-/// /// Payload of a request: the command that ends with it.
-/// struct Ping(Pending);
+/// /// Payload of a request.
+/// struct Ping;
 ///
 /// impl Passthrough for Ping {
-///     fn end(self, status: Status) {
-///         self.0.complete(Result::from(status).map(|()| 0));
+///     fn end(self, status: Status) -> CommandResult {
+///         status.into()
 ///     }
 /// }
 ///
@@ -109,18 +118,13 @@ impl FileMode {
 ///         Ok(Self(queue.clone()))
 ///     }
 ///
-///     fn ioctl(&self, _op: u32, _arg: UserPtr) -> Result {
+///     fn ioctl(&self, _op: u32, _arg: UserPtr) -> Result<u32> {
 ///         Err(ENOTTY)
 ///     }
 ///
 ///     fn uring_cmd<'a>(&self, cmd: UringCmd<'a>) -> UringResult<'a> {
-///         // All that can fail comes first.
 ///         match self.0.alloc(DataDirection::ToDevice, cmd.may_wait()) {
-///             Ok(request) => {
-///                 let (pending, result) = cmd.into_pending();
-///                 request.execute(Ping(pending));
-///                 result
-///             }
+///             Ok(request) => request.execute_command(cmd, None, Ping),
 ///             Err(e) => cmd.done(Err(e)),
 ///         }
 ///     }
@@ -133,6 +137,10 @@ pub trait CharFile: Send + Sync + Sized + 'static {
     /// The data of a device, which its files share.
     type Device: Send + Sync + 'static;
 
+    /// True if commands may [have](UringCmd::is_fixed) their data in a buffer that was registered
+    /// with the ring; otherwise one that does fails with `EINVAL`.
+    const FIXED_BUFFERS: bool = false;
+
     /// Opens `device`. The file is dropped with the last reference to it: no command is pending
     /// then.
     ///
@@ -143,14 +151,14 @@ pub trait CharFile: Send + Sync + Sized + 'static {
     /// They fail the `open`.
     fn open(device: &Arc<Self::Device>, mode: FileMode) -> Result<Self>;
 
-    /// Performs `ioctl` number `op` on `arg`.
+    /// Performs `ioctl` number `op` on `arg`. Returns the result, mostly zero.
     ///
     /// Context: sleeps.
     ///
     /// # Errors
     ///
     /// They fail the `ioctl`. Return `ENOTTY` for an unknown number.
-    fn ioctl(&self, op: u32, arg: UserPtr) -> Result;
+    fn ioctl(&self, op: u32, arg: UserPtr) -> Result<u32>;
 
     /// Starts a command of io_uring, or ends it. It asks for nothing that [`uring`](super::uring)
     /// does not have.
@@ -179,7 +187,9 @@ impl<F: CharFile> MiscDevice for Opened<F> {
     }
 
     fn ioctl(this: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
-        this.0.ioctl(cmd, UserPtr::from_addr(arg)).map(|()| 0)
+        let result = this.0.ioctl(cmd, UserPtr::from_addr(arg))?;
+        // CAST: for a machine of 32 bits, where C casts as well.
+        Ok(result as isize)
     }
 }
 
@@ -207,7 +217,7 @@ impl<F: CharFile> FileOperations<F> {
         }
         // SAFETY: io_uring issues the command by this call.
         let asks = unsafe { own::phyr_blk_helper_uring_cmd_flags(cmd) };
-        if let Err(e) = refuse(asks, flags) {
+        if let Err(e) = refuse(asks, flags, F::FIXED_BUFFERS) {
             return e.to_errno();
         }
         // SAFETY: the command holds its file, which is valid.

@@ -45,18 +45,49 @@ void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, siz
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_read);
 
+/* What a command needs at its end, in the part of it that is for its driver. */
+struct phyr_blk_uring_end {
+	struct bio *bio;
+	u64 extra;
+	s32 result;
+	bool has_extra;
+};
+
+/* BIO is of memory of user space, or NULL: the command unmaps it before it ends. */
+void phyr_blk_helper_uring_cmd_keep(struct io_uring_cmd *cmd, struct bio *bio)
+{
+	io_uring_cmd_to_pdu(cmd, struct phyr_blk_uring_end)->bio = bio;
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_keep);
+
 static void phyr_blk_uring_cmd_done(struct io_tw_req tw_req, io_tw_token_t tw)
 {
 	struct io_uring_cmd *cmd = io_uring_cmd_from_tw(tw_req);
+	struct phyr_blk_uring_end *end = io_uring_cmd_to_pdu(cmd, struct phyr_blk_uring_end);
 
-	io_uring_cmd_done(cmd, *io_uring_cmd_to_pdu(cmd, s32),
-			  IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
+	if (end->bio) {
+		/* What was copied for the device has to be copied back. */
+		int ret = blk_rq_unmap_user(end->bio);
+
+		if (ret && !end->result)
+			end->result = ret;
+	}
+	if (end->has_extra)
+		io_uring_cmd_done32(cmd, end->result, end->extra,
+				    IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
+	else
+		io_uring_cmd_done(cmd, end->result, IO_URING_CMD_TASK_WORK_ISSUE_FLAGS);
 }
 
 /* The command ends in the context of the task that it came from: nothing waits, so any context. */
-void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result)
+void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result, u64 extra,
+					bool has_extra)
 {
-	*io_uring_cmd_to_pdu(cmd, s32) = result;
+	struct phyr_blk_uring_end *end = io_uring_cmd_to_pdu(cmd, struct phyr_blk_uring_end);
+
+	end->result = result;
+	end->extra = extra;
+	end->has_extra = has_extra;
 	io_uring_cmd_do_in_task_lazy(cmd, phyr_blk_uring_cmd_done);
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_complete);

@@ -91,7 +91,7 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
             &'s mut State,
         )>,
     > {
-        let Some(direction) = self.op().data(self.bytes())? else {
+        let Some(direction) = self.data_direction()? else {
             return Ok(None);
         };
         let (hw, rq) = (self.hw, self.rq.as_ptr());
@@ -242,6 +242,13 @@ impl<'a, 'bound, T: DriverTypes> Mapped<'a, 'bound, T> {
     #[inline]
     pub fn data_mut(&mut self) -> &mut T::RequestData {
         &mut self.0.pdu_mut().data
+    }
+
+    /// Returns the payload if the driver has made the request, for writing: such as what the device
+    /// has reported of it.
+    #[inline]
+    pub fn passthrough_mut(&mut self) -> Option<&mut T::Passthrough> {
+        self.0.passthrough_mut()
     }
 
     /// Returns the driver's data of the request's tag, for writing; see

@@ -183,6 +183,8 @@ mod operations;
 mod passthrough;
 mod pdu;
 mod pool;
+mod queue;
+mod registered;
 mod request;
 mod source;
 mod status;
@@ -190,6 +192,7 @@ mod tag_set;
 mod tag_table;
 mod types;
 pub mod uring;
+mod user_memory;
 mod vtable;
 
 pub use self::{
@@ -201,6 +204,7 @@ pub use self::{
     },
     builder::GenDiskBuilder,
     char_dev::{
+        is_sys_admin,
         CharDevice,
         CharFile,
         FileMode, //
@@ -240,6 +244,8 @@ pub use self::{
         PassthroughRequest,
         RequestQueue, //
     },
+    queue::Queue,
+    registered::RegisteredMemory,
     request::{
         Request,
         RequestInfo, //
@@ -257,6 +263,7 @@ pub use self::{
         TagAndGeneration,
         TagOnly, //
     },
+    user_memory::UserMemory,
 };
 
 use kernel::prelude::*;

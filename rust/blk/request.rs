@@ -7,6 +7,7 @@
 use super::{
     hw::HwCtx,
     op::{
+        data_direction,
         DiscardRange,
         DiscardRanges,
         Op,
@@ -26,8 +27,14 @@ use core::{
         NonNull, //
     },
 };
-use kernel::bindings;
-use phyr::Slot;
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+use phyr::{
+    DataDirection,
+    Slot, //
+};
 
 /// The flags of `enum req_flag_bits` that bindgen has as bit numbers.
 const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
@@ -145,6 +152,16 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
         Op::from_raw(self.flags() & OP_MASK)
     }
 
+    /// Returns the direction of the request's data; `None` if there is nothing to map.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP`: the meaning of its bytes is unknown.
+    #[inline]
+    pub(crate) fn data_direction(&self) -> Result<Option<DataDirection>> {
+        data_direction(self.flags() & OP_MASK, self.bytes())
+    }
+
     /// Returns the first sector, of 512 bytes.
     #[inline]
     pub fn sector(&self) -> u64 {
@@ -210,6 +227,12 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
     #[inline]
     pub fn passthrough(&self) -> Option<&T::Passthrough> {
         self.pdu().passthrough.as_ref()
+    }
+
+    /// Returns the payload as [`Self::passthrough`] does, for an owner that is borrowed mutably.
+    #[inline]
+    pub(crate) fn passthrough_mut(&mut self) -> Option<&mut T::Passthrough> {
+        self.pdu_mut().passthrough.as_mut()
     }
 
     /// Returns the driver's data of the request's tag, for an owner that is borrowed mutably.

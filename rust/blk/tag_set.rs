@@ -122,8 +122,8 @@ impl Config {
 /// - If `live`, `raw` is a tag set that `blk_mq_alloc_tag_set` made, with at most as many hardware
 ///   queues as `hw` has, and a depth of at most theirs; its `driver_data` points to the first of
 ///   `hw`, which does not move.
-/// - Only a [`GenDisk`](super::GenDisk) adds a queue to it, and holds it for as long as the queue
-///   is there.
+/// - Only a [`GenDisk`](super::GenDisk) or a [`Queue`](super::Queue) adds a queue to it, and holds
+///   it for as long as the queue is there.
 pub struct TagSet<'bound, T: Operations> {
     raw: Opaque<bindings::blk_mq_tag_set>,
     live: bool,

@@ -5,7 +5,10 @@
 //! [`Operations`](super::Operations) has both, and its functions take requests and hardware queues.
 //! Those are generic in the types only, so that their files need not know the functions.
 
-use super::status::Status;
+use super::{
+    status::Status,
+    uring::CommandResult, //
+};
 use core::convert::Infallible;
 
 /// Types of a block driver. Every [`Operations`](super::Operations) has them, and documents them.
@@ -34,19 +37,23 @@ pub trait DriverTypes: Sized + 'static {
 
 /// Payload of a [`PassthroughRequest`](super::PassthroughRequest).
 ///
-/// It is in the request from [`execute()`](super::PassthroughRequest::execute) until the request
-/// has ended, also while the request waits to be tried again.
+/// It is in the request from [`execute()`](super::PassthroughRequest::execute), or its like, until
+/// the request has ended, also while the request waits to be tried again.
 pub trait Passthrough: Send + 'static {
     /// Ends the payload: the device is done with what it refers to, or never knew of it. Called
-    /// exactly once.
+    /// exactly once, unless the payload is
+    /// [given back](super::PassthroughRequest::execute_and_wait).
+    ///
+    /// Returns what a command of io_uring that the request was for ends with; ignored if it was for
+    /// none. `status.into()` has the errno and no number.
     ///
     /// Context: any, also a hard interrupt.
-    fn end(self, status: Status);
+    fn end(self, status: Status) -> CommandResult;
 }
 
 /// For a driver that makes no requests.
 impl Passthrough for Infallible {
-    fn end(self, _status: Status) {
+    fn end(self, _status: Status) -> CommandResult {
         match self {}
     }
 }

@@ -3,28 +3,35 @@
 //! Commands that user space sends to a file through io_uring.
 //!
 //! ```text
-//!                 uring_cmd            into_pending()           complete()
-//!  IORING_OP_URING_CMD ------> UringCmd ----------------> Pending ---------> completion queue
-//!                                 | done()                                      ^
-//!                                 +---------------------------------------------+
+//!                 uring_cmd            execute_command()     Passthrough::end()
+//!  IORING_OP_URING_CMD ------> UringCmd --------------> Pending ------------> completion queue
+//!                                 | done()                                       ^
+//!                                 +----------------------------------------------+
 //! ```
 //!
-//! Each command ends exactly once: the types allow no other, and a [`Pending`] that is dropped ends
-//! with an error. One that is leaked never ends, and the ring waits for it.
+//! Each command ends exactly once: by the result of the call, or with the request that was sent for
+//! it ([`execute_command()`](super::PassthroughRequest::execute_command)).
 //!
 //! By `uring_cmd_flags` of the submission queue entry a command may ask io_uring itself for a
-//! buffer that was registered with the ring, or for many completions. Neither is supported here:
-//! such a command ends with `EINVAL`, before a driver sees it. A ring that polls
-//! (`IORING_SETUP_IOPOLL`) may have these commands, which complete as on any other; so may one
-//! whose completions have 32 bytes, of which the last 16 are zero.
+//! buffer that was registered with the ring (`IORING_URING_CMD_FIXED`), or for many completions. A
+//! driver says whether it has the former ([`CharFile::FIXED_BUFFERS`](super::CharFile)); the latter
+//! is not supported. A command that asks for what there is not ends with `EINVAL`, before a driver
+//! sees it. A ring that polls (`IORING_SETUP_IOPOLL`) may have these commands, which complete as on
+//! any other; so may one whose completions have 32 bytes ([`CommandResult::extra`]).
 //!
 //! C header: [`include/linux/io_uring/cmd.h`](srctree/include/linux/io_uring/cmd.h)
 
-use super::bindings as own;
+use super::{
+    bindings as own,
+    status::Status, //
+};
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -68,17 +75,23 @@ const SHORT_WORDS: usize = 16 / size_of::<u64>();
 const UNKNOWN: i32 =
     own::io_uring_cmd_flags_IO_URING_F_IOPOLL | own::io_uring_cmd_flags_IO_URING_F_MULTISHOT;
 
+/// `IORING_URING_CMD_FIXED`
+const FIXED: u32 = 1 << 0;
+
 /// Refuses a command that no driver is to see.
 ///
-/// `asks` is its `uring_cmd_flags`, and `flags` are those of the call.
+/// `asks` is its `uring_cmd_flags`, and `flags` are those of the call. `has_fixed`: the driver has
+/// commands on buffers that were registered with the ring.
 ///
 /// # Errors
 ///
-/// - `EINVAL`: it asks for a registered buffer, many completions, or what is not known here.
+/// - `EINVAL`: it asks for a registered buffer where there are none, many completions, or what is
+///   not known here.
 /// - `EOPNOTSUPP`: it would have to be polled for, or be issued as one of many.
 #[inline]
-pub(crate) fn refuse(asks: u32, flags: i32) -> Result {
-    if asks != 0 {
+pub(crate) fn refuse(asks: u32, flags: i32, has_fixed: bool) -> Result {
+    let known = if has_fixed { FIXED } else { 0 };
+    if asks & !known != 0 {
         return Err(EINVAL);
     }
     if flags & UNKNOWN != 0 {
@@ -105,6 +118,27 @@ impl<'a> UringCmd<'a> {
     pub fn op(&self) -> u32 {
         // SAFETY: by the type invariants the command is being issued.
         unsafe { own::phyr_blk_helper_uring_cmd_op(self.cmd.as_ptr()) }
+    }
+
+    /// Returns whether the data is in a buffer that was registered with the ring
+    /// (`IORING_URING_CMD_FIXED`).
+    #[inline]
+    pub fn is_fixed(&self) -> bool {
+        // SAFETY: by the type invariants the command is being issued.
+        unsafe { own::phyr_blk_helper_uring_cmd_flags(self.cmd.as_ptr()) & FIXED != 0 }
+    }
+
+    /// Returns whether the ring has completions of 32 bytes, so that there can be a
+    /// [`CommandResult::extra`].
+    #[inline]
+    pub fn has_large_cqe(&self) -> bool {
+        self.flags & own::io_uring_cmd_flags_IO_URING_F_CQE32 != 0
+    }
+
+    /// Returns the command as C has it, and the flags of the call.
+    pub(crate) fn as_raw(&self) -> (*mut bindings::io_uring_cmd, c_uint) {
+        // CAST: the same bits.
+        (self.cmd.as_ptr(), self.flags as c_uint)
     }
 
     /// Returns whether the call may wait. If it may not and would have to, the command is
@@ -150,11 +184,13 @@ impl<'a> UringCmd<'a> {
     /// Splits the command into one that ends later, maybe at once on another CPU, and the result of
     /// the call, which says so.
     #[inline]
-    pub fn into_pending(self) -> (Pending, UringResult<'a>) {
+    pub(crate) fn into_pending(self) -> (Pending, UringResult<'a>) {
         let result = UringResult {
             result: EIOCBQUEUED.to_errno(),
             _call: PhantomData,
         };
+        // SAFETY: by the type invariants the command is being issued; it keeps nothing.
+        unsafe { own::phyr_blk_helper_uring_cmd_keep(self.cmd.as_ptr(), ptr::null_mut()) };
         // INVARIANT: the one result of the call says so.
         (Pending(self.cmd), result)
     }
@@ -168,7 +204,7 @@ impl<'a> UringCmd<'a> {
 ///
 /// io_uring was or will be told that the command is pending; it ends by `self`.
 #[must_use = "a command that is dropped ends with an error"]
-pub struct Pending(NonNull<bindings::io_uring_cmd>);
+pub(crate) struct Pending(NonNull<bindings::io_uring_cmd>);
 
 // SAFETY: a pending command can be completed from anywhere.
 unsafe impl Send for Pending {}
@@ -183,18 +219,75 @@ impl Pending {
     ///
     /// C: `io_uring_cmd_do_in_task_lazy`, `io_uring_cmd_done`.
     #[inline]
-    pub fn complete(self, result: Result<u32>) {
-        let cmd = ManuallyDrop::new(self).0;
+    pub(crate) fn complete(self, result: impl Into<CommandResult>) {
+        let CommandResult { result, extra } = result.into();
+        let (extra, has_extra) = (extra.unwrap_or(0), extra.is_some());
+        let cmd = self.into_raw();
         // SAFETY: by the type invariants the command is pending, and ends by `self`, which is given
         // up.
-        unsafe { own::phyr_blk_helper_uring_cmd_complete(cmd.as_ptr(), to_raw(result)) };
+        unsafe { own::phyr_blk_helper_uring_cmd_complete(cmd, to_raw(result), extra, has_extra) };
+    }
+
+    /// Has the command unmap the memory of user space that `bio` is of, in the context of its task,
+    /// before it ends.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is the first one of a request's user memory. Nobody else unmaps it, and the request
+    /// has ended when the command is completed.
+    pub(crate) unsafe fn keep(&mut self, bio: *mut bindings::bio) {
+        // SAFETY: by the type invariants the command is pending. The caller gives up `bio`.
+        unsafe { own::phyr_blk_helper_uring_cmd_keep(self.0.as_ptr(), bio) };
+    }
+
+    /// Gives the command up as a pointer; [`Pending::from_raw`] takes it back.
+    pub(crate) fn into_raw(self) -> *mut bindings::io_uring_cmd {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Takes back a command.
+    ///
+    /// # Safety
+    ///
+    /// `cmd` comes from [`Pending::into_raw`], and is taken back once.
+    pub(crate) unsafe fn from_raw(cmd: NonNull<bindings::io_uring_cmd>) -> Self {
+        // INVARIANT: the caller promises that it was that of a `Pending`.
+        Self(cmd)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
+        let result = EIO.to_errno();
         // SAFETY: by the type invariants the command is pending, and ends by `self`.
-        unsafe { own::phyr_blk_helper_uring_cmd_complete(self.0.as_ptr(), EIO.to_errno()) };
+        unsafe { own::phyr_blk_helper_uring_cmd_complete(self.0.as_ptr(), result, 0, false) };
+    }
+}
+
+/// The result of a command that was pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandResult {
+    /// Zero, a positive number, or an error: `res` of the completion.
+    pub result: Result<u32>,
+    /// The number behind it in a completion of 32 bytes, for a command that
+    /// [has one](UringCmd::has_large_cqe).
+    pub extra: Option<u64>,
+}
+
+impl From<Result<u32>> for CommandResult {
+    #[inline]
+    fn from(result: Result<u32>) -> Self {
+        Self {
+            result,
+            extra: None,
+        }
+    }
+}
+
+/// Converts to zero, or to the errno that a submitter of I/O gets.
+impl From<Status> for CommandResult {
+    fn from(status: Status) -> Self {
+        Result::from(status).map(|()| 0).into()
     }
 }
 
@@ -225,16 +318,19 @@ mod tests {
                 | own::io_uring_cmd_flags_IO_URING_F_COMPAT,
         ];
         for flags in known {
-            assert_eq!(refuse(0, flags), Ok(()));
-            // `IORING_URING_CMD_FIXED`, `IORING_URING_CMD_MULTISHOT`, and what there may be once.
-            for asks in [1 << 0, 1 << 1, 1 << 2, u32::MAX] {
-                assert_eq!(refuse(asks, flags), Err(EINVAL));
+            assert_eq!(refuse(0, flags, false), Ok(()));
+            assert_eq!(refuse(FIXED, flags, false), Err(EINVAL));
+            assert_eq!(refuse(FIXED, flags, true), Ok(()));
+            // `IORING_URING_CMD_MULTISHOT`, and what there may be once.
+            for asks in [1 << 1, 1 << 2, u32::MAX] {
+                assert_eq!(refuse(asks, flags, false), Err(EINVAL));
+                assert_eq!(refuse(asks, flags, true), Err(EINVAL));
             }
             for unknown in [
                 own::io_uring_cmd_flags_IO_URING_F_IOPOLL,
                 own::io_uring_cmd_flags_IO_URING_F_MULTISHOT,
             ] {
-                assert_eq!(refuse(0, flags | unknown), Err(EOPNOTSUPP));
+                assert_eq!(refuse(0, flags | unknown, true), Err(EOPNOTSUPP));
             }
         }
     }

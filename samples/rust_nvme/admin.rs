@@ -12,7 +12,8 @@
 use super::{
     cmd::{
         Command,
-        Identify, //
+        Identify,
+        SubmissionEntry, //
     },
     completion::{
         Completion,
@@ -53,7 +54,7 @@ pub(crate) const ENTRIES: u16 = 32;
 pub(crate) const IDENTIFY_BYTES: usize = 4096;
 
 /// Time that a command may take, as in the C driver.
-const TIMEOUT: Delta = Delta::from_secs(60);
+pub(crate) const TIMEOUT: Delta = Delta::from_secs(60);
 
 /// The admin queue pair.
 pub(crate) struct Admin<'bound> {
@@ -121,14 +122,25 @@ impl<'bound> Admin<'bound> {
     /// - [`ETIMEDOUT`]: no answer.
     /// - [`EINTR`]: no answer yet, and `interrupted`.
     fn execute(&mut self, command: Command, interrupted: impl Fn() -> bool) -> Result<Completion> {
+        self.execute_within(command, TIMEOUT, interrupted)
+    }
+
+    /// Runs a command as [`Self::execute`] does, which may take `timeout`. If it fails the
+    /// controller may access the command's data at any time until it is reset.
+    pub(crate) fn execute_within(
+        &mut self,
+        command: impl SubmissionEntry,
+        timeout: Delta,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<Completion> {
         if self.stuck {
             return Err(ENODEV);
         }
         self.cid = self.cid.wrapping_add(1);
-        self.sq.push(&command.with_cid(self.cid));
+        self.sq.push(command.with_cid(self.cid));
         self.sq.commit();
 
-        self.wait(interrupted).inspect_err(|_| {
+        self.wait(timeout, interrupted).inspect_err(|_| {
             self.stuck = true;
             dev_err!(
                 self.dev,
@@ -156,16 +168,17 @@ impl<'bound> Admin<'bound> {
             );
             return Err(EIO);
         }
-        Ok(completion.result)
+        // CAST: Word 0.
+        Ok(completion.result as u32)
     }
 
     /// Waits for the completion of the command `self.cid`.
-    fn wait(&mut self, interrupted: impl Fn() -> bool) -> Result<Completion> {
+    fn wait(&mut self, timeout: Delta, interrupted: impl Fn() -> bool) -> Result<Completion> {
         let completion = read_poll_timeout(
             || self.poll(),
             |completion| completion.is_some() || interrupted(),
             Delta::from_micros(50),
-            TIMEOUT,
+            timeout,
         )?;
         completion.ok_or(EINTR)
     }
@@ -229,9 +242,23 @@ impl<'bound> Admin<'bound> {
         what: Identify,
         interrupted: impl Fn() -> bool,
     ) -> Result<Result<KVec<u8>, NvmeStatus>> {
+        self.try_read(|addr| Command::identify(what, addr), interrupted)
+    }
+
+    /// Runs a command that writes up to 4 KiB to an address, and that the controller may refuse,
+    /// without a message. Returns what it has written, or the status.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::execute`], and [`ENOMEM`].
+    pub(crate) fn try_read(
+        &mut self,
+        command: impl FnOnce(u64) -> Command,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<Result<KVec<u8>, NvmeStatus>> {
         let mut out = KVec::from_elem(0, IDENTIFY_BYTES, GFP_KERNEL)?;
 
-        let command = Command::identify(what, self.data.dma_address());
+        let command = command(self.data.dma_address());
         let completion = self.execute(command, interrupted)?;
         if !completion.status.is_ok() {
             return Ok(Err(completion.status));

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registered dma-bufs: mapped once, read and written many times.
+//! Registered buffers, dma-bufs and memory of programs: mapped once, read and written many times.
 //!
-//! The DMA ranges of a buffer are copied out of the attachment when it is registered:
-//! [`BufferMap`].
+//! The DMA ranges of a buffer are copied out of its mapping when it is registered: [`BufferMap`].
 //!
 //! Each command is one of the buffer's [`Users`] from looking the buffer up to its end. The mapping
 //! ends only after the users were drained, which waits for those commands: when the exporter
@@ -12,6 +11,7 @@
 //! controller is reset.
 
 use super::{
+    layout,
     map::BufferMap,
     uapi, //
 };
@@ -21,10 +21,19 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
-    }, //
+    },
+    uaccess::UserPtr, //
 };
-use phyr::DataDirection;
-use phyr_blk::HandleTable;
+use phyr::{
+    memory::UserPages,
+    DataDirection,
+    DmaVec,
+    DmaVecs, //
+};
+use phyr_blk::{
+    HandleTable,
+    RegisteredMemory, //
+};
 use phyr_dma_buf::{
     Attachment,
     DmaBuf,
@@ -98,10 +107,26 @@ impl Invalidate for Revoke {
         if !self.users.is_dying() {
             let all = self.binding.is_over();
             self.buffers
-                .kill(|other| all || ptr::eq(other.attachment.dma_buf(), &*self.buf));
+                .kill(|other| all || other.backing.is(&self.buf));
         }
         // Even if the exporter only moves the buffer: it is not mapped again.
         self.users.drain();
+    }
+}
+
+/// The memory of a buffer, and its mapping.
+enum Backing {
+    DmaBuf(Attachment<Revoke>),
+    User(#[expect(dead_code, reason = "Dropped with the buffer")] RegisteredMemory),
+}
+
+impl Backing {
+    /// Returns whether it is `buf`.
+    fn is(&self, buf: &DmaBuf) -> bool {
+        match self {
+            Self::DmaBuf(attachment) => ptr::eq(attachment.dma_buf(), buf),
+            Self::User(_) => false,
+        }
     }
 }
 
@@ -110,13 +135,15 @@ pub(crate) struct Buffer {
     map: BufferMap,
     access: BufferAccess,
     /// Dropped when the buffer has no users any more.
-    attachment: Attachment<Revoke>,
+    backing: Backing,
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // Nobody revokes it: other registrations of the same memory stay.
-        self.attachment.unmap();
+        if let Backing::DmaBuf(attachment) = &self.backing {
+            // Nobody revokes it: other registrations of the same memory stay.
+            attachment.unmap();
+        }
     }
 }
 
@@ -146,29 +173,65 @@ impl Buffer {
         // Memory of another device will do: only the controller accesses it.
         let attachment = binding.with(|dev| Attachment::dynamic(dev, buf, true, revoke))?;
         attachment.map(access.direction())?;
+        let mut map = MapBuilder::new();
+        let read = attachment.dma_vecs(|vec| map.push(vec));
+        // Unmaps where one of the next fails.
         let mut buffer = Self {
             map: BufferMap::default(),
             access,
-            attachment,
+            backing: Backing::DmaBuf(attachment),
         };
+        // It was revoked meanwhile.
+        read.map_err(|e| if e == ENXIO { ENODEV } else { e })?;
+        buffer.map = map.build(needs_pages)?;
+        Ok((users, buffer))
+    }
 
-        let mut map = Ok(BufferMap::default());
-        buffer
-            .attachment
-            .dma_vecs(|vec| {
-                if let Ok(so_far) = &mut map {
-                    if let Err(e) = so_far.push(vec) {
-                        map = Err(e);
-                    }
+    /// Pins `len` bytes of the calling process from `addr` on, and maps them for the controller.
+    /// Returns them with the count of their users.
+    ///
+    /// Context: sleeps until a signal comes.
+    ///
+    /// # Errors
+    ///
+    /// Those of `RNVME_IOC_REGISTER_MEMORY`; see `rust_nvme.h`.
+    pub(crate) fn pin(
+        binding: &Arc<Binding>,
+        buffers: &Arc<HandleTable<Self>>,
+        addr: UserPtr,
+        len: usize,
+        access: BufferAccess,
+        needs_pages: bool,
+    ) -> Result<(Arc<Users>, Self)> {
+        let users = Arc::pin_init(Users::new(), GFP_KERNEL_ACCOUNT)?;
+        let dir = access.direction();
+        let memory = UserPages::pin(addr, len, dir)?;
+        let stop = {
+            let (users, binding) = (users.clone(), binding.clone());
+            // The file empties the table when it is closed, which breaks the cycle of references.
+            let buffers = buffers.clone();
+            move || {
+                // Unbinding: the others of the file share the grace period.
+                if !users.is_dying() && binding.is_over() {
+                    buffers.kill(|_| true);
                 }
-            })
-            // It was revoked meanwhile.
-            .map_err(|e| if e == ENXIO { ENODEV } else { e })?;
-        let map = map?;
-        if !map.is_aligned() || needs_pages && !map.is_paged() {
-            return Err(EOPNOTSUPP);
-        }
-        buffer.map = map;
+                users.drain();
+            }
+        };
+        let see = |dma_vecs: DmaVecs<'_>| {
+            let mut map = MapBuilder::new();
+            dma_vecs.for_each(|vec| map.push(vec));
+            map.build(needs_pages)
+        };
+        let limits = layout::limits()?;
+        let (registered, map) = binding.with(|dev| {
+            RegisteredMemory::new(dev, limits, memory, dir, GFP_KERNEL_ACCOUNT, stop, see)
+        })?;
+        let buffer = Self {
+            map,
+            access,
+            backing: Backing::User(registered),
+        };
         Ok((users, buffer))
     }
 
@@ -180,5 +243,37 @@ impl Buffer {
     /// Returns the DMA ranges.
     pub(crate) fn map(&self) -> &BufferMap {
         &self.map
+    }
+}
+
+/// A [`BufferMap`] in the making, which remembers the first error.
+struct MapBuilder(Result<BufferMap>);
+
+impl MapBuilder {
+    fn new() -> Self {
+        Self(Ok(BufferMap::default()))
+    }
+
+    /// Appends a range.
+    fn push(&mut self, vec: DmaVec) {
+        if let Ok(map) = &mut self.0 {
+            if let Err(e) = map.push(vec) {
+                self.0 = Err(e);
+            }
+        }
+    }
+
+    /// Returns the map.
+    ///
+    /// # Errors
+    ///
+    /// - [`EOPNOTSUPP`]: the controller cannot take such a buffer.
+    /// - Those of [`BufferMap::push`].
+    fn build(self, needs_pages: bool) -> Result<BufferMap> {
+        let map = self.0?;
+        if !map.is_aligned() || needs_pages && !map.is_paged() {
+            return Err(EOPNOTSUPP);
+        }
+        Ok(map)
     }
 }

@@ -24,6 +24,7 @@ mod admin_op {
     pub(super) const CREATE_SQ: u32 = 0x01;
     pub(super) const DELETE_CQ: u32 = 0x04;
     pub(super) const CREATE_CQ: u32 = 0x05;
+    pub(super) const GET_LOG_PAGE: u32 = 0x02;
     pub(super) const IDENTIFY: u32 = 0x06;
     pub(super) const SET_FEATURES: u32 = 0x09;
 }
@@ -37,7 +38,7 @@ mod io_op {
 }
 
 /// `PSDT` of command word 0: the data pointer is an SGL, any metadata pointer is contiguous.
-const PSDT_SGL: u32 = 1 << 14;
+pub(crate) const PSDT_SGL: u32 = 1 << 14;
 /// Queue creation: physically contiguous.
 const QUEUE_CONTIGUOUS: u32 = 1 << 0;
 /// Queue creation: interrupts on.
@@ -48,6 +49,10 @@ const RW_FUA: u32 = 1 << 30;
 const WZ_DEALLOCATE: u32 = 1 << 25;
 /// Dataset management: deallocate.
 const DSM_DEALLOCATE: u32 = 1 << 2;
+/// Log page: commands supported and their effects.
+const LOG_EFFECTS: u32 = 0x05;
+/// All namespaces.
+const NSID_ALL: u32 = 0xffff_ffff;
 /// Feature: number of queues.
 const FEATURE_QUEUES: u32 = 0x07;
 
@@ -69,8 +74,20 @@ pub(crate) enum Identify {
     AnyNamespace(u32),
 }
 
-/// A command. Only the words that any command uses are stored, to keep it short; the others are
-/// zero.
+/// A command that can be submitted.
+pub(crate) trait SubmissionEntry: Copy {
+    /// Sets the command identifier.
+    fn with_cid(self, cid: u16) -> Self;
+
+    /// Returns the command as the controller reads it.
+    fn to_entry(self) -> Sqe;
+
+    /// Returns the operation, for messages.
+    fn opcode(self) -> u8;
+}
+
+/// A command of the driver's own. Only the words that any of these uses are stored, to keep it
+/// short; the others are zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Command {
     word0: u32,
@@ -117,27 +134,6 @@ impl Command {
         self
     }
 
-    /// Sets the command identifier.
-    #[inline]
-    pub(crate) fn with_cid(mut self, cid: u16) -> Self {
-        self.word0 = (self.word0 & 0xffff) | u32::from(cid) << 16;
-        self
-    }
-
-    /// Returns the command as the controller reads it.
-    #[inline]
-    pub(crate) fn to_entry(self) -> Sqe {
-        let [first, second] = self.data;
-        let head = words(self.word0, self.nsid);
-        [head, 0, 0, first, second, self.first, self.last.into(), 0].map(u64::to_le)
-    }
-
-    /// Returns the operation, for messages.
-    pub(crate) fn opcode(&self) -> u8 {
-        // CAST: Cut to the opcode on purpose.
-        self.word0 as u8
-    }
-
     /// Identifies `what`: the controller writes a structure of 4 KiB to `addr`.
     pub(crate) fn identify(what: Identify, addr: u64) -> Self {
         let (nsid, cns) = match what {
@@ -153,6 +149,15 @@ impl Command {
         Self::new(admin_op::IDENTIFY, nsid)
             .with_page(addr)
             .with(cns, 0)
+    }
+
+    /// Gets the Commands Supported and Effects log: the controller writes 4 KiB to `addr`.
+    pub(crate) fn get_effects_log(addr: u64) -> Self {
+        // Number of words, less one.
+        let count = (1 << 10) - 1;
+        Self::new(admin_op::GET_LOG_PAGE, NSID_ALL)
+            .with_page(addr)
+            .with(count << 16 | LOG_EFFECTS, 0)
     }
 
     /// Requests `count` pairs of I/O queues. The completion has the number that may be made.
@@ -230,9 +235,29 @@ impl Command {
     }
 }
 
+impl SubmissionEntry for Command {
+    #[inline]
+    fn with_cid(mut self, cid: u16) -> Self {
+        self.word0 = (self.word0 & 0xffff) | u32::from(cid) << 16;
+        self
+    }
+
+    #[inline]
+    fn to_entry(self) -> Sqe {
+        let [first, second] = self.data;
+        let head = words(self.word0, self.nsid);
+        [head, 0, 0, first, second, self.first, self.last.into(), 0].map(u64::to_le)
+    }
+
+    fn opcode(self) -> u8 {
+        // CAST: Cut to the opcode on purpose.
+        self.word0 as u8
+    }
+}
+
 /// Returns two words as one, the lower one first.
 #[inline]
-fn words(low: u32, high: u32) -> u64 {
+pub(crate) fn words(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 

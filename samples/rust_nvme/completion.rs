@@ -17,8 +17,8 @@ pub(crate) type Cqe = [u32; 4];
 /// A completion, in the CPU's byte order.
 #[derive(Clone, Copy)]
 pub(crate) struct Completion {
-    /// Word 0: the command's result.
-    pub(crate) result: u32,
+    /// Words 0 and 1: the command's result.
+    pub(crate) result: u64,
     pub(crate) cid: u16,
     pub(crate) status: NvmeStatus,
 }
@@ -29,11 +29,11 @@ impl Completion {
         u32::from_le(word3) & (1 << 16) != 0
     }
 
-    /// Returns the completion of an entry whose first and last word are given.
-    pub(crate) fn new(word0: u32, word3: u32) -> Self {
+    /// Returns the completion of an entry whose first two words and last one are given.
+    pub(crate) fn new(word0: u32, word1: u32, word3: u32) -> Self {
         let last = u32::from_le(word3);
         Self {
-            result: u32::from_le(word0),
+            result: u64::from(u32::from_le(word0)) | u64::from(u32::from_le(word1)) << 32,
             // CAST: The low half on purpose.
             cid: last as u16,
             // CAST: The high half, without the phase.
@@ -55,6 +55,11 @@ impl NvmeStatus {
     /// Returns whether the command succeeded.
     pub(crate) fn is_ok(self) -> bool {
         self.code() == 0
+    }
+
+    /// Returns the field as it is.
+    pub(crate) fn into_raw(self) -> u16 {
+        self.0
     }
 
     /// Returns status code type (10:8) and status code (7:0).
@@ -123,12 +128,12 @@ mod tests {
     #[test]
     fn completions_are_read_with_their_status() {
         // Phase, do not retry, more, status.
-        let entry: Cqe = [7u32, 0, 0x0001_0002, 0xc002_1234 | 0x0281 << 17].map(u32::to_le);
-        let completion = Completion::new(entry[0], entry[3]);
+        let entry: Cqe = [7u32, 1, 0x0001_0002, 0xc002_1234 | 0x0281 << 17].map(u32::to_le);
+        let completion = Completion::new(entry[0], entry[1], entry[3]);
 
         assert!(!Completion::phase(entry[3]));
         assert!(Completion::phase((1u32 << 16).to_le()));
-        assert_eq!(completion.result, 7);
+        assert_eq!(completion.result, 0x1_0000_0007);
         assert_eq!(completion.cid, 0x1234);
         assert_eq!(completion.status.code(), 0x281);
         assert!(!completion.status.may_retry());

@@ -19,6 +19,7 @@ use super::{
         SQE_SHIFT, //
     },
     completion::{
+        Completion,
         NvmeStatus,
         CQE_SHIFT, //
     },
@@ -36,7 +37,8 @@ use super::{
         CSTS,
         VS, //
     },
-    state::State, //
+    state::State,
+    user_entry::UserCommandEntry, //
 };
 use kernel::{
     device::{
@@ -340,6 +342,28 @@ impl<'bound> Ctrl<'bound> {
         self.again(|admin| admin.try_identify(what, || self.state.is_awaited()))
     }
 
+    /// Reads the Commands Supported and Effects log, which the controller may refuse.
+    pub(crate) fn effects_log(&self) -> Result<Result<KVec<u8>, NvmeStatus>> {
+        self.again(|admin| admin.try_read(Command::get_effects_log, || self.state.is_awaited()))
+    }
+
+    /// Runs an admin command of user space, whose data is mapped, within `timeout`. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError`]
+    pub(crate) fn run_user(
+        &self,
+        command: UserCommandEntry,
+        timeout: Delta,
+    ) -> Result<Completion, UserError> {
+        let mut admin = self.admin.lock();
+        let generation = self.state.live_generation().ok_or(UserError::NotLive)?;
+        admin
+            .execute_within(command, timeout, || self.state.is_awaited())
+            .map_err(|error| UserError::Unanswered { generation, error })
+    }
+
     /// Calls `f`, and again where it fails because a reset has come in between.
     fn again<R>(&self, f: impl Fn(&mut Admin<'bound>) -> Result<R>) -> Result<R> {
         loop {
@@ -380,6 +404,14 @@ impl<'bound> Ctrl<'bound> {
 
         Ok(granted.saturating_add(1).min(wanted))
     }
+}
+
+/// Reasons why an admin command of user space has no completion.
+pub(crate) enum UserError {
+    /// The controller was not given it.
+    NotLive,
+    /// It may access the command's data until it is reset after `generation`.
+    Unanswered { generation: u32, error: Error },
 }
 
 /// A controller that is on. Dropping this shuts it down, disables it and ends its DMA.

@@ -3,6 +3,7 @@
 //! Disks and character devices of namespaces.
 
 use super::{
+    admin_dev::Controller,
     ctrl::Ctrl,
     desc::PAGE_SIZE,
     generic::{
@@ -85,6 +86,7 @@ pub(crate) fn generics<'bound>(
     scope: Scope<'bound>,
     disks: &[GenDisk<'bound, NvmeBlk>],
     binding: &Arc<Binding>,
+    controller: &Arc<Controller>,
     layout: Layout,
     number: u32,
 ) -> Result<KVec<CharDevice<'bound, OpenFile>>> {
@@ -100,6 +102,7 @@ pub(crate) fn generics<'bound>(
             namespace,
             layout,
             binding: binding.clone(),
+            controller: controller.clone(),
         };
         let device = CharDevice::new(
             scope,

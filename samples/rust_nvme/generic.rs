@@ -22,6 +22,7 @@
 //! dispatch) or for a reset.
 
 use super::{
+    admin_dev::Controller,
     buffer::{
         Buffer,
         BufferAccess, //
@@ -29,6 +30,12 @@ use super::{
     layout::Layout,
     map::BufferSpan,
     namespace::Namespace,
+    nvme_ioctl,
+    passthru::{
+        Form,
+        Target, //
+    },
+    payload::Payload,
     request::NvmeBlk,
     transfer::Transfer,
     uapi,
@@ -40,10 +47,7 @@ use super::{
 use kernel::{
     prelude::*,
     sync::Arc,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
+    uaccess::UserPtr, //
 };
 use phyr::DataDirection;
 use phyr_blk::{
@@ -61,7 +65,6 @@ use phyr_blk::{
 };
 use phyr_dma_buf::DmaBuf;
 use phyr_driver::binding::Binding;
-use zerocopy::Immutable;
 
 /// The character device of a namespace; its open files share it.
 pub(crate) struct Generic {
@@ -69,6 +72,7 @@ pub(crate) struct Generic {
     pub(crate) namespace: Namespace,
     pub(crate) layout: Layout,
     pub(crate) binding: Arc<Binding>,
+    pub(crate) controller: Arc<Controller>,
 }
 
 impl Generic {
@@ -102,7 +106,7 @@ impl OpenFile {
     /// Registers a dma-buf: `RNVME_IOC_REGISTER`.
     fn register(&self, arg: UserPtr) -> Result {
         self.check_bound()?;
-        let mut args: uapi::Register = read(arg)?;
+        let mut args: uapi::Register = uapi::read(arg)?;
         let access = BufferAccess::from_flags(args.flags)?;
         if args.reserved != 0 {
             return Err(EINVAL);
@@ -113,15 +117,38 @@ impl OpenFile {
         let (users, buffer) =
             Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
         args.handle = self.buffers.insert(users, buffer)?;
-        write(arg, &args).inspect_err(|_| {
+        uapi::write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
         })
     }
 
-    /// Unregisters a dma-buf: `RNVME_IOC_UNREGISTER`. Works after the controller was unbound, too:
+    /// Registers memory of the calling process: `RNVME_IOC_REGISTER_MEMORY`.
+    fn register_memory(&self, arg: UserPtr) -> Result {
+        self.check_bound()?;
+        let mut args: uapi::RegisterMemory = uapi::read(arg)?;
+        let access = BufferAccess::from_flags(args.flags)?;
+        let addr = usize::try_from(args.addr).map_err(|_| EFAULT)?;
+        let len = usize::try_from(args.len).map_err(|_| EFAULT)?;
+        let generic = &self.generic;
+        let needs_pages = generic.layout.format.needs_pages();
+        let (users, buffer) = Buffer::pin(
+            &generic.binding,
+            &self.buffers,
+            UserPtr::from_addr(addr),
+            len,
+            access,
+            needs_pages,
+        )?;
+        args.handle = self.buffers.insert(users, buffer)?;
+        uapi::write(arg, &args).inspect_err(|_| {
+            self.buffers.remove(args.handle);
+        })
+    }
+
+    /// Unregisters a buffer: `RNVME_IOC_UNREGISTER`. Works after the controller was unbound, too:
     /// the handle and the buffer are still the file's.
     fn unregister(&self, arg: UserPtr) -> Result {
-        let args: uapi::Unregister = read(arg)?;
+        let args: uapi::Unregister = uapi::read(arg)?;
         if args.reserved != 0 {
             return Err(EINVAL);
         }
@@ -136,7 +163,7 @@ impl OpenFile {
         self.check_bound()?;
         let uapi::Info {
             handle, reserved, ..
-        } = read(arg)?;
+        } = uapi::read(arg)?;
         if reserved != 0 {
             return Err(EINVAL);
         }
@@ -158,7 +185,7 @@ impl OpenFile {
         // CAST: At most 4 MiB.
         args.max_bytes = generic.layout.max_transfer as u32;
         args.max_ranges = generic.max_ranges(false);
-        write(arg, &args)
+        uapi::write(arg, &args)
     }
 
     /// Looks a buffer up, which stays registered until the result is dropped.
@@ -183,9 +210,23 @@ impl OpenFile {
         if !UserCommand::is_command(op) {
             return Err(ENOTTY);
         }
+        if issued.is_fixed() {
+            return Err(EINVAL);
+        }
         let generic = &self.generic;
         let cmd = issued.command()?;
         UserCommand::new(op, &cmd, self.mode, &generic.namespace, &generic.layout)
+    }
+
+    /// Returns the namespace as a target of pass-through.
+    fn target(&self) -> Target<'_, NvmeBlk> {
+        let generic = &*self.generic;
+        Target {
+            queue: &generic.queue,
+            namespace: Some(&generic.namespace),
+            effects: &generic.controller.effects,
+            may_write: self.mode.write,
+        }
     }
 
     /// Does everything that can fail before a command is sent.
@@ -238,6 +279,8 @@ impl CharFile for OpenFile {
     type Module = super::DriverModule;
     type Device = Generic;
 
+    const FIXED_BUFFERS: bool = true;
+
     fn open(generic: &Arc<Generic>, mode: FileMode) -> Result<Self> {
         Ok(Self {
             generic: generic.clone(),
@@ -246,16 +289,28 @@ impl CharFile for OpenFile {
         })
     }
 
-    fn ioctl(&self, op: u32, arg: UserPtr) -> Result {
+    fn ioctl(&self, op: u32, arg: UserPtr) -> Result<u32> {
         match op {
-            uapi::IOC_REGISTER => self.register(arg),
-            uapi::IOC_UNREGISTER => self.unregister(arg),
-            uapi::IOC_INFO => self.info(arg),
-            _ => Err(ENOTTY),
+            uapi::IOC_REGISTER => self.register(arg)?,
+            uapi::IOC_REGISTER_MEMORY => self.register_memory(arg)?,
+            uapi::IOC_UNREGISTER => self.unregister(arg)?,
+            uapi::IOC_INFO => self.info(arg)?,
+            nvme_ioctl::ID => return Ok(self.generic.namespace.id),
+            nvme_ioctl::SUBMIT_IO => return self.target().submit_io(arg),
+            nvme_ioctl::IO_CMD => return self.target().command(arg),
+            nvme_ioctl::IO64_CMD => return self.target().command64(arg, Form::Range),
+            nvme_ioctl::IO64_CMD_VEC => return self.target().command64(arg, Form::Vector),
+            _ => return self.generic.controller.ioctl(op, arg),
         }
+        Ok(0)
     }
 
     fn uring_cmd<'a>(&self, issued: UringCmd<'a>) -> UringResult<'a> {
+        match issued.op() {
+            nvme_ioctl::URING_CMD_IO => return self.target().uring_cmd(issued, Form::Range),
+            nvme_ioctl::URING_CMD_IO_VEC => return self.target().uring_cmd(issued, Form::Vector),
+            _ => {}
+        }
         match self.prepare(&issued) {
             Ok(Prepared {
                 request,
@@ -263,40 +318,10 @@ impl CharFile for OpenFile {
                 span,
                 command,
             }) => {
-                let (pending, answer) = issued.into_pending();
-                request.execute(Transfer::new(buffer, span, command, pending));
-                answer
+                let transfer = Transfer::new(buffer, span, command);
+                request.execute_command(issued, None, Payload::Transfer(transfer))
             }
             Err(e) => issued.done(Err(e)),
         }
     }
-}
-
-/// Size of the largest structure, or more.
-const MAX: usize = 64;
-
-/// Reads a structure of user space.
-///
-/// # Errors
-///
-/// [`EFAULT`]: the memory cannot be read.
-fn read<T: FromBytes>(from: UserPtr) -> Result<T> {
-    const { assert!(size_of::<T>() <= MAX) };
-    let mut bytes = [0; MAX];
-    // PANIC: The size is at most `MAX`, as is asserted above.
-    let bytes = &mut bytes[..size_of::<T>()];
-    UserSlice::new(from, bytes.len())
-        .reader()
-        .read_slice(bytes)?;
-    T::read_from_bytes(bytes).map_err(|_| EINVAL)
-}
-
-/// Writes a structure of user space.
-///
-/// # Errors
-///
-/// [`EFAULT`]: the memory cannot be written.
-fn write<T: IntoBytes + Immutable>(to: UserPtr, value: &T) -> Result {
-    let bytes = value.as_bytes();
-    UserSlice::new(to, bytes.len()).writer().write_slice(bytes)
 }

@@ -35,6 +35,8 @@ pub(crate) struct ControllerIdentity {
     pub(crate) has_write_cache: bool,
     /// SGLs for data of I/O commands.
     pub(crate) has_sgl: bool,
+    /// A log of the commands that it has, and their effects.
+    pub(crate) has_effects_log: bool,
 }
 
 impl ControllerIdentity {
@@ -44,11 +46,13 @@ impl ControllerIdentity {
     const FR: usize = 64;
     const MDTS: usize = 77;
     const RTD3E: usize = 88;
+    const LPA: usize = 261;
     const NN: usize = 516;
     const ONCS: usize = 520;
     const VWC: usize = 525;
     const SGLS: usize = 536;
 
+    const LPA_EFFECTS: u8 = 1 << 1;
     const ONCS_DSM: u16 = 1 << 2;
     const ONCS_WRITE_ZEROES: u16 = 1 << 3;
     const VWC_PRESENT: u8 = 1 << 0;
@@ -81,6 +85,7 @@ impl ControllerIdentity {
         let mdts = byte(data, Self::MDTS)?;
         // In microseconds; 0 is unknown.
         let shutdown_secs = le32(data, Self::RTD3E)? / 1_000_000;
+        let lpa = byte(data, Self::LPA)?;
         let namespaces = le32(data, Self::NN)?;
         let oncs = le16(data, Self::ONCS)?;
         let vwc = byte(data, Self::VWC)?;
@@ -99,6 +104,7 @@ impl ControllerIdentity {
             has_write_zeroes: oncs & Self::ONCS_WRITE_ZEROES != 0,
             has_write_cache: vwc & Self::VWC_PRESENT != 0,
             has_sgl: sgls == 1 || sgls == 2,
+            has_effects_log: lpa & Self::LPA_EFFECTS != 0,
         })
     }
 

@@ -16,12 +16,12 @@ use super::{
     disk,
     io_queue::IoQueue,
     namespace::Namespace,
+    payload::Payload,
     request::{
         NvmeBlk,
         Retries, //
     },
-    reset,
-    transfer::Transfer, //
+    reset, //
 };
 use kernel::{
     irq::{
@@ -52,7 +52,7 @@ impl Operations for NvmeBlk {
     type HwQueue<'bound> = Arc<IoQueue<'bound>>;
     type DiskData<'bound> = Namespace;
     type RequestData = Retries;
-    type Passthrough = Transfer;
+    type Passthrough = Payload;
     type PerTag<'bound> = ();
     type CompletionId = TagAndGeneration;
 
@@ -138,7 +138,24 @@ fn queue_other<'a, 'bound>(
     mut io: Mapped<'a, 'bound, NvmeBlk>,
     last: bool,
 ) -> QueueRqResult<'a, 'bound, NvmeBlk> {
+    if io.passthrough().and_then(Payload::passthru).is_some() {
+        return queue_passthru(queue, io, last);
+    }
     match queue.setup().other(ns, &mut io) {
+        Ok(command) => queue.start(io, command, last),
+        Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
+    }
+    Ok(())
+}
+
+/// Starts a command of user space that is sent as it is.
+#[inline(never)]
+fn queue_passthru<'a, 'bound>(
+    queue: &IoQueue<'bound>,
+    mut io: Mapped<'a, 'bound, NvmeBlk>,
+    last: bool,
+) -> QueueRqResult<'a, 'bound, NvmeBlk> {
+    match queue.setup().passthru(&mut io) {
         Ok(command) => queue.start(io, command, last),
         Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
     }

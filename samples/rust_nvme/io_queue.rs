@@ -12,10 +12,13 @@
 use super::{
     cmd::{
         Cid,
-        Command, //
+        Command,
+        SubmissionEntry, //
     },
+    completion::Completion,
     ctrl::Ctrl,
     layout::Layout,
+    payload::Payload,
     queue::{
         Cq,
         Sq, //
@@ -48,6 +51,7 @@ use phyr_blk::{
     CompletionBatch,
     HwCtx,
     Mapped,
+    Op,
     Status, //
 };
 
@@ -165,16 +169,21 @@ impl<'bound> IoQueue<'bound> {
     /// Puts `io` in flight and submits its command. The doorbell is rung if it is the `last` one of
     /// several.
     #[inline(always)]
-    pub(crate) fn start(&self, io: Mapped<'_, 'bound, NvmeBlk>, command: Command, last: bool) {
+    pub(crate) fn start(
+        &self,
+        io: Mapped<'_, 'bound, NvmeBlk>,
+        command: impl SubmissionEntry,
+        last: bool,
+    ) {
         let generation = io.generation();
         // From here on the request is the completion's: the doorbell comes after.
         let tag = io.put_in_flight();
         let cid = Cid { tag, generation };
-        self.submit(&command.with_cid(cid.into_raw()), last);
+        self.submit(command.with_cid(cid.into_raw()), last);
     }
 
     #[inline]
-    fn submit(&self, command: &Command, last: bool) {
+    fn submit(&self, command: impl SubmissionEntry, last: bool) {
         let mut sq = self.sq.lock();
 
         sq.push(command);
@@ -229,6 +238,9 @@ impl<'bound> IoQueue<'bound> {
             taken += 1;
             let cid = Cid::from_raw(completion.cid);
             match hw.complete_generation(cid.tag, cid.generation) {
+                Some(io) if io.op() == Op::Passthrough => {
+                    self.complete_other(batch, io, completion)
+                }
                 Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
                 Some(io) => request::fail(self.ctrl.device(), io, completion.status),
                 None => self.warn_of(completion.cid),
@@ -236,6 +248,26 @@ impl<'bound> IoQueue<'bound> {
         }
         cq.commit();
         taken
+    }
+
+    /// Finishes a request of the driver's own.
+    #[inline(never)]
+    fn complete_other(
+        &self,
+        batch: &mut CompletionBatch<'_, 'bound, NvmeBlk>,
+        mut io: Mapped<'_, 'bound, NvmeBlk>,
+        completion: Completion,
+    ) {
+        let status = completion.status;
+        if let Some(passthru) = io.passthrough_mut().and_then(Payload::passthru_mut) {
+            // Its sender sees what has failed.
+            passthru.set_answer(completion);
+            io.complete_in(batch, status.to_blk());
+        } else if status.is_ok() {
+            io.complete_in(batch, Status::Ok);
+        } else {
+            request::fail(self.ctrl.device(), io, status);
+        }
     }
 
     /// Logs a completion without a request; once for each queue, as a broken controller could cause

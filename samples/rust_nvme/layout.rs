@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sizes of the I/O queues: their depth, and the lengths of a transfer and its list.
+//! Sizes of the I/O queues: their depth, and the lengths of a transfer, of its ranges and its list.
 //!
 //! Nothing here calls the kernel.
 
@@ -13,6 +13,11 @@ use super::{
     format::Format, //
 };
 use kernel::prelude::*;
+use phyr::Limits;
+
+/// The longest DMA range: whole pages, as many as an SGL descriptor can describe.
+// CAST: Both get wider, or stay as wide.
+const MAX_RANGE: u64 = (u32::MAX as u64 + 1) - PAGE_SIZE as u64;
 
 /// Fewest entries that queues get where memory is short. Below that there are fewer queues.
 const MIN_ENTRIES: u16 = 32;
@@ -24,6 +29,16 @@ const QUEUE_BYTES: usize = 64 << 10;
 /// Bytes that a command takes whatever its length, about: 80 in the two rings, its
 /// `struct request`, and tables of the block layer and the library. Measured, not added up.
 const COMMAND_BYTES: usize = 640;
+
+/// Returns the controller's limits of a DMA range.
+pub(crate) fn limits() -> Result<Limits> {
+    // PRPs need bounced memory to keep its offset in a controller page.
+    // CAST: A controller page is 4 KiB.
+    Limits::NONE
+        .with_max_segment(MAX_RANGE)
+        .and_then(|limits| limits.with_min_align_mask(PAGE_SIZE as u32 - 1))
+        .ok_or(EINVAL)
+}
 
 /// The sizes that all I/O queues of a controller have in common.
 #[derive(Clone, Copy)]

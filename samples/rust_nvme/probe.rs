@@ -7,6 +7,14 @@
 //! of the fields of [`NvmeDevice`].
 
 use super::{
+    admin_dev::{
+        AdminFile,
+        Controller, //
+    },
+    admin_queue::{
+        AdminQueue,
+        NvmeAdmin, //
+    },
     cmd::Cid,
     ctrl::{
         Ctrl,
@@ -14,11 +22,15 @@ use super::{
     },
     desc::PAGE_SIZE,
     disk,
+    effects::Effects,
     format::Format,
     generic::OpenFile,
     identify::ControllerIdentity,
     io::Interrupt,
-    layout::Layout,
+    layout::{
+        self,
+        Layout, //
+    },
     module_parameters,
     queues::{
         self,
@@ -43,14 +55,12 @@ use kernel::{
     sync::Arc,
     time::Delta, //
 };
-use phyr::{
-    Limits,
-    Mapper, //
-};
+use phyr::Mapper;
 use phyr_blk::{
     CharDevice,
     DiskNumbers,
     GenDisk,
+    Queue,
     TagSet, //
 };
 use phyr_driver::{
@@ -75,16 +85,15 @@ static NUMBERS: DiskNumbers = DiskNumbers::new();
 /// takes 12 KiB for each command of each queue.
 const MAX_TRANSFER: usize = 4 << 20;
 
-/// The longest DMA range: whole pages, as many as an SGL descriptor can describe.
-// CAST: Both get wider, or stay as wide.
-const MAX_RANGE: u64 = (u32::MAX as u64 + 1) - PAGE_SIZE as u64;
-
 /// A bound controller. Its parts are torn down from first to last.
 pub(crate) struct NvmeDevice<'bound> {
     /// No more files are opened.
     _generics: KVec<CharDevice<'bound, OpenFile>>,
+    _admin_dev: CharDevice<'bound, AdminFile>,
     /// Open files no longer reach the device.
     _binding: BindingOwner<'bound>,
+    /// Admin commands of user space are waited for.
+    _admin_queue: Queue<'bound, NvmeAdmin>,
     /// Removing a disk waits for its requests, so everything below still works.
     disks: KVec<GenDisk<'bound, NvmeBlk>>,
     /// The queues are deleted, and there are no more interrupts.
@@ -123,8 +132,8 @@ impl<'bound> NvmeDevice<'bound> {
         let enabled = EnabledController::new(ctrl.clone())?;
         let identity = ctrl.identity()?;
 
-        let mapper = Mapper::new(scope.device(), limits()?)?;
-        let layout = layout(&identity, &caps, &mapper)?;
+        let mapper = Mapper::new(scope.device(), layout::limits()?)?;
+        let layout = choose_layout(&identity, &caps, &mapper)?;
         if mapper.max_mapping_size() != usize::MAX {
             dev_warn!(
                 pdev,
@@ -144,7 +153,14 @@ impl<'bound> NvmeDevice<'bound> {
         let created = CreatedQueues::new(tags.clone())?;
         let disks = disk::disks(&ctrl, &identity, &tags, layout, number)?;
         let (binding, owner) = Binding::new(scope)?;
-        let generics = disk::generics(scope, &disks, &binding, layout, number)?;
+        let admin_queue = AdminQueue::new(scope, &ctrl, &tags, &layout)?;
+        let controller = Controller {
+            queue: admin_queue.requests().try_clone()?,
+            effects: effects(&ctrl, &identity)?,
+        };
+        let controller = Arc::new(controller, GFP_KERNEL)?;
+        let generics = disk::generics(scope, &disks, &binding, &controller, layout, number)?;
+        let admin_dev = CharDevice::new(scope, fmt!("rnvme{number}"), controller)?;
 
         dev_info!(
             pdev,
@@ -159,7 +175,9 @@ impl<'bound> NvmeDevice<'bound> {
         );
         Ok(Self {
             _generics: generics,
+            _admin_dev: admin_dev,
             _binding: owner,
+            _admin_queue: admin_queue,
             disks,
             _created: created,
             _irqs: irqs,
@@ -224,14 +242,12 @@ impl<'bound> NvmeDevice<'bound> {
     }
 }
 
-/// Returns the controller's limits of a DMA range.
-pub(crate) fn limits() -> Result<Limits> {
-    // PRPs need bounced memory to keep its offset in a controller page.
-    // CAST: A controller page is 4 KiB.
-    Limits::NONE
-        .with_max_segment(MAX_RANGE)
-        .and_then(|limits| limits.with_min_align_mask(PAGE_SIZE as u32 - 1))
-        .ok_or(EINVAL)
+/// Reads the commands that the controller has, and their effects, if it has a log of them.
+fn effects(ctrl: &Ctrl<'_>, identity: &ControllerIdentity) -> Result<Effects> {
+    if !identity.has_effects_log {
+        return Ok(Effects::new(KVec::new()));
+    }
+    Ok(Effects::new(ctrl.effects_log()?.unwrap_or_default()))
 }
 
 /// Returns the sizes of the I/O queues.
@@ -239,7 +255,7 @@ pub(crate) fn limits() -> Result<Limits> {
 /// # Errors
 ///
 /// [`EINVAL`]: a page of the CPU does not fit in a transfer, which the block layer demands.
-fn layout(
+fn choose_layout(
     identity: &ControllerIdentity,
     caps: &Capabilities,
     mapper: &Mapper<'_>,

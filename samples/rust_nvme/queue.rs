@@ -11,8 +11,8 @@
 
 use super::{
     cmd::{
-        Command,
-        Sqe, //
+        Sqe,
+        SubmissionEntry, //
     },
     completion::{
         Completion,
@@ -159,7 +159,7 @@ impl<'bound> Sq<'bound> {
     ///
     /// The caller keeps fewer commands in flight than the ring has entries.
     #[inline]
-    pub(crate) fn push(&mut self, command: &Command) {
+    pub(crate) fn push(&mut self, command: impl SubmissionEntry) {
         // PANIC: By the type invariant of `Sq` `tail` is below the number of entries.
         let entry = io_project!(self.ring.entries, [panic: usize::from(self.tail)]);
         let words = command.to_entry();
@@ -250,7 +250,11 @@ impl<'bound> Cq<'bound> {
         }
         // The rest of the entry, and what the command wrote, is read after the phase bit.
         dma_mb(Read);
-        let completion = Completion::new(io_read!(entry, [build: 0]), io_read!(entry, [build: 3]));
+        let completion = Completion::new(
+            io_read!(entry, [build: 0]),
+            io_read!(entry, [build: 1]),
+            io_read!(entry, [build: 3]),
+        );
 
         // INVARIANT: Wraps at the number of entries.
         self.head += 1;

@@ -6,6 +6,7 @@
 use super::{
     completion::NvmeStatus,
     namespace::Namespace,
+    payload::Payload,
     transfer::Transfer, //
 };
 use kernel::{
@@ -90,7 +91,7 @@ fn log_failure(dev: &Device<Bound>, io: &Mapped<'_, '_, NvmeBlk>, status: NvmeSt
         dev_err!(dev, "{missed} more commands have failed\n");
     }
     let ns: &Namespace = io.disk();
-    let transfer = io.passthrough();
+    let transfer = io.passthrough().and_then(Payload::transfer);
     let first = transfer.map_or(io.sector() >> (ns.shift - 9), Transfer::first_block);
     let blocks = transfer.map_or(io.bytes(), Transfer::len) >> ns.shift;
     let command = match (io.op(), transfer) {

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * What user space needs to read and write NVMe namespaces straight into and out of dma-bufs.
+ * What user space needs to read and write NVMe namespaces straight into and out of dma-bufs, and of
+ * memory of its own.
  *
- * Each namespace has a character device /dev/rnvme-ng<controller>n<namespace>.  A dma-buf is
+ * Each namespace has a character device /dev/rnvme-ng<controller>n<namespace>.  A buffer is
  * registered with an open file of it, by ioctl: it is mapped for the controller then, once.  It is
  * read into and written from by io_uring commands (IORING_OP_URING_CMD) to the same file, as many
  * as one likes, from any thread.  The ring needs entries of 128 bytes (IORING_SETUP_SQE128).
  *
- * The CPU's accesses to the buffer are bracketed by DMA_BUF_IOCTL_SYNC, as for any device.  Other
+ * The CPU's accesses to a dma-buf are bracketed by DMA_BUF_IOCTL_SYNC, as for any device.  Other
  * devices' are ordered by whoever sends the commands: registration waits for what the buffer's
  * fences stand for at that time; a command waits for none, and leaves none.
+ *
+ * The same device takes the ioctls and io_uring commands of <linux/nvme_ioctl.h>.
  *
  * Any ioctl can fail with EFAULT, where its argument is not there; with EINVAL, where @reserved is
  * not zero; and, if there is no such ioctl, with ENOTTY.
@@ -62,6 +65,36 @@ struct rnvme_register {
 };
 
 /*
+ * Registers @len bytes of the process's memory from @addr on: anonymous memory, shared or private,
+ * huge pages, memfds, tmpfs, and, for the controller to read, any file that is mapped.  @flags and
+ * @handle are those of struct rnvme_register.  Where it ends within a page the controller is given
+ * all of the page behind an IOMMU, but commands reach no further than @len.
+ *
+ * The pages are pinned until the registration ends.  They are those that are mapped there now: what
+ * the process maps in their place later is not registered, and what it unmaps, or truncates, still
+ * is.  A child has a copy of private memory, as always.  They count for the user's RLIMIT_MEMLOCK,
+ * together with the buffers of io_uring, unless the process has CAP_IPC_LOCK.  Any number of
+ * registrations of the same memory are counted, and mapped, each for itself.
+ *
+ * EINVAL		@len is zero, or @flags are wrong
+ * EFAULT		it wraps, is not mapped, or not for writing where the controller would
+ *			write; it is a device's registers; or the controller would write to a file
+ *			on a disk
+ * EREMOTEIO		it is memory of another device; EOPNOTSUPP on a file system on such (DAX)
+ * EDQUOT		more than RLIMIT_MEMLOCK allows the user
+ * EINTR		a signal came while it was pinned
+ * EOPNOTSUPP		@addr or @len is not a multiple of 4; or the controller does not see the
+ *			memory as the processors do: memory is bounced, or it is not coherent
+ * ENOMEM, ENOSPC, EIO, ERANGE, EBUSY, ENODEV	as for RNVME_IOC_REGISTER
+ */
+struct rnvme_register_memory {
+	__u64 addr;
+	__u64 len;
+	__u32 flags;
+	__u32 handle;
+};
+
+/*
  * Ends a registration, also one that is over, and when the controller was unbound.  Commands that
  * are under way are waited for, which no signal ends: no longer than the driver's io_timeout and a
  * reset of the controller.
@@ -101,6 +134,7 @@ struct rnvme_info {
 #define RNVME_IOC_REGISTER	_IOWR('N', 0x90, struct rnvme_register)
 #define RNVME_IOC_UNREGISTER	_IOW('N', 0x91, struct rnvme_unregister)
 #define RNVME_IOC_INFO		_IOWR('N', 0x92, struct rnvme_info)
+#define RNVME_IOC_REGISTER_MEMORY _IOWR('N', 0x93, struct rnvme_register_memory)
 
 /*
  * A command: @len bytes from byte @offset of the buffer @handle on, and the namespace's blocks

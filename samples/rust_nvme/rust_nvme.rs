@@ -4,8 +4,9 @@
 //!
 //! Every namespace becomes a disk `/dev/rnvme<controller>n<namespace>` that reads, writes,
 //! flushes, discards and writes zeroes; and a character device, by which user space reads and
-//! writes straight into and out of dma-bufs (`rust_nvme.h`). It is a sample: there is no
-//! multipath, no metadata, no power management, no passthrough of other commands, no INTx.
+//! writes straight into and out of dma-bufs (`rust_nvme.h`), and sends NVMe commands of its own
+//! (`nvme_ioctl.h`). It is a sample: there is no multipath, no metadata, no power management, no
+//! INTx.
 //!
 //! C: [`drivers/nvme/host/pci.c`](srctree/drivers/nvme/host/pci.c)
 //!
@@ -29,6 +30,15 @@
 //!   uapi        structures of rust_nvme.h                user_command  checked commands
 //!   buffer      registered dma-bufs                      map           their DMA ranges
 //! transfer      a command with its buffer, as a request
+//! ```
+//!
+//! A command that user space has made itself is a request with the user's memory:
+//!
+//! ```text
+//! passthru      checked; sent, and waited for          nvme_ioctl    structures of C's interface
+//!   user_entry  the words of the command               effects       commands and their effects
+//! payload       a request of either kind
+//! admin_dev     character device of the controller     admin_queue   requests for the admin queue
 //! ```
 //!
 //! # The life of a controller
@@ -81,12 +91,15 @@ use phyr_driver::{
 };
 
 mod admin;
+mod admin_dev;
+mod admin_queue;
 mod buffer;
 mod cmd;
 mod completion;
 mod ctrl;
 mod desc;
 mod disk;
+mod effects;
 mod format;
 mod generic;
 mod identify;
@@ -99,6 +112,9 @@ mod map;
 mod names;
 mod namespace;
 mod ns;
+mod nvme_ioctl;
+mod passthru;
+mod payload;
 mod probe;
 mod prp;
 mod queue;
@@ -114,6 +130,7 @@ mod tests;
 mod transfer;
 mod uapi;
 mod user_command;
+mod user_entry;
 
 /// Mass storage, non-volatile memory, NVM Express I/O controller.
 const CLASS_NVME: u32 = 0x01_0802;
@@ -136,7 +153,7 @@ impl phyr_driver::pci::Driver for NvmeDriver {
     const ID_TABLE: pci::IdTable<Self::IdInfo> = &PCI_TABLE;
 
     fn dma(_pdev: &pci::Device, _info: Option<&Self::IdInfo>) -> Result<DmaParameters> {
-        let limits = probe::limits()?;
+        let limits = layout::limits()?;
         Ok(DmaParameters::new(DmaMask::new::<64>()).limits(limits))
     }
 

@@ -26,10 +26,14 @@ use super::{
     format::Format,
     list::List,
     namespace::Namespace,
+    payload::{
+        Passthru,
+        Payload, //
+    },
     prp,
     request::NvmeBlk,
     sgl,
-    transfer::Transfer, //
+    user_entry::UserCommandEntry, //
 };
 use kernel::{
     device::{
@@ -41,29 +45,30 @@ use kernel::{
 use phyr::trace;
 use phyr_blk::{
     DiscardRanges,
+    DriverTypes,
     Mapped,
     Op,
     Status, //
 };
 
-/// A mapped request.
+/// A mapped request of a disk.
 type Io<'a, 'bound> = Mapped<'a, 'bound, NvmeBlk>;
 
-/// The DMA ranges of a request, wherever they are.
-trait Data {
+/// The DMA ranges of a request of the driver `T`, wherever they are.
+trait Data<T: DriverTypes> {
     /// Returns the ranges, their number and their length. [`None`]: it has no such data.
     fn of<'m>(
-        io: &'m Io<'_, '_>,
+        io: &'m Mapped<'_, '_, T>,
     ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)>;
 }
 
 /// Those of its own pages.
 enum Pages {}
 
-impl Data for Pages {
+impl<T: DriverTypes> Data<T> for Pages {
     #[inline]
     fn of<'m>(
-        io: &'m Io<'_, '_>,
+        io: &'m Mapped<'_, '_, T>,
     ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)> {
         let vecs = io.dma_vecs();
         let count = vecs.len();
@@ -74,12 +79,12 @@ impl Data for Pages {
 /// Those of the registered buffer of a command of user space.
 enum Registered {}
 
-impl Data for Registered {
+impl<T: DriverTypes<Passthrough = Payload>> Data<T> for Registered {
     #[inline]
     fn of<'m>(
-        io: &'m Io<'_, '_>,
+        io: &'m Mapped<'_, '_, T>,
     ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)> {
-        let transfer: &Transfer = io.passthrough()?;
+        let transfer = io.passthrough()?.transfer()?;
         let span = transfer.span();
         // CAST: A count of 32 bits fits in a `usize`.
         Some((transfer.ranges(), span.count() as usize, span.len()))
@@ -136,12 +141,36 @@ impl<'bound> Setup<'bound> {
             }
             Op::Discard => discard(ns, io)?,
             Op::Passthrough => {
-                let pointer = self.describe_data::<Registered>(io)?;
-                let transfer = io.passthrough().ok_or(Status::NotSupported)?;
-                transfer.command(ns.id, &pointer)
+                let pointer = self.describe_data::<_, Registered>(io)?;
+                let transfer = io.passthrough().and_then(Payload::transfer);
+                transfer
+                    .ok_or(Status::NotSupported)?
+                    .command(ns.id, &pointer)
             }
             _ => return Err(Status::NotSupported),
         })
+    }
+
+    /// Returns the command of user space that `io` is.
+    ///
+    /// # Errors
+    ///
+    /// - [`Status::Resource`]: the request has to wait for descriptor memory.
+    /// - [`Status::Invalid`]: its data is not as long as the command says.
+    /// - [`Status::NotSupported`]: it is no such command.
+    pub(crate) fn passthru<T: DriverTypes<Passthrough = Payload>>(
+        &self,
+        io: &mut Mapped<'_, 'bound, T>,
+    ) -> Result<UserCommandEntry, Status> {
+        let passthru = io.passthrough().and_then(Payload::passthru);
+        let Passthru { entry, bytes, .. } = *passthru.ok_or(Status::NotSupported)?;
+        if bytes.is_some_and(|bytes| bytes != io.bytes()) {
+            return Err(Status::Invalid);
+        }
+        if io.bytes() == 0 {
+            return Ok(entry.with_data(None));
+        }
+        Ok(entry.with_data(Some(&self.describe_pages(io)?)))
     }
 
     /// Describes the data of `io`. The common case of one range that the command has room for is
@@ -166,8 +195,11 @@ impl<'bound> Setup<'bound> {
     ///
     /// Those of [`Self::read_write`].
     #[inline(never)]
-    fn describe_pages(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
-        let pointer = self.describe_data::<Pages>(io)?;
+    fn describe_pages<T: DriverTypes>(
+        &self,
+        io: &mut Mapped<'_, 'bound, T>,
+    ) -> Result<DataPointer, Status> {
+        let pointer = self.describe_data::<_, Pages>(io)?;
         // The controller has them now.
         io.forget_dma_vecs();
         Ok(pointer)
@@ -179,8 +211,11 @@ impl<'bound> Setup<'bound> {
     ///
     /// - Those of [`Self::read_write`].
     /// - [`Status::NotSupported`]: there is no such data.
-    fn describe_data<D: Data>(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
-        let pointer = self.pointer::<D>(io)?;
+    fn describe_data<T: DriverTypes, D: Data<T>>(
+        &self,
+        io: &mut Mapped<'_, 'bound, T>,
+    ) -> Result<DataPointer, Status> {
+        let pointer = self.pointer::<T, D>(io)?;
         self.trace(&pointer);
         Ok(pointer)
     }
@@ -190,7 +225,10 @@ impl<'bound> Setup<'bound> {
     /// # Errors
     ///
     /// Those of [`Self::describe_data`].
-    fn pointer<D: Data>(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
+    fn pointer<T: DriverTypes, D: Data<T>>(
+        &self,
+        io: &mut Mapped<'_, 'bound, T>,
+    ) -> Result<DataPointer, Status> {
         let (ranges, count, bytes) = D::of(io).ok_or(Status::NotSupported)?;
         if count == 1 {
             let only = ranges.clone().next();
@@ -199,7 +237,7 @@ impl<'bound> Setup<'bound> {
             }
         }
         let plan = self.format.plan(ranges, count, bytes);
-        plan.carry_out(io, build_prp::<D>, build_sgl::<D>)?
+        plan.carry_out(io, build_prp::<T, D>, build_sgl::<T, D>)?
             .map_err(|_| Status::Invalid)
     }
 
@@ -220,12 +258,12 @@ impl<'bound> Setup<'bound> {
 /// - [`Status::Resource`]: the request has to wait for descriptor memory.
 /// - [`Status::Invalid`]: the disk's limits exclude so long a list.
 #[inline(always)]
-fn build_prp<D: Data>(
-    io: &mut Io<'_, '_>,
+fn build_prp<T: DriverTypes, D: Data<T>>(
+    io: &mut Mapped<'_, '_, T>,
     words: usize,
 ) -> Result<Result<DataPointer, DescriptorError>, Status> {
     if words == 0 {
-        return Ok(build_pair::<D>(io));
+        return Ok(build_pair::<T, D>(io));
     }
     let built = io.describe(words, |io, list| {
         let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
@@ -236,7 +274,9 @@ fn build_prp<D: Data>(
 
 /// Describes data of `io` by two PRPs at most.
 #[inline]
-fn build_pair<D: Data>(io: &Io<'_, '_>) -> Result<DataPointer, DescriptorError> {
+fn build_pair<T: DriverTypes, D: Data<T>>(
+    io: &Mapped<'_, '_, T>,
+) -> Result<DataPointer, DescriptorError> {
     let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
     prp::build(ranges, NoList, PAGE_SHIFT)
 }
@@ -247,8 +287,8 @@ fn build_pair<D: Data>(io: &Io<'_, '_>) -> Result<DataPointer, DescriptorError> 
 ///
 /// Those of [`build_prp`].
 #[inline(always)]
-fn build_sgl<D: Data>(
-    io: &mut Io<'_, '_>,
+fn build_sgl<T: DriverTypes, D: Data<T>>(
+    io: &mut Mapped<'_, '_, T>,
     words: usize,
 ) -> Result<Result<DataPointer, DescriptorError>, Status> {
     if words == 0 {

@@ -24,8 +24,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Mutex,
         MutexGuard, //
@@ -78,6 +80,18 @@ impl<'bound> State<'bound> {
     /// Returns whether the driver gave the controller up, or has shut it down.
     pub(crate) fn is_dead(&self) -> bool {
         self.state.load(Relaxed) >= DEAD
+    }
+
+    /// Returns the [generation](Self::generation) if commands can be submitted.
+    ///
+    /// If the caller has the lock of the admin queue, a command that is submitted before it
+    /// releases that is of this generation: no reset ends meanwhile.
+    pub(crate) fn live_generation(&self) -> Option<u32> {
+        // Pairs with `Reset::end`: not live with the generation from before.
+        if self.state.load(Acquire) != LIVE {
+            return None;
+        }
+        Some(self.generation())
     }
 
     /// Returns a number that changes whenever a reset has emptied the queues.
@@ -197,6 +211,6 @@ impl Reset<'_, '_> {
         // Only changed under the lock that this holds.
         let generation = self.state.generation().wrapping_add(1);
         self.state.generation.store(generation, Relaxed);
-        self.state.state.store(state, Relaxed);
+        self.state.state.store(state, Release);
     }
 }

@@ -18,9 +18,8 @@ use super::{
 };
 use kernel::prelude::*;
 use phyr_blk::{
-    uring::Pending,
+    uring::CommandResult,
     HandleGuard,
-    Passthrough,
     Status, //
 };
 
@@ -29,23 +28,15 @@ pub(crate) struct Transfer {
     buffer: HandleGuard<Buffer>,
     span: BufferSpan,
     command: UserCommand,
-    pending: Pending,
 }
 
 impl Transfer {
-    /// Returns the transfer of `command` with the part `span` of `buffer`, which completes
-    /// `pending`.
-    pub(crate) fn new(
-        buffer: HandleGuard<Buffer>,
-        span: BufferSpan,
-        command: UserCommand,
-        pending: Pending,
-    ) -> Self {
+    /// Returns the transfer of `command` with the part `span` of `buffer`.
+    pub(crate) fn new(buffer: HandleGuard<Buffer>, span: BufferSpan, command: UserCommand) -> Self {
         Self {
             buffer,
             span,
             command,
-            pending,
         }
     }
 
@@ -82,14 +73,11 @@ impl Transfer {
             UserOp::Write { fua } => Command::write(nsid, blocks, pointer, fua),
         }
     }
-}
 
-impl Passthrough for Transfer {
-    fn end(self, status: Status) {
+    /// Ends the transfer: the controller is done with the buffer, which is released with it, so
+    /// that it can be unregistered as soon as the command has completed.
+    pub(crate) fn end(self, status: Status) -> CommandResult {
         let len = self.span.len();
-        // The controller is done with the buffer. It is released first, so that it can be
-        // unregistered as soon as the command has completed.
-        drop(self.buffer);
-        self.pending.complete(Result::from(status).map(|()| len));
+        Result::from(status).map(|()| len).into()
     }
 }

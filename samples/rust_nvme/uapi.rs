@@ -10,8 +10,13 @@ use kernel::{
         _IOW,
         _IOWR, //
     },
-    prelude::*, //
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
 };
+use zerocopy::Immutable;
 use zerocopy_derive::Immutable;
 
 /// `RNVME_BUF_READ`
@@ -27,6 +32,16 @@ pub(crate) struct Register {
     pub(crate) flags: u32,
     pub(crate) handle: u32,
     pub(crate) reserved: u32,
+}
+
+/// `struct rnvme_register_memory`
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes)]
+pub(crate) struct RegisterMemory {
+    pub(crate) addr: u64,
+    pub(crate) len: u64,
+    pub(crate) flags: u32,
+    pub(crate) handle: u32,
 }
 
 /// `struct rnvme_unregister`
@@ -75,12 +90,14 @@ const MAGIC: u32 = b'N' as u32;
 pub(crate) const IOC_REGISTER: u32 = _IOWR::<Register>(MAGIC, 0x90);
 pub(crate) const IOC_UNREGISTER: u32 = _IOW::<Unregister>(MAGIC, 0x91);
 pub(crate) const IOC_INFO: u32 = _IOWR::<Info>(MAGIC, 0x92);
+pub(crate) const IOC_REGISTER_MEMORY: u32 = _IOWR::<RegisterMemory>(MAGIC, 0x93);
 pub(crate) const CMD_READ: u32 = _IOR::<Cmd>(MAGIC, 0x98);
 pub(crate) const CMD_WRITE: u32 = _IOW::<Cmd>(MAGIC, 0x99);
 
 /// The layout is that of C.
 const _: () = {
     assert!(size_of::<Register>() == 16 && offset_of!(Register, handle) == 8);
+    assert!(size_of::<RegisterMemory>() == 24 && offset_of!(RegisterMemory, handle) == 20);
     assert!(size_of::<Unregister>() == 8);
     assert!(size_of::<Info>() == 56 && align_of::<Info>() == 8);
     assert!(offset_of!(Info, bytes) == 8 && offset_of!(Info, gap) == 24);
@@ -90,3 +107,32 @@ const _: () = {
     assert!(offset_of!(Cmd, handle) == 20 && offset_of!(Cmd, flags) == 24);
     assert!(IOC_REGISTER == 0xc010_4e90 && CMD_READ == 0x8020_4e98 && CMD_WRITE == 0x4020_4e99);
 };
+
+/// Size of the largest structure, or more.
+const MAX: usize = 80;
+
+/// Reads a structure of user space.
+///
+/// # Errors
+///
+/// [`EFAULT`]: the memory cannot be read.
+pub(crate) fn read<T: FromBytes>(from: UserPtr) -> Result<T> {
+    const { assert!(size_of::<T>() <= MAX) };
+    let mut bytes = [0; MAX];
+    // PANIC: The size is at most `MAX`, as is asserted above.
+    let bytes = &mut bytes[..size_of::<T>()];
+    UserSlice::new(from, bytes.len())
+        .reader()
+        .read_slice(bytes)?;
+    T::read_from_bytes(bytes).map_err(|_| EINVAL)
+}
+
+/// Writes a structure of user space.
+///
+/// # Errors
+///
+/// [`EFAULT`]: the memory cannot be written.
+pub(crate) fn write<T: IntoBytes + Immutable>(to: UserPtr, value: &T) -> Result {
+    let bytes = value.as_bytes();
+    UserSlice::new(to, bytes.len()).writer().write_slice(bytes)
+}

@@ -36,7 +36,7 @@ impl<M: ModuleMetadata + 'static> CharFile for File<M> {
         Ok(Self(PhantomData))
     }
 
-    fn ioctl(&self, _op: u32, _arg: UserPtr) -> Result {
+    fn ioctl(&self, _op: u32, _arg: UserPtr) -> Result<u32> {
         Err(ENOTTY)
     }
 

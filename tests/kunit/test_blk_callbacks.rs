@@ -30,6 +30,7 @@ use phyr::{
     Mapper, //
 };
 use phyr_blk::{
+    uring::CommandResult,
     Affinity,
     Config,
     Expired,
@@ -87,9 +88,10 @@ struct Ask {
 }
 
 impl Passthrough for Ask {
-    fn end(self, status: Status) {
+    fn end(self, status: Status) -> CommandResult {
         self.seen.status.store((status as u8).into(), Relaxed);
         self.seen.ended.complete();
+        status.into()
     }
 }
 

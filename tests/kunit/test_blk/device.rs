@@ -41,6 +41,7 @@ use phyr::{
     Mapper, //
 };
 use phyr_blk::{
+    uring::CommandResult,
     Attribute,
     Config,
     DiskNumber,
@@ -161,13 +162,14 @@ impl Tally {
 }
 
 impl Passthrough for Ended {
-    fn end(self, status: Status) {
+    fn end(self, status: Status) -> CommandResult {
         let counter = match status {
             Status::Ok => &self.0.well,
             Status::Timeout => &self.0.timed_out,
             _ => &self.0.otherwise,
         };
         counter.fetch_add(1, Release);
+        status.into()
     }
 }
 
