@@ -16,10 +16,14 @@
  *   vgem      such a dma-buf for the DRM driver of that name, and back
  *   register  such a dma-buf for DEVICE, an NVMe controller's namespace, and back
  *   submit    a command of 64 KiB each way on a buffer that is registered with DEVICE
+ *   memory    memory of this process for DEVICE, such a namespace, and back
+ *   passthru  a read of 64 KiB by an ioctl of nvme_ioctl.h, and into a buffer of a ring
  *   edu       a page to DEVICE, a file of rust_edu, which is bound anew where it was given up
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
+#include <linux/nvme_ioctl.h>
+#include <stddef.h>
 
 #include "heap-drm.h"
 #include "nvme-buf.h"
@@ -237,6 +241,54 @@ static int do_submit(void)
 	return 0;
 }
 
+static int do_memory(void)
+{
+	struct rnvme_register_memory args = { .addr = (__u64)pages, .len = LEN };
+	int file = open(device, O_RDWR | O_CLOEXEC), ret;
+
+	if (file < 0)
+		return errno;
+	args.flags = RNVME_BUF_READ | RNVME_BUF_WRITE;
+	if (ioctl(file, RNVME_IOC_REGISTER_MEMORY, &args))
+		ret = errno;
+	else
+		ret = -ng_unregister(file, args.handle);
+	close(file);
+	return ret;
+}
+
+static int do_passthru(void)
+{
+	struct nvme_passthru_cmd cmd = { .opcode = 2, .nsid = 1, .addr = (__u64)pages };
+	struct io_uring_cqe *cqe;
+	struct io_uring_sqe *sqe;
+	int ret;
+
+	cmd.data_len = 16 * PAGE;
+	cmd.cdw12 = cmd.data_len / ng_info(ng, 0).block_size - 1;
+	ret = ioctl(ng, NVME_IOCTL_IO_CMD, &cmd);
+	if (ret)
+		return ret < 0 ? errno : EIO;
+	cmd.result = 0;
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, ng, NULL, 0, 0);
+	sqe->cmd_op = NVME_URING_CMD_IO;
+	sqe->uring_cmd_flags = 1;
+	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), &cmd, sizeof(cmd));
+	ret = io_uring_submit(&ring);
+	if (ret == -ENOMEM || ret == -EAGAIN)
+		ret = io_uring_submit(&ring);
+	if (ret != 1)
+		return ret < 0 ? -ret : EIO;
+	while ((ret = io_uring_wait_cqe(&ring, &cqe)) == -ENOMEM)
+		;
+	if (ret)
+		return -ret;
+	ret = cqe->res;
+	io_uring_cqe_seen(&ring, cqe);
+	return ret > 0 ? EIO : -ret;
+}
+
 static int do_edu(void)
 {
 	int fd = open(device, O_WRONLY | O_CLOEXEC), ret = 0;
@@ -297,6 +349,13 @@ static void prepare(int (*run)(void))
 		check(!ng_register(ng, fd, RNVME_BUF_READ | RNVME_BUF_WRITE, &registered));
 		close(fd);
 	}
+	if (run == do_passthru) {
+		struct iovec buffer = { pages, LEN };
+
+		ng = must(open(device, O_RDWR | O_CLOEXEC), device);
+		ring_setup(&ring, 1, IORING_SETUP_CQE32);
+		check(!io_uring_register_buffers(&ring, &buffer, 1));
+	}
 	if (run == do_vgem)
 		drm = must(drm_open("vgem"), "vgem");
 	if (run == do_edu && !strstr(device, "rust_edu-"))
@@ -319,6 +378,8 @@ int main(int argc, char **argv)
 		{ "vgem", do_vgem },
 		{ "register", do_register },
 		{ "submit", do_submit },
+		{ "memory", do_memory },
+		{ "passthru", do_passthru },
 		{ "edu", do_edu },
 	};
 	int (*run)(void) = NULL;

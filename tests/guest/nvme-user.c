@@ -1,0 +1,851 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * nvme-user NG CTRL DISK TEST...: memory of a program as the data of NVMe commands, by the
+ * character devices NG of a namespace and CTRL of its controller: pass-through, and registered
+ * memory; compared with what the block device DISK gives.
+ *
+ *  ioctl     each ioctl of nvme_ioctl.h, and what is refused
+ *  uring     each io_uring command, with addresses, vectors and buffers of the ring
+ *  edges     lengths and addresses at which something changes
+ *  rights    what a process without privileges may do
+ *  memory    registered memory of each kind, read and written
+ *  gone      memory that is unmapped, moved, truncated, forked or given away while it is registered
+ *  bad       registrations that must be refused, and how
+ *  many      10,000 registrations, the same memory in many of them, and the limit of locked memory
+ *  load N    only N seconds of commands of each kind, until something ends them
+ *  runs N    only N commands of 4 KiB on registered memory: their number is to be seen elsewhere
+ *
+ * After each test all pins are given back.
+ */
+
+#define _GNU_SOURCE
+#include <grp.h>
+#include <linux/nvme_ioctl.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "nvme-buf.h"
+
+#ifndef IORING_URING_CMD_FIXED
+#define IORING_URING_CMD_FIXED	1U
+#endif
+/* A user who is nobody. */
+#define NOBODY	65534
+
+enum { FLUSH = 0, WRITE_CMD = 1, READ_CMD = 2, WRITE_ZEROES = 8, DSM = 9, IDENTIFY = 6, LOG = 2 };
+
+static const char *ng_path, *ctrl_path, *disk_path;
+static int ng, ctrl, bounced;
+static struct rnvme_info info;
+static struct io_uring ring;
+
+static long counter(const char *name)
+{
+	/* Else each processor may have counted some that are not added up yet. */
+	int refresh = open("/proc/sys/vm/stat_refresh", O_RDWR);
+	FILE *file = fopen("/proc/vmstat", "r");
+	char word[64];
+	long value, found = -1;
+
+	check(file && refresh >= 0 && write(refresh, "1", 1) == 1);
+	close(refresh);
+	while (fscanf(file, "%63s %ld", word, &value) == 2)
+		if (!strcmp(word, name))
+			found = value;
+	fclose(file);
+	return found;
+}
+
+/* Some are given back by a task that is still on its way to its end. */
+static void check_no_pins(const char *where)
+{
+	long left = 0;
+
+	for (int i = 0; i < 500; i++) {
+		left = counter("nr_foll_pin_acquired") - counter("nr_foll_pin_released");
+		if (!left)
+			return;
+		usleep(20000);
+	}
+	die("%s: %ld pages are still pinned", where, left);
+}
+
+static unsigned char *pages(size_t size)
+{
+	unsigned char *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	check(bytes != MAP_FAILED);
+	return bytes;
+}
+
+static void set_bytes(unsigned char *bytes, size_t size, __u64 seed)
+{
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = pattern(seed, i);
+}
+
+static int are_bytes(const unsigned char *bytes, size_t size, __u64 seed)
+{
+	for (size_t i = 0; i < size; i++)
+		if (bytes[i] != pattern(seed, i))
+			return 0;
+	return 1;
+}
+
+/* What the block device has. */
+static void disk_is(size_t len, __u64 at, __u64 seed)
+{
+	int fd = open(disk_path, O_RDONLY | O_DIRECT);
+	unsigned char *bytes = pages(len);
+
+	check(fd >= 0 && pread(fd, bytes, len, at) == (ssize_t)len);
+	check(are_bytes(bytes, len, seed));
+	munmap(bytes, len);
+	close(fd);
+}
+
+static struct nvme_passthru_cmd io(__u8 opcode, void *data, __u32 len, __u64 at)
+{
+	__u64 slba = at / info.block_size;
+
+	return (struct nvme_passthru_cmd) {
+		.opcode = opcode, .nsid = 1, .addr = (__u64)data, .data_len = len,
+		.cdw10 = slba, .cdw11 = slba >> 32, .cdw12 = len / info.block_size - 1,
+	};
+}
+
+/* The NVMe status, or an error. */
+static int send_io(__u8 opcode, void *data, __u32 len, __u64 at)
+{
+	struct nvme_passthru_cmd cmd = io(opcode, data, len, at);
+	int ret = ioctl(ng, NVME_IOCTL_IO_CMD, &cmd);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static int send_admin(int fd, struct nvme_passthru_cmd cmd)
+{
+	int ret = ioctl(fd, NVME_IOCTL_ADMIN_CMD, &cmd);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static struct nvme_passthru_cmd identify(__u32 cns, __u32 nsid, void *to, __u32 len)
+{
+	return (struct nvme_passthru_cmd) {
+		.opcode = IDENTIFY, .nsid = nsid, .addr = (__u64)to, .data_len = len, .cdw10 = cns,
+	};
+}
+
+static void test_ioctl(void)
+{
+	unsigned char *bytes = pages(MIB), *id = pages(PAGE);
+	struct nvme_passthru_cmd64 cmd64;
+	struct nvme_passthru_cmd cmd;
+	struct nvme_user_io uio = { 0 };
+	struct iovec vecs[3];
+	struct {
+		int fd;
+		unsigned long op;
+	} wrong[] = {
+		{ ng, NVME_IOCTL_RESET }, { ng, NVME_IOCTL_RESCAN }, { ctrl, NVME_IOCTL_RESET },
+		{ ctrl, NVME_IOCTL_SUBSYS_RESET }, { ctrl, NVME_IOCTL_IO_CMD },
+		{ ctrl, NVME_IOCTL_ID }, { ng, 0 },
+	};
+
+	check(ioctl(ng, NVME_IOCTL_ID) == 1);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		check(ioctl(wrong[i].fd, wrong[i].op, &cmd) == -1 && errno == ENOTTY);
+
+	set_bytes(bytes, 64 << 10, 1);
+	check(send_io(WRITE_CMD, bytes, 64 << 10, 0) == 0);
+	disk_is(64 << 10, 0, 1);
+	memset(bytes, 0, 64 << 10);
+	check(send_io(READ_CMD, bytes, 64 << 10, 0) == 0);
+	check(are_bytes(bytes, 64 << 10, 1));
+	check(send_io(FLUSH, NULL, 0, 0) == 0);
+
+	/* The other structures, and vectors. */
+	uio.opcode = READ_CMD;
+	uio.nblocks = 4096 / info.block_size - 1;
+	uio.addr = (__u64)bytes + MIB / 2;
+	check(ioctl(ng, NVME_IOCTL_SUBMIT_IO, &uio) == 0);
+	check(are_bytes(bytes + MIB / 2, 4096, 1));
+	uio.opcode = DSM;
+	check(ioctl(ng, NVME_IOCTL_SUBMIT_IO, &uio) == -1 && errno == EINVAL);
+
+	memset(bytes, 0, MIB);
+	cmd = io(READ_CMD, bytes, 8192, 0);
+	memcpy(&cmd64, &cmd, sizeof(cmd));
+	check(ioctl(ng, NVME_IOCTL_IO64_CMD, &cmd64) == 0 && are_bytes(bytes, 8192, 1));
+	for (int i = 0; i < 3; i++)
+		vecs[i] = (struct iovec) { bytes + (2 * i + 2) * PAGE, PAGE };
+	cmd = io(READ_CMD, vecs, 3 * PAGE, 0);
+	memcpy(&cmd64, &cmd, sizeof(cmd));
+	cmd64.vec_cnt = 3;
+	check(ioctl(ng, NVME_IOCTL_IO64_CMD_VEC, &cmd64) == 0);
+	check(are_bytes(bytes + 2 * PAGE, PAGE, 1));
+	for (size_t i = 0; i < PAGE; i++)
+		check(bytes[6 * PAGE + i] == pattern(1, 2 * PAGE + i));
+
+	/* The status is the controller's: a block that is not there. */
+	check((send_io(READ_CMD, bytes, 4096, info.blocks * info.block_size) & 0x7ff) == 0x80);
+	/* Data that is not as long as the command says; another namespace; flags; metadata. */
+	cmd = io(READ_CMD, bytes, 4096, 0);
+	cmd.data_len = 8192;
+	check(ioctl(ng, NVME_IOCTL_IO_CMD, &cmd) == -1 && errno == EINVAL);
+	cmd.data_len = 0;
+	check(ioctl(ng, NVME_IOCTL_IO_CMD, &cmd) == -1 && errno == EINVAL);
+	check(send_io(READ_CMD, NULL, 4096, 0) == -EINVAL);
+	cmd = io(READ_CMD, bytes, 4096, 0);
+	cmd.nsid = 2;
+	check(ioctl(ng, NVME_IOCTL_IO_CMD, &cmd) == -1 && errno == EINVAL);
+	cmd.nsid = 1;
+	cmd.flags = 1;
+	check(ioctl(ng, NVME_IOCTL_IO_CMD, &cmd) == -1 && errno == EINVAL);
+	cmd.flags = 0;
+	cmd.metadata = (__u64)id;
+	cmd.metadata_len = 8;
+	check(ioctl(ng, NVME_IOCTL_IO_CMD, &cmd) == -1 && errno == EINVAL);
+	check(ioctl(ng, NVME_IOCTL_IO_CMD, (void *)1) == -1 && errno == EFAULT);
+
+	/* Admin commands, by both devices. */
+	for (int i = 0; i < 2; i++) {
+		int fd = i ? ng : ctrl;
+
+		memset(id, 0, PAGE);
+		check(send_admin(fd, identify(1, 0, id, 4096)) == 0 && !memcmp(id + 24, "QEMU", 4));
+		check(send_admin(fd, identify(1, 0, id, 512)) == -EINVAL);
+		check(send_admin(fd, identify(0x77, 0, id, 4096)) > 0);
+		cmd = (struct nvme_passthru_cmd) {
+			.opcode = LOG, .nsid = ~0U, .addr = (__u64)id, .data_len = 512,
+			.cdw10 = 127 << 16 | 2,
+		};
+		check(send_admin(fd, cmd) == 0);
+		cmd.data_len = 4096;
+		check(send_admin(fd, cmd) == -EINVAL);
+	}
+	/* What the driver could not follow, such as queues and formats; its own features. */
+	for (int i = 0; i < 10; i++) {
+		__u8 opcode[] = { 0, 1, 4, 5, 0x0c, 0x0d, 0x15, 0x7c, 0x80, 0x84 };
+
+		cmd = (struct nvme_passthru_cmd) { .opcode = opcode[i], .nsid = 1 };
+		check(send_admin(ctrl, cmd) == -EOPNOTSUPP);
+	}
+	cmd = (struct nvme_passthru_cmd) { .opcode = 9, .cdw10 = 7 };
+	check(send_admin(ctrl, cmd) == -EACCES);
+	cmd = (struct nvme_passthru_cmd) { .opcode = 10, .cdw10 = 7 };
+	check(ioctl(ctrl, NVME_IOCTL_ADMIN_CMD, &cmd) == 0 && cmd.result);
+	munmap(bytes, MIB);
+	munmap(id, PAGE);
+}
+
+static struct io_uring_sqe *prep(int fd, __u32 op, const void *cmd, size_t size)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+
+	check(sqe);
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
+	sqe->cmd_op = op;
+	/* Entries are of 128 bytes, of which the structure has half. */
+	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), cmd, size);
+	return sqe;
+}
+
+/* A command of nvme_ioctl.h by io_uring; BUFFER is a buffer of the ring, or -1. */
+static int uring_io(int fd, __u32 op, struct nvme_passthru_cmd cmd, int buffer, __u64 *extra)
+{
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	int ret;
+
+	cmd.result = 0;
+	sqe = prep(fd, op, &cmd, sizeof(cmd));
+	if (buffer >= 0) {
+		sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+		sqe->buf_index = buffer;
+	}
+	check(io_uring_submit(&ring) == 1);
+	do
+		ret = io_uring_wait_cqe(&ring, &cqe);
+	while (ret == -EINTR);
+	check(!ret);
+	ret = cqe->res;
+	if (extra)
+		*extra = cqe->big_cqe[0];
+	io_uring_cqe_seen(&ring, cqe);
+	return ret;
+}
+
+static void test_uring(void)
+{
+	unsigned char *bytes = pages(MIB);
+	struct iovec vecs[2], buffers[2] = { { bytes, MIB / 2 }, { bytes + MIB / 2, MIB / 2 } };
+	struct nvme_passthru_cmd cmd;
+	struct io_uring small;
+	__u64 extra = 1;
+
+	check(!io_uring_register_buffers(&ring, buffers, 2));
+	for (int buffer = -1; buffer < 2; buffer++) {
+		unsigned char *at = bytes + (buffer == 1 ? MIB / 2 : 0) + PAGE;
+		__u64 seed = 10 + buffer;
+
+		set_bytes(at, 64 << 10, seed);
+		cmd = io(WRITE_CMD, at, 64 << 10, MIB);
+		check(uring_io(ng, NVME_URING_CMD_IO, cmd, buffer, &extra) == 0 && !extra);
+		disk_is(64 << 10, MIB, seed);
+		memset(at, 0, 64 << 10);
+		cmd = io(READ_CMD, at, 64 << 10, MIB);
+		check(uring_io(ng, NVME_URING_CMD_IO, cmd, buffer, NULL) == 0);
+		check(are_bytes(at, 64 << 10, seed));
+
+		memset(at, 0, 64 << 10);
+		vecs[0] = (struct iovec) { at, 2 * PAGE };
+		vecs[1] = (struct iovec) { at + 4 * PAGE, 2 * PAGE };
+		cmd = io(READ_CMD, vecs, 4 * PAGE, MIB);
+		cmd.data_len = 2;
+		check(uring_io(ng, NVME_URING_CMD_IO_VEC, cmd, buffer, NULL) == 0);
+		check(are_bytes(at, 2 * PAGE, seed));
+		check(at[4 * PAGE] == pattern(seed, 2 * PAGE) && !at[2 * PAGE]);
+	}
+	/* Not in the buffer, or not all; no such buffer. */
+	cmd = io(READ_CMD, bytes + MIB / 2, 4096, MIB);
+	check(uring_io(ng, NVME_URING_CMD_IO, cmd, 0, NULL) == -EFAULT);
+	cmd = io(READ_CMD, bytes + MIB / 2 - 2048, 4096, MIB);
+	check(uring_io(ng, NVME_URING_CMD_IO, cmd, 0, NULL) == -EFAULT);
+	check(uring_io(ng, NVME_URING_CMD_IO, cmd, 2, NULL) == -EFAULT);
+	/* The commands of rust_nvme.h have none. */
+	check(uring_io(ng, RNVME_CMD_READ, (struct nvme_passthru_cmd) { 0 }, 0, NULL) == -EINVAL);
+
+	cmd = identify(1, 0, bytes, 4096);
+	for (int buffer = -1; buffer < 1; buffer++) {
+		memset(bytes, 0, 4096);
+		check(!uring_io(ctrl, NVME_URING_CMD_ADMIN, cmd, buffer, NULL));
+		check(!memcmp(bytes + 24, "QEMU", 4));
+	}
+	cmd = (struct nvme_passthru_cmd) { .opcode = 10, .cdw10 = 7 };
+	check(uring_io(ctrl, NVME_URING_CMD_ADMIN, cmd, -1, &extra) == 0 && extra);
+	check(uring_io(ctrl, NVME_URING_CMD_IO, cmd, -1, NULL) == -ENOTTY);
+	check(uring_io(ng, NVME_URING_CMD_ADMIN, cmd, -1, NULL) == -ENOTTY);
+
+	/* A status of the controller's is no error. */
+	cmd = io(READ_CMD, bytes, 4096, info.blocks * info.block_size);
+	check((uring_io(ng, NVME_URING_CMD_IO, cmd, -1, NULL) & 0x7ff) == 0x80);
+	cmd = io(READ_CMD, (void *)8, 4096, 0);
+	check(uring_io(ng, NVME_URING_CMD_IO, cmd, -1, NULL) == -EFAULT);
+
+	/* Entries or completions that are too small. */
+	for (int i = 0; i < 2; i++) {
+		unsigned int flags = i ? IORING_SETUP_SQE128 : IORING_SETUP_CQE32;
+		struct io_uring_sqe *sqe;
+
+		check(!io_uring_queue_init(2, &small, flags));
+		sqe = io_uring_get_sqe(&small);
+		check(sqe);
+		io_uring_prep_rw(IORING_OP_URING_CMD, sqe, ng, NULL, 0, 0);
+		sqe->cmd_op = NVME_URING_CMD_IO;
+		check(io_uring_submit(&small) == 1 && ring_reap(&small, NULL) == -EOPNOTSUPP);
+		io_uring_queue_exit(&small);
+	}
+	check(!io_uring_unregister_buffers(&ring));
+	munmap(bytes, MIB);
+}
+
+static void test_edges(void)
+{
+	unsigned char *bytes = pages(4 * MIB), *read_only;
+	__u32 block = info.block_size;
+	__u32 lens[] = { block, 4096, 8192, 12288, info.max_bytes - block, info.max_bytes };
+	int offsets[] = { 0, 4, 512, 2048, 4092, 1, 2, 4095 };
+
+	/* Also what is no multiple of 4: that is copied. */
+	for (size_t i = 0; i < sizeof(offsets) / sizeof(*offsets); i++)
+		for (size_t j = 0; j < sizeof(lens) / sizeof(*lens); j++) {
+			unsigned char *at = bytes + PAGE + offsets[i];
+			int ret;
+
+			set_bytes(at, lens[j], i + j);
+			ret = send_io(WRITE_CMD, at, lens[j], 0);
+			/* One more page than there can be segments. */
+			if (lens[j] > info.max_bytes / 2 && offsets[i] && ret == -EINVAL)
+				continue;
+			check(ret == 0);
+			memset(at - 1, 0x55, lens[j] + 2);
+			check(send_io(READ_CMD, at, lens[j], 0) == 0);
+			check(are_bytes(at, lens[j], i + j));
+			check(at[-1] == 0x55 && at[lens[j]] == 0x55);
+		}
+	if (info.max_bytes <= 2 * MIB)
+		check(send_io(READ_CMD, bytes, info.max_bytes + block, 0) == -EINVAL);
+	check(send_io(READ_CMD, (void *)-4096L, 4096, 0) == -EFAULT);
+	check(send_io(READ_CMD, (void *)-2048L, 4096, 0) == -EFAULT);
+	check(send_io(READ_CMD, (void *)(1UL << 63), 4096, 0) == -EFAULT);
+	check(send_io(READ_CMD, (void *)4096, 4096, 0) == -EFAULT);
+
+	/* A controller may read what the program cannot write, and not write it. */
+	read_only = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(read_only != MAP_FAILED);
+	check(send_io(READ_CMD, read_only, 4096, 0) == -EFAULT);
+	check(send_io(WRITE_CMD, read_only, 4096, 0) == 0);
+	munmap(read_only, PAGE);
+	munmap(bytes, 4 * MIB);
+}
+
+static void as_nobody(void (*test)(void))
+{
+	pid_t child = fork();
+	int status;
+
+	if (!child) {
+		check(!setgroups(0, NULL) && !setgid(NOBODY) && !setuid(NOBODY));
+		test();
+		exit(0);
+	}
+	check(waitpid(child, &status, 0) == child && !status);
+}
+
+static void rights(void)
+{
+	unsigned char *bytes = pages(PAGE);
+	struct nvme_passthru_cmd cmd;
+
+	/* The files are open already: for reading only, the first time. */
+	check(send_io(READ_CMD, bytes, 4096, 0) == 0);
+	check(send_io(WRITE_CMD, bytes, 4096, 0) == -EACCES);
+	check(send_io(0x80, bytes, 4096, 0) == -EACCES);
+	check(send_io(0x70, bytes, 4096, 0) == -EACCES);
+	check(send_admin(ctrl, identify(1, 0, bytes, 4096)) == 0);
+	check(send_admin(ctrl, identify(2, 0, bytes, 4096)) == -EACCES);
+	cmd = (struct nvme_passthru_cmd) {
+		.opcode = LOG, .nsid = ~0U, .addr = (__u64)bytes, .data_len = 512,
+		.cdw10 = 127 << 16 | 2,
+	};
+	check(send_admin(ctrl, cmd) == -EACCES);
+	cmd = (struct nvme_passthru_cmd) { .opcode = 10, .cdw10 = 6 };
+	check(send_admin(ctrl, cmd) == -EACCES);
+	cmd = (struct nvme_passthru_cmd) { .opcode = 0x80, .nsid = 1 };
+	check(send_admin(ctrl, cmd) == -EACCES);
+}
+
+static void rights_to_write(void)
+{
+	unsigned char *bytes = pages(PAGE);
+
+	check(send_io(READ_CMD, bytes, 4096, 0) == 0);
+	check(send_io(WRITE_CMD, bytes, 4096, 0) == 0);
+	check(send_io(FLUSH, NULL, 0, 0) == 0);
+}
+
+static void test_rights(void)
+{
+	int both = ng;
+
+	ng = open(ng_path, O_RDONLY);
+	check(ng >= 0);
+	as_nobody(rights);
+	close(ng);
+	ng = both;
+	as_nobody(rights_to_write);
+}
+
+static int register_memory(void *addr, __u64 len, __u32 flags, __u32 *handle)
+{
+	struct rnvme_register_memory args = { .addr = (__u64)addr, .len = len, .flags = flags };
+
+	if (ioctl(ng, RNVME_IOC_REGISTER_MEMORY, &args))
+		return -errno;
+	*handle = args.handle;
+	return 0;
+}
+
+static __u32 registered(void *addr, __u64 len, __u32 flags)
+{
+	__u32 handle = 0;
+	int ret = register_memory(addr, len, flags, &handle);
+
+	if (ret)
+		die("register: %s", strerror(-ret));
+	check(handle);
+	return handle;
+}
+
+static int run(__u32 op, __u32 handle, __u64 offset, __u32 len, __u64 at)
+{
+	struct rnvme_cmd cmd = {
+		.offset = offset, .slba = at / info.block_size, .len = len, .handle = handle,
+	};
+
+	return ring_run(&ring, ng, op, cmd);
+}
+
+/* Writes and reads all of the memory, in commands of 64 KiB at odd places. */
+static void write_and_read(unsigned char *bytes, size_t size, __u64 seed)
+{
+	__u32 handle = registered(bytes, size, RNVME_BUF_READ | RNVME_BUF_WRITE);
+	const size_t step = 64 << 10;
+
+	set_bytes(bytes, size, seed);
+	for (size_t at = 0; at < size; at += step) {
+		__u32 len = size - at < step ? size - at : step;
+
+		check(run(RNVME_CMD_WRITE, handle, at, len, at) == (int)len);
+	}
+	disk_is(size, 0, seed);
+	memset(bytes, 0, size);
+	for (size_t at = 0; at < size; at += step) {
+		__u32 len = size - at < step ? size - at : step;
+
+		check(run(RNVME_CMD_READ, handle, at, len, at) == (int)len);
+	}
+	check(are_bytes(bytes, size, seed));
+	check(run(RNVME_CMD_READ, handle, size, 4096, 0) == -ERANGE);
+	check(ng_info(ng, handle).bytes == size);
+	check(!ng_unregister(ng, handle));
+	check(run(RNVME_CMD_READ, handle, 0, 4096, 0) == -ENOENT);
+}
+
+static void *map_file(int fd, size_t size, int flags)
+{
+	void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	check(bytes != MAP_FAILED);
+	return bytes;
+}
+
+static void set_hugepages(int count)
+{
+	FILE *file = fopen("/proc/sys/vm/nr_hugepages", "w");
+
+	/* Not each kernel has them. */
+	if (!file)
+		return;
+	fprintf(file, "%d", count);
+	fclose(file);
+}
+
+static void test_memory(void)
+{
+	const size_t size = 2 * MIB;
+	unsigned char *bytes;
+	__u32 handle;
+	int fd;
+
+	bytes = pages(size);
+	write_and_read(bytes, size, 1);
+	/* Not whole pages. */
+	write_and_read(bytes + 2048, MIB, 2);
+	/* What was never written is the page of zeroes, which nobody writes. */
+	munmap(bytes, size);
+	bytes = pages(size);
+	handle = registered(bytes, size, RNVME_BUF_READ);
+	check(run(RNVME_CMD_WRITE, handle, 0, 4096, 0) == 4096);
+	check(run(RNVME_CMD_READ, handle, 0, 4096, 0) == -EACCES);
+	check(!ng_unregister(ng, handle));
+	check(madvise(bytes, size, MADV_HUGEPAGE) == 0 || errno == EINVAL);
+	write_and_read(bytes, size, 3);
+	munmap(bytes, size);
+
+	fd = memfd_create("nvme-user", 0);
+	check(fd >= 0 && !ftruncate(fd, size));
+	bytes = map_file(fd, size, MAP_SHARED);
+	write_and_read(bytes, size, 4);
+	munmap(bytes, size);
+	bytes = map_file(fd, size, MAP_PRIVATE);
+	write_and_read(bytes, size, 5);
+	munmap(bytes, size);
+	close(fd);
+
+	set_hugepages(4);
+	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	if (bytes != MAP_FAILED) {
+		write_and_read(bytes, size, 6);
+		munmap(bytes, size);
+	}
+	set_hugepages(0);
+}
+
+static void test_gone(void)
+{
+	const size_t size = 64 << 10;
+	unsigned char *bytes = pages(size), *moved;
+	__u32 handle, other;
+	pid_t child;
+	int fd, status;
+
+	/* Unmapped: the pages are still the registration's. */
+	handle = registered(bytes, size, RNVME_BUF_READ | RNVME_BUF_WRITE);
+	set_bytes(bytes, size, 1);
+	munmap(bytes, size);
+	check(run(RNVME_CMD_WRITE, handle, 0, size, 0) == (int)size);
+	disk_is(size, 0, 1);
+	check(run(RNVME_CMD_READ, handle, 0, size, 0) == (int)size);
+	check(!ng_unregister(ng, handle));
+
+	/* Moved: the same pages elsewhere. */
+	bytes = pages(size);
+	handle = registered(bytes, size, RNVME_BUF_READ | RNVME_BUF_WRITE);
+	moved = mremap(bytes, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, pages(size));
+	check(moved != MAP_FAILED);
+	check(run(RNVME_CMD_READ, handle, 0, size, 0) == (int)size);
+	check(are_bytes(moved, size, 1));
+
+	/* Given back: what is there now is other memory. */
+	check(!madvise(moved, size, MADV_DONTNEED));
+	check(run(RNVME_CMD_READ, handle, 0, size, 0) == (int)size);
+	check(moved[0] == 0 && moved[size - 1] == 0);
+	check(!ng_unregister(ng, handle));
+
+	/* A child has a copy, whoever writes first. */
+	handle = registered(moved, size, RNVME_BUF_READ | RNVME_BUF_WRITE);
+	memset(moved, 7, size);
+	child = fork();
+	if (!child) {
+		check(moved[0] == 7);
+		memset(moved, 8, size);
+		exit(0);
+	}
+	check(waitpid(child, &status, 0) == child && !status);
+	check(run(RNVME_CMD_READ, handle, 0, size, 0) == (int)size);
+	check(are_bytes(moved, size, 1));
+	check(!ng_unregister(ng, handle));
+
+	/* Truncated. */
+	fd = memfd_create("nvme-user", 0);
+	check(fd >= 0 && !ftruncate(fd, size));
+	bytes = map_file(fd, size, MAP_SHARED);
+	handle = registered(bytes, size, RNVME_BUF_READ | RNVME_BUF_WRITE);
+	set_bytes(bytes, size, 2);
+	check(!ftruncate(fd, 0));
+	check(run(RNVME_CMD_WRITE, handle, 0, size, 0) == (int)size);
+	disk_is(size, 0, 2);
+	check(!ftruncate(fd, size) && bytes[0] == 0);
+	/* The same again: other pages. */
+	other = registered(bytes, size, RNVME_BUF_WRITE);
+	check(run(RNVME_CMD_READ, other, 0, size, 0) == (int)size && are_bytes(bytes, size, 2));
+	check(!ng_unregister(ng, other) && !ng_unregister(ng, handle));
+	munmap(bytes, size);
+	close(fd);
+
+	/* A process that ends: the file, which another one has, keeps the pages. */
+	child = fork();
+	if (!child) {
+		bytes = pages(size);
+		set_bytes(bytes, size, 3);
+		check(registered(bytes, size, RNVME_BUF_READ) == 1);
+		_exit(0);
+	}
+	check(waitpid(child, &status, 0) == child && !status);
+	check(counter("nr_foll_pin_acquired") != counter("nr_foll_pin_released"));
+	check(run(RNVME_CMD_WRITE, 1, 0, size, 0) == (int)size);
+	disk_is(size, 0, 3);
+	check(!ng_unregister(ng, 1));
+	munmap(moved, size);
+}
+
+static void test_bad(void)
+{
+	/* The third page goes: behind two there would be something else. */
+	unsigned char *bytes = pages(3 * PAGE), *read_only, *registers;
+	__u32 handle, both = RNVME_BUF_READ | RNVME_BUF_WRITE;
+	struct {
+		void *addr;
+		__u64 len;
+		__u32 flags;
+		int error;
+	} bad[] = {
+		{ bytes, 0, both, EINVAL },
+		{ bytes, 4096, 0, EINVAL },
+		{ bytes, 4096, 4, EINVAL },
+		{ NULL, 4096, both, EFAULT },
+		{ (void *)4096, 4096, both, EFAULT },
+		{ (void *)-4096L, 4096, both, EFAULT },
+		{ (void *)-4096L, 4097, both, EFAULT },
+		{ (void *)(1UL << 63), 4096, both, EFAULT },
+		{ bytes, 1ULL << 63, both, ENOMEM },
+		{ bytes, ~0ULL, both, EFAULT },
+		{ bytes, ~0ULL - (__u64)bytes, both, ENOMEM },
+		{ bytes, 1ULL << 46, both, ENOMEM },
+		{ bytes, 3 * PAGE, both, EFAULT },
+		{ bytes + 1, 4096, both, EOPNOTSUPP },
+		{ bytes + 2, 4096, both, EOPNOTSUPP },
+		{ bytes, 4095, both, EOPNOTSUPP },
+	};
+
+	munmap(bytes + 2 * PAGE, PAGE);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		int ret = register_memory(bad[i].addr, bad[i].len, bad[i].flags, &handle);
+
+		if (ret != -bad[i].error)
+			die("bad[%zu]: %s, not %s", i, strerror(-ret), strerror(bad[i].error));
+	}
+	/* Read-only: for the controller to read. */
+	read_only = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(register_memory(read_only, PAGE, RNVME_BUF_WRITE, &handle) == -EFAULT);
+	check(register_memory(read_only, PAGE, both, &handle) == -EFAULT);
+	check(!ng_unregister(ng, registered(read_only, PAGE, RNVME_BUF_READ)));
+	munmap(read_only, PAGE);
+	/* Registers of a device. */
+	int fd = open("/sys/bus/pci/devices/0000:00:02.0/resource0", O_RDWR | O_SYNC);
+
+	if (fd >= 0) {
+		registers = map_file(fd, PAGE, MAP_SHARED);
+		check(register_memory(registers, PAGE, RNVME_BUF_READ, &handle) == -EFAULT);
+		check(send_io(WRITE_CMD, registers, 4096, 0) == -EFAULT);
+		munmap(registers, PAGE);
+		close(fd);
+	}
+	munmap(bytes, 2 * PAGE);
+}
+
+static void over_the_limit(void)
+{
+	struct rlimit limit = { 64 << 10, 64 << 10 };
+	unsigned char *bytes = pages(MIB);
+	__u32 first, second;
+
+	check(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	check(register_memory(bytes, MIB, RNVME_BUF_READ, &first) == -EDQUOT);
+	check(register_memory(bytes, (64 << 10) + 4, RNVME_BUF_READ, &first) == -EDQUOT);
+	first = registered(bytes, 32 << 10, RNVME_BUF_READ);
+	second = registered(bytes, 32 << 10, RNVME_BUF_READ);
+	check(register_memory(bytes, 4, RNVME_BUF_READ, &first) == -EDQUOT);
+	check(!ng_unregister(ng, second));
+	second = registered(bytes, 32 << 10, RNVME_BUF_READ);
+	check(!ng_unregister(ng, second) && !ng_unregister(ng, first));
+}
+
+static void test_many(void)
+{
+	const int files = 10, each = 1000;
+	unsigned char *bytes = pages(MIB);
+	int own = ng, fds[files], ret;
+	__u32 handle;
+
+	as_nobody(over_the_limit);
+	/* Nothing is left over of those. */
+	as_nobody(over_the_limit);
+
+	for (int i = 0; i < files; i++) {
+		ng = open(ng_path, O_RDWR);
+		check(ng >= 0);
+		fds[i] = ng;
+		for (int j = 0; j < each; j++)
+			handle = registered(bytes + PAGE * (j % 200), PAGE,
+					    RNVME_BUF_READ | RNVME_BUF_WRITE);
+	}
+	for (int j = each; j < 1024; j++)
+		handle = registered(bytes, PAGE, RNVME_BUF_WRITE);
+	check(register_memory(bytes, PAGE, RNVME_BUF_WRITE, &handle) == -ENOSPC);
+	check(send_io(READ_CMD, bytes, 4096, 0) == 0);
+	ret = run(RNVME_CMD_READ, 1, 0, 4096, 4096);
+	if (ret != 4096)
+		die("a command beside 10,000 registrations: %d", ret);
+	for (int i = 0; i < files; i++)
+		close(fds[i]);
+	ng = own;
+	munmap(bytes, MIB);
+}
+
+/* Commands of each kind until SECONDS are over; they may fail. */
+static void run_load(int seconds)
+{
+	time_t end = time(NULL) + seconds;
+	unsigned char *bytes = pages(MIB);
+	struct iovec buffer = { bytes, MIB };
+	__u32 handle = 0;
+	unsigned long count = 0;
+
+	check(!io_uring_register_buffers(&ring, &buffer, 1));
+	if (!bounced)
+		handle = registered(bytes, MIB, RNVME_BUF_READ | RNVME_BUF_WRITE);
+	printf("going\n");
+	fflush(stdout);
+	while (time(NULL) < end) {
+		for (int i = 0; i < 16; i++) {
+			struct rnvme_cmd own = { .len = 4096, .handle = handle };
+			struct nvme_passthru_cmd cmd;
+			struct io_uring_sqe *sqe;
+
+			own.offset = i * PAGE;
+			cmd = io(READ_CMD, bytes + i * PAGE, 4096, i * PAGE);
+			cmd.result = 0;
+			if (i % 3 == 2 && handle) {
+				prep(ng, RNVME_CMD_READ, &own, sizeof(own));
+			} else {
+				sqe = prep(ng, NVME_URING_CMD_IO, &cmd, sizeof(cmd));
+				sqe->uring_cmd_flags = i % 3 ? IORING_URING_CMD_FIXED : 0;
+			}
+		}
+		check(io_uring_submit(&ring) == 16);
+		for (int i = 0; i < 16; i++)
+			count += ring_reap(&ring, NULL) >= 0;
+	}
+	printf("nvme-user: %lu commands\n", count);
+}
+
+static void runs(int count)
+{
+	unsigned char *bytes = pages(MIB);
+	__u32 handle = registered(bytes, MIB, RNVME_BUF_READ | RNVME_BUF_WRITE);
+
+	for (int i = 0; i < count; i++)
+		check(run(RNVME_CMD_READ, handle, i % 256 * PAGE, 4096, 0) == 4096);
+}
+
+int main(int argc, char **argv)
+{
+	struct {
+		const char *name;
+		void (*test)(void);
+		int registers;
+	} tests[] = {
+		{ "ioctl", test_ioctl, 0 }, { "uring", test_uring, 0 },
+		{ "edges", test_edges, 0 }, { "rights", test_rights, 0 },
+		{ "memory", test_memory, 1 }, { "gone", test_gone, 1 },
+		{ "bad", test_bad, 1 }, { "many", test_many, 1 },
+	};
+	unsigned char *bytes = pages(PAGE);
+	__u32 handle = 0;
+
+	check(argc > 4);
+	ng_path = argv[1];
+	ctrl_path = argv[2];
+	disk_path = argv[3];
+	ng = must(open(ng_path, O_RDWR), ng_path);
+	ctrl = must(open(ctrl_path, O_RDWR), ctrl_path);
+	info = ng_info(ng, 0);
+	ring_setup(&ring, 64, IORING_SETUP_CQE32);
+	/* Memory that is bounced cannot be registered. */
+	if (register_memory(bytes, PAGE, RNVME_BUF_READ, &handle) == -EOPNOTSUPP)
+		bounced = 1;
+	else
+		check(!ng_unregister(ng, handle));
+	for (int i = 4; i < argc; i++) {
+		size_t nr = 0;
+
+		if (!strcmp(argv[i], "load")) {
+			run_load(atoi(argv[++i]));
+			continue;
+		}
+		if (!strcmp(argv[i], "runs")) {
+			runs(atoi(argv[++i]));
+			continue;
+		}
+		while (nr < sizeof(tests) / sizeof(*tests) && strcmp(tests[nr].name, argv[i]))
+			nr++;
+		check(nr < sizeof(tests) / sizeof(*tests));
+		if (bounced && tests[nr].registers) {
+			printf("nvme-user: %s: not here: memory is bounced\n", argv[i]);
+			continue;
+		}
+		tests[nr].test();
+		check_no_pins(argv[i]);
+		printf("nvme-user: %s: ok\n", argv[i]);
+		fflush(stdout);
+	}
+	return 0;
+}
