@@ -11,8 +11,6 @@
 void phyr_dma_buf_helper_get_dma_buf(struct dma_buf *dmabuf);
 bool phyr_dma_buf_helper_file_readable(const struct file *file);
 bool phyr_dma_buf_helper_file_writable(const struct file *file);
-struct scatterlist *phyr_dma_buf_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
-						    unsigned int len);
 int phyr_dma_buf_helper_p2p_init(struct pci_dev *pdev);
 struct p2pdma_provider *phyr_dma_buf_helper_p2p_provider(struct pci_dev *pdev, int bar);
 struct sg_table *phyr_dma_buf_helper_p2p_map_page(struct dma_buf_attachment *attach,

@@ -11,7 +11,6 @@
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
 #include <linux/mm.h>
-#include <linux/scatterlist.h>
 
 #include "bindings.h"
 
@@ -32,17 +31,6 @@ bool phyr_dma_buf_helper_file_writable(const struct file *file)
 	return file->f_mode & FMODE_WRITE;
 }
 EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_file_writable);
-
-/* Writes the DMA side of an entry that has no other side, and returns the next entry. */
-struct scatterlist *phyr_dma_buf_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
-						    unsigned int len)
-{
-	sg_set_page(sg, NULL, 0, 0);
-	sg_dma_address(sg) = addr;
-	sg_dma_len(sg) = len;
-	return sg_next(sg);
-}
-EXPORT_SYMBOL_GPL(phyr_dma_buf_helper_sg_fill_dma);
 
 /* There are none without CONFIG_PCI_P2PDMA. */
 int phyr_dma_buf_helper_p2p_init(struct pci_dev *pdev)

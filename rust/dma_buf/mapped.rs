@@ -110,7 +110,7 @@ impl Mapped {
     }
 
     /// Returns the ranges that the device sees.
-    pub(crate) fn dma_vecs(&self) -> impl Iterator<Item = DmaVec> + '_ {
+    pub(crate) fn dma_vecs(&self) -> impl Iterator<Item = DmaVec> + Clone + '_ {
         let (one, many, bus): (_, _, &[DmaVec]) = match &self.layout {
             Layout::Linear(mapped) => (Some(mapped.dma_vec()), None, &[]),
             Layout::Scatter(mapped) => (None, Some(mapped.dma_vecs()), &[]),

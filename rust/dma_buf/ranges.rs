@@ -37,6 +37,7 @@ pub(crate) fn cut<I: Iterator<Item = DmaVec>>(vecs: I, limits: Limits) -> Cut<I>
 }
 
 /// The iterator of [`cut`].
+#[derive(Clone)]
 pub(crate) struct Cut<I> {
     vecs: I,
     limits: Limits,

@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The `sg_table` through which C hands a mapping over, of which only the DMA side is used.
-//!
-//! A table has no pages (`orig_nents` is zero, as in the kernel's own
-//! `drivers/dma-buf/dma-buf-mapping.c`): an importer cannot get at the memory behind the device's
-//! back.
-//!
-//! C header: [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
+//! A mapping with the `sg_table` through which C is handed it, of which only the DMA side is used.
 
 use crate::{
-    bindings as helpers,
     exporter::AttachmentRef,
     mapped::Mapped,
     ranges::{
@@ -24,33 +17,23 @@ use kernel::{
         Bound,
         Device, //
     },
-    error::to_result,
-    prelude::*,
-    types::Opaque, //
+    prelude::*, //
 };
 use phyr::{
     device::max_segment,
-    fail::{
-        self,
-        Point, //
-    },
+    DmaTable,
     Limits, //
 };
 
 /// A mapping with the table that describes it. Dropping it frees the table and unmaps.
-///
-/// # Invariants
-///
-/// `sgt` has `nr` entries, or none if `nr` is zero. They are those of `mapped`.
 pub(crate) struct Table {
-    sgt: Opaque<bindings::sg_table>,
-    nr: u32,
+    table: KBox<DmaTable>,
     mapped: Mapped,
-    /// Attachment that this was made for; for pointer comparison only.
+    /// Attachment that this was made for. Only compared.
     attach: *const bindings::dma_buf_attachment,
 }
 
-// SAFETY: The entries are the table's own, and a mapping belongs to no thread.
+// SAFETY: A table and a mapping belong to no thread.
 unsafe impl Send for Table {}
 
 impl Table {
@@ -59,43 +42,20 @@ impl Table {
     /// # Errors
     ///
     /// - `EINVAL`: the device takes less than a page in an entry.
-    /// - `EOVERFLOW`: more entries than can be counted.
-    /// - `ENOMEM`: no memory.
+    /// - Those of [`DmaTable::new`].
     pub(crate) fn new(mapped: Mapped, attachment: &AttachmentRef<'_>) -> Result<KBox<Self>> {
         let limits = entry_limits(mapped.device())?;
-        let nr = u32::try_from(cut(mapped.dma_vecs(), limits).count()).map_err(|_| EOVERFLOW)?;
-        // INVARIANT: There are no entries yet.
-        let mut this = KBox::new(
+        let table = DmaTable::new(cut(mapped.dma_vecs(), limits))?;
+        let attach = attachment.as_raw();
+
+        Ok(KBox::new(
             Self {
-                sgt: Opaque::new(bindings::sg_table::default()),
-                nr: 0,
+                table,
                 mapped,
-                attach: attachment.as_raw(),
+                attach,
             },
             GFP_KERNEL,
-        )?;
-        let sgt = this.as_raw();
-
-        fail::at(Point::sg_alloc_table)?;
-        // SAFETY: `sgt` may be written. Drop frees what is allocated.
-        to_result(unsafe { bindings::sg_alloc_table(sgt, nr, bindings::GFP_KERNEL) })?;
-        // INVARIANT: `nr` entries have just been allocated, and are set below.
-        this.nr = nr;
-        // SAFETY: `sgt` is valid, and C does not have it yet.
-        let mut sg = unsafe {
-            (*sgt).orig_nents = 0;
-            (*sgt).sgl
-        };
-        for vec in cut(this.mapped.dma_vecs(), limits) {
-            if sg.is_null() {
-                break;
-            }
-            let addr = vec.addr().into_raw();
-            // SAFETY: `sg` is an entry of the table: the first, or one that `sg_next()` returned.
-            // CAST: `limits` allows less than 32 bits.
-            sg = unsafe { helpers::phyr_dma_buf_helper_sg_fill_dma(sg, addr, vec.len() as u32) };
-        }
-        Ok(this)
+        )?)
     }
 
     /// Returns whether it was made for `attachment`.
@@ -110,19 +70,7 @@ impl Table {
 
     /// Returns the table for C, valid until this is dropped.
     pub(crate) fn as_raw(&self) -> *mut bindings::sg_table {
-        self.sgt.get()
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        let sgt = self.as_raw();
-        // SAFETY: `sgt` has `nr` entries by the type invariants, and `sg_free_table()` goes by
-        // `orig_nents`. A table without entries may be freed, too.
-        unsafe {
-            (*sgt).orig_nents = self.nr;
-            bindings::sg_free_table(sgt);
-        }
+        self.table.as_raw()
     }
 }
 

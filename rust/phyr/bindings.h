@@ -14,6 +14,8 @@
 #include "trace.h"
 
 phys_addr_t phyr_helper_page_to_phys(const struct page *page);
+struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
+					    unsigned int len);
 void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len);
 bool phyr_helper_dev_is_trusted(struct device *dev);
 bool phyr_helper_dev_is_dma_coherent(struct device *dev);

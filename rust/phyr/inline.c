@@ -42,6 +42,17 @@ __phyr_helper void phyr_helper_iotlb_sync(struct iommu_domain *domain,
 }
 EXPORT_SYMBOL_GPL(phyr_helper_iotlb_sync);
 
+/* Writes the DMA side of an entry that has no other side, and returns the next entry. */
+__phyr_helper struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
+							  unsigned int len)
+{
+	sg_set_page(sg, NULL, 0, 0);
+	sg_dma_address(sg) = addr;
+	sg_dma_len(sg) = len;
+	return sg_next(sg);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_sg_fill_dma);
+
 /* Of the page nothing but its address is used. */
 __phyr_helper void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr,
 					    unsigned int len)

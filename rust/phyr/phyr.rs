@@ -16,7 +16,8 @@
 //! - `map`: scatter and batch. A folder with a list of its own.
 //! - [`linear`]: exactly one [`DmaVec`], or the reason why not.
 //! - [`space`]: the address space in which it is mapped, the DMA API's or another.
-//! - `types`, `attrs`, `access`, `error`: what the others hand on; `dma_vec`: parts of what is mapped.
+//! - `types`, `attrs`, `access`, `error`: what the others hand on; `dma_vec`, `dma_table`: parts of what is
+//!   mapped, and all of it for C.
 //! - [`trace`], `fail`, `raw`, `bindings`, `model`: tracepoints, fault injection, what the kernel's
 //!   own crate keeps to itself, random lists for tests.
 //!
@@ -30,6 +31,7 @@ mod attrs;
 pub mod bindings;
 #[doc(hidden)]
 pub mod device;
+mod dma_table;
 mod dma_vec;
 mod error;
 #[doc(hidden)]
@@ -64,6 +66,7 @@ pub use self::{
         MapAttrs,
         MemoryKind, //
     },
+    dma_table::DmaTable,
     dma_vec::part,
     error::MapError,
     limits::Limits,

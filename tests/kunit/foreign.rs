@@ -25,14 +25,12 @@ use kernel::{
     sync::aref::ARef, //
 };
 use phyr::{
+    bindings as helpers,
     raw,
     DmaAddr,
     DmaVec, //
 };
-use phyr_dma_buf::{
-    bindings as helpers,
-    DmaBuf, //
-};
+use phyr_dma_buf::DmaBuf;
 
 /// Number of calls of `invalidate_mappings`.
 static TOLD: AtomicI32 = AtomicI32::new(0);
@@ -343,11 +341,7 @@ unsafe extern "C" fn map(
             // SAFETY: there is an entry for each.
             // CAST: the tests have short ones.
             sg = unsafe {
-                helpers::phyr_dma_buf_helper_sg_fill_dma(
-                    sg,
-                    vec.addr().into_raw(),
-                    vec.len() as u32,
-                )
+                helpers::phyr_helper_sg_fill_dma(sg, vec.addr().into_raw(), vec.len() as u32)
             };
         }
         MAPPED.fetch_add(1, Relaxed);
