@@ -8,15 +8,20 @@
 //!
 //! - [`bvec::BioVecs`]: a slice of bio_vecs.
 //! - [`Pages`](crate::memory::Pages): pages that the caller owns.
+//! - [`SgPages`]: the pages of an `sg_table` of any C code's.
 //! - A block request: `phyr_blk` has it.
 
 pub mod bvec;
 #[doc(hidden)]
 pub mod page;
 pub(crate) mod segments;
+mod sg_pages;
 
-pub use self::segments::{
-    Joined,
-    Segments,
-    Source, //
+pub use self::{
+    segments::{
+        Joined,
+        Segments,
+        Source, //
+    },
+    sg_pages::SgPages, //
 };
