@@ -188,8 +188,6 @@ EXPORT_SYMBOL_GPL(phyr_helper_iommu_flush_iotlb_all);
 /* Zeroed pages, as one compound page if they are several: each may be referenced by itself. */
 struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order)
 {
-	/* Chunks::MAX_ORDER */
-	BUILD_BUG_ON(MAX_PAGE_ORDER < 9);
 	return alloc_pages(gfp | __GFP_ZERO | __GFP_COMP, order);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_alloc_chunk);

@@ -14,6 +14,9 @@ use phyr::memory::{
     Chunks, //
 };
 
+/// `RUST_DMA_BUF_MAX_ORDER`.
+const MAX_ORDER: u32 = 9;
+
 /// `struct rust_dma_buf_set_pattern`, checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Pattern {
@@ -52,7 +55,7 @@ impl Pattern {
         let pattern = reader.read::<u32>()?;
         let arg = reader.read::<u64>()?;
 
-        if order > Chunks::MAX_ORDER {
+        if order > MAX_ORDER {
             return Err(EINVAL);
         }
         let arrangement = match (pattern, arg) {

@@ -39,7 +39,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// Zeroed chunks of physically contiguous pages, all of the same order.
+/// Zeroed chunks of physically contiguous pages, all of the same order: folios.
 ///
 /// The chunks are in memory wherever the allocator found them, and in the buffer in the order that
 /// [`Chunks::swap`] gives them.
@@ -61,8 +61,8 @@ unsafe impl Send for Chunks {}
 unsafe impl Sync for Chunks {}
 
 impl Chunks {
-    /// The largest order: a chunk is at most 2 MiB where a page is 4 KiB.
-    pub const MAX_ORDER: u32 = 9;
+    /// The largest order that there is: `MAX_PAGE_ORDER`, mostly chunks of 4 MiB.
+    pub const MAX_ORDER: u32 = kernel::bindings::MAX_PAGE_ORDER;
 
     /// Allocates `len` bytes in chunks of `1 << order` pages.
     ///
