@@ -14,6 +14,7 @@
 #include "trace.h"
 
 phys_addr_t phyr_helper_page_to_phys(const struct page *page);
+phys_addr_t phyr_helper_virt_to_phys(void *addr);
 struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
 					    unsigned int len);
 void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr, unsigned int len);
@@ -40,6 +41,7 @@ bool phyr_helper_is_guest(void);
 void phyr_helper_iommu_flush_iotlb_all(struct iommu_domain *domain);
 struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order);
 struct page *phyr_helper_alloc_user_chunk(unsigned int order);
+size_t phyr_helper_cache_line(void);
 unsigned long phyr_helper_totalram_pages(void);
 bool phyr_helper_killed(void);
 void *phyr_helper_vmap(struct page **pages, unsigned int count);

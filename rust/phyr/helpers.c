@@ -200,6 +200,16 @@ struct page *phyr_helper_alloc_user_chunk(unsigned int order)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_alloc_user_chunk);
 
+/*
+ * A cache line of the CPU, or of what keeps devices in step that are not coherent, whichever is
+ * longer.
+ */
+size_t phyr_helper_cache_line(void)
+{
+	return max_t(size_t, dma_get_cache_alignment(), L1_CACHE_BYTES);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_cache_line);
+
 unsigned long phyr_helper_totalram_pages(void)
 {
 	return totalram_pages();

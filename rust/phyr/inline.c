@@ -42,6 +42,15 @@ __phyr_helper void phyr_helper_iotlb_sync(struct iommu_domain *domain,
 }
 EXPORT_SYMBOL_GPL(phyr_helper_iotlb_sync);
 
+/* The physical address of memory of kmalloc() or vmalloc(). */
+__phyr_helper phys_addr_t phyr_helper_virt_to_phys(void *addr)
+{
+	if (is_vmalloc_addr(addr))
+		return page_to_phys(vmalloc_to_page(addr)) + offset_in_page(addr);
+	return virt_to_phys(addr);
+}
+EXPORT_SYMBOL_GPL(phyr_helper_virt_to_phys);
+
 /* Writes the DMA side of an entry that has no other side, and returns the next entry. */
 __phyr_helper struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg, dma_addr_t addr,
 							  unsigned int len)

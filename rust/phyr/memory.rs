@@ -9,12 +9,13 @@
 
 mod alloc;
 mod chunks;
+mod heap;
+mod lines;
 mod list;
 mod pages;
 mod shared;
 mod traits;
 mod user;
-mod vmalloc;
 mod vmap;
 
 #[doc(hidden)]
@@ -32,6 +33,13 @@ pub use self::{
         ChunkPieces,
         Chunks, //
     },
+    heap::{
+        BytePieces,
+        Bytes,
+        Heap,
+        KernelAllocator, //
+    },
+    lines::SharedLine,
     list::Chain,
     pages::{
         PagePieces,
@@ -45,10 +53,6 @@ pub use self::{
     user::{
         UserPages,
         UserPieces, //
-    },
-    vmalloc::{
-        VBytes,
-        VPieces, //
     },
     vmap::Vmap, //
 };

@@ -20,8 +20,8 @@ use phyr::{
     batch::Capacity,
     linear::LinearError,
     memory::{
-        Chunks,
-        VBytes, //
+        Bytes,
+        Chunks, //
     },
     DataDirection,
     DmaAddr,
@@ -189,10 +189,10 @@ pub(crate) fn dump(edu: &Edu) -> Result<VVec<u8>> {
             part: 0..bytes.len(),
         };
         let mapper = Mapper::new(pdev.as_ref(), Limits::NONE)?;
-        let mapping = mapper.map(VBytes::new(bytes)?, transfer.direction, GFP_KERNEL)?;
+        let mapping = mapper.map(Bytes::new(bytes)?, transfer.direction, GFP_KERNEL)?;
 
         transfer.run(mapping.dma_vecs())?;
-        Ok(mapping.unmap().into_vec())
+        Ok(mapping.unmap().into_inner())
     })
 }
 

@@ -92,6 +92,7 @@ causes! {
     AttachError
     phyr_iommu::DomainError
     phyr::linear::LinearError
+    phyr::memory::SharedLine
 }
 
 impl<M, R: Cause> Cause for MapError<M, R> {

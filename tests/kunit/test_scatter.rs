@@ -31,9 +31,9 @@ use kernel::{
 use phyr::{
     memory::{
         segments,
+        Bytes,
         Memory,
-        Pages,
-        VBytes, //
+        Pages, //
     },
     DataDirection,
     DmaVec,
@@ -245,10 +245,10 @@ fn used_vector(len: usize, capacity: usize) -> Result<VVec<u8>> {
 }
 
 /// Checks that `memory` holds the bytes of [`used_vector()`], and zeros in the rest of its page.
-fn check_vector(memory: VBytes, len: usize) -> Outcome {
+fn check_vector(memory: Bytes<VVec<u8>>, len: usize) -> Outcome {
     let mut seen = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
     memory.read(0, &mut seen)?;
-    let mut vec = memory.into_vec();
+    let mut vec = memory.into_inner();
     check_bytes(&vec, &seen)?;
     check_eq!(vec.len(), len);
     for (at, &byte) in seen.iter().enumerate() {
@@ -326,7 +326,7 @@ mod tests {
                 (2 * PAGE_SIZE, 3 * PAGE_SIZE),
                 (13, 100),
             ] {
-                let memory = VBytes::new(used_vector(len, capacity)?)?;
+                let memory = Bytes::new(used_vector(len, capacity)?)?;
                 check_eq!(memory.len(), len);
                 let mut memory = round_into(mapper, memory)?;
                 if mapper.granule().is_none() || mapper.packs() {
@@ -335,7 +335,7 @@ mod tests {
                 }
                 check_vector(memory, len)?;
             }
-            let empty = VBytes::new(VVec::new())?;
+            let empty = Bytes::new(VVec::<u8>::new())?;
             check_err!(
                 mapper.map(empty, DataDirection::ToDevice, GFP_KERNEL),
                 EINVAL
@@ -350,19 +350,19 @@ mod tests {
         const AT: usize = PAGE_SIZE - 77;
         with_device(|pdev, mapper| {
             let engine = Engine::new(pdev)?;
-            let source = VBytes::new(used_vector(LEN, LEN)?)?;
+            let source = Bytes::new(used_vector(LEN, LEN)?)?;
             let source = mapper.map(source, DataDirection::ToDevice, GFP_KERNEL)?;
-            let target = VBytes::new(VVec::from_elem(0, LEN, GFP_KERNEL)?)?;
+            let target = Bytes::new(VVec::from_elem(0, LEN, GFP_KERNEL)?)?;
             let mut target = mapper.map(target, DataDirection::FromDevice, GFP_KERNEL)?;
             let len = LEN - AT;
             transfer(source.dma_vecs(), target.dma_vecs(), AT, len, &engine)?;
 
             let mut seen = KVVec::from_elem(0u8, len, GFP_KERNEL)?;
             target.cpu().read(AT, &mut seen)?;
-            let source = source.unmap().into_vec();
+            let source = source.unmap().into_inner();
             check_bytes(&seen, check_some!(source.get(AT..)))?;
             // At the vector's own addresses, too.
-            let target = target.unmap().into_vec();
+            let target = target.unmap().into_inner();
             check_bytes(check_some!(target.get(AT..)), &seen)?;
             check!(target.iter().take(AT).all(|&byte| byte == 0));
             Ok(())
