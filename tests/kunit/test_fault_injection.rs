@@ -65,11 +65,14 @@ use phyr::{
         Point, //
     },
     memory::{
+        Bytes,
         Chunks,
         Memory,
         PageMemory,
         Pages, //
     },
+    DataDirection,
+    DmaTable,
     Limits,
     Mapper, //
 };
@@ -103,6 +106,12 @@ fn pages(nr: usize) -> Result<Counted<Pages>> {
     buffer(nr).map(Counted::new)
 }
 
+/// Allocates a vector of scattered pages.
+fn vector() -> Result<Counted<Bytes<VVec<u8>>>> {
+    let bytes = VVec::from_elem(0, 5 * PAGE_SIZE, GFP_KERNEL)?;
+    Ok(Counted::new(Bytes::new(bytes)?))
+}
+
 /// Allocates four contiguous pages.
 fn chunk() -> Result<Counted<Chunks>> {
     contiguous(2).map(Counted::new)
@@ -123,6 +132,13 @@ fn linear_copy(
     memory: Result<impl Memory<Direction = DataDirection>>,
 ) -> Result {
     drop(mapper.linear_copy(memory?, BOTH)?);
+    Ok(())
+}
+
+/// Maps memory, and describes the mapping by a table.
+fn described(mapper: &Mapper<'_>) -> Result {
+    let mapping = mapper.map(parts()?, BOTH, GFP_KERNEL)?;
+    drop(DmaTable::new(mapping.dma_vecs())?);
     Ok(())
 }
 
@@ -172,6 +188,10 @@ fn paths(mapper: &Mapper<'_>) -> Outcome {
     sweep("scatter, one page", &place, one, || {
         Ok(scatter(mapper, pages(1)))
     })?;
+    sweep("scatter, a vector", &place, around, || {
+        Ok(scatter(mapper, vector()))
+    })?;
+    sweep("a table for C", &place, around, || Ok(described(mapper)))?;
     sweep("scatter, joined", &place, around, || {
         Ok(scatter(mapper, pages(6)))
     })?;

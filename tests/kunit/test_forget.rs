@@ -69,6 +69,7 @@ use kernel::{
     sync::Arc, //
 };
 use phyr::{
+    memory::Bytes,
     Limits,
     Mapper, //
 };
@@ -132,7 +133,11 @@ mod tests {
         run(|pdev, mapper| {
             mapping(pdev, mapper, piece(0, PAGE_SIZE)?)?;
             mapping(pdev, mapper, buffer(5)?)?;
-            mapping(pdev, mapper, parts()?)
+            mapping(pdev, mapper, parts()?)?;
+            let scattered = VVec::from_elem(0u8, 3 * PAGE_SIZE, GFP_KERNEL)?;
+            mapping(pdev, mapper, Bytes::new(scattered)?)?;
+            let contiguous = KVec::from_elem(0u8, 2 * PAGE_SIZE, GFP_KERNEL)?;
+            mapping(pdev, mapper, Bytes::new(contiguous)?)
         })
     }
 

@@ -2,13 +2,16 @@
 
 //! Kinds of memory on a device, and what a device may do with each.
 
+mod examples;
 mod rights;
+mod sources;
 
 use crate::{
     check::Outcome,
     fixture::with_device, //
 };
 use kernel::prelude::*;
+use phyr::DmaVec;
 
 #[kunit_tests(phyr_device_memory)]
 mod tests {
@@ -32,5 +35,69 @@ mod tests {
     #[test]
     fn rights_are_checked_in_a_domain() -> Outcome {
         rights::in_a_domain()
+    }
+
+    #[test]
+    fn vectors_and_boxes_of_vmalloc() -> Outcome {
+        with_device(sources::vmalloc)
+    }
+
+    #[test]
+    fn vectors_and_boxes_of_kmalloc() -> Outcome {
+        with_device(sources::kmalloc)
+    }
+
+    #[test]
+    fn chunks_of_each_order() -> Outcome {
+        with_device(sources::chunks)
+    }
+
+    #[test]
+    fn a_shared_cache_line_is_refused() -> Outcome {
+        sources::shared_lines()
+    }
+
+    #[test]
+    fn what_has_no_bytes_is_refused() -> Outcome {
+        with_device(|_, mapper| sources::nothing(mapper))
+    }
+
+    #[test]
+    fn read_only_memory_is_read_by_both() -> Outcome {
+        with_device(sources::read_only)
+    }
+
+    #[test]
+    fn the_same_memory_twice() -> Outcome {
+        with_device(|_, mapper| sources::twice(mapper))
+    }
+
+    #[test]
+    fn tables_come_in_by_pages_and_go_out_by_addresses() -> Outcome {
+        with_device(|_, mapper| sources::tables(mapper))
+    }
+
+    /// They start no device.
+    #[test]
+    fn examples_of_the_documentation() -> Outcome {
+        struct Nothing;
+
+        impl examples::Start for Nothing {
+            fn start(&self, vec: DmaVec) {
+                pr_debug!("{vec:?}\n");
+            }
+        }
+        with_device(|_, mapper| Ok(examples::run(mapper, &Nothing, crate::wants_domain())?))
+    }
+
+    /// Only where it is asked for (`faults=1`), as the kernel logs the fault.
+    #[test]
+    fn a_write_to_read_only_memory_faults() -> Outcome {
+        with_device(|pdev, mapper| {
+            if mapper.granule().is_none() || !crate::wants_faults() {
+                return Ok(());
+            }
+            sources::faults(pdev, mapper)
+        })
     }
 }
