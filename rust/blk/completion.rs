@@ -212,8 +212,8 @@ impl<T: Operations> Ended<T> {
         }
     }
 
-    /// Ends a request, which is not mapped, and which `blk_mq_complete_request_remote()` has left to
-    /// this processor: with the others, or by itself.
+    /// Ends a request, which is not mapped, and which `blk_mq_complete_request_remote()` has left
+    /// to this processor: with the others, or by itself.
     #[inline(always)]
     fn end(&mut self, request: Request<'_, '_, T>, status: Status) {
         if !(status.is_ok() && self.has_room_for(&request)) {

@@ -71,7 +71,8 @@ impl<T: DriverTypes> Mapped<'_, '_, T> {
     }
 
     /// Gives back the memory in which [`Mapped::dma_vecs`] has its ranges, if they are many and
-    /// unmapping does not need it, so that it is there for another request while the device works on this one.
+    /// unmapping does not need it, so that it is there for another request while the device works
+    /// on this one.
     ///
     /// For a driver that has described the ranges to the device and does not look at them again:
     /// there may be none afterwards.

@@ -24,8 +24,8 @@ use kernel::{
 /// `turn` counts the exchanges (the ABA problem): between the read of the head and its exchange the
 /// same place can have been taken and given back, with others after it, and only the turn shows
 /// that. It is the same again after 2^32 exchanges, a minute's worth: a thread that is preempted
-/// between the two would have to come back after just a multiple of so many, and find the same place
-/// and number.
+/// between the two would have to come back after just a multiple of so many, and find the same
+/// place and number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Head(u64);
 

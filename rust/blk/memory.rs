@@ -327,8 +327,9 @@ impl QueueMemory {
         self.hold(&self.long_slots, &mut held.long_slots)
     }
 
-    /// Returns whether a short list does for `words` words. If there is a long one already, it stays:
-    /// a list in which the driver has described a request is not exchanged for a shorter one.
+    /// Returns whether a short list does for `words` words. If there is a long one already, it
+    /// stays: a list in which the driver has described a request is not exchanged for a shorter
+    /// one.
     #[inline]
     fn is_short(held: &Held, words: usize) -> bool {
         words <= SHORT_WORDS && !held.long_list.is_some()
@@ -527,8 +528,8 @@ impl Drop for Refill {
 unsafe extern "C" fn run(work: *mut bindings::work_struct) {
     // SAFETY: `work` is the member of that name of a `delayed_work`.
     let delayed = unsafe { container_of!(work, bindings::delayed_work, work) };
-    // SAFETY: the delayed work is the member `work` of a `QueueMemory`, which has a reference in the
-    // `Refill` whose drop waits for this.
+    // SAFETY: the delayed work is the member `work` of a `QueueMemory`, which has a reference in
+    // the `Refill` whose drop waits for this.
     let memory = unsafe { &*container_of!(Opaque::cast_from(delayed), QueueMemory, work) };
     // SAFETY: by the invariants of `QueueMemory` this runs only while a registration in the scope
     // of a binding of the device is there, and the end of that waits.

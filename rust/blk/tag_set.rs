@@ -74,8 +74,8 @@ impl Config {
     /// a list of descriptors, see [`Mapped::describe`](super::Mapped::describe). None if not
     /// called.
     ///
-    /// They need not be set aside for each tag: most requests need none. There are at most 2^20: one
-    /// for each page of 4 KiB of the longest request, whose length has 32 bits.
+    /// They need not be set aside for each tag: most requests need none. There are at most 2^20:
+    /// one for each page of 4 KiB of the longest request, whose length has 32 bits.
     pub const fn descriptor_words(mut self, words: usize) -> Self {
         self.words = words;
         self
@@ -172,10 +172,10 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero, or more
-    ///   [words](Config::descriptor_words) than a list can have.
-    /// - `EOPNOTSUPP`: lists of descriptors, and a mapper in a domain of the driver's own, from which
-    ///   the device does not reach them.
+    /// - `EINVAL`: no queues or more than `u16::MAX`, a depth or number of segments of zero, or
+    ///   more [words](Config::descriptor_words) than a list can have.
+    /// - `EOPNOTSUPP`: lists of descriptors, and a mapper in a domain of the driver's own, from
+    ///   which the device does not reach them.
     /// - `ENOMEM`: no memory.
     /// - The errors of `per_tag`.
     ///

@@ -113,8 +113,8 @@ fn map<'bound, M: Memory>(
     });
     let prot = access.prot(M::KIND == MemoryKind::Mmio);
     // SAFETY: the range is new. By the contract of `Memory` its phyrs are those that were measured,
-    // in whole granules, and a device may access all of them, with the rights that were checked, until the memory is dropped. Its owner
-    // does so after the range was unmapped.
+    // in whole granules, and a device may access all of them, with the rights that were checked,
+    // until the memory is dropped. Its owner does so after the range was unmapped.
     unsafe { range.map(pieces, prot, &mut list) }?;
     Ok(range)
 }

@@ -184,8 +184,8 @@ impl<'bound> Mapper<'bound> {
             return Err(MapError::new(memory, LinearError::Failed(error)));
         }
         // SAFETY: by the contract of `Memory` it is of its kind, a device may access it with the
-        // rights that were checked, and it stays where it is for as long as it exists, for ever if it is leaked: with the mapping,
-        // which owns it.
+        // rights that were checked, and it stays where it is for as long as it exists, for ever if
+        // it is leaked: with the mapping, which owns it.
         let pinned = unsafe { Pinned::new(memory.phyrs(), dir, M::KIND) };
         let mapped = pinned
             .map_err(LinearError::Failed)

@@ -16,8 +16,8 @@
 //! - `map`: scatter and batch. A folder with a list of its own.
 //! - [`linear`]: exactly one [`DmaVec`], or the reason why not.
 //! - [`space`]: the address space in which it is mapped, the DMA API's or another.
-//! - `types`, `attrs`, `access`, `error`: what the others hand on; `dma_vec`, `dma_table`: parts of what is
-//!   mapped, and all of it for C.
+//! - `types`, `attrs`, `access`, `error`: what the others hand on; `dma_vec`, `dma_table`: parts of
+//!   what is mapped, and all of it for C.
 //! - [`trace`], `fail`, `raw`, `bindings`, `model`: tracepoints, fault injection, what the kernel's
 //!   own crate keeps to itself, random lists for tests.
 //!

@@ -345,8 +345,8 @@ pub unsafe trait IovaSpace: Send + Sync {
     /// does. Returns their address and a word for [`Iova::size`], or `None` if none is left.
     fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)>;
 
-    /// Links `phyr` at `to`. There is room for it; both begin at a granule, unless this is the first
-    /// link: then both begin as far into one.
+    /// Links `phyr` at `to`. There is room for it; both begin at a granule, unless this is the
+    /// first link: then both begin as far into one.
     ///
     /// # Errors
     ///

@@ -4,8 +4,8 @@
  * nvme-lies ask PCI-CONFIG NUMBER...: counters of it
  * nvme-lies load DISK SEED OPERATIONS [PCI-CONFIG]: random reads and writes from some threads, each
  *   in a region of its own, and what was wrong with their data; the model is told as each returns
- * nvme-lies canary MIB LOOKS: memory that nobody else may change, until SIGTERM; LOOKS is a file with
- *   the number of times that all of it was looked at; SIGUSR1 has it looked at now
+ * nvme-lies canary MIB LOOKS: memory that nobody else may change, until SIGTERM; LOOKS is a file
+ *   with the number of times that all of it was looked at; SIGUSR1 has it looked at now
  *
  * Each 512 bytes on the disk tell their place and the write that they are from, and a buffer has
  * pages on both sides that must stay as they are.  Errors are allowed, as is old data after a

@@ -86,7 +86,8 @@ fn flushes_little() -> bool {
     module_parameters::flushes_little.value() != 0
 }
 
-/// Returns whether no mapping may end that fills a page table, and reports the case as skipped then.
+/// Returns whether no mapping may end that fills a page table, and reports the case as skipped
+/// then.
 fn keeps_tables() -> bool {
     let keeps = module_parameters::keeps_tables.value() != 0;
     if keeps {
@@ -212,7 +213,7 @@ phyr_driver::module_pci_driver! {
         },
         keeps_tables: u8 {
             default: 0,
-            description: "Never unmap all that a page table maps, as QEMU's amd-iommu ends then (0)",
+            description: "Never unmap all that a page table maps: QEMU's amd-iommu ends then (0)",
         },
         forget: u8 {
             default: 0,

@@ -259,7 +259,8 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         let mark = self.mark();
         let source = segments(piece, *self.mapper.limits());
         // SAFETY: by the contract of `Memory` the piece is of its kind, a device may access it with
-        // the rights that were checked, and it stays where it is: it becomes the batch's, or all of it is unmapped just below.
+        // the rights that were checked, and it stays where it is: it becomes the batch's, or all of
+        // it is unmapped just below.
         let pinned = unsafe { Pinned::new(source, self.attrs.direction(), M::KIND) }?;
         self.mapper.check_reach(&pinned)?;
         let result = self.add_pinned(&pinned);

@@ -118,8 +118,8 @@ impl<'bound> Mapper<'bound> {
         }
         let source = segments(&memory, *self.limits());
         // SAFETY: by the contract of `Memory` it is of its kind, a device may access it with the
-        // rights that were checked, and it stays where it is for as long as it exists, for ever if it is leaked: with the mapping,
-        // which owns it.
+        // rights that were checked, and it stays where it is for as long as it exists, for ever if
+        // it is leaked: with the mapping, which owns it.
         let pinned = unsafe { Pinned::new(source, dir, M::KIND) };
         match pinned.and_then(|pinned| self.map_pinned(&pinned, flags)) {
             // INVARIANT: just mapped so.

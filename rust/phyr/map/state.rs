@@ -199,7 +199,8 @@ pub(crate) enum End {
 ///
 /// `one`, and for `Strategy::Packed` and `Strategy::Each` the first `nr` slots that the mapping was
 /// made with, describe exactly what is mapped.
-// In this order the error of a `Result` lies in `nr` rather than in the slot, which is copied whole.
+// In this order the error of a `Result` lies in `nr` rather than in the slot, which is copied
+// whole.
 #[repr(C)]
 #[must_use = "a mapping whose state is lost is never taken down"]
 pub struct State {

@@ -73,10 +73,10 @@ const RIGHTS: [(Access, [bool; 3]); 3] = [
 /// Checks that memory with each of [`RIGHTS`] is mapped by `map` in the directions that are among
 /// them, and in no other.
 #[track_caller]
-fn check_rights(map: impl Fn(Limited, DataDirection) -> Result) -> Outcome {
+fn check_rights<M>(map: impl Fn(Limited, DataDirection) -> Result<M>) -> Outcome {
     for (access, allowed) in RIGHTS {
         for (dir, allowed) in Iterator::zip(DIRECTIONS.into_iter(), allowed) {
-            let result = map(Limited(piece(0, PAGE_SIZE)?, access), dir);
+            let result = map(Limited(piece(0, PAGE_SIZE)?, access), dir).map(drop);
             let expected = if allowed { Ok(()) } else { Err(EACCES) };
             check_eq!(result, expected, "{access:?} in the direction {dir:?}");
         }
@@ -86,7 +86,7 @@ fn check_rights(map: impl Fn(Limited, DataDirection) -> Result) -> Outcome {
 
 /// Each way to map memory by the DMA API.
 pub(crate) fn by_mapper(mapper: &Mapper<'_>) -> Outcome {
-    check_rights(|memory, dir| Ok(drop(mapper.map(memory, dir, GFP_KERNEL)?)))?;
+    check_rights(|memory, dir| Ok(mapper.map(memory, dir, GFP_KERNEL)?))?;
     check_rights(|memory, dir| {
         let room = Capacity {
             pieces: 1,
@@ -95,21 +95,21 @@ pub(crate) fn by_mapper(mapper: &Mapper<'_>) -> Outcome {
         };
         let mut batch = mapper.batch(room, dir, GFP_KERNEL)?;
         batch.add(memory)?;
-        Ok(drop(batch.finalise()?))
+        Ok(batch.finalise()?)
     })?;
-    check_rights(|memory, dir| Ok(drop(mapper.linear_copy(memory, dir)?)))?;
+    check_rights(|memory, dir| Ok(mapper.linear_copy(memory, dir)?))?;
     // Where all is copied, nothing is linear.
     if crate::is_bounced() {
         return Ok(());
     }
-    check_rights(|memory, dir| Ok(drop(mapper.linear(memory, dir)?)))
+    check_rights(|memory, dir| Ok(mapper.linear(memory, dir)?))
 }
 
 /// Memory that consists of other memory has the rights to all of it.
 pub(crate) fn of_others(mapper: &Mapper<'_>) -> Outcome {
     check_rights(|memory, dir| {
         let shared = Arc::new(memory, GFP_KERNEL)?;
-        Ok(drop(mapper.map(shared, dir, GFP_KERNEL)?))
+        Ok(mapper.map(shared, dir, GFP_KERNEL)?)
     })?;
     check_rights(|memory, dir| {
         let mut list = KVVec::new();
@@ -118,7 +118,7 @@ pub(crate) fn of_others(mapper: &Mapper<'_>) -> Outcome {
             GFP_KERNEL,
         )?;
         list.push(memory, GFP_KERNEL)?;
-        Ok(drop(mapper.map(list, dir, GFP_KERNEL)?))
+        Ok(mapper.map(list, dir, GFP_KERNEL)?)
     })?;
     let mut both = KVVec::new();
     both.push(Limited(piece(0, PAGE_SIZE)?, Access::READ), GFP_KERNEL)?;
@@ -137,6 +137,6 @@ pub(crate) fn in_a_domain() -> Outcome {
             return Ok(());
         }
         let domain = Domain::attach(pdev.as_ref(), None)?;
-        check_rights(|memory, dir| Ok(drop(domain.map(memory, Access::of(dir))?)))
+        check_rights(|memory, dir| Ok(domain.map(memory, Access::of(dir))?))
     })
 }
