@@ -71,7 +71,7 @@ impl<'bound> AdminQueue<'bound> {
     /// # Errors
     ///
     /// [`ENOMEM`]: memory is short.
-    pub(crate) fn new(
+    pub(crate) fn build(
         scope: Scope<'bound>,
         ctrl: &Arc<Ctrl<'bound>>,
         tags: &Arc<TagSet<'bound, NvmeBlk>>,

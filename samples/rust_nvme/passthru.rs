@@ -182,7 +182,6 @@ impl<T: Operations<Passthrough = Payload>> Target<'_, T> {
     }
 
     /// Does all that can fail before the data is mapped.
-    #[expect(clippy::type_complexity)]
     fn prepare(
         &self,
         issued: &UringCmd<'_>,

@@ -153,7 +153,7 @@ impl<'bound> NvmeDevice<'bound> {
         let created = CreatedQueues::new(tags.clone())?;
         let disks = disk::disks(&ctrl, &identity, &tags, layout, number)?;
         let (binding, owner) = Binding::new(scope)?;
-        let admin_queue = AdminQueue::new(scope, &ctrl, &tags, &layout)?;
+        let admin_queue = AdminQueue::build(scope, &ctrl, &tags, &layout)?;
         let controller = Controller {
             queue: admin_queue.requests().try_clone()?,
             effects: effects(&ctrl, &identity)?,

@@ -95,7 +95,7 @@ pub(crate) fn by_mapper(mapper: &Mapper<'_>) -> Outcome {
         };
         let mut batch = mapper.batch(room, dir, GFP_KERNEL)?;
         batch.add(memory)?;
-        Ok(batch.finalise()?)
+        batch.finalise()
     })?;
     check_rights(|memory, dir| Ok(mapper.linear_copy(memory, dir)?))?;
     // Where all is copied, nothing is linear.
