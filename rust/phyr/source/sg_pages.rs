@@ -83,7 +83,7 @@ impl Iterator for SgPages<'_> {
         self.next = unsafe { bindings::sg_next(self.next) };
 
         // CAST: an `unsigned long` is a pointer, but for its two lowest bits, which are flags.
-        let page = (entry.page_link as usize & !3) as *const bindings::page;
+        let page = (entry.page_link & !3) as *const bindings::page;
         if page.is_null() {
             return Some(Err(EFAULT));
         }
