@@ -8,10 +8,16 @@ mod sources;
 
 use crate::{
     check::Outcome,
-    fixture::with_device, //
+    fixture::{
+        mapper_like,
+        with_device, //
+    }, //
 };
 use kernel::prelude::*;
-use phyr::DmaVec;
+use phyr::{
+    DmaVec,
+    Limits, //
+};
 
 #[kunit_tests(phyr_device_memory)]
 mod tests {
@@ -87,7 +93,13 @@ mod tests {
                 pr_debug!("{vec:?}\n");
             }
         }
-        with_device(|_, mapper| Ok(examples::run(mapper, &Nothing, crate::wants_domain())?))
+        with_device(|_, mapper| {
+            // As a driver limits its segments to what can be bounced.
+            // CAST: a `usize` is at most 64 bits wide.
+            let max = mapper.max_mapping_size() as u64;
+            let mapper = mapper_like(mapper, check_some!(Limits::NONE.with_max_segment(max)))?;
+            Ok(examples::run(&mapper, &Nothing, crate::wants_domain())?)
+        })
     }
 
     /// Only where it is asked for (`faults=1`), as the kernel logs the fault.

@@ -57,7 +57,8 @@ use phyr::{
 const BOTH: DataDirection = DataDirection::Bidirectional;
 
 /// Has the device copy the beginning of its first and of its last range to the end of the same
-/// range; checks the bytes and the page table.
+/// range; checks the bytes and the page table. What cannot be mapped in one piece is refused, and
+/// comes back.
 pub(crate) fn carry<M: Memory<Direction = DataDirection>>(
     pdev: &pci::Device<Bound>,
     mapper: &Mapper<'_>,
@@ -73,6 +74,11 @@ pub(crate) fn carry<M: Memory<Direction = DataDirection>>(
     let mut phyrs = KVVec::<Phyr>::new();
     for phyr in segments(&memory, *mapper.limits()) {
         phyrs.push(phyr?, GFP_KERNEL)?;
+    }
+    // Longer than a bounce buffer, where all memory is bounced.
+    let longest = phyrs.iter().map(|phyr| phyr.len()).max();
+    if longest > Some(mapper.max_mapping_size()) {
+        return Ok(check_err!(mapper.map(memory, BOTH, GFP_KERNEL), EFBIG).value);
     }
     let mut mapping = mapper.map(memory, BOTH, GFP_KERNEL)?;
     let mut vecs = KVVec::<DmaVec>::new();
