@@ -42,7 +42,9 @@
 //! ```text
 //! vtable.rs         blk-mq's callbacks: queue_rq, complete, timeout
 //!
+//! bindings.rs       declarations of C that the kernel's bindings do not have
 //! status.rs, op.rs  blk_status_t, enum req_op
+//! uring.rs          commands of io_uring
 //! types.rs          DriverTypes: the types that a driver brings along
 //! tag_table.rs      the table of requests in flight, by tag
 //! free_list.rs      free places, without a lock
@@ -51,8 +53,8 @@
 //! memory.rs         the memory of a queue: slots and descriptors, short and long
 //! hw.rs             HwCtx: a hardware queue
 //! pdu.rs            the private part of a request
-//! request.rs        Request
 //! source.rs         the memory of a request: bio_vec -> phyr
+//! request.rs        Request
 //! mapped.rs         map() -> Mapped, unmap()
 //! describe.rs       describe(): memory that the device reads
 //! in_flight.rs      put_in_flight(), complete_tag(), drain(), Expired
@@ -61,18 +63,19 @@
 //! batch.rs          requests that are unmapped with one flush
 //! completion.rs     complete(), alone or in a batch
 //!
-//! tag_set.rs        TagSet: hardware queues, quiesce, cancel
+//! user_memory.rs    memory of a program as the data of one request
 //! passthrough.rs    requests of the driver's own
+//! tag_set.rs        TagSet: hardware queues, quiesce, cancel
 //! geometry.rs, fit.rs, limits.rs
 //!                   the properties of a disk, and their limits
 //! disk.rs           GenDisk
-//! builder.rs        GenDiskBuilder
+//! queue.rs          Queue: without a disk
+//! builder.rs        GenDiskBuilder, of either
 //! number.rs         the numbers in the names of disks
 //!
-//! uring.rs          commands of io_uring
-//! char_dev.rs       a character device that takes them
+//! char_dev.rs       a character device that takes commands of io_uring
 //! handles.rs        HandleTable: values that user space refers to by number
-//! bindings.rs       declarations of C that the kernel's bindings do not have
+//! registered.rs     memory that is mapped once, for many commands
 //! ```
 //!
 //! # Lifetimes
