@@ -36,7 +36,10 @@ use kernel::{
 /// - A device may access all of it with the rights [`Memory::access`]: nothing else lies in it, and
 ///   no safe code accesses it but through this value.
 /// - An IOMMU maps whole granules, so the same holds for the rest of its first and of its last
-///   page: nothing of others lies there, and nothing is left of earlier users.
+///   page: nothing of others lies there, and nothing is left of earlier users. Memory of
+///   `kmalloc()` is excepted, as in C: a trusted device may see the kernel's objects around it. For
+///   other devices the DMA API copies such parts, and a domain of the driver's own takes whole
+///   granules, or is refused with `EACCES`.
 /// - A device may write it at any time while a mapping owns the value, and others may have a shared
 ///   reference to it then (an `Arc`): a shared reference gives out no reference to the bytes, such
 ///   as a slice, and [`Memory::read`] copies through raw pointers.
