@@ -42,7 +42,8 @@ use super::{
     user_command::{
         UserCommand,
         UserOp, //
-    }, //
+    },
+    user_copy, //
 };
 use kernel::{
     prelude::*,
@@ -106,7 +107,7 @@ impl OpenFile {
     /// Registers a dma-buf: `RNVME_IOC_REGISTER`.
     fn register(&self, arg: UserPtr) -> Result {
         self.check_bound()?;
-        let mut args: uapi::Register = uapi::read(arg)?;
+        let mut args: uapi::Register = user_copy::read(arg)?;
         let access = BufferAccess::from_flags(args.flags)?;
         if args.reserved != 0 {
             return Err(EINVAL);
@@ -117,7 +118,7 @@ impl OpenFile {
         let (users, buffer) =
             Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
         args.handle = self.buffers.insert(users, buffer)?;
-        uapi::write(arg, &args).inspect_err(|_| {
+        user_copy::write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
         })
     }
@@ -125,7 +126,7 @@ impl OpenFile {
     /// Registers memory of the calling process: `RNVME_IOC_REGISTER_MEMORY`.
     fn register_memory(&self, arg: UserPtr) -> Result {
         self.check_bound()?;
-        let mut args: uapi::RegisterMemory = uapi::read(arg)?;
+        let mut args: uapi::RegisterMemory = user_copy::read(arg)?;
         let access = BufferAccess::from_flags(args.flags)?;
         let addr = usize::try_from(args.addr).map_err(|_| EFAULT)?;
         let len = usize::try_from(args.len).map_err(|_| EFAULT)?;
@@ -140,7 +141,7 @@ impl OpenFile {
             needs_pages,
         )?;
         args.handle = self.buffers.insert(users, buffer)?;
-        uapi::write(arg, &args).inspect_err(|_| {
+        user_copy::write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
         })
     }
@@ -148,7 +149,7 @@ impl OpenFile {
     /// Unregisters a buffer: `RNVME_IOC_UNREGISTER`. Works after the controller was unbound, too:
     /// the handle and the buffer are still the file's.
     fn unregister(&self, arg: UserPtr) -> Result {
-        let args: uapi::Unregister = uapi::read(arg)?;
+        let args: uapi::Unregister = user_copy::read(arg)?;
         if args.reserved != 0 {
             return Err(EINVAL);
         }
@@ -163,7 +164,7 @@ impl OpenFile {
         self.check_bound()?;
         let uapi::Info {
             handle, reserved, ..
-        } = uapi::read(arg)?;
+        } = user_copy::read(arg)?;
         if reserved != 0 {
             return Err(EINVAL);
         }
@@ -185,7 +186,7 @@ impl OpenFile {
         // CAST: At most 4 MiB.
         args.max_bytes = generic.layout.max_transfer as u32;
         args.max_ranges = generic.max_ranges(false);
-        uapi::write(arg, &args)
+        user_copy::write(arg, &args)
     }
 
     /// Looks a buffer up, which stays registered until the result is dropped.

@@ -25,7 +25,7 @@ use super::{
         Passthru,
         Payload, //
     },
-    uapi,
+    user_copy,
     user_entry::UserEntry, //
 };
 use kernel::{
@@ -118,24 +118,24 @@ impl<T: Operations<Passthrough = Payload>> Target<'_, T> {
     /// - [`ENODEV`]: the controller was unbound.
     /// - Others, of a command without an answer.
     pub(crate) fn command(&self, arg: UserPtr) -> Result<u32> {
-        let cmd = uapi::read(arg)?;
+        let cmd = user_copy::read(arg)?;
         let (status, result) = self.send(&cmd, Form::Range)?;
         // CAST: Word 0.
-        uapi::write(arg.wrapping_byte_add(PassthruCmd::RESULT), &(result as u32))?;
+        user_copy::write(arg.wrapping_byte_add(PassthruCmd::RESULT), &(result as u32))?;
         Ok(status)
     }
 
     /// Sends the `struct nvme_passthru_cmd64` at `arg` as [`Self::command`] does.
     pub(crate) fn command64(&self, arg: UserPtr, form: Form) -> Result<u32> {
-        let PassthruCmd64 { cmd, .. } = uapi::read(arg)?;
+        let PassthruCmd64 { cmd, .. } = user_copy::read(arg)?;
         let (status, result) = self.send(&cmd, form)?;
-        uapi::write(arg.wrapping_byte_add(PassthruCmd64::RESULT), &result)?;
+        user_copy::write(arg.wrapping_byte_add(PassthruCmd64::RESULT), &result)?;
         Ok(status)
     }
 
     /// Sends the `struct nvme_user_io` at `arg` to the namespace as [`Self::command`] does.
     pub(crate) fn submit_io(&self, arg: UserPtr) -> Result<u32> {
-        let io: UserIo = uapi::read(arg)?;
+        let io: UserIo = user_copy::read(arg)?;
         let namespace = self.namespace.ok_or(ENOTTY)?;
         let is_known = matches!(io.opcode, io_op::READ | io_op::WRITE | io_op::COMPARE);
         if io.flags != 0 || !is_known {

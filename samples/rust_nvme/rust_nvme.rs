@@ -130,6 +130,7 @@ mod tests;
 mod transfer;
 mod uapi;
 mod user_command;
+mod user_copy;
 mod user_entry;
 
 /// Mass storage, non-volatile memory, NVM Express I/O controller.

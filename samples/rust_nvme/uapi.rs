@@ -10,13 +10,8 @@ use kernel::{
         _IOW,
         _IOWR, //
     },
-    prelude::*,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
+    prelude::*, //
 };
-use zerocopy::Immutable;
 use zerocopy_derive::Immutable;
 
 /// `RNVME_BUF_READ`
@@ -107,32 +102,3 @@ const _: () = {
     assert!(offset_of!(Cmd, handle) == 20 && offset_of!(Cmd, flags) == 24);
     assert!(IOC_REGISTER == 0xc010_4e90 && CMD_READ == 0x8020_4e98 && CMD_WRITE == 0x4020_4e99);
 };
-
-/// Size of the largest structure, or more.
-const MAX: usize = 80;
-
-/// Reads a structure of user space.
-///
-/// # Errors
-///
-/// [`EFAULT`]: the memory cannot be read.
-pub(crate) fn read<T: FromBytes>(from: UserPtr) -> Result<T> {
-    const { assert!(size_of::<T>() <= MAX) };
-    let mut bytes = [0; MAX];
-    // PANIC: The size is at most `MAX`, as is asserted above.
-    let bytes = &mut bytes[..size_of::<T>()];
-    UserSlice::new(from, bytes.len())
-        .reader()
-        .read_slice(bytes)?;
-    T::read_from_bytes(bytes).map_err(|_| EINVAL)
-}
-
-/// Writes a structure of user space.
-///
-/// # Errors
-///
-/// [`EFAULT`]: the memory cannot be written.
-pub(crate) fn write<T: IntoBytes + Immutable>(to: UserPtr, value: &T) -> Result {
-    let bytes = value.as_bytes();
-    UserSlice::new(to, bytes.len()).writer().write_slice(bytes)
-}

@@ -4,10 +4,11 @@
 
 use super::{
     cmd::{
-        dsm_range,
         Blocks,
         Cid,
-        Command, //
+        Command,
+        SubmissionEntry,
+        dsm_range, //
     },
     desc::{
         DataPointer,
