@@ -4,11 +4,9 @@
 
 use super::{
     cmd::{
-        Blocks,
-        Cid,
+        dsm_range,
         Command,
-        SubmissionEntry,
-        dsm_range, //
+        SubmissionEntry, //
     },
     desc::{
         DataPointer,
