@@ -5,6 +5,8 @@
 use super::{
     cmd::{
         dsm_range,
+        Blocks,
+        Cid,
         Command,
         SubmissionEntry, //
     },
