@@ -11,7 +11,8 @@ use super::{
     traits::{
         check_range,
         each_page,
-        Memory, //
+        Memory,
+        PagedBytes, //
     }, //
 };
 use crate::{
@@ -99,8 +100,7 @@ unsafe impl Memory for Pages {
     fn phyrs(&self) -> PagePieces<'_> {
         PagePieces {
             pages: self.pages.iter(),
-            offset: self.offset,
-            left: self.len,
+            rest: PagedBytes::new(self.offset, self.len),
         }
     }
 
@@ -145,8 +145,7 @@ unsafe impl Memory for Pages {
 #[derive(Clone)]
 pub struct PagePieces<'a> {
     pages: core::slice::Iter<'a, Page>,
-    offset: usize,
-    left: usize,
+    rest: PagedBytes,
 }
 
 impl Iterator for PagePieces<'_> {
@@ -154,14 +153,8 @@ impl Iterator for PagePieces<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Result<Phyr>> {
-        if self.left == 0 {
-            return None;
-        }
+        let (offset, len) = self.rest.next_piece()?;
         let page = self.pages.next()?;
-        let (offset, len) = (self.offset, self.left.min(PAGE_SIZE - self.offset));
-
-        self.offset = 0;
-        self.left -= len;
         // SAFETY: the page is valid, and by the type invariant of `Pages` the piece is within it.
         // CAST: less than a page.
         Some(unsafe { page_piece(page.as_ptr(), offset as u64, len) })

@@ -130,6 +130,43 @@ pub(super) fn check_range(offset: usize, len: usize, all: usize) -> Result {
     Ok(())
 }
 
+/// The bytes that are left of a list of pages, cut at pages.
+///
+/// # Invariants
+///
+/// `offset` is within a page.
+#[derive(Clone)]
+pub(super) struct PagedBytes {
+    offset: usize,
+    left: usize,
+}
+
+impl PagedBytes {
+    /// Returns `len` bytes, which begin `offset` bytes into the first page, and within it.
+    #[inline]
+    pub(super) fn new(offset: usize, len: usize) -> Self {
+        // INVARIANT: the remainder is within a page.
+        Self {
+            offset: offset % PAGE_SIZE,
+            left: len,
+        }
+    }
+
+    /// Takes what is left of the next page: the offset in it, and the number of bytes. There is
+    /// nothing of a page when all was taken.
+    #[inline]
+    pub(super) fn next_piece(&mut self) -> Option<(usize, usize)> {
+        if self.left == 0 {
+            return None;
+        }
+        let (offset, len) = (self.offset, self.left.min(PAGE_SIZE - self.offset));
+
+        self.offset = 0;
+        self.left -= len;
+        Some((offset, len))
+    }
+}
+
 /// Calls `f` for each piece of at most a page in `len` bytes that begin `pos` bytes into the first
 /// of the pages that `page` gives by their index: the page, the offset in it, and the range of the
 /// bytes in the `len`.

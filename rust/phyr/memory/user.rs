@@ -21,7 +21,8 @@ use super::{
     traits::{
         check_range,
         each_page,
-        Memory, //
+        Memory,
+        PagedBytes, //
     }, //
 };
 use crate::{
@@ -226,8 +227,7 @@ unsafe impl Memory for UserPages {
     fn phyrs(&self) -> UserPieces<'_> {
         UserPieces {
             pages: self.pages.iter(),
-            offset: self.offset,
-            left: self.len,
+            rest: PagedBytes::new(self.offset, self.len),
         }
     }
 
@@ -282,8 +282,7 @@ unsafe impl Memory for UserPages {
 #[derive(Clone)]
 pub struct UserPieces<'a> {
     pages: core::slice::Iter<'a, NonNull<bindings::page>>,
-    offset: usize,
-    left: usize,
+    rest: PagedBytes,
 }
 
 impl Iterator for UserPieces<'_> {
@@ -291,14 +290,8 @@ impl Iterator for UserPieces<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Result<Phyr>> {
-        if self.left == 0 {
-            return None;
-        }
+        let (offset, len) = self.rest.next_piece()?;
         let page = self.pages.next()?;
-        let (offset, len) = (self.offset, self.left.min(PAGE_SIZE - self.offset));
-
-        self.offset = 0;
-        self.left -= len;
         // SAFETY: the page is pinned, as its `UserPages` is borrowed, and the piece is within it.
         // CAST: less than a page.
         Some(unsafe { page_piece(page.as_ptr(), offset as u64, len) })
