@@ -96,20 +96,8 @@ impl<T: Operations> Drop for Added<'_, T> {
     fn drop(&mut self) {
         // SAFETY: by the type invariants the disk was added, and nobody else deletes it.
         unsafe { bindings::del_gendisk(self.0.raw()) };
-        // A task that submits I/O can call `queue_rq` and `commit_rqs` by itself, and then has
-        // nothing of the queue but the request. When that has ended, on some other CPU,
-        // `del_gendisk` goes on, though the callback is yet to return. blk-mq dispatches in a
-        // read-side critical section of RCU, or of the tag set's SRCU if it may sleep; this waits
-        // for the one that applies.
-        //
-        // SAFETY: the tag set is allocated: `Live` holds it.
-        unsafe { bindings::blk_mq_wait_quiesce_done(self.0.tag_set.as_raw()) };
-        // A `complete` that has ended its request and is yet to return runs in an interrupt or a
-        // soft interrupt, which is a section of RCU, too, whatever the tag set has.
-        if T::BLOCKING {
-            // SAFETY: a disk is dropped where `del_gendisk()` may sleep, so this may sleep, too.
-            unsafe { bindings::synchronize_rcu() };
-        }
+        // `del_gendisk` has drained the queue.
+        self.0.tag_set.wait_for_callbacks();
     }
 }
 

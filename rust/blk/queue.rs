@@ -48,14 +48,7 @@ impl<T: Operations> Drop for LiveQueue<'_, T> {
         // SAFETY: by the type invariants the queue is there, and nobody else destroys it. This
         // waits until each request has ended, then stops timers and work.
         unsafe { bindings::blk_mq_destroy_queue(queue) };
-        // As for a disk, a callback may be yet to return.
-        //
-        // SAFETY: the tag set is allocated.
-        unsafe { bindings::blk_mq_wait_quiesce_done(self.tag_set.as_raw()) };
-        if T::BLOCKING {
-            // SAFETY: this may sleep, as destroying the queue did.
-            unsafe { bindings::synchronize_rcu() };
-        }
+        self.tag_set.wait_for_callbacks();
         // SAFETY: by the type invariants this owns a reference.
         unsafe { bindings::blk_put_queue(queue) };
     }

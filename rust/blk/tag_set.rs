@@ -301,6 +301,27 @@ impl<'bound, T: Operations> TagSet<'bound, T> {
         self.raw.get()
     }
 
+    /// Waits for the callbacks of a queue that have yet to return, though all of its requests have
+    /// ended, and no other can begin.
+    ///
+    /// Context: process context, sleeps.
+    pub(crate) fn wait_for_callbacks(&self) {
+        // A task that submits I/O can call `queue_rq` and `commit_rqs` by itself, and then has
+        // nothing of the queue but the request. When that has ended, on some other CPU, the queue
+        // is drained, though the callback is yet to return. blk-mq dispatches in a read-side
+        // critical section of RCU, or of the tag set's SRCU if it may sleep; this waits for the one
+        // that applies.
+        //
+        // SAFETY: the tag set is allocated while `self` is there.
+        unsafe { bindings::blk_mq_wait_quiesce_done(self.as_raw()) };
+        // A `complete` that has ended its request and is yet to return runs in an interrupt or a
+        // soft interrupt, which is a section of RCU, too, whatever the tag set has.
+        if T::BLOCKING {
+            // SAFETY: the caller may sleep.
+            unsafe { bindings::synchronize_rcu() };
+        }
+    }
+
     /// Returns the scope at whose end its disks are gone.
     pub(crate) fn scope(&self) -> Scope<'bound> {
         self.scope
