@@ -75,7 +75,6 @@
 //!
 //! char_dev.rs       a character device that takes commands of io_uring
 //! handles.rs        HandleTable: values that user space refers to by number
-//! registered.rs     memory that is mapped once, for many commands
 //! ```
 //!
 //! # Lifetimes
@@ -187,7 +186,6 @@ mod passthrough;
 mod pdu;
 mod pool;
 mod queue;
-mod registered;
 mod request;
 mod source;
 mod status;
@@ -248,7 +246,6 @@ pub use self::{
         RequestQueue, //
     },
     queue::Queue,
-    registered::RegisteredMemory,
     request::{
         Request,
         RequestInfo, //

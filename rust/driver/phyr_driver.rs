@@ -34,6 +34,8 @@
 //!   scope; if it is leaked, it ends with the scope. Context: any; the end sleeps.
 //! - an object with users (C: percpu_ref): take [`Users`]. It ends by [`Users::drain`], or when
 //!   dropped; if it is leaked, `drain()` waits for ever. Context: any; `drain()` sleeps.
+//! - memory of a file, mapped for many commands: take [`RegisteredMemory`]. It ends when dropped,
+//!   or after the scope; if it is leaked, it ends after the scope. Context: sleeps.
 //! - such objects, by number: take `phyr_blk::HandleTable`. It ends when removed, or with the
 //!   table; if it is leaked, removing waits for ever. Context: any; removing sleeps.
 //! - a value that refers to nothing of the scope: take [`Devres`]. It ends when dropped, or after
@@ -50,6 +52,7 @@
 //! [`Users`]: users::Users
 //! [`Users::drain`]: users::Users::drain
 //! [`Devres`]: kernel::devres::Devres
+//! [`RegisteredMemory`]: registered::RegisteredMemory
 //! [`Completion`]: completion::Completion
 //!
 //! # Modules
@@ -57,7 +60,7 @@
 //! - [`scope`]: the list of registrations, on which all others rely.
 //! - [`pci`]: a PCI driver whose `probe()` gets a scope; its DMA, resets and errors.
 //! - [`irq`]: interrupt vectors and their handlers.
-//! - [`binding`], [`users`], [`completion`]: see the list above.
+//! - [`binding`], [`users`], [`completion`], [`registered`]: see the list above.
 //! - [`fallible`]: calls that drivers make themselves, which tests can have fail.
 //!
 //! C header: [`include/linux/device/driver.h`](srctree/include/linux/device/driver.h)
@@ -70,6 +73,7 @@ pub mod completion;
 pub mod fallible;
 pub mod irq;
 pub mod pci;
+pub mod registered;
 pub mod scope;
 pub mod users;
 

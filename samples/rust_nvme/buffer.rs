@@ -30,10 +30,7 @@ use phyr::{
     DmaVec,
     DmaVecs, //
 };
-use phyr_blk::{
-    HandleTable,
-    RegisteredMemory, //
-};
+use phyr_blk::HandleTable;
 use phyr_dma_buf::{
     Attachment,
     DmaBuf,
@@ -41,6 +38,7 @@ use phyr_dma_buf::{
 };
 use phyr_driver::{
     binding::Binding,
+    registered::RegisteredMemory,
     users::Users, //
 };
 

@@ -42,8 +42,7 @@ use phyr::{
 /// ```
 /// use kernel::{device::{Bound, Device}, prelude::*, sync::Arc, uaccess::UserPtr};
 /// use phyr::{memory::UserPages, DataDirection, Limits};
-/// use phyr_blk::RegisteredMemory;
-/// use phyr_driver::users::Users;
+/// use phyr_driver::{registered::RegisteredMemory, users::Users};
 ///
 /// /// Of an ioctl: the program's memory, for as many commands as it likes.
 /// fn register(
