@@ -88,27 +88,51 @@ impl BufferAccess {
     }
 }
 
-/// Callback of the exporter when the mapping is to end.
-pub(crate) struct Revoke {
+/// The users of a buffer, who are waited for before its mapping ends.
+struct Stop {
     users: Arc<Users>,
     binding: Arc<Binding>,
     /// The buffers of the file. It empties the table when it is closed, which breaks the cycle of
     /// references.
     buffers: Arc<HandleTable<Buffer>>,
+}
+
+impl Stop {
+    /// Returns the stop of a new buffer, which has no users.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]: memory is short.
+    fn new(binding: &Arc<Binding>, buffers: &Arc<HandleTable<Buffer>>) -> Result<Self> {
+        Ok(Self {
+            users: Arc::pin_init(Users::new(), GFP_KERNEL_ACCOUNT)?,
+            binding: binding.clone(),
+            buffers: buffers.clone(),
+        })
+    }
+
+    /// Waits for the users; there are no new ones. Others that are to be drained next share the
+    /// grace period: all if the driver is being unbound, else those that are `related`.
+    fn drain(&self, related: impl Fn(&Backing) -> bool) {
+        if !self.users.is_dying() {
+            let all = self.binding.is_over();
+            self.buffers.kill(|other| all || related(&other.backing));
+        }
+        self.users.drain();
+    }
+}
+
+/// Callback of the exporter when the mapping is to end.
+pub(crate) struct Revoke {
+    stop: Stop,
     buf: ARef<DmaBuf>,
 }
 
 impl Invalidate for Revoke {
     fn invalidate(&self) {
-        // Draining takes a grace period. Others that are to be drained next share it: all if the
-        // driver is being unbound, else all registrations of this buffer.
-        if !self.users.is_dying() {
-            let all = self.binding.is_over();
-            self.buffers
-                .kill(|other| all || other.backing.is(&self.buf));
-        }
-        // Even if the exporter only moves the buffer: it is not mapped again.
-        self.users.drain();
+        // Even if the exporter only moves the buffer: it is not mapped again. Its other
+        // registrations end as well.
+        self.stop.drain(|other| other.is(&self.buf));
     }
 }
 
@@ -160,11 +184,10 @@ impl Buffer {
         access: BufferAccess,
         needs_pages: bool,
     ) -> Result<(Arc<Users>, Self)> {
-        let users = Arc::pin_init(Users::new(), GFP_KERNEL_ACCOUNT)?;
+        let stop = Stop::new(binding, buffers)?;
+        let users = stop.users.clone();
         let revoke = Revoke {
-            users: users.clone(),
-            binding: binding.clone(),
-            buffers: buffers.clone(),
+            stop,
             buf: buf.clone(),
         };
         let revoke = Arc::new(revoke, GFP_KERNEL_ACCOUNT)?;
@@ -201,21 +224,11 @@ impl Buffer {
         access: BufferAccess,
         needs_pages: bool,
     ) -> Result<(Arc<Users>, Self)> {
-        let users = Arc::pin_init(Users::new(), GFP_KERNEL_ACCOUNT)?;
+        let stop = Stop::new(binding, buffers)?;
+        let users = stop.users.clone();
         let dir = access.direction();
         let memory = UserPages::pin(addr, len, dir)?;
-        let stop = {
-            let (users, binding) = (users.clone(), binding.clone());
-            // The file empties the table when it is closed, which breaks the cycle of references.
-            let buffers = buffers.clone();
-            move || {
-                // Unbinding: the others of the file share the grace period.
-                if !users.is_dying() && binding.is_over() {
-                    buffers.kill(|_| true);
-                }
-                users.drain();
-            }
-        };
+        let stop = move || stop.drain(|_| false);
         let see = |dma_vecs: DmaVecs<'_>| {
             let mut map = MapBuilder::new();
             dma_vecs.for_each(|vec| map.push(vec));
