@@ -213,30 +213,41 @@ static struct io_uring ring;
 static int ng = -1;
 static __u32 registered;
 
+/* Submits the one entry of the ring, and waits: its result is left in *res.  An errno, or 0. */
+static int submit_one(int *res)
+{
+	struct io_uring_cqe *cqe;
+	int ret;
+
+	/* What was not taken stays in the ring, and is tried again by the next call. */
+	ret = io_uring_submit(&ring);
+	if (ret == -ENOMEM || ret == -EAGAIN)
+		ret = io_uring_submit(&ring);
+	if (ret != 1)
+		return ret < 0 ? -ret : EIO;
+	while ((ret = io_uring_wait_cqe(&ring, &cqe)) == -ENOMEM)
+		;
+	if (ret)
+		return -ret;
+	*res = cqe->res;
+	io_uring_cqe_seen(&ring, cqe);
+	return 0;
+}
+
 static int do_submit(void)
 {
 	struct rnvme_cmd cmd = { .len = 16 * PAGE, .handle = registered };
 	__u32 ops[] = { RNVME_CMD_READ, RNVME_CMD_WRITE };
 
 	for (size_t at = 0; at < ARRAY_SIZE(ops); at++) {
-		struct io_uring_cqe *cqe;
-		int ret;
+		int ret, res;
 
 		ring_prep(&ring, ng, ops[at], &cmd, 0);
-		/* What was not taken stays in the ring, and is tried again by the next call. */
-		ret = io_uring_submit(&ring);
-		if (ret == -ENOMEM || ret == -EAGAIN)
-			ret = io_uring_submit(&ring);
-		if (ret != 1)
-			return ret < 0 ? -ret : EIO;
-		while ((ret = io_uring_wait_cqe(&ring, &cqe)) == -ENOMEM)
-			;
+		ret = submit_one(&res);
 		if (ret)
-			return -ret;
-		ret = cqe->res;
-		io_uring_cqe_seen(&ring, cqe);
-		if (ret != 16 * PAGE)
-			return ret < 0 ? -ret : EIO;
+			return ret;
+		if (res != 16 * PAGE)
+			return res < 0 ? -res : EIO;
 	}
 	return 0;
 }
@@ -260,9 +271,8 @@ static int do_memory(void)
 static int do_passthru(void)
 {
 	struct nvme_passthru_cmd cmd = { .opcode = 2, .nsid = 1, .addr = (__u64)pages };
-	struct io_uring_cqe *cqe;
 	struct io_uring_sqe *sqe;
-	int ret;
+	int ret, res;
 
 	cmd.data_len = 16 * PAGE;
 	cmd.cdw12 = cmd.data_len / ng_info(ng, 0).block_size - 1;
@@ -275,18 +285,10 @@ static int do_passthru(void)
 	sqe->cmd_op = NVME_URING_CMD_IO;
 	sqe->uring_cmd_flags = 1;
 	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), &cmd, sizeof(cmd));
-	ret = io_uring_submit(&ring);
-	if (ret == -ENOMEM || ret == -EAGAIN)
-		ret = io_uring_submit(&ring);
-	if (ret != 1)
-		return ret < 0 ? -ret : EIO;
-	while ((ret = io_uring_wait_cqe(&ring, &cqe)) == -ENOMEM)
-		;
+	ret = submit_one(&res);
 	if (ret)
-		return -ret;
-	ret = cqe->res;
-	io_uring_cqe_seen(&ring, cqe);
-	return ret > 0 ? EIO : -ret;
+		return ret;
+	return res > 0 ? EIO : -res;
 }
 
 static int do_edu(void)
