@@ -290,7 +290,7 @@ fn check_io(
 ) -> Result {
     let effects = effects.io(entry.opcode);
     let changes = entry.is_write() || effects.changes_blocks();
-    // How much an unknown command transfers only its sender knows.
+    // Only its sender knows how much an unknown command transfers.
     let is_known = io_bytes(entry, 0).is_some();
     let is_for_all = entry.opcode < VENDOR
         && is_known

@@ -212,7 +212,7 @@ pub(crate) fn build<L: DescriptorList>(
     if first.addr & 3 != 0 {
         return Err(DescriptorError::Misaligned);
     }
-    // Where the data so far ends, and the first page not yet named.
+    // The end of the data so far, and the first page that is not yet named.
     let mut end = end_of(first)?;
     let mut page = page_behind(first.addr).ok_or(DescriptorError::TooLong)?;
     loop {

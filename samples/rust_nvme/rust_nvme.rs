@@ -26,9 +26,10 @@
 //! A command of user space joins it as a request:
 //!
 //! ```text
-//! generic       the character device: registers dma-bufs, sends commands
-//!   uapi        structures of rust_nvme.h                user_command  checked commands
-//!   buffer      registered dma-bufs                      map           their DMA ranges
+//! generic       the character device: registers buffers, sends commands
+//!   uapi        structures of rust_nvme.h                user_copy     from and to user space
+//!   user_command  checked commands
+//!   buffer      dma-bufs and memory of programs          map           their DMA ranges
 //! transfer      a command with its buffer, as a request
 //! ```
 //!

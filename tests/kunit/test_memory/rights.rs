@@ -98,7 +98,7 @@ pub(crate) fn by_mapper(mapper: &Mapper<'_>) -> Outcome {
         batch.finalise()
     })?;
     check_rights(|memory, dir| Ok(mapper.linear_copy(memory, dir)?))?;
-    // Where all is copied, nothing is linear.
+    // Nothing is linear where all is copied.
     if crate::is_bounced() {
         return Ok(());
     }
