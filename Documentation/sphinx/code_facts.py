@@ -5,8 +5,8 @@
 # - a block of the class "house": a tree of folders, each of which imports from those above it,
 #   with the module of each, as in Kbuild;
 # - a block of the class "way": files, each once, and the functions() named on its line;
-# - a block behind the comment "from: FILE": lines of that file;
-# - a table behind the comment "errnos: TYPE": a variant of TYPE and its errno in each row, or with
+# - a block after the comment "from: FILE": lines of that file;
+# - a table after the comment "errnos: TYPE": a variant of TYPE and its errno in each row, or with
 #   "errnos only: TYPE" just the errnos.
 
 import os

@@ -225,7 +225,7 @@ mod tests {
             (u32::MAX, u64::from(u32::MAX), u32::MAX),
             (u32::MAX, u64::from(u32::MAX) + 1, u32::MAX),
             (u32::MAX, u64::MAX, u32::MAX),
-            // A length of 16 bits: what comes behind must be as aligned as what was before.
+            // A length of 16 bits: what comes after must be as aligned as what was before.
             (0, 65535, 65024),
             (0, (1 << 32) - 4096, u32::MAX - 4095),
         ] {

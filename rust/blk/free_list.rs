@@ -42,12 +42,12 @@ impl Head {
         Self((count as u64) << 16 | first as u64)
     }
 
-    /// Returns the head behind `self` with one place less, if there is one: `first` is in front.
+    /// Returns the next head, with one place less, if there is one: `first` is in front.
     const fn one_less(self, first: u16) -> Self {
         Self(self.0.wrapping_add(Self::TURN - Self::COUNT)).with_first(first)
     }
 
-    /// Returns the head behind `self` with one place more: `first` is in front.
+    /// Returns the next head, with one place more: `first` is in front.
     const fn one_more(self, first: u16) -> Self {
         Self(self.0.wrapping_add(Self::TURN + Self::COUNT)).with_first(first)
     }
@@ -148,7 +148,7 @@ impl FreeList {
             // INVARIANT: the head is still the one with this place, which is taken out of the list.
             match self.head.cmpxchg(old, new.0, ordering::Acquire) {
                 Ok(_) => return Some((Index(head.first()), new.count())),
-                // Read without an order of its own. The place behind is read by an address that
+                // Read without an order of its own. The next place is read by an address that
                 // depends on it, and so after it.
                 Err(other) => old = other,
             }

@@ -69,7 +69,7 @@ impl<T: DriverTypes> Pdu<T> {
     /// `rq` is a request of a tag set whose `cmd_size` is [`Pdu::SIZE`], and valid.
     #[inline]
     pub(crate) unsafe fn of(rq: NonNull<bindings::request>) -> NonNull<Self> {
-        // SAFETY: the caller promises `cmd_size` bytes behind `rq`, in the same allocation.
+        // SAFETY: the caller promises `cmd_size` bytes after `rq`, in the same allocation.
         unsafe { rq.add(1) }.cast()
     }
 

@@ -417,7 +417,7 @@ mod tests {
     fn a_partly_advanced_iterator() {
         let mut left = None;
         if let Ok(mut fake) = Fake::new(VECS) {
-            // The first bio has one bio_vec and half of the second behind it.
+            // The first bio has one bio_vec and half of the second after it.
             fake.bios[0].bi_iter.bi_idx = 1;
             fake.bios[0].bi_iter.bi_offset = 512;
             fake.bios[0].bi_iter.bi_size = 512;
@@ -441,7 +441,7 @@ mod tests {
     fn neighbours_join_across_bios() {
         let mut joined = None;
         if let Ok(mut fake) = Fake::new(VECS) {
-            // All in the first page, one behind the other.
+            // All in the first page, one after the other.
             let page = fake.pages[0].as_ptr();
             for (nr, vec) in fake.vecs.iter_mut().enumerate() {
                 vec.bv_page = page;

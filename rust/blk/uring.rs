@@ -269,7 +269,7 @@ impl Drop for Pending {
 pub struct CommandResult {
     /// Zero, a positive number, or an error: `res` of the completion.
     pub result: Result<u32>,
-    /// The number behind it in a completion of 32 bytes, for a command that
+    /// The number after it in a completion of 32 bytes, for a command that
     /// [has one](UringCmd::has_large_cqe).
     pub extra: Option<u64>,
 }

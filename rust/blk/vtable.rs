@@ -419,7 +419,7 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// blk-mq calls this for a new request with `cmd_size` bytes behind it.
+    /// blk-mq calls this for a new request with `cmd_size` bytes after it.
     unsafe extern "C" fn init_request(
         _set: *mut bindings::blk_mq_tag_set,
         rq: *mut bindings::request,

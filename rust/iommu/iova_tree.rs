@@ -152,7 +152,7 @@ impl IovaTree {
             }
             match self.insert(first, size, owner) {
                 Ok(()) => return Ok(self.address(first)),
-                // The gap ends before; the next one that is long enough is behind `first`.
+                // The gap ends before; the next one that is long enough is after `first`.
                 Err(DomainError::Reserved | DomainError::Overlap(_)) => from = first,
                 Err(e) => return Err(e),
             }
@@ -252,7 +252,7 @@ impl IovaTree {
                 f(self.address(range.first), len);
             }
             match range.first.checked_add(range.len) {
-                Some(behind) => first = behind,
+                Some(after) => first = after,
                 None => break,
             }
         }

@@ -25,7 +25,7 @@ use kernel::{
 ///
 /// - `iova` is where a range was allocated in `domain`, which is freed by this only.
 /// - The first `mapped` bytes of it are mapped by this. The owner of the range maps nothing there,
-///   and has unmapped what it has mapped behind by the time this is dropped.
+///   and has unmapped what it has mapped through it by the time this is dropped.
 pub(super) struct DomainRange<'bound> {
     domain: Arc<AttachedDomain<'bound>>,
     iova: u64,

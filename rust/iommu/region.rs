@@ -229,7 +229,7 @@ unsafe impl IovaSpace for IovaRegion<'_> {
     }
 
     fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result {
-        // SAFETY: the range of `to` is allocated, with room for `phyr` behind what is linked.
+        // SAFETY: the range of `to` is allocated, with room for `phyr` after what is linked.
         unsafe { self.map(to.addr(), phyr, to.attrs()) }
     }
 
@@ -246,7 +246,7 @@ unsafe impl IovaSpace for IovaRegion<'_> {
         );
         let (nr, bytes) = (list.nr(), list.bytes());
         // SAFETY: `SgList` holds granules of pinned memory, which the device may access. Those of
-        // `to` are allocated, and empty behind what is linked. Atomic, as the DMA API is.
+        // `to` are allocated, and empty after what is linked. Atomic, as the DMA API is.
         unsafe {
             self.paging().map_list(
                 iova,

@@ -71,7 +71,7 @@ impl Iova {
         self.attrs
     }
 
-    /// Returns the place behind what is linked.
+    /// Returns the place after what is linked.
     #[inline]
     pub(super) fn link_target(&mut self) -> LinkTarget<'_> {
         // INVARIANT: it is that of the range.
@@ -83,7 +83,7 @@ impl Iova {
     }
 }
 
-/// The place behind what is linked in a range of IOVA.
+/// The place after what is linked in a range of IOVA.
 ///
 /// # Invariants
 ///
@@ -363,7 +363,7 @@ pub unsafe trait IovaSpace: Send + Sync {
         false
     }
 
-    /// Links all of `list`, which is not empty, behind what is linked in `to`, under the conditions
+    /// Links all of `list`, which is not empty, after what is linked in `to`, under the conditions
     /// of [`IovaSpace::link`]; of memory that is the system's.
     ///
     /// # Errors

@@ -167,7 +167,7 @@ impl Phyr {
         }
     }
 
-    /// Returns the first address behind the range.
+    /// Returns the first address after the range.
     #[inline]
     pub const fn end(self) -> u64 {
         // CAST: see `new`; by the type invariant the sum does not overflow.

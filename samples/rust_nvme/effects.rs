@@ -52,7 +52,7 @@ impl CommandEffects {
 pub(crate) struct Effects(KVec<u8>);
 
 impl Effects {
-    /// Place of the I/O commands in the log, behind the admin commands.
+    /// Place of the I/O commands in the log, after the admin commands.
     const IO: usize = 1024;
 
     /// Commands that change blocks, whatever the log says: write, write uncorrectable, write

@@ -184,7 +184,7 @@ pub(crate) fn active(ctrl: &Ctrl<'_>, identity: &ControllerIdentity) -> Result<K
                 if id != 0 {
                     dev_warn!(
                         ctrl.device(),
-                        "namespace {id} is listed behind {above}: the rest of the list is ignored\n"
+                        "namespace {id} is listed after {above}: the rest of the list is ignored\n"
                     );
                 }
                 break 'lists;

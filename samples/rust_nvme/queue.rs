@@ -105,7 +105,7 @@ impl<'bound, E: AsBytes + FromBytes> Ring<'bound, E> {
             doorbell: Doorbell::new(bar, offset).inspect_err(|_| {
                 dev_err!(
                     dev,
-                    "CAP.DSTRD has a doorbell at {offset:#x}, behind the BAR\n"
+                    "CAP.DSTRD has a doorbell at {offset:#x}, past the BAR\n"
                 );
             })?,
         })

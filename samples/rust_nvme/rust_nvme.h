@@ -110,8 +110,8 @@ struct rnvme_unregister {
 /*
  * Tells about the namespace and, unless @handle is zero, about a registered buffer: how long it
  * is, and of how many ranges it consists as the controller sees it.  One range is linear; else
- * @gap is the first byte that is not behind the byte before it.  Ranges that are bounced (swiotlb)
- * count as any.  @handle and @reserved are read, all else is only written.
+ * @gap is the first byte that does not follow the byte before it.  Ranges that are bounced
+ * (swiotlb) count as any.  @handle and @reserved are read, all else is only written.
  *
  * EINVAL		@reserved is not zero
  * ENOENT		no such handle

@@ -4,7 +4,7 @@
     judge.py table TABLE            the lies of a table, as arguments of the guest's program
     judge.py left LIES OUT LOG      those of them that were not told, as the guest has ended before
     judge.py told SPLATS OUT LOG [RESULTS]
-                                    a line for each lie, what came of it, and behind those that RESULTS has of
+                                    a line for each lie, what came of it, and after those that RESULTS has of
                                     others
     judge.py judge TABLE SEED IOMMU SPLATS OUT LOG [LIE]...
                                     a line for each lie, "ok" or "not ok" with the reason: a KTAP document

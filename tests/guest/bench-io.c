@@ -11,7 +11,7 @@
  * MODE is "read" or "write". SHAPE is where the memory is:
  *
  *  contiguous   a buffer is one run of pages
- *  scattered    no page of a buffer is behind the one before it
+ *  scattered    no page of a buffer is after the one before it
  *  gaps         as scattered, with pieces of half a page that begin and end amid of theirs
  *  registered   in a dma-buf of scattered pages that is mapped before; DEVICE is the character
  *               device of a rust_nvme namespace

@@ -171,8 +171,8 @@ static int edges(int fd, const char *mode)
 
 	bad |= expect("read at the end", mode, pread(fd, bytes, 1, buffer), 0);
 	bad |= expect("write at the end", mode, pwrite(fd, bytes, 1, buffer), ENOSPC);
-	bad |= expect("read behind the end", mode, pread(fd, bytes, 1, buffer + 1), EINVAL);
-	bad |= expect("write behind the end", mode, pwrite(fd, bytes, 1, buffer + 1), EINVAL);
+	bad |= expect("read past the end", mode, pread(fd, bytes, 1, buffer + 1), EINVAL);
+	bad |= expect("write past the end", mode, pwrite(fd, bytes, 1, buffer + 1), EINVAL);
 	bad |= expect("read far away", mode, pread(fd, bytes, 1, 1LL << 62), EINVAL);
 	bad |= expect("read to nowhere", mode, pread(fd, (void *)nowhere, 1, 0), EFAULT);
 	bad |= expect("write from nowhere", mode, pwrite(fd, (void *)nowhere, 1, 0), EFAULT);

@@ -648,7 +648,7 @@ static void test_gone(void)
 
 static void test_bad(void)
 {
-	/* The third page goes: behind two there would be something else. */
+	/* The third page goes: after two there would be something else. */
 	unsigned char *bytes = pages(3 * PAGE), *read_only, *registers;
 	__u32 handle, both = RNVME_BUF_READ | RNVME_BUF_WRITE;
 	struct {

@@ -322,7 +322,7 @@ static void bind_edu_anew(void)
 	close(fd);
 }
 
-/* ENOMEM, or what it says behind the name. */
+/* ENOMEM, or what it says after the name. */
 static bool expected(int error, const char *what)
 {
 	const char *own = strchr(what, ' ');

@@ -217,9 +217,7 @@ pub(crate) fn find(vecs: &[DmaVec], mut at: usize) -> Result<(DmaVec, usize), Fa
         }
         at -= vec.len();
     }
-    Err(Failure::new(fmt!(
-        "{at} bytes behind the end of the buffer"
-    )))
+    Err(Failure::new(fmt!("{at} bytes past the end of the buffer")))
 }
 
 pub(crate) fn fill(buf: &DmaBuf, at: usize, len: usize, seed: usize) -> Result {

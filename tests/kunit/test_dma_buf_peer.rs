@@ -92,9 +92,7 @@ fn place(mut at: usize) -> Result<usize, Failure> {
         }
         at -= len;
     }
-    Err(Failure::new(fmt!(
-        "{at} bytes behind the end of the buffer"
-    )))
+    Err(Failure::new(fmt!("{at} bytes past the end of the buffer")))
 }
 
 /// Checks that the ranges lead to the BAR, as one range behind an IOMMU, by the page table and by

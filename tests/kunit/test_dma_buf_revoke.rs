@@ -86,7 +86,7 @@ fn faults(pdev: &pci::Device<Bound>, fixture: &Fixture) -> Outcome {
         engine.write(vec, at, BUFFER)?;
         unchanged(&cpu)?;
     }
-    pr_info!("phyr_test: a write behind a revoke changed nothing\n");
+    pr_info!("phyr_test: a write after a revoke changed nothing\n");
     Ok(())
 }
 
@@ -376,7 +376,7 @@ mod tests {
 
     /// Only where it is asked for (`faults=1`), as in the tests of linear mappings.
     #[test]
-    fn behind_a_revoke_the_device_faults() -> Outcome {
+    fn after_a_revoke_the_device_faults() -> Outcome {
         with_dma_api(|pdev, mapper| {
             if mapper.granule().is_none() || !crate::wants_faults() {
                 return Ok(());

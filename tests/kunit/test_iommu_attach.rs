@@ -270,7 +270,7 @@ fn direct(dev: &Device<Bound>, engine: &Engine<'_>) -> Outcome {
     let start = phyr.paddr().into_raw();
     let regions = [
         region(start + page, 2 * PAGE_SIZE, DIRECT),
-        // The page before, once more, and the page behind.
+        // The page before, once more, and the page after it.
         region(start, 4 * PAGE_SIZE, RELAXABLE),
     ];
     // SAFETY: the memory is there for longer than the domain.

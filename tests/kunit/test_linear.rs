@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Linear mappings on a device: one range or the right reason, and the bytes behind it.
+//! Linear mappings on a device: one range or the right reason, and the bytes after it.
 
 use crate::{
     check::{
@@ -205,7 +205,7 @@ fn faults(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     let mut seen = bytes(BUFFER, 12)?;
     memory.read(0, &mut seen)?;
     check_bytes(&seen, &all)?;
-    pr_info!("phyr_test: a write behind the end of a mapping changed nothing\n");
+    pr_info!("phyr_test: a write past the end of a mapping changed nothing\n");
     Ok(())
 }
 
@@ -496,7 +496,7 @@ mod tests {
     /// Only where it is asked for (`faults=1`): the kernel logs a fault, which every other test
     /// takes for a failure.
     #[test]
-    fn behind_the_end_the_device_faults() -> Outcome {
+    fn past_the_end_the_device_faults() -> Outcome {
         with_device(|pdev, mapper| {
             if mapper.granule().is_none() || !crate::wants_faults() {
                 return Ok(());

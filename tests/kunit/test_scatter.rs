@@ -257,7 +257,7 @@ fn check_vector(memory: Bytes<VVec<u8>>, len: usize) -> Outcome {
     let rest = len.next_multiple_of(PAGE_SIZE) - len;
     for (at, byte) in vec.spare_capacity_mut().iter().take(rest).enumerate() {
         // SAFETY: the whole capacity was written once.
-        check_eq!(unsafe { byte.assume_init() }, 0, "{at} behind the end");
+        check_eq!(unsafe { byte.assume_init() }, 0, "{at} past the end");
     }
     Ok(())
 }
@@ -315,7 +315,7 @@ mod tests {
         })
     }
 
-    /// Vectors whose ends are in a page, at its end, and in the first; with room behind and
+    /// Vectors whose ends are in a page, at its end, and in the first; with room after and
     /// without.
     #[test]
     fn bytes_of_a_vector() -> Outcome {

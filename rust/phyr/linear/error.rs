@@ -60,7 +60,7 @@ pub enum LinearError {
     Empty,
     /// The sum of the lengths, or the IOVA space that they need, overflows.
     Overflow,
-    /// No IOMMU translates for the device, and this phyr is not behind the one before it.
+    /// No IOMMU translates for the device, and this phyr does not follow the one before it.
     NotTranslated {
         /// The index of the phyr.
         phyr: usize,
@@ -100,7 +100,7 @@ pub enum LinearError {
     Alignment {
         /// The alignment in bytes.
         align: u64,
-        /// The distance behind a multiple of it at which the range would begin.
+        /// The distance after a multiple of it at which the range would begin.
         excess: u64,
     },
     /// The device could be given a copy of the memory only (bounce buffers), which is not the
@@ -122,7 +122,7 @@ impl fmt::Display for LinearError {
             Self::NotTranslated { phyr, offset } => write!(
                 f,
                 "no IOMMU translates for the device, and phyr {phyr} at byte {offset} is not \
-                 behind the one before"
+                 after the one before"
             ),
             Self::Gap { phyr, offset } => write!(f, "phyr {phyr} leaves a gap at byte {offset}"),
             Self::Misaligned {
@@ -151,7 +151,7 @@ impl fmt::Display for LinearError {
             }
             Self::Alignment { align, excess } => write!(
                 f,
-                "the memory begins {excess} bytes behind a multiple of {align}"
+                "the memory begins {excess} bytes after a multiple of {align}"
             ),
             Self::Bounced => f.write_str("the device could reach a copy only"),
             Self::NoSpace => f.write_str("no IOVA space left"),

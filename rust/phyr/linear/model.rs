@@ -42,7 +42,7 @@ pub(crate) fn first_break(list: &List, granule: Option<Granule>) -> Option<Linea
 }
 
 /// Returns whether one range can lead to `phyrs`: each granule of the range leads to one granule
-/// of memory, or without an IOMMU each byte to the one behind the last.
+/// of memory, or without an IOMMU each byte to the one after the last.
 fn is_linear(phyrs: impl Iterator<Item = Phyr> + Clone, granule: Option<Granule>) -> bool {
     let first = phyrs
         .clone()
@@ -52,14 +52,14 @@ fn is_linear(phyrs: impl Iterator<Item = Phyr> + Clone, granule: Option<Granule>
     let Some(granule) = granule else {
         return bytes.zip(first..).all(|(byte, expected)| byte == expected);
     };
-    let mut behind = None;
+    let mut after = None;
     (granule.offset(first)..)
         .zip(&mut bytes)
         .all(|(addr, byte)| {
             if granule.aligned(addr) {
-                behind = None;
+                after = None;
             }
             granule.offset(addr) == granule.offset(byte)
-                && *behind.get_or_insert(granule.align_down(byte)) == granule.align_down(byte)
+                && *after.get_or_insert(granule.align_down(byte)) == granule.align_down(byte)
         })
 }

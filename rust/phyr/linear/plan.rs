@@ -264,7 +264,7 @@ impl LinearPlanner {
         })
     }
 
-    /// Checks that no range that begins at `addr`, or as far behind a boundary, crosses the next
+    /// Checks that no range that begins at `addr`, or as far after a boundary, crosses the next
     /// one.
     fn check_boundary(&self, addr: u64) -> Result<(), LinearError> {
         let max = self.constraints.limits.max_len_at(addr);

@@ -124,7 +124,7 @@ mod tests {
             offset: 2 * G,
         };
         assert_eq!(plan(direct(), &list), Err(reason));
-        // A granule before or behind, the same page again, one byte off.
+        // A granule before or after, the same page again, one byte off.
         for addr in [0, G, 3 * G, 2 * G - 1, 2 * G + 1] {
             let reason = LinearError::NotTranslated { phyr: 1, offset: G };
             assert_eq!(plan(direct(), &[(G, G), (addr, G)]), Err(reason));

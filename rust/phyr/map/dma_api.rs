@@ -181,7 +181,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         let (paddr, len) = (phyr.phyr().paddr(), phyr.phyr().len());
         let (dir, attrs) = (to.attrs.raw_direction(), to.attrs.raw_attrs());
         let dev = raw::device(self.0.device());
-        // SAFETY: by the invariant of `LinkTarget` the range is taken, and ends behind `linked`
+        // SAFETY: by the invariant of `LinkTarget` the range is taken, and ends after `linked`
         // bytes that are linked; `IovaRange` has found room for the phyr, and C refuses what does
         // not join; by the invariant of `PinnedPhyr` the memory stays in place.
         let ret = unsafe {

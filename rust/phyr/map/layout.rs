@@ -128,7 +128,7 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// Places the next phyr, which is in `slot`, in the granules from `addr` on, which are behind
+    /// Places the next phyr, which is in `slot`, in the granules from `addr` on, which are after
     /// those of the phyr before. Returns the granules to link for it.
     #[inline(always)]
     pub(super) fn place(&mut self, slot: &Cell<Slot>, addr: DmaAddr) -> Result<PinnedPhyr> {

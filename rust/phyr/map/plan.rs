@@ -249,7 +249,7 @@ impl PushPhyr for Planner {
 
 /// Plans one mapping for a device without limits, as [`Planner`] does, in half as many steps.
 ///
-/// A phyr that joins begins where a granule does, and so does what is behind the run before it. So
+/// A phyr that joins begins where a granule does, and so does what is after the run before it. So
 /// in the packed allocation each phyr, whether it joins or not, begins in the first granule that is
 /// free, as far into that as in memory.
 ///

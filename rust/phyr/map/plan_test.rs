@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(shape(&[(G + 512, 3584), (9 * G, 100)]), Some((1, 2)));
         // One byte short of the granule's end: a gap.
         assert_eq!(shape(&[(G, 4095), (9 * G, 4096)]), Some((2, 2)));
-        // One byte behind a granule's beginning: a gap.
+        // One byte after a granule's beginning: a gap.
         assert_eq!(shape(&[(G, 4096), (9 * G + 1, 4095)]), Some((2, 2)));
     }
 

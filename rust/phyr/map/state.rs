@@ -54,7 +54,7 @@ impl Slot {
     const MARKS: u64 = 3 << 62;
 
     /// Makes a slot of a phyr as it was planned, which is at most
-    /// [`MAX_LEN`](super::plan::MAX_LEN) bytes long: the marks are behind that.
+    /// [`MAX_LEN`](super::plan::MAX_LEN) bytes long: the marks are after that.
     #[inline]
     pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Self {
         // CAST: a `usize` is at most 64 bits wide.

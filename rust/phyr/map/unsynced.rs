@@ -151,9 +151,9 @@ impl<'m> Unsynced<'m> {
         let start = iova.addr().into_raw();
         // CAST: a `usize` is at most 64 bits wide.
         let last = start + (iova.linked() as u64 - 1);
-        let (first, behind) = (self.first.load(Relaxed), self.last.load(Relaxed));
+        let (first, after) = (self.first.load(Relaxed), self.last.load(Relaxed));
         self.first.store(first.min(start), Relaxed);
-        self.last.store(behind.max(last), Relaxed);
+        self.last.store(after.max(last), Relaxed);
     }
 }
 

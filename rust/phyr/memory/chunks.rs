@@ -233,7 +233,7 @@ unsafe impl PageMemory for Chunks {
         }
         let chunk = self.chunks.get(index >> self.order)?;
         // SAFETY: by the type invariant the chunk has that many pages, whose `struct page`s are
-        // one behind the other.
+        // one after the other.
         let page = unsafe { chunk.add(index & ((1 << self.order) - 1)) };
         // SAFETY: it is a page of the value, which is borrowed.
         Some(unsafe { BorrowedPage::from_raw(page) })

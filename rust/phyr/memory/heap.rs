@@ -170,7 +170,7 @@ impl<B: Heap> Bytes<B>
 where
     B::Element: FromBytes + IntoBytes,
 {
-    /// Takes a vector or a box. What is behind it in its last page is zeroed.
+    /// Takes a vector or a box. What is after it in its last page is zeroed.
     ///
     /// # Errors
     ///
@@ -229,14 +229,14 @@ fn cache_line() -> usize {
     unsafe { bindings::phyr_helper_cache_line() }
 }
 
-/// Zeroes the bytes behind `last` in its page, which is of `vmalloc()` and owned by the caller.
+/// Zeroes the bytes after `last` in its page, which is of `vmalloc()` and owned by the caller.
 ///
 /// By the page, not by the address: the allocation may end before the page does.
 fn zero_rest(last: NonNull<u8>) {
     let used = last.addr().get() % PAGE_SIZE + 1;
     // SAFETY: the callers' address is one of `vmalloc()`, whose memory they own.
     let page = unsafe { Vmalloc::to_page(last) };
-    // SAFETY: `vmalloc()` gives out whole pages, so this one is of no other memory, and behind the
+    // SAFETY: `vmalloc()` gives out whole pages, so this one is of no other memory, and after the
     // last element there is nothing that anybody accesses.
     let _within_the_page = unsafe { page.fill_zero_raw(used, PAGE_SIZE - used) };
 }

@@ -108,7 +108,7 @@ impl Drop for Charge {
 /// # Invariants
 ///
 /// - `pages` are pinned, for writing if `writable`, and this owns the pins.
-/// - `offset` is within the first page, and the last of the `len` bytes behind it is in the last,
+/// - `offset` is within the first page, and the last of the `len` bytes after it is in the last,
 ///   once all are pinned.
 pub struct UserPages {
     pages: KVVec<NonNull<bindings::page>>,

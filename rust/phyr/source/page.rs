@@ -20,7 +20,7 @@ use kernel::prelude::*;
 ///
 /// # Safety
 ///
-/// `page` points at a valid page, and the `len` bytes behind `offset` are in it or in the pages
+/// `page` points at a valid page, and the `len` bytes after `offset` are in it or in the pages
 /// that follow it physically.
 #[inline]
 pub unsafe fn page_piece(

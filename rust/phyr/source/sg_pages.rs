@@ -78,7 +78,7 @@ impl Iterator for SgPages<'_> {
         self.left = self.left.checked_sub(1)?;
         // SAFETY: by the type invariant it is an entry of a valid table, or null.
         let entry = unsafe { self.next.as_ref() }?;
-        // INVARIANT: the entry behind it, or null.
+        // INVARIANT: the entry after it, or null.
         // SAFETY: by the type invariant it is an entry of a valid table.
         self.next = unsafe { bindings::sg_next(self.next) };
 
@@ -87,7 +87,7 @@ impl Iterator for SgPages<'_> {
         if page.is_null() {
             return Some(Err(EFAULT));
         }
-        // SAFETY: the page is one of a valid table, as are the bytes behind its offset.
+        // SAFETY: the page is one of a valid table, as are the bytes after its offset.
         // CAST: a `usize` has at least 32 bits.
         Some(unsafe { page_piece(page, entry.offset.into(), entry.length as usize) })
     }

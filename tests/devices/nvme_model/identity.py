@@ -63,7 +63,7 @@ def shift(page):
 
 
 def text(page, at, size, words):
-    """Writes text, with spaces behind it."""
+    """Writes text, with spaces after it."""
     page[at : at + size] = words.encode().ljust(size)
 
 

@@ -2,7 +2,7 @@
 """The driver's memory: DMA, the end of mappings, and of I/O, and accesses that come too late.
 
 Memory must be mapped, and stay the device's own, until the controller cannot use it any more: the command
-that names it was reported as complete, or CSTS.RDY=0 was read behind CC.EN=0, or bus mastering is off.
+that names it was reported as complete, or CSTS.RDY=0 was read after CC.EN=0, or bus mastering is off.
 Behind an IOMMU QEMU reports the end of a mapping. Without one nothing does; but the guest tells when
 its I/O has returned, from when on the memory is somebody else's: it must not be mapped any more, either.
 """

@@ -112,7 +112,7 @@ pub fn check_join(input: &mut Input<'_>) {
     let mut len = 0u128;
     for (phyr, &vec) in vecs.iter().enumerate() {
         let (at, more) = pair(vec);
-        // A range ends below the last address, or nothing comes behind it.
+        // A range ends below the last address, or nothing comes after it.
         if phyr != 0 && u128::from(addr) + len != at.into() || len + u128::from(more) >= END {
             let offset = len as u64;
             assert_eq!(got, Err(LinearError::Gap { phyr, offset }));

@@ -105,7 +105,7 @@ fn unfit_prp(ranges: &[(u64, u64)], memory: (u64, usize), page: u64) -> Vec<Desc
     if ranges.first().is_some_and(|range| range.0 % 4 != 0) {
         out.push(DescriptorError::Misaligned);
     }
-    // The last page of all cannot be used: behind it there is no address.
+    // The last page of all cannot be used: after it there is no address.
     let last =
         |&(addr, len): &(u64, u64)| u128::from(addr) + u128::from(len) > END - u128::from(page);
     if ranges.iter().any(last) {

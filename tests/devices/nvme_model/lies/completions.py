@@ -110,7 +110,7 @@ class NoPhase(Entries):
 
 @lie("phase-early", most=1)
 class EarlyPhase(Entries):
-    """Flips the phase of the entry behind as well, and writes that entry later."""
+    """Flips the phase of the next entry as well, and writes that entry later."""
 
     def change(self, command, entry):
         queue = self.model.cqs[command.sqid]
