@@ -119,6 +119,14 @@ any_allocation_may_fail() {
 	echo 0 >/sys/kernel/debug/fail_page_alloc/min-order
 }
 
+# pins: the pages of programs that are pinned; pinned NUMBER: whether there are so many.
+pins() {
+	cat /proc/sys/vm/stat_refresh
+	awk '$1 == "nr_foll_pin_acquired" { n += $2 } $1 == "nr_foll_pin_released" { n -= $2 } END { print n }' \
+		/proc/vmstat
+}
+pinned() { [ "$(pins)" = "$1" ]; }
+
 # watch EVENT...: start tracing these events, for traced().
 watch() {
 	for event; do echo 1 >"/sys/kernel/tracing/events/$event/enable"; done

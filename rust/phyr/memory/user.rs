@@ -149,7 +149,9 @@ impl UserPages {
         if len == 0 {
             return Err(EINVAL);
         }
-        start.checked_add(len).ok_or(EFAULT)?;
+        // The end of the last page, which C computes, too.
+        let end = start.checked_add(len).ok_or(EFAULT)?;
+        end.checked_next_multiple_of(PAGE_SIZE).ok_or(EFAULT)?;
         // It cannot overflow either: the first page begins `offset` bytes before `start`.
         let nr = (offset + len).div_ceil(PAGE_SIZE);
         check_pages(nr)?;
