@@ -4,7 +4,8 @@
 
 mod examples;
 mod rights;
-mod sources;
+pub(crate) mod sources;
+pub(crate) mod user;
 
 use crate::{
     check::Outcome,
@@ -83,6 +84,41 @@ mod tests {
         with_device(|_, mapper| sources::tables(mapper))
     }
 
+    #[test]
+    fn memory_of_a_program_is_carried() -> Outcome {
+        with_device(user::carried)
+    }
+
+    #[test]
+    fn memory_of_a_program_has_the_rights_of_its_pin() -> Outcome {
+        with_device(|_, mapper| user::rights(mapper))
+    }
+
+    #[test]
+    fn memory_of_a_program_is_dirty_if_it_was_written() -> Outcome {
+        with_device(|_, mapper| user::dirtied(mapper))
+    }
+
+    #[test]
+    fn memory_of_a_program_is_pinned_as_often_as_it_is_used() -> Outcome {
+        with_device(user::twice)
+    }
+
+    #[test]
+    fn memory_that_a_program_does_not_have_is_refused() -> Outcome {
+        user::refused()
+    }
+
+    #[test]
+    fn memory_of_a_program_is_charged_to_its_user() -> Outcome {
+        user::charged_to_the_user()
+    }
+
+    #[test]
+    fn a_signal_ends_the_pinning() -> Outcome {
+        user::interrupted()
+    }
+
     /// They start no device.
     #[test]
     fn examples_of_the_documentation() -> Outcome {
@@ -109,6 +145,7 @@ mod tests {
             if mapper.granule().is_none() || !crate::wants_faults() {
                 return Ok(());
             }
+            user::faults(pdev, mapper)?;
             sources::faults(pdev, mapper)
         })
     }

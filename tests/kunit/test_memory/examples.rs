@@ -2,17 +2,21 @@
 
 //! The examples of Documentation/memory.rst.
 
+use crate::test_memory::user::Program;
 use kernel::{
     dma::Coherent,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    uaccess::UserPtr, //
 };
 use phyr::{
     linear::LinearError,
     memory::{
         Bytes,
         Chunks,
-        Pages, //
+        Memory,
+        Pages,
+        UserPages, //
     },
     DataDirection::{
         Bidirectional,
@@ -21,6 +25,9 @@ use phyr::{
     DmaTable,
     DmaVec,
     Mapper,
+    MemoryKind,
+    Phyr,
+    Pinned,
     ToDevice, //
 };
 
@@ -113,6 +120,25 @@ fn for_c(mapper: &Mapper<'_>, c: impl FnOnce(&DmaTable)) -> Result {
     Ok(())
 }
 
+fn range(mapper: &Mapper<'_>, device: &impl Start, range: Phyr, kind: MemoryKind) -> Result {
+    let range = core::iter::once(Ok(range));
+    // SAFETY: the range is of that kind, this driver's alone, and mapped in this function only.
+    let range = unsafe { Pinned::new(range, FromDevice, kind) }?;
+    let mapping = mapper.map_pinned(&range, GFP_KERNEL)?;
+    mapping.dma_vecs().for_each(|vec| device.start(vec));
+    // ... wait for the device ...
+    Ok(())
+}
+
+fn program(mapper: &Mapper<'_>, device: &impl Start, addr: UserPtr, len: usize) -> Result {
+    let pages = UserPages::pin(addr, len, FromDevice)?;
+    let mapping = mapper.map(pages, FromDevice, GFP_KERNEL)?;
+    mapping.dma_vecs().for_each(|vec| device.start(vec));
+    // ... wait for the device ...
+    drop(mapping); // and unpins the pages, which are dirty then
+    Ok(())
+}
+
 /// Runs all of them; `domain` if the mapper is one in a domain, where there is no coherent memory.
 pub(crate) fn run(mapper: &Mapper<'_>, device: &impl Start, domain: bool) -> Result {
     pages(mapper, device)?;
@@ -126,6 +152,11 @@ pub(crate) fn run(mapper: &Mapper<'_>, device: &impl Start, domain: bool) -> Res
     if !crate::is_bounced() {
         frame(mapper, device)?;
     }
+    let chunk = Chunks::zeroed(1 << 14, 2, GFP_KERNEL)?;
+    let first = chunk.phyrs().next().ok_or(EINVAL)??;
+    range(mapper, device, first, MemoryKind::System)?;
+    let len = 3000;
+    program(mapper, device, Program::filled(len, 7)?.at(0), len)?;
     for_c(mapper, |table| {
         table
             .iter()

@@ -281,13 +281,13 @@ pub(crate) fn twice(mapper: &Mapper<'_>) -> Outcome {
 }
 
 /// A table as C makes it, of pages of `memory`: chained, if they are many.
-struct CTable<'a> {
+pub(crate) struct CTable<'a> {
     sgt: KBox<bindings::sg_table>,
     _memory: &'a Chunks,
 }
 
 impl<'a> CTable<'a> {
-    fn new(memory: &'a Chunks, offset: u32, len: usize) -> Result<Self> {
+    pub(crate) fn new(memory: &'a Chunks, offset: u32, len: usize) -> Result<Self> {
         // CAST: less than a page.
         let nr = (offset as usize + len).div_ceil(PAGE_SIZE);
         let mut pages = KVVec::new();
@@ -314,7 +314,7 @@ impl<'a> CTable<'a> {
         })
     }
 
-    fn table(&self) -> &SGTable {
+    pub(crate) fn table(&self) -> &SGTable {
         let sgt = core::ptr::from_ref(&*self.sgt).cast_mut();
         // SAFETY: the table was made in `new`, and is not modified.
         unsafe { SGTable::from_raw(sgt) }
