@@ -190,3 +190,35 @@ oracle() {
 	[ "$(config_word "$1" 108)" = 0 ] || fail "the oracle has reached $(config_word "$1" 108) times what is not mapped"
 }
 oracle_is_done() { [ "$(config_word "$1" 104)" = 0 ]; }
+
+# watchdog SECONDS: from now on in_time gives a process up after about so many seconds.  Waiting costs nothing
+# meanwhile: the fork for each "sleep 0.1" takes an emulated processor hundredths of a second.
+watchdog() {
+	trap 'late=yes' USR1
+	steps=0
+	echo 0 >/tmp/steps
+	watch_steps $$ "$1" &
+	# shellcheck disable=SC2034 # for the caller, which kills it in the end
+	watching=$!
+}
+watch_steps() { # PROCESS SECONDS
+	before=0 left=$2
+	while sleep 5 && kill -0 "$1" 2>/dev/null; do
+		read -r now </tmp/steps
+		if [ "$now" = "$before" ]; then left=$((left - 5)); else before=$now left=$2; fi
+		[ "$left" -gt 0 ] || kill -USR1 "$1"
+	done
+}
+
+# in_time PROCESS: wait for a child: its status, or 124 if it does not end.
+in_time() {
+	steps=$((steps + 1)) late=
+	echo $steps >/tmp/steps
+	while :; do
+		rc=0
+		wait "$1" || rc=$?
+		# A signal ends wait, too.
+		if [ $rc -le 128 ] || ! kill -0 "$1" 2>/dev/null; then return $rc; fi
+		[ ! "$late" ] || return 124
+	done
+}

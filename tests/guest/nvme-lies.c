@@ -4,8 +4,11 @@
  * nvme-lies ask PCI-CONFIG NUMBER...: counters of it
  * nvme-lies load DISK SEED OPERATIONS [PCI-CONFIG]: random reads and writes from some threads, each
  *   in a region of its own, and what was wrong with their data; the model is told as each returns
+ * nvme-lies use DISK ROUNDS: a short load again and again, until SIGTERM, with a line for each;
+ *   ROUNDS is a file with their number; the next one begins after a second, or now by SIGUSR1
  * nvme-lies canary MIB LOOKS: memory that nobody else may change, until SIGTERM; LOOKS is a file
- *   with the number of times that all of it was looked at; SIGUSR1 has it looked at now
+ *   with the number of times that all of it was looked at: each second, and now by SIGUSR1.
+ *   Prints its address first
  *
  * Each 512 bytes on the disk tell their place and the write that they are from, and a buffer has
  * pages on both sides that must stay as they are.  Errors are allowed, as is old data after a
@@ -30,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <linux/types.h>
@@ -215,42 +219,99 @@ static void end(int signal)
 	ended = true;
 }
 
-static void look_now(int signal)
+static void go_on(int signal)
 {
 	(void)signal;
+}
+
+/* Something that goes on until SIGTERM: the number of its rounds is in a file. */
+static int open_rounds(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT, 0644);
+
+	if (fd < 0)
+		die(path);
+	signal(SIGTERM, end);
+	signal(SIGUSR1, go_on);
+	return fd;
+}
+
+/* A round takes an emulated processor some hundredths of a second, which the lies need, too. */
+static void end_of_round(int fd, unsigned long rounds)
+{
+	/* It only grows. */
+	lseek(fd, 0, SEEK_SET);
+	dprintf(fd, "%lu\n", rounds);
+	if (!ended)
+		usleep(1000000);
+}
+
+static __u64 load_word(const __u64 *word)
+{
+	return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+/* The first word that is not its number; eight at a time, as branches are slow in emulation. */
+static size_t first_change(const __u64 *words, size_t number)
+{
+	size_t i, j;
+	__u64 changed;
+
+	for (i = 0; i < number; i += 8) {
+		changed = 0;
+		for (j = i; j < i + 8; j++)
+			changed |= load_word(&words[j]) ^ j ^ MAGIC;
+		if (!changed)
+			continue;
+		for (j = i; j < i + 7 && load_word(&words[j]) == (j ^ MAGIC); j++)
+			;
+		return j;
+	}
+	return number;
 }
 
 static int canary(size_t size, const char *path)
 {
 	__u64 *words = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	int looks = open(path, O_WRONLY | O_CREAT, 0644);
+	int looks = open_rounds(path);
+	size_t i, number = size / 8;
 	unsigned long rounds = 0;
-	size_t i;
 
-	if (words == MAP_FAILED || looks < 0)
+	if (words == MAP_FAILED)
 		die("canary");
-	signal(SIGTERM, end);
-	signal(SIGUSR1, look_now);
-	for (i = 0; i < size / 8; i++)
+	for (i = 0; i < number; i++)
 		words[i] = i ^ MAGIC;
-	puts("going");
+	printf("%ju\n", (uintmax_t)(uintptr_t)words);
 	fflush(stdout);
 	while (!ended) {
-		for (i = 0; i < size / 8; i++) {
-			if (words[i] == (i ^ MAGIC))
-				continue;
+		i = first_change(words, number);
+		if (i < number) {
 			printf("changed: byte %zu is %#jx, not %#jx\n", i * 8, (uintmax_t)words[i],
 			       (uintmax_t)(i ^ MAGIC));
 			return 1;
 		}
-		rounds++;
-		/* It only grows. */
-		lseek(looks, 0, SEEK_SET);
-		dprintf(looks, "%lu\n", rounds);
-		usleep(100000);
+		end_of_round(looks, ++rounds);
 	}
 	printf("unchanged in %lu looks\n", rounds);
+	return 0;
+}
+
+static int use(const char *path)
+{
+	int fd = open_rounds(path), status;
+	unsigned long rounds = 0;
+	pid_t pid;
+
+	while (!ended) {
+		/* It closes the disk. */
+		pid = fork();
+		if (!pid)
+			exit(load(rounds + 1));
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+			die("fork");
+		end_of_round(fd, ++rounds);
+	}
 	return 0;
 }
 
@@ -292,6 +353,11 @@ int main(int argc, char **argv)
 		return ask(argv[2], argv + 3);
 	if (argc == 4 && !strcmp(argv[1], "canary"))
 		return canary((size_t)atoi(argv[2]) << 20, argv[3]);
+	if (argc == 4 && !strcmp(argv[1], "use")) {
+		disk = argv[2];
+		operations = 5;
+		return use(argv[3]);
+	}
 	if (argc >= 5 && !strcmp(argv[1], "load")) {
 		disk = argv[2];
 		if (argc > 5)
@@ -299,6 +365,6 @@ int main(int argc, char **argv)
 		operations = strtoul(argv[4], NULL, 0);
 		return load(strtoul(argv[3], NULL, 0));
 	}
-	fprintf(stderr, "usage: nvme-lies tell|ask|load|canary ...\n");
+	fprintf(stderr, "usage: nvme-lies tell|ask|load|use|canary ...\n");
 	return 2;
 }
