@@ -133,6 +133,9 @@ class Edu(vfio_user.Device):
         self.mail, self.mail_busy, self.mail_found = bytearray(28), 0, 0
         self.tried = self.refused = self.accepted = self.again = self.early = self.window = self.off = 0
         self.commands = self.accessed = self.lived = self.last_random = 0
+        # What the driver has unmapped, and the IOMMU has not reported yet: address, size and event of that.
+        # Then the most events that one has lived after the driver's unmap.
+        self.lingering, self.outlived = [], 0
         self.hold, self.held, self.blind = False, None, False
         self.lie, _ = edu_lies.make(self, 0)
         self.reset()
@@ -247,9 +250,21 @@ class Edu(vfio_user.Device):
     def unmapped(self, addr, size):
         self.log("unmap", hex(addr), hex(size))
         self.maps.remove(addr, size)
+        self.end_lingering(addr, size)
         for old in self.old.values() if not self.blind else ():
             if not old.gone and addr < old.addr + old.size and old.addr < addr + size:
                 self.ended_mapping(old)
+
+    def linger(self, addr, size):
+        """The driver has unmapped this: notes that it is mapped, if it is."""
+        if next(self.maps.overlapping(addr, size), None) is not None:
+            self.lingering.append((addr, size, self.event()))
+
+    def end_lingering(self, addr, size):
+        """This is not mapped any more: notes how long it has lived since the driver's unmap."""
+        ended = [one for one in self.lingering if addr < one[0] + one[1] and one[0] < addr + size]
+        self.lingering = [one for one in self.lingering if one not in ended]
+        self.outlived = max([self.outlived, *(self.event() - event for _, _, event in ended)])
 
     def ended_mapping(self, old):
         old.gone = True
@@ -328,6 +343,7 @@ class Edu(vfio_user.Device):
     def ended(self):
         # Their grace is not over.
         self.early += len(self.suspects)
+        self.end_lingering(0, 1 << 64)
 
     # The mailbox.
 
@@ -395,12 +411,15 @@ class Edu(vfio_user.Device):
         if not everything:
             rest = self.random.sample(rest, min(SAMPLE, len(rest)))
         for old in fresh + rest:
+            if old.new:
+                self.linger(old.addr, max(old.size, 1))
             old.new, old.gone = False, True
             if not self.attempt_over(self.place(old), False):
                 self.write_over(self.place(old))
 
     def range_over(self, addr, size):
         """This is not mapped: tries its edges, which access() has brought into the IOTLB."""
+        self.linger(addr, size)
         edges = [not_last(addr), not_last(addr + size - 1)]
         # All of them: any() would end with the first.
         if not any([self.attempt_over(at, False) for at in edges]):
@@ -464,8 +483,12 @@ class Edu(vfio_user.Device):
             f"{self.tried} tries: "
             f"{self.refused} refused ({self.off} by bus mastering), {self.accepted} accepted, {self.again} mapped again, "
             f"{self.early} before the flush was over, {self.window} before a late flush, {len(self.faults)} faults; "
-            + ("no mapping is reported" if self.blind else f"mapped up to {self.lived} events after the last command")
+            + ("no mapping is reported" if self.blind else self.lives())
         )
+
+    def lives(self):
+        """Returns how long translations lived."""
+        return f"mapped up to {self.lived} events after the last command, {self.outlived} after the driver's unmap"
 
     def verdict(self):
         if self.tried < self.least:

@@ -132,6 +132,7 @@ class EduTest(unittest.TestCase):
         self.assertEqual(machine.end(), [])
         self.assertGreaterEqual(machine.device.refused, 5)
         self.assertEqual(machine.device.accepted, 0)
+        self.assertEqual(machine.device.outlived, 0)
         self.assertEqual(machine.device.commands, 1)
 
     def test_a_missing_flush_is_a_fault(self):
@@ -172,6 +173,9 @@ class EduTest(unittest.TestCase):
         machine.unmap()
         self.assertEqual(machine.mail(edu.ALL_OVER), 0)
         self.assertEqual(machine.end(), [])
+        # From the command that says so on: its result is read, and then the unmap is reported.
+        self.assertEqual(machine.device.outlived, 2)
+        self.assertIn("2 after the driver's unmap", machine.device.counts())
 
     def test_without_reports_the_mailbox_decides(self):
         machine = Machine()
