@@ -151,7 +151,8 @@ fn many(mapper: &Mapper<'_>) -> Result<KVVec<Mapped>> {
 }
 
 /// Unlinks many mappings, in disorder. What is unlinked is gone from the page table at once, what
-/// is not is still there; no address is given out again before the flush.
+/// is not is still there; no address is given out again before the flush, and none is in reach of
+/// a device after it.
 fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
     let mut all = many(mapper)?;
     let gather = pin!(IotlbGather::new());
@@ -166,7 +167,13 @@ fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
         let phyrs = segments(&mapped.memory, *mapper.limits()).flatten();
         table::check(mapper, mapped.state.dma_vecs(&mapped.slots), phyrs)?;
         mapped.unlink(&mut unmapping);
-        table::check_gone(mapper, mapped.vecs())?;
+        if mapped.is_unlinked() {
+            mapped
+                .vecs()
+                .try_for_each(|vec| table::check_unlinked(mapper, vec))?;
+        } else {
+            table::check_gone(mapper, mapped.vecs())?;
+        }
     }
     let kept = all.iter().filter(|mapped| mapped.is_unlinked()).count();
     if !unmapping.gathers() {
@@ -180,6 +187,9 @@ fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
     }
     let flushed = unmapping.flush();
     check_eq!(flushed.is_empty(), kept == 0);
+    for mapped in all.iter().filter(|mapped| mapped.is_unlinked()) {
+        table::check_gone(mapper, mapped.vecs())?;
+    }
     all.iter_mut().for_each(|mapped| mapped.free(&flushed));
     check!(!all.iter().any(|mapped| mapped.state.is_mapped()));
     end(mapper, others)
