@@ -206,7 +206,9 @@ NOTHING = re.compile("(?!)")
 def pattern(path, slots=r"0000:00:1[0-9a-f]\.0|00:1[0-9a-f]\.0"):
     """Returns a pattern for lines that must not be in the log; a refusal of the model's DMA is none."""
     alternatives = "|".join(line for line in lines(path) if line and not line.startswith("#"))
-    refusals = rf"DMAR: DRHD: handling fault status|DMAR: \[DMA .*({slots})|AMD-Vi: Event logged.*({slots})|fault from EP 1[2-9]"
+    # A bound device's name is in front of AMD's line.
+    amd = rf"({slots}): AMD-Vi: Event logged|AMD-Vi: Event logged.*({slots})"
+    refusals = rf"DMAR: DRHD: handling fault status|DMAR: \[DMA .*({slots})|{amd}|fault from EP 1[2-9]"
     return re.compile(rf"^(?!.*({refusals})).*({alternatives})".replace(r"\b", r"\b"))
 
 

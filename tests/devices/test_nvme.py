@@ -283,6 +283,30 @@ class Pointers(unittest.TestCase):
                 self.assertEqual(maps.newest(at, 1), truth.get(at, 0), (report, at))
 
 
+class Splats(unittest.TestCase):
+    """Lines of the kernel that no lie may cause."""
+
+    def is_splat(self, line):
+        """Returns whether a line is one."""
+        return bool(judge.pattern(os.path.join(HERE, "../../scripts/configs/splats")).search(line))
+
+    def test_refusals_of_the_model_are_none(self):
+        for line in (
+            "DMAR: [DMA Write NO_PASID] Request device [00:10.0] fault addr 0x1000",
+            "rust_nvme 0000:00:10.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0000 address=0x0 flags=0x0009]",
+            "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:00:10.0 domain=0x0000 address=0x0 flags=0x0009]",
+        ):
+            self.assertFalse(self.is_splat(line), line)
+
+    def test_those_of_others_are(self):
+        for line in (
+            "DMAR: [DMA Write NO_PASID] Request device [00:02.0] fault addr 0x1000",
+            "rust_nvme 0000:00:02.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0000 address=0x0 flags=0x0009]",
+            "WARNING: drivers/iommu/dma-iommu.c:1 at iommu_dma_unmap_phys",
+        ):
+            self.assertTrue(self.is_splat(line), line)
+
+
 class Page(unittest.TestCase):
     """Documentation/nvme_lies.rst."""
 
