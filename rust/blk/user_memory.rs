@@ -73,6 +73,8 @@ unsafe fn data_dir(rq: *const bindings::request) -> c_int {
 /// [unmaps](unmap) its bio when it has ended.
 pub(crate) unsafe fn map(rq: *mut bindings::request, memory: UserMemory) -> Result {
     let (addr, len, is_vector) = memory.parts();
+    // The block layer would pin pages of none.
+    current!().mm().ok_or(EFAULT)?;
     fail::at(Point::blk_rq_map_user_io)?;
     // SAFETY: the caller promises that `rq` is a request without data that it owns. The address
     // is one of user space, which the block layer checks.

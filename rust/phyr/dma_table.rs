@@ -14,12 +14,16 @@ use super::{
         self,
         Point, //
     },
+    memory::check_pages,
+    raw,
     types::DmaVec, //
 };
 use core::ops::Deref;
 use kernel::{
+    alloc::flags::__GFP_NOWARN,
     bindings,
     error::to_result,
+    page::PAGE_SIZE,
     prelude::*,
     scatterlist::SGTable,
     types::Opaque, //
@@ -65,6 +69,7 @@ impl DmaTable {
     ///
     /// - `EOVERFLOW`: more entries than can be counted, or a range that is longer than an entry can
     ///   be.
+    /// - `EINVAL`: `vecs` has not as many elements as a clone of it had.
     /// - `ENOMEM`: no memory.
     pub fn new(vecs: impl Iterator<Item = DmaVec> + Clone) -> Result<KBox<Self>> {
         let nr = u32::try_from(vecs.clone().count()).map_err(|_| EOVERFLOW)?;
@@ -81,9 +86,13 @@ impl DmaTable {
         }
         let sgt = this.as_raw();
 
+        // CAST: a `usize` has at least 32 bits. A saturated number is too many.
+        let bytes = (nr as usize).saturating_mul(size_of::<bindings::scatterlist>());
+        check_pages(bytes / PAGE_SIZE)?;
+        let flags = raw::gfp(GFP_KERNEL | __GFP_NOWARN);
         fail::at(Point::sg_alloc_table)?;
         // SAFETY: `sgt` may be written. Drop frees what is allocated.
-        to_result(unsafe { bindings::sg_alloc_table(sgt, nr, bindings::GFP_KERNEL) })?;
+        to_result(unsafe { bindings::sg_alloc_table(sgt, nr, flags) })?;
         // INVARIANT: `nr` entries have just been allocated, and are set below.
         this.nr = nr;
         // SAFETY: `sgt` is valid, and nobody else has it yet.
@@ -94,11 +103,14 @@ impl DmaTable {
         for vec in vecs {
             let (addr, len) = (vec.addr().into_raw(), u32::try_from(vec.len()));
             if sg.is_null() {
-                break;
+                return Err(EINVAL);
             }
             let len = len.map_err(|_| EOVERFLOW)?;
             // SAFETY: `sg` is an entry of the table: the first, or one that `sg_next()` returned.
             sg = unsafe { helpers::phyr_helper_sg_fill_dma(sg, addr, len) };
+        }
+        if !sg.is_null() {
+            return Err(EINVAL);
         }
         Ok(this)
     }

@@ -123,7 +123,7 @@ impl Operations for NvmeAdmin {
         _last: bool,
     ) -> QueueRqResult<'a, 'bound, Self> {
         let AdminQueue { ctrl, tags, setup } = hw.queue();
-        if ctrl.state().is_dead() {
+        if ctrl.state().refuses_user_commands() {
             return Err(QueueRqError::Failed(rq, Status::IoErr));
         }
         let mut io = rq.map()?;

@@ -63,6 +63,10 @@ use phyr_driver::{
     pci::Enabled, //
 };
 
+/// The time that a command of user space has left as the controller is unbound: more than most
+/// take, and less than who unbinds it waits for.
+const USER_GRACE: Delta = Delta::from_secs(3);
+
 /// A controller.
 #[pin_data]
 pub(crate) struct Ctrl<'bound> {
@@ -359,9 +363,28 @@ impl<'bound> Ctrl<'bound> {
     ) -> Result<Completion, UserError> {
         let mut admin = self.admin.lock();
         let generation = self.state.live_generation().ok_or(UserError::NotLive)?;
+        if self.state.refuses_user_commands() {
+            return Err(UserError::NotLive);
+        }
         admin
-            .execute_within(command, timeout, || self.state.is_awaited())
+            .execute_within(command, timeout, || {
+                self.state.is_user_command_over(generation)
+            })
             .map_err(|error| UserError::Unanswered { generation, error })
+    }
+
+    /// Ends commands of user space, of which one may take any time: new ones fail, and the one that
+    /// the controller has is given up after [`USER_GRACE`]. Sleeps.
+    pub(crate) fn end_user_commands(&self) {
+        self.state.refuse_user_commands();
+        // One that takes longer is given up below.
+        let _ = read_poll_timeout(
+            || Ok(self.admin.try_lock().is_some()),
+            |is_idle| *is_idle,
+            Delta::from_millis(1),
+            USER_GRACE,
+        );
+        self.state.abort_user_commands();
     }
 
     /// Calls `f`, and again where it fails because a reset has come in between.

@@ -55,6 +55,16 @@ impl Format {
         }
     }
 
+    /// Returns the format for commands that user space makes: SGLs, if the controller has them. It
+    /// checks their length, while with PRPs a command that says more than was mapped goes on to
+    /// addresses of something else.
+    pub(crate) fn for_user_commands(self) -> Self {
+        match self {
+            Self::Prp => Self::Prp,
+            Self::Sgl | Self::Either => Self::Sgl,
+        }
+    }
+
     /// Returns the most segments of a transfer of `max_transfer` bytes, which is 4 MiB at most.
     pub(crate) fn max_segments(self, max_transfer: usize) -> u16 {
         // One more for an offset in the first page.

@@ -73,6 +73,9 @@ mod admin_op {
     pub(super) const FIRMWARE_DOWNLOAD: u8 = 0x11;
     pub(super) const NAMESPACE_ATTACHMENT: u8 = 0x15;
     pub(super) const VIRTUALIZATION: u8 = 0x1c;
+    pub(super) const TRACK_SEND: u8 = 0x3d;
+    pub(super) const MIGRATION_SEND: u8 = 0x41;
+    pub(super) const CONTROLLER_DATA_QUEUE: u8 = 0x45;
     pub(super) const DOORBELL_BUFFERS: u8 = 0x7c;
 }
 
@@ -152,7 +155,7 @@ impl<T: Operations<Passthrough = Payload>> Target<'_, T> {
     fn send(&self, cmd: &PassthruCmd, form: Form) -> Result<(u32, u64)> {
         check_fields(cmd)?;
         let data = data(cmd.addr, cmd.data_len, form)?;
-        self.execute(&cmd.entry(), data, cmd.timeout_ms)
+        self.execute(&cmd.entry(), data, timeout_ms(cmd))
     }
 
     /// Sends a command, and waits. Returns the NVMe status and the result.
@@ -197,9 +200,9 @@ impl<T: Operations<Passthrough = Payload>> Target<'_, T> {
             true => memory(cmd.addr, cmd.data_len, form)?,
             false => data(cmd.addr, cmd.data_len, form)?,
         };
-        let entry = cmd.entry();
-        let payload = self.payload(&entry, cmd.timeout_ms)?;
-        let request = self.request(&entry, cmd.timeout_ms, issued.may_wait())?;
+        let (entry, timeout_ms) = (cmd.entry(), timeout_ms(&cmd));
+        let payload = self.payload(&entry, timeout_ms)?;
+        let request = self.request(&entry, timeout_ms, issued.may_wait())?;
         Ok((request, data, payload))
     }
 
@@ -248,6 +251,18 @@ fn check_fields(cmd: &PassthruCmd) -> Result {
         return Err(EINVAL);
     }
     Ok(())
+}
+
+/// Returns the milliseconds that a command may take, or 0 for the driver's own time-out.
+///
+/// That is the one for senders without privileges: when it is over the controller is reset, which
+/// others pay for, too.
+fn timeout_ms(cmd: &PassthruCmd) -> u32 {
+    match cmd.timeout_ms {
+        0 => 0,
+        timeout if is_sys_admin() => timeout,
+        _ => 0,
+    }
 }
 
 /// Returns `len` bytes, or vectors, at `addr`; [`None`] if there are none.
@@ -332,7 +347,7 @@ fn check_admin(
 }
 
 /// Returns whether an admin command is for the driver to send: the controller would keep addresses
-/// of memory, or report an event at any time, or there would be other namespaces.
+/// of memory, or report an event at any time, or stop, or there would be other namespaces.
 fn is_drivers(opcode: u8) -> bool {
     matches!(
         opcode,
@@ -344,6 +359,9 @@ fn is_drivers(opcode: u8) -> bool {
             | admin_op::NAMESPACE_MANAGEMENT
             | admin_op::NAMESPACE_ATTACHMENT
             | admin_op::VIRTUALIZATION
+            | admin_op::TRACK_SEND
+            | admin_op::MIGRATION_SEND
+            | admin_op::CONTROLLER_DATA_QUEUE
             | admin_op::DOORBELL_BUFFERS
             | FABRICS
     )

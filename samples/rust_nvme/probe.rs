@@ -234,8 +234,10 @@ impl<'bound> NvmeDevice<'bound> {
         reset::shut_down(&self.ctrl, self.tags.clone(), &self.external, timeout);
     }
 
-    /// Gives up a controller that was pulled out, so that nobody waits for it in the drop.
+    /// Ends commands of user space, and gives up a controller that was pulled out, so that nobody
+    /// waits for either in the drop.
     pub(crate) fn prepare_removal(&self) {
+        self.ctrl.end_user_commands();
         if reset::abandon_failed(&self.ctrl, self.tags.clone(), &self.external) {
             self.disks.iter().for_each(GenDisk::mark_dead);
         }

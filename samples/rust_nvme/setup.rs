@@ -170,7 +170,8 @@ impl<'bound> Setup<'bound> {
         if io.bytes() == 0 {
             return Ok(entry.with_data(None));
         }
-        Ok(entry.with_data(Some(&self.describe_pages(io)?)))
+        let setup = Self::new(self.dev, self.format.for_user_commands());
+        Ok(entry.with_data(Some(&setup.describe_pages(io)?)))
     }
 
     /// Describes the data of `io`. The common case of one range that the command has room for is

@@ -44,6 +44,13 @@ const DEAD: u32 = 2;
 /// Commands fail for good: the machine shuts down.
 const OFF: u32 = 3;
 
+/// Commands of user space are taken.
+const TAKEN: u32 = 0;
+/// New ones fail: the driver is being unbound.
+const REFUSED: u32 = 1;
+/// Those that the controller has are given up as well.
+const ABORTED: u32 = 2;
+
 /// The state of a controller, and the lock of its resets.
 #[pin_data]
 pub(crate) struct State<'bound> {
@@ -57,6 +64,8 @@ pub(crate) struct State<'bound> {
     resetting: Mutex<()>,
     /// Count of those who wait for it in [`State::begin_reset`].
     waiting: Atomic<u32>,
+    /// One of [`TAKEN`], [`REFUSED`] and [`ABORTED`], for admin commands of user space.
+    user_commands: Atomic<u32>,
 }
 
 impl<'bound> State<'bound> {
@@ -68,6 +77,7 @@ impl<'bound> State<'bound> {
             generation: Atomic::new(0),
             resetting <- new_mutex!(()),
             waiting: Atomic::new(0),
+            user_commands: Atomic::new(TAKEN),
         })
     }
 
@@ -146,6 +156,29 @@ impl<'bound> State<'bound> {
             timeout,
         )
         .is_ok()
+    }
+
+    /// Refuses admin commands of user space from now on.
+    pub(crate) fn refuse_user_commands(&self) {
+        self.user_commands.store(REFUSED, Relaxed);
+    }
+
+    /// Gives up the admin command of user space that the controller has, if any.
+    pub(crate) fn abort_user_commands(&self) {
+        self.user_commands.store(ABORTED, Relaxed);
+    }
+
+    /// Returns whether admin commands of user space fail: the controller is dead, or being unbound.
+    pub(crate) fn refuses_user_commands(&self) -> bool {
+        self.is_dead() || self.user_commands.load(Relaxed) != TAKEN
+    }
+
+    /// Returns whether to wait no longer for the answer to an admin command of user space, which
+    /// was submitted when the generation was `generation`.
+    pub(crate) fn is_user_command_over(&self, generation: u32) -> bool {
+        self.is_awaited()
+            || self.live_generation() != Some(generation)
+            || self.user_commands.load(Relaxed) == ABORTED
     }
 
     /// Waits for a reset that is going on. Returns whether one has ended after `generation`, and

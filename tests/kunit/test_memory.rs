@@ -14,8 +14,14 @@ use crate::{
         with_device, //
     }, //
 };
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    uaccess::UserPtr, //
+};
 use phyr::{
+    memory::UserPages,
+    DataDirection,
     DmaVec,
     Limits, //
 };
@@ -77,6 +83,16 @@ mod tests {
     #[test]
     fn the_same_memory_twice() -> Outcome {
         with_device(|_, mapper| sources::twice(mapper))
+    }
+
+    /// A KUnit case runs in a kernel thread.
+    #[test]
+    fn a_task_without_memory_has_no_pages_to_pin() -> Outcome {
+        for dir in [DataDirection::ToDevice, DataDirection::FromDevice] {
+            let pinned = UserPages::pin(UserPtr::from_addr(PAGE_SIZE), PAGE_SIZE, dir);
+            check_eq!(pinned.map(|_| ()), Err(EFAULT));
+        }
+        Ok(())
     }
 
     #[test]

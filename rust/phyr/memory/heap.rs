@@ -60,15 +60,16 @@ use zerocopy::Immutable;
 ///
 /// # Safety
 ///
-/// [`Heap::start`] is the address of an allocation of at least [`Heap::capacity`] bytes, by
+/// [`Heap::start`] returns the address of an allocation of at least [`Heap::capacity`] bytes, by
 /// `kmalloc()` or `vmalloc()`, of which the first [`Heap::size`] are elements, unless that is zero.
-/// All three are the same while the value exists and is not accessed mutably, even if it is moved.
+/// The memory may be read and written by it, and all three are the same, until the value is dropped
+/// or accessed mutably, even if it is moved.
 pub unsafe trait Heap: Send + 'static {
     /// The type of the elements.
     type Element;
 
     /// Returns the address of the first byte.
-    fn start(&self) -> *mut u8;
+    fn start(&mut self) -> *mut u8;
 
     /// Returns the number of bytes of all elements.
     fn size(&self) -> usize;
@@ -82,12 +83,14 @@ pub unsafe trait Heap: Send + 'static {
 unsafe impl<T: Send + 'static, A: KernelAllocator> Heap for Vec<T, A> {
     type Element = T;
 
-    fn start(&self) -> *mut u8 {
-        self.as_ptr().cast_mut().cast()
+    fn start(&mut self) -> *mut u8 {
+        self.as_mut_ptr().cast()
     }
 
     fn size(&self) -> usize {
-        size_of_val(self.as_slice())
+        // Not by a slice, which promises that no device writes. There is an allocation of so many
+        // bytes, so this does not overflow.
+        self.len() * size_of::<T>()
     }
 
     fn capacity(&self) -> usize {
@@ -101,8 +104,8 @@ unsafe impl<T: Send + 'static, A: KernelAllocator> Heap for Vec<T, A> {
 unsafe impl<T: Send + 'static, A: KernelAllocator> Heap for Box<T, A> {
     type Element = T;
 
-    fn start(&self) -> *mut u8 {
-        core::ptr::from_ref::<T>(self).cast_mut().cast()
+    fn start(&mut self) -> *mut u8 {
+        core::ptr::from_mut::<T>(self).cast()
     }
 
     fn size(&self) -> usize {
@@ -161,10 +164,19 @@ mod private {
 ///   bytes; otherwise a shared reference to them writes nothing.
 /// - If the memory is of `vmalloc()`, the rest of the page of the last byte holds zeros, or what a
 ///   device has written there. If it is of `kmalloc()`, it is whole cache lines.
+/// - `start` and `size` are those of `heap`, which is not accessed mutably.
 pub struct Bytes<B, D = DataDirection> {
     heap: B,
+    start: *mut u8,
+    size: usize,
     _directions: PhantomData<fn() -> D>,
 }
+
+// SAFETY: `start` is the address of what `heap` owns, which may be sent.
+unsafe impl<B: Send, D> Send for Bytes<B, D> {}
+
+// SAFETY: by a shared reference the bytes are only read, as are those of a `heap` that is shared.
+unsafe impl<B: Sync, D> Sync for Bytes<B, D> {}
 
 impl<B: Heap> Bytes<B>
 where
@@ -197,19 +209,23 @@ where
 }
 
 impl<B: Heap, D: Direction> Bytes<B, D> {
-    fn prepare(heap: B) -> Result<Self, MapError<B, SharedLine>> {
+    fn prepare(mut heap: B) -> Result<Self, MapError<B, SharedLine>> {
+        let (start, size) = (heap.start(), heap.size());
         // SAFETY: only the number is used.
-        if !unsafe { kernel::bindings::is_vmalloc_addr(heap.start().cast()) } {
-            if let Err(shared) = check_lines(heap.start().addr(), heap.capacity(), cache_line()) {
+        if !unsafe { kernel::bindings::is_vmalloc_addr(start.cast()) } {
+            if let Err(shared) = check_lines(start.addr(), heap.capacity(), cache_line()) {
                 return Err(MapError::new(heap, shared));
             }
-        } else if let Some(last) = heap.size().checked_sub(1) {
+        } else if let Some(last) = size.checked_sub(1) {
             // SAFETY: by the contract of `Heap` there is a last byte.
-            zero_rest(unsafe { NonNull::new_unchecked(heap.start().add(last)) });
+            zero_rest(unsafe { NonNull::new_unchecked(start.add(last)) });
         }
         // INVARIANT: the elements are as the callers' bounds say; the rest was just looked after.
+        // Nothing accesses `heap` mutably from here on.
         Ok(Self {
             heap,
+            start,
+            size,
             _directions: PhantomData,
         })
     }
@@ -264,23 +280,22 @@ unsafe impl<B: Heap, D: Direction> Memory for Bytes<B, D> {
 
     fn phyrs(&self) -> BytePieces<'_> {
         BytePieces {
-            at: self.heap.start(),
-            left: self.heap.size(),
+            at: self.start,
+            left: self.size,
             _heap: PhantomData,
         }
     }
 
     fn len(&self) -> usize {
-        self.heap.size()
+        self.size
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        check_range(offset, to.len(), self.heap.size())?;
+        check_range(offset, to.len(), self.size)?;
         // SAFETY: the bytes are within the elements, which are borrowed; a device may write
         // meanwhile, and any byte is a `u8`.
         unsafe {
-            self.heap
-                .start()
+            self.start
                 .add(offset)
                 .copy_to_nonoverlapping(to.as_mut_ptr(), to.len())
         };
@@ -294,12 +309,11 @@ unsafe impl<B: Heap, D: Direction> Memory for Bytes<B, D> {
         if !D::ACCESS.contains(Access::WRITE) {
             return Err(EROFS);
         }
-        check_range(offset, from.len(), self.heap.size())?;
+        check_range(offset, from.len(), self.size)?;
         // SAFETY: the bytes are within the elements, which are borrowed mutably, and which may be
         // any bytes by the type invariant.
         unsafe {
-            self.heap
-                .start()
+            self.start
                 .add(offset)
                 .copy_from_nonoverlapping(from.as_ptr(), from.len())
         };

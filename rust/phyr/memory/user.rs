@@ -68,10 +68,14 @@ impl Charge {
     ///
     /// # Errors
     ///
+    /// - `EFAULT`: the calling task has no memory of a program.
     /// - `EDQUOT`: more than `RLIMIT_MEMLOCK` allows.
     fn new(pages: usize) -> Result<Self> {
+        if current!().mm().is_none() {
+            return Err(EFAULT);
+        }
         let mut charge = own::phyr_charge::default();
-        // SAFETY: `charge` may be written, and this is process context.
+        // SAFETY: `charge` may be written, and this is process context of a task with an `mm`.
         let charged = unsafe { own::phyr_helper_charge_pinned(&mut charge, pages) };
         to_result(charged).map_err(|_| EDQUOT)?;
         // INVARIANT: it has just succeeded.

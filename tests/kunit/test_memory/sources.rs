@@ -111,12 +111,12 @@ pub(crate) fn carry<M: Memory<Direction = DataDirection>>(
 }
 
 /// The bytes of a vector or a box, which are still there in the end.
-fn heap<B: Heap>(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>, heap: B) -> Outcome
+fn heap<B: Heap>(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>, mut heap: B) -> Outcome
 where
     B::Element: FromBytes + IntoBytes,
 {
     let (start, size) = (heap.start(), heap.size());
-    let heap = carry(pdev, mapper, Bytes::new(heap)?)?.into_inner();
+    let mut heap = carry(pdev, mapper, Bytes::new(heap)?)?.into_inner();
     check_eq!((heap.start(), heap.size()), (start, size));
     Ok(())
 }
@@ -370,6 +370,53 @@ pub(crate) fn tables(mapper: &Mapper<'_>) -> Outcome {
         // Nobody gets at the memory by it, nor was anything written to the table that came in.
         check!(SgPages::new(&out).next().is_none());
         check!(table.table().iter().all(|entry| entry.dma_len() == 0));
+        refuse_tables(mapping.dma_vecs())?;
     }
     Ok(())
+}
+
+/// More entries than there is memory for, which nobody is killed for; and as many as `vecs` only
+/// say they are.
+fn refuse_tables(vecs: impl Iterator<Item = DmaVec> + Clone) -> Outcome {
+    /// 3 GiB of entries: more than a guest has.
+    const MANY: usize = 100_000_000;
+
+    let first = vecs.clone().next().ok_or(EIO)?;
+    let many = core::iter::repeat_n(first, MANY);
+    check_eq!(DmaTable::new(many).map(|_| ()), Err(ENOMEM));
+
+    for (left, in_clone) in [(1, 2), (2, 1)] {
+        let changing = Changing {
+            vec: first,
+            left,
+            in_clone,
+        };
+        check_eq!(DmaTable::new(changing).map(|_| ()), Err(EINVAL));
+    }
+    Ok(())
+}
+
+/// `left` times `vec`, of which a clone has another number.
+struct Changing {
+    vec: DmaVec,
+    left: usize,
+    in_clone: usize,
+}
+
+impl Clone for Changing {
+    fn clone(&self) -> Self {
+        Self {
+            left: self.in_clone,
+            ..*self
+        }
+    }
+}
+
+impl Iterator for Changing {
+    type Item = DmaVec;
+
+    fn next(&mut self) -> Option<DmaVec> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.vec)
+    }
 }
