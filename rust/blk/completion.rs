@@ -65,7 +65,8 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// themselves.
     ///
     /// The device must be done with the request: it is unlinked at once.
-    #[inline]
+    // Into the loop over what has completed, though the driver has it in other places, too.
+    #[inline(always)]
     pub fn complete_in(self, batch: &mut CompletionBatch<'_, 'bound, T>, status: Status) {
         let Some(io) = self.unless_lost() else {
             return;

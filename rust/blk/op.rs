@@ -67,12 +67,23 @@ impl Op {
 pub(crate) fn data_direction(op: u32, bytes: u32) -> Result<Option<DataDirection>> {
     match op {
         _ if bytes == 0 => Ok(None),
-        bindings::req_op_REQ_OP_READ | bindings::req_op_REQ_OP_DRV_IN => {
-            Ok(Some(DataDirection::FromDevice))
-        }
-        bindings::req_op_REQ_OP_WRITE | bindings::req_op_REQ_OP_DRV_OUT => {
-            Ok(Some(DataDirection::ToDevice))
-        }
+        bindings::req_op_REQ_OP_READ => Ok(Some(DataDirection::FromDevice)),
+        bindings::req_op_REQ_OP_WRITE => Ok(Some(DataDirection::ToDevice)),
+        op => other_direction(op),
+    }
+}
+
+/// Returns the direction of the data of a request that neither reads nor writes.
+///
+/// # Errors
+///
+/// Those of [`data_direction`].
+// Apart: what reads and writes is told by two comparisons then.
+#[inline(never)]
+fn other_direction(op: u32) -> Result<Option<DataDirection>> {
+    match op {
+        bindings::req_op_REQ_OP_DRV_IN => Ok(Some(DataDirection::FromDevice)),
+        bindings::req_op_REQ_OP_DRV_OUT => Ok(Some(DataDirection::ToDevice)),
         // Operations that cover sectors and have no data are among the known ones.
         op => match Op::from_raw(op) {
             Op::Other(_) => Err(EOPNOTSUPP),

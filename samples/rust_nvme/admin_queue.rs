@@ -134,7 +134,7 @@ impl Operations for NvmeAdmin {
         match ctrl.run_user(command, timeout(&io)) {
             Ok(completion) => {
                 if let Some(passthru) = io.passthrough_mut().and_then(Payload::passthru_mut) {
-                    passthru.set_answer(completion);
+                    passthru.set_answer(completion.status, completion.result);
                 }
                 io.unmap().end(completion.status.to_blk());
             }

@@ -15,7 +15,10 @@ use super::{
         Command,
         SubmissionEntry, //
     },
-    completion::Completion,
+    completion::{
+        Completion,
+        NvmeStatus, //
+    },
     ctrl::Ctrl,
     layout::Layout,
     payload::Payload,
@@ -239,7 +242,8 @@ impl<'bound> IoQueue<'bound> {
             let cid = Cid::from_raw(completion.cid);
             match hw.complete_generation(cid.tag, cid.generation) {
                 Some(io) if io.op() == Op::Passthrough => {
-                    self.complete_other(batch, io, completion)
+                    let Completion { status, result, .. } = completion;
+                    self.complete_other(batch, io, status, result);
                 }
                 Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
                 Some(io) => request::fail(self.ctrl.device(), io, completion.status),
@@ -251,23 +255,22 @@ impl<'bound> IoQueue<'bound> {
     }
 
     /// Finishes a request of the driver's own.
+    // Not with a `Completion`, which those of other requests would have in memory then.
     #[inline(never)]
     fn complete_other(
         &self,
         batch: &mut CompletionBatch<'_, 'bound, NvmeBlk>,
         mut io: Mapped<'_, 'bound, NvmeBlk>,
-        completion: Completion,
+        status: NvmeStatus,
+        result: u64,
     ) {
-        let status = completion.status;
-        if let Some(passthru) = io.passthrough_mut().and_then(Payload::passthru_mut) {
+        match io.passthrough_mut().and_then(Payload::passthru_mut) {
             // Its sender sees what has failed.
-            passthru.set_answer(completion);
-            io.complete_in(batch, status.to_blk());
-        } else if status.is_ok() {
-            io.complete_in(batch, Status::Ok);
-        } else {
-            request::fail(self.ctrl.device(), io, status);
+            Some(passthru) => passthru.set_answer(status, result),
+            None if status.is_ok() => {}
+            None => return request::fail(self.ctrl.device(), io, status),
         }
+        io.complete_in(batch, status.to_blk());
     }
 
     /// Logs a completion without a request; once for each queue, as a broken controller could cause

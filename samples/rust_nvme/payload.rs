@@ -3,7 +3,7 @@
 //! Requests that the driver makes itself, for commands of user space.
 
 use super::{
-    completion::Completion,
+    completion::NvmeStatus,
     transfer::Transfer,
     user_entry::UserEntry, //
 };
@@ -64,8 +64,8 @@ pub(crate) struct Passthru {
     pub(crate) bytes: Option<u32>,
     /// 0: the driver's.
     pub(crate) timeout_ms: u32,
-    /// The controller's answer.
-    answer: Option<Completion>,
+    /// The controller's answer: a status and a result.
+    answer: Option<(NvmeStatus, u64)>,
 }
 
 impl Passthru {
@@ -80,15 +80,15 @@ impl Passthru {
     }
 
     /// Stores what the controller has answered.
-    pub(crate) fn set_answer(&mut self, completion: Completion) {
-        self.answer = Some(completion);
+    pub(crate) fn set_answer(&mut self, status: NvmeStatus, result: u64) {
+        self.answer = Some((status, result));
     }
 
     /// Returns the NVMe status and the result; or, where the controller has not answered, the error
     /// of `status`.
     pub(crate) fn outcome(&self, status: Status) -> Result<(u16, u64)> {
         match self.answer {
-            Some(answer) => Ok((answer.status.into_raw(), answer.result)),
+            Some((status, result)) => Ok((status.into_raw(), result)),
             None => Err(Result::from(status).err().unwrap_or(EIO)),
         }
     }
