@@ -4,13 +4,47 @@
 //! driver asks for it in `queue_rq()`, if the command has no room for the addresses.
 
 use super::{
+    held::Held,
     mapped::Mapped,
+    memory::QueueMemory,
+    pdu::Pdu,
     types::DriverTypes, //
 };
 use kernel::{
     dma::CoherentView,
     prelude::*, //
 };
+use phyr::{
+    DmaVecs,
+    Hold, //
+};
+
+/// Memory in which a driver describes a request to the device: see [`Mapped::describe`].
+///
+/// # Invariants
+///
+/// What is in `held` was taken from `memory`, and is not given back while this is borrowed.
+/// `hold` is of the state that knows of it.
+pub struct Descriptors<'m> {
+    memory: &'m QueueMemory,
+    held: &'m mut Held,
+    hold: Hold<'m>,
+}
+
+impl Descriptors<'_> {
+    /// Returns coherent memory for at least `words` words of 64 bits, as [`Mapped::describe`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mapped::describe`].
+    #[inline(always)]
+    pub fn list(&mut self, words: usize) -> Result<CoherentView<'_, [u64]>> {
+        self.hold.hold();
+        // SAFETY: by the type invariant what the request holds is of this memory, and is not given
+        // back while the list is used, which is borrowed from `self`.
+        unsafe { self.memory.take_list(self.held, words) }
+    }
+}
 
 impl<T: DriverTypes> Mapped<'_, '_, T> {
     /// Calls `f` with coherent memory for at least `words` words of 64 bits, in which the driver
@@ -60,14 +94,44 @@ impl<T: DriverTypes> Mapped<'_, '_, T> {
     ) -> Result<R> {
         let memory = self.hw.memory();
         let pdu = self.pdu_mut();
-        memory.hold_list(&mut pdu.held, words)?;
         // INVARIANT: the state knows of what is held.
         pdu.state.hold();
         // SAFETY: by the invariants of `RequestInfo` what the request holds is of the memory of its
         // queue. It is given back by the end of the mapping, for which `self` is given up; `f` has
         // the list no longer than it runs.
-        let list = unsafe { memory.list(&self.pdu().held, words) }.ok_or(EINVAL)?;
+        let list = unsafe { memory.take_list(&mut pdu.held, words) }?;
         Ok(f(self, list))
+    }
+
+    /// Returns the ranges that the device sees, and the memory to describe them in: in fewer steps
+    /// than [`Mapped::dma_vecs`] in [`Mapped::describe`].
+    #[inline]
+    pub fn dma_vecs_and_descriptors(&mut self) -> (DmaVecs<'_>, Descriptors<'_>) {
+        let memory = self.hw.memory();
+        let Pdu { state, held, .. } = self.pdu_mut();
+        // SAFETY: by the invariants of `RequestInfo` what the request holds is of the memory of its
+        // queue. It is given back, and its slots are written, by whoever has `self` mutably, which
+        // is borrowed.
+        let slots = unsafe { memory.slots(held) };
+        let (vecs, hold) = state.dma_vecs_and_hold(slots);
+        // INVARIANT: all are the request's, which is borrowed.
+        (vecs, Descriptors { memory, held, hold })
+    }
+
+    /// Returns the payload if the driver has made the request, and the memory to describe its data
+    /// in.
+    #[inline]
+    pub fn passthrough_and_descriptors(&mut self) -> (Option<&T::Passthrough>, Descriptors<'_>) {
+        let memory = self.hw.memory();
+        let Pdu {
+            state,
+            held,
+            passthrough,
+            ..
+        } = self.pdu_mut();
+        let (_, hold) = state.dma_vecs_and_hold(&[]);
+        // INVARIANT: all are the request's, which is borrowed.
+        (passthrough.as_ref(), Descriptors { memory, held, hold })
     }
 
     /// Gives back the memory in which [`Mapped::dma_vecs`] has its ranges, if they are many and

@@ -104,11 +104,10 @@ impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
         let slots = move || {
             // SAFETY: by the type invariants the request is valid.
             let segments = unsafe { (*rq).nr_phys_segments };
-            hw.memory().hold_slots(held, segments)?;
             // SAFETY: by the type invariants what the request holds is of `hw`'s memory; it is
             // given back when the request is unmapped, or was not mapped. This is the only
             // reference to the slots.
-            Ok(unsafe { hw.memory().slots_mut(held) })
+            unsafe { hw.memory().take_slots(held, segments) }
         };
         Ok(Some((memory?, slots, state)))
     }

@@ -269,26 +269,32 @@ impl QueueMemory {
         };
     }
 
-    /// Takes a place of `pool`, and puts it into `held`, unless there is one already.
+    /// Takes a place of `pool`, and puts it into `held`, unless there is one already. Returns its
+    /// number.
     ///
     /// # Errors
     ///
     /// - `ENOMEM`: none is free. The request is to wait.
     // With the two exchanges into the driver: a call would save and restore more than it does.
     #[inline(always)]
-    fn hold<B, const SHIFT: u32>(&self, pool: &Pool<B, SHIFT>, held: &mut HeldPlace) -> Result {
-        if held.is_some() {
-            return Ok(());
+    fn hold<B, const SHIFT: u32>(
+        &self,
+        pool: &Pool<B, SHIFT>,
+        held: &mut HeldPlace,
+    ) -> Result<u16> {
+        if let Some(index) = held.get() {
+            return Ok(index);
         }
         let Some(Taken { place, is_low }) = pool.take() else {
             self.hurry();
             return Err(ENOMEM);
         };
+        let index = place.get();
         held.put(place);
         if is_low {
             self.hurry();
         }
-        Ok(())
+        Ok(index)
     }
 
     /// Returns the most segments that a request can have.
@@ -297,7 +303,7 @@ impl QueueMemory {
         self.segments as u16
     }
 
-    /// Takes slots for `segments` segments; one alone needs none.
+    /// Takes slots for `segments` segments, and returns them; one alone needs none.
     ///
     /// Context: any, but a non-maskable interrupt.
     ///
@@ -305,53 +311,54 @@ impl QueueMemory {
     ///
     /// - `ENOMEM`: none are free. The request is to wait.
     /// - `E2BIG`: more segments than a request of the queue may have.
+    ///
+    /// # Safety
+    ///
+    /// The places in `held` were taken from this, and are not given back for `'s`, in which there
+    /// is no other reference to the slots.
     #[inline]
-    pub(crate) fn hold_slots(&self, held: &mut Held, segments: u16) -> Result {
-        match usize::from(segments) {
-            0 | 1 => Ok(()),
-            ..=SHORT_SEGMENTS => self.hold(&self.short, &mut held.short),
-            segments => self.hold_long_slots(held, segments),
-        }
+    pub(crate) unsafe fn take_slots<'s>(
+        &'s self,
+        held: &mut Held,
+        segments: u16,
+    ) -> Result<&'s mut [Slot]> {
+        let cells = match usize::from(segments) {
+            0 | 1 => &[],
+            // Where there are long ones, they are its slots.
+            ..=SHORT_SEGMENTS if !held.long_slots.is_some() => {
+                let index = self.hold(&self.short, &mut held.short)?;
+                // SAFETY: the place is in `held`: the caller promises that it is not given back.
+                unsafe { self.short_cells(index) }
+            }
+            // SAFETY: the caller promises that the places in `held` are not given back.
+            segments => unsafe { self.take_long_slots(held, segments) }?,
+        };
+        // SAFETY: `UnsafeCell<Slot>` has the layout of `Slot`, and the cells are valid for `'s`.
+        // The caller promises that there is no other reference to them.
+        Ok(unsafe { slice::from_raw_parts_mut(cells.as_ptr().cast_mut().cast(), cells.len()) })
     }
 
-    /// Takes slots for more segments than a short request has.
+    /// Takes slots for more segments than a short request has, and returns their cells.
     ///
     /// # Errors
     ///
-    /// Those of [`QueueMemory::hold_slots`].
+    /// Those of [`QueueMemory::take_slots`].
+    ///
+    /// # Safety
+    ///
+    /// Those of [`QueueMemory::cells`].
     #[inline(never)]
-    fn hold_long_slots(&self, held: &mut Held, segments: usize) -> Result {
+    unsafe fn take_long_slots<'s>(
+        &'s self,
+        held: &mut Held,
+        segments: usize,
+    ) -> Result<&'s [UnsafeCell<Slot>]> {
         if segments > self.segments {
             return Err(E2BIG);
         }
-        self.hold(&self.long_slots, &mut held.long_slots)
-    }
-
-    /// Returns whether a short list does for `words` words. If there is a long one already, it
-    /// stays: a list in which the driver has described a request is not exchanged for a shorter
-    /// one.
-    #[inline]
-    fn is_short(held: &Held, words: usize) -> bool {
-        words <= SHORT_WORDS && !held.long_list.is_some()
-    }
-
-    /// Takes a list of `words` words.
-    ///
-    /// Context: any, but a non-maskable interrupt.
-    ///
-    /// # Errors
-    ///
-    /// - `ENOMEM`: none is free. The request is to wait.
-    /// - `EINVAL`: no list of the queue is so long, or it has no words.
-    #[inline]
-    pub(crate) fn hold_list(&self, held: &mut Held, words: usize) -> Result {
-        if words == 0 || words > self.words {
-            Err(EINVAL)
-        } else if Self::is_short(held, words) {
-            self.hold(&self.short, &mut held.short)
-        } else {
-            self.hold(&self.long_lists, &mut held.long_list)
-        }
+        let index = self.hold(&self.long_slots, &mut held.long_slots)?;
+        // SAFETY: the place is in `held`: the caller promises that it is not given back.
+        Ok(unsafe { self.long_slots.block(index) }.0)
     }
 
     /// Returns the cells of the slots in `held`.
@@ -370,25 +377,20 @@ impl QueueMemory {
             return &[];
         };
         // SAFETY: the caller promises that the place was taken from this, and stays so.
-        let (short, nr) = unsafe { self.short.block(index) };
-        // PANIC: there are as many places in a block.
-        &short.slots[nr]
+        unsafe { self.short_cells(index) }
     }
 
-    /// Returns the slots in `held`, for writing.
+    /// Returns the cells of the slots of a short place.
     ///
     /// # Safety
     ///
-    /// The places in `held` were taken from this, and are not given back for `'s`, in which there
-    /// is no other reference to the slots.
+    /// The place was taken from this, and is not given back for `'s`.
     #[inline]
-    #[expect(clippy::mut_from_ref)]
-    pub(crate) unsafe fn slots_mut<'s>(&'s self, held: &Held) -> &'s mut [Slot] {
-        // SAFETY: the caller promises that the places were taken from this, and are not given back.
-        let cells = unsafe { self.cells(held) };
-        // SAFETY: `UnsafeCell<Slot>` has the layout of `Slot`, and the cells are valid for `'s`.
-        // The caller promises that there is no other reference to them.
-        unsafe { slice::from_raw_parts_mut(cells.as_ptr().cast_mut().cast(), cells.len()) }
+    unsafe fn short_cells(&self, index: u16) -> &[UnsafeCell<Slot>] {
+        // SAFETY: the caller promises that the place was taken from this, and stays so.
+        let (short, nr) = unsafe { self.short.block(index) };
+        // PANIC: there are as many places in a block.
+        &short.slots[nr]
     }
 
     /// Returns the slots in `held`, for reading.
@@ -406,27 +408,55 @@ impl QueueMemory {
         unsafe { slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
     }
 
-    /// Returns the list of at least `words` words in `held`.
+    /// Takes a list of at least `words` words, and returns it.
+    ///
+    /// Context: any, but a non-maskable interrupt.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: none is free. The request is to wait.
+    /// - `EINVAL`: no list of the queue is so long, or it has no words.
     ///
     /// # Safety
     ///
     /// The places in `held` were taken from this, and are not given back for `'s`.
     #[inline]
-    pub(crate) unsafe fn list<'s>(
+    pub(crate) unsafe fn take_list<'s>(
         &'s self,
-        held: &Held,
+        held: &mut Held,
         words: usize,
-    ) -> Option<CoherentView<'s, [u64]>> {
-        let (list, first, words) = if Self::is_short(held, words) {
-            // SAFETY: the caller promises that the place was taken from this, and stays so.
-            let (short, nr) = unsafe { self.short.block(held.short.get()?) };
-            (short.lists.as_ref()?, nr * SHORT_WORDS, SHORT_WORDS)
-        } else {
-            // SAFETY: the caller promises that the place was taken from this, and stays so.
-            let (list, _) = unsafe { self.long_lists.block(held.long_list.get()?) };
-            (list, 0, self.words)
-        };
-        (|| Ok::<_, Error>(io_project!(list, [try: first..first + words])))().ok()
+    ) -> Result<CoherentView<'s, [u64]>> {
+        if words == 0 || words > self.words {
+            return Err(EINVAL);
+        }
+        // If there is a long one already, it stays: a list in which the driver has described a
+        // request is not exchanged for a shorter one.
+        if words > SHORT_WORDS || held.long_list.is_some() {
+            // SAFETY: the caller promises that the places in `held` are not given back.
+            return unsafe { self.take_long_list(held) };
+        }
+        let index = self.hold(&self.short, &mut held.short)?;
+        // SAFETY: the place is in `held`: the caller promises that it is not given back.
+        let (short, nr) = unsafe { self.short.block(index) };
+        let (list, first) = (short.lists.as_ref().ok_or(EINVAL)?, nr * SHORT_WORDS);
+        Ok(io_project!(list, [try: first..first + SHORT_WORDS]))
+    }
+
+    /// Takes a list of as many words as there can be, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`QueueMemory::take_list`].
+    ///
+    /// # Safety
+    ///
+    /// Those of [`QueueMemory::take_list`].
+    #[inline(never)]
+    unsafe fn take_long_list<'s>(&'s self, held: &mut Held) -> Result<CoherentView<'s, [u64]>> {
+        let index = self.hold(&self.long_lists, &mut held.long_list)?;
+        // SAFETY: the place is in `held`: the caller promises that it is not given back.
+        let (list, _) = unsafe { self.long_lists.block(index) };
+        Ok(io_project!(list, [try: ..self.words]))
     }
 
     /// Gives back the slots in `held` of a request of many segments. Returns whether a request may

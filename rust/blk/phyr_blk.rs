@@ -211,6 +211,7 @@ pub use self::{
         FileMode, //
     },
     completion::CompletionBatch,
+    describe::Descriptors,
     disk::GenDisk,
     handles::{
         HandleGuard,

@@ -76,6 +76,7 @@ pub use self::{
         mapping,
         state::{
             DmaVecs,
+            Hold,
             Slot,
             State, //
         },

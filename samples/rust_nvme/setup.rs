@@ -44,6 +44,7 @@ use kernel::{
 };
 use phyr::trace;
 use phyr_blk::{
+    Descriptors,
     DiscardRanges,
     DriverTypes,
     Mapped,
@@ -54,12 +55,21 @@ use phyr_blk::{
 /// A mapped request of a disk.
 type Io<'a, 'bound> = Mapped<'a, 'bound, NvmeBlk>;
 
+/// DMA ranges, and the memory to describe them in.
+struct Ranges<'m, I> {
+    ranges: I,
+    count: usize,
+    /// Their length.
+    bytes: u32,
+    descriptors: Descriptors<'m>,
+}
+
 /// The DMA ranges of a request of the driver `T`, wherever they are.
 trait Data<T: DriverTypes> {
-    /// Returns the ranges, their number and their length. [`None`]: it has no such data.
+    /// Returns the ranges. [`None`]: it has no such data.
     fn of<'m>(
-        io: &'m Mapped<'_, '_, T>,
-    ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)>;
+        io: &'m mut Mapped<'_, '_, T>,
+    ) -> Option<Ranges<'m, impl Iterator<Item = DataRange> + Clone + 'm>>;
 }
 
 /// Those of its own pages.
@@ -68,11 +78,16 @@ enum Pages {}
 impl<T: DriverTypes> Data<T> for Pages {
     #[inline]
     fn of<'m>(
-        io: &'m Mapped<'_, '_, T>,
-    ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)> {
-        let vecs = io.dma_vecs();
-        let count = vecs.len();
-        Some((vecs.map(DataRange::from), count, io.bytes()))
+        io: &'m mut Mapped<'_, '_, T>,
+    ) -> Option<Ranges<'m, impl Iterator<Item = DataRange> + Clone + 'm>> {
+        let bytes = io.bytes();
+        let (vecs, descriptors) = io.dma_vecs_and_descriptors();
+        Some(Ranges {
+            count: vecs.len(),
+            ranges: vecs.map(DataRange::from),
+            bytes,
+            descriptors,
+        })
     }
 }
 
@@ -82,12 +97,18 @@ enum Registered {}
 impl<T: DriverTypes<Passthrough = Payload>> Data<T> for Registered {
     #[inline]
     fn of<'m>(
-        io: &'m Mapped<'_, '_, T>,
-    ) -> Option<(impl Iterator<Item = DataRange> + Clone + 'm, usize, u32)> {
-        let transfer = io.passthrough()?.transfer()?;
+        io: &'m mut Mapped<'_, '_, T>,
+    ) -> Option<Ranges<'m, impl Iterator<Item = DataRange> + Clone + 'm>> {
+        let (payload, descriptors) = io.passthrough_and_descriptors();
+        let transfer = payload?.transfer()?;
         let span = transfer.span();
-        // CAST: A count of 32 bits fits in a `usize`.
-        Some((transfer.ranges(), span.count() as usize, span.len()))
+        Some(Ranges {
+            // CAST: A count of 32 bits fits in a `usize`.
+            count: span.count() as usize,
+            ranges: transfer.ranges(),
+            bytes: span.len(),
+            descriptors,
+        })
     }
 }
 
@@ -230,16 +251,25 @@ impl<'bound> Setup<'bound> {
         &self,
         io: &mut Mapped<'_, 'bound, T>,
     ) -> Result<DataPointer, Status> {
-        let (ranges, count, bytes) = D::of(io).ok_or(Status::NotSupported)?;
+        let Ranges {
+            ranges,
+            count,
+            bytes,
+            mut descriptors,
+        } = D::of(io).ok_or(Status::NotSupported)?;
         if count == 1 {
             let only = ranges.clone().next();
             if let Some(pointer) = only.and_then(|range| self.format.short(range)) {
                 return Ok(pointer);
             }
         }
-        let plan = self.format.plan(ranges, count, bytes);
-        plan.carry_out(io, build_prp::<T, D>, build_sgl::<T, D>)?
-            .map_err(|_| Status::Invalid)
+        let plan = self.format.plan(ranges.clone(), count, bytes);
+        let built = plan.carry_out(
+            &mut descriptors,
+            |descriptors, words| build_prp(ranges.clone(), descriptors, words),
+            |descriptors, words| build_sgl(ranges.clone(), descriptors, words),
+        );
+        built?.map_err(|_| Status::Invalid)
     }
 
     #[inline]
@@ -252,56 +282,42 @@ impl<'bound> Setup<'bound> {
     }
 }
 
-/// Describes data of `io` by PRPs, with a list of `words` words if there are any.
+/// Describes `ranges` by PRPs, with a list of `words` words if there are any.
 ///
 /// # Errors
 ///
 /// - [`Status::Resource`]: the request has to wait for descriptor memory.
 /// - [`Status::Invalid`]: the disk's limits exclude so long a list.
 #[inline(always)]
-fn build_prp<T: DriverTypes, D: Data<T>>(
-    io: &mut Mapped<'_, '_, T>,
+fn build_prp(
+    ranges: impl Iterator<Item = DataRange>,
+    descriptors: &mut Descriptors<'_>,
     words: usize,
 ) -> Result<Result<DataPointer, DescriptorError>, Status> {
     if words == 0 {
-        return Ok(build_pair::<T, D>(io));
+        return Ok(prp::build(ranges, NoList, PAGE_SHIFT));
     }
-    let built = io.describe(words, |io, list| {
-        let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
-        prp::build(ranges, List(list), PAGE_SHIFT)
-    });
-    Ok(built?)
+    let list = List(descriptors.list(words)?);
+    Ok(prp::build(ranges, list, PAGE_SHIFT))
 }
 
-/// Describes data of `io` by two PRPs at most.
-#[inline]
-fn build_pair<T: DriverTypes, D: Data<T>>(
-    io: &Mapped<'_, '_, T>,
-) -> Result<DataPointer, DescriptorError> {
-    let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
-    prp::build(ranges, NoList, PAGE_SHIFT)
-}
-
-/// Describes data of `io` by an SGL, with a list of `words` words if there are any.
+/// Describes `ranges` by an SGL, with a list of `words` words if there are any.
 ///
 /// # Errors
 ///
 /// Those of [`build_prp`].
 #[inline(always)]
-fn build_sgl<T: DriverTypes, D: Data<T>>(
-    io: &mut Mapped<'_, '_, T>,
+fn build_sgl(
+    mut ranges: impl Iterator<Item = DataRange>,
+    descriptors: &mut Descriptors<'_>,
     words: usize,
 ) -> Result<Result<DataPointer, DescriptorError>, Status> {
     if words == 0 {
-        let ranges = D::of(io).map(|(ranges, ..)| ranges);
-        let only = ranges.and_then(|mut ranges| ranges.next());
+        let only = ranges.next();
         return Ok(only.and_then(sgl::short).ok_or(DescriptorError::Misaligned));
     }
-    let built = io.describe(words, |io, list| {
-        let (ranges, ..) = D::of(io).ok_or(DescriptorError::Empty)?;
-        sgl::build(ranges, &mut List(list))
-    });
-    Ok(built?)
+    let mut list = List(descriptors.list(words)?);
+    Ok(sgl::build(ranges, &mut list))
 }
 
 /// Returns the command for `io`, a discard.

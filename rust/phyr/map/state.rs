@@ -277,11 +277,7 @@ impl State {
     #[doc(hidden)]
     #[inline]
     pub fn hold(&mut self) {
-        self.end = match self.end {
-            End::Nothing | End::Held => End::Held,
-            End::Single | End::Whole => End::Whole,
-            End::FreeSingle | End::FreeWhole => End::FreeWhole,
-        };
+        Hold(&mut self.end).hold();
     }
 
     /// Returns whether its ranges were unlinked, and are not freed: [`Flushed::free`] is to do
@@ -362,12 +358,7 @@ impl State {
     /// Returns those of `slots`, with which the mapping was made, that hold its ranges.
     #[inline]
     pub(crate) fn used<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
-        let nr = match self.strategy {
-            // CAST: `nr` counted slots of a slice.
-            Strategy::Packed | Strategy::Runs | Strategy::Each => self.nr as usize,
-            _ => 0,
-        };
-        slots.get(..nr).unwrap_or(&[])
+        used(self.strategy, self.nr, slots)
     }
 
     /// Returns the ranges that the device sees, in the order of the phyrs.
@@ -376,14 +367,56 @@ impl State {
     /// mapping.
     #[inline]
     pub fn dma_vecs<'a>(&'a self, slots: &'a [Slot]) -> DmaVecs<'a> {
-        let slots = match self.strategy {
-            Strategy::Unmapped => &[],
-            Strategy::Single | Strategy::Joined => core::slice::from_ref(&self.one),
-            _ => self.used(slots),
+        ranges(self.strategy, self.nr, &self.one, slots)
+    }
+
+    /// Returns the ranges as [`State::dma_vecs`] does, and what [`State::hold`] changes, which is
+    /// none of them.
+    #[doc(hidden)]
+    #[inline]
+    pub fn dma_vecs_and_hold<'a>(&'a mut self, slots: &'a [Slot]) -> (DmaVecs<'a>, Hold<'a>) {
+        let vecs = ranges(self.strategy, self.nr, &self.one, slots);
+        (vecs, Hold(&mut self.end))
+    }
+}
+
+/// Returns those of `slots` that hold the ranges of a state.
+#[inline]
+fn used(strategy: Strategy, nr: u32, slots: &[Slot]) -> &[Slot] {
+    let nr = match strategy {
+        // CAST: `nr` counted slots of a slice.
+        Strategy::Packed | Strategy::Runs | Strategy::Each => nr as usize,
+        _ => 0,
+    };
+    slots.get(..nr).unwrap_or(&[])
+}
+
+/// Returns the ranges of a state.
+#[inline]
+fn ranges<'a>(strategy: Strategy, nr: u32, one: &'a Slot, slots: &'a [Slot]) -> DmaVecs<'a> {
+    let slots = match strategy {
+        Strategy::Unmapped => &[],
+        Strategy::Single | Strategy::Joined => core::slice::from_ref(one),
+        _ => used(strategy, nr, slots),
+    };
+    DmaVecs {
+        slots: slots.iter(),
+    }
+}
+
+/// The part of a [`State`] that [`State::hold`] changes.
+#[doc(hidden)]
+pub struct Hold<'a>(&'a mut End);
+
+impl Hold<'_> {
+    /// Notes that the owner has more to do: see [`State::hold`].
+    #[inline]
+    pub fn hold(&mut self) {
+        *self.0 = match *self.0 {
+            End::Nothing | End::Held => End::Held,
+            End::Single | End::Whole => End::Whole,
+            End::FreeSingle | End::FreeWhole => End::FreeWhole,
         };
-        DmaVecs {
-            slots: slots.iter(),
-        }
     }
 }
 
