@@ -7,8 +7,9 @@
 //! functions that follow work in place: phyrs go in, DMA ranges come out, and no slot is written
 //! before its phyr was read.
 //!
-//! Whatever fails on the way, what was mapped until then is unmapped by the Drop of the value that
-//! holds it ([`IovaRange`] or [`MappedSegments`]).
+//! Each writes the state of what it has mapped in its place, as the last step. Whatever fails on the
+//! way, what was mapped until then is unmapped by the Drop of the value that holds it ([`IovaRange`]
+//! or [`MappedSegments`]), and the state is as before.
 
 use super::{
     choose::{
@@ -218,11 +219,12 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         self,
         memory: &Pinned<S>,
         slots: impl FnOnce() -> Result<&'s mut [Slot]>,
-    ) -> Result<State> {
+        state: &mut State,
+    ) -> Result {
         let (granule, limits) = (self.mapper.granule(), self.mapper.limits());
         if let Some(pieces) = memory.pieces(limits) {
             let run = granule.and_then(|granule| memory.source().run_len(granule));
-            return self.without_limits(pieces, run, slots);
+            return self.without_limits(pieces, run, slots, state);
         }
         let phyrs = memory.phyrs();
         let run = match granule {
@@ -231,7 +233,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
             }
             _ => None,
         };
-        self.scattered(phyrs, run, slots, self.mapper.reach())
+        self.scattered(phyrs, run, slots, self.mapper.reach(), state)
     }
 
     /// Maps pieces that adjoin or not, where no limit of the device is in the way. `run` is the
@@ -242,21 +244,22 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         pieces: PinnedPhyrs<I>,
         run: Option<NonZeroUsize>,
         slots: impl FnOnce() -> Result<&'s mut [Slot]>,
-    ) -> Result<State>
+        state: &mut State,
+    ) -> Result
     where
         I: Iterator<Item = Result<Phyr>> + Clone,
     {
         let reach = self.mapper.reach();
         match (choose(reach, Shape::of(run)), run) {
-            (Strategy::Each, _) => return self.each(pieces.joined(), slots()?),
+            (Strategy::Each, _) => return self.each(pieces.joined(), slots()?, state),
             (Strategy::Joined, Some(len)) => {
-                if let Some(state) = self.run(pieces.clone().joined(), len)? {
-                    return Ok(state);
+                if self.run(pieces.clone().joined(), len, state)? {
+                    return Ok(());
                 }
             }
             _ => {}
         }
-        self.joined_gaps(pieces, slots()?, reach)
+        self.joined_gaps(pieces, slots()?, reach, state)
     }
 
     /// [`Target::planned`] of pieces, which may adjoin, without limits.
@@ -267,11 +270,12 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         pieces: PinnedPhyrs<I>,
         slots: &mut [Slot],
         reach: Reach,
-    ) -> Result<State>
+        state: &mut State,
+    ) -> Result
     where
         I: Iterator<Item = Result<Phyr>> + Clone,
     {
-        self.planned(pieces.joined(), slots, reach, &Limits::NONE)
+        self.planned(pieces.joined(), slots, reach, &Limits::NONE, state)
     }
 
     /// Maps several phyrs within the limits of the device. `run` is the length of all if they are
@@ -283,7 +287,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         run: Option<NonZeroUsize>,
         slots: impl FnOnce() -> Result<&'s mut [Slot]>,
         reach: Reach,
-    ) -> Result<State>
+        state: &mut State,
+    ) -> Result
     where
         I: Iterator<Item = Result<Phyr>> + Clone,
     {
@@ -295,16 +300,16 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                     check(limits, phyr.phyr())?;
                     Ok(phyr)
                 });
-                return self.each(within, slots()?);
+                return self.each(within, slots()?, state);
             }
             (Strategy::Joined, Some(len)) => {
-                if let Some(state) = self.run(phyrs.clone().joined(), len)? {
-                    return Ok(state);
+                if self.run(phyrs.clone().joined(), len, state)? {
+                    return Ok(());
                 }
             }
             _ => {}
         }
-        self.planned(phyrs, slots()?, reach, limits)
+        self.planned(phyrs, slots()?, reach, limits, state)
     }
 
     /// Collects `phyrs` in the slots, plans them, and maps them as is chosen then.
@@ -315,7 +320,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         slots: &mut [Slot],
         reach: Reach,
         limits: &Limits,
-    ) -> Result<State> {
+        state: &mut State,
+    ) -> Result {
         let granule = self.mapper.granule().ok_or(EINVAL)?;
         // The only phyr needs no slot: if there is none, it has the one of this function.
         let mut own = [Slot::EMPTY];
@@ -332,19 +338,31 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         // INVARIANT: the collector has just written the phyrs to these, which are pinned.
         let phyrs =
             Phyrs(Cell::from_mut(slots.get_mut(..plan.phyrs).ok_or(E2BIG)?).as_slice_of_cells());
-        let state = match (strategy, plan.packed) {
-            (Strategy::Single, _) => return self.single(phyrs.first()?),
-            (Strategy::Joined, _) => self.joined_slots(phyrs, plan.bytes)?.map(joined),
-            (Strategy::Packed, Some(packed)) => self.packed(granule, phyrs, plan.runs, packed)?,
-            (Strategy::Runs, _) => return self.runs(phyrs),
-            _ => None,
+        let is_mapped = match (strategy, plan.packed) {
+            (Strategy::Single, _) => {
+                *state = self.single(phyrs.first()?)?;
+                true
+            }
+            (Strategy::Joined, _) => match self.joined_slots(phyrs, plan.bytes)? {
+                Some(range) => {
+                    *state = joined(range);
+                    true
+                }
+                None => false,
+            },
+            (Strategy::Packed, Some(packed)) => {
+                self.packed(granule, phyrs, plan.runs, packed, state)?
+            }
+            (Strategy::Runs, _) => {
+                self.runs(phyrs, state)?;
+                true
+            }
+            _ => false,
         };
-        if let Some(state) = state {
-            return Ok(state);
-        }
         match choose(Reach::NoSpace, shape) {
+            _ if is_mapped => Ok(()),
             // The phyrs are still in the slots: nothing was written.
-            Strategy::Each => self.each_slot(phyrs),
+            Strategy::Each => self.each_slot(phyrs, state),
             _ => Err(EINVAL),
         }
     }
@@ -371,7 +389,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         self,
         phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
         slots: &mut [Slot],
-    ) -> Result<State> {
+        state: &mut State,
+    ) -> Result {
         // The only phyr needs no slot: if there is none, it has the one of this function.
         let mut own = [Slot::EMPTY];
         let has_slots = !slots.is_empty();
@@ -381,38 +400,41 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         for phyr in phyrs {
             done.map(phyr?)?;
         }
-        match done.nr {
-            0 | 1 => done.close_one(self.mapper),
-            _ => Ok(done.close(self.mapper)),
-        }
+        *state = match done.nr() {
+            0 | 1 => done.close_one(self.mapper)?,
+            _ => done.close(self.mapper),
+        };
+        Ok(())
     }
 
     /// [`Strategy::Each`], of phyrs in slots.
-    fn each_slot(self, phyrs: Phyrs<'_>) -> Result<State> {
+    fn each_slot(self, phyrs: Phyrs<'_>, state: &mut State) -> Result {
         let mut done = self.segments(phyrs.0);
         for slot in phyrs.0 {
             done.map(phyrs.read(slot)?)?;
         }
-        Ok(done.close(self.mapper))
+        *state = done.close(self.mapper);
+        Ok(())
     }
 
     /// [`Strategy::Joined`], of phyrs as they come, which should be `len` bytes in all; one phyr of
     /// that length is mapped by itself.
     ///
-    /// Returns `None`, with nothing mapped, where they are something else, or no IOVA range is
+    /// Returns `false`, with nothing mapped, where they are something else, or no IOVA range is
     /// left.
     #[inline]
     pub(crate) fn run(
         self,
         phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
         len: NonZeroUsize,
-    ) -> Result<Option<State>> {
+        state: &mut State,
+    ) -> Result<bool> {
         // There each link has a flush, if not many are made at once.
         if self.space.links_lists() {
-            return Ok(None);
+            return Ok(false);
         }
         let Some(granule) = self.mapper.granule() else {
-            return Ok(None);
+            return Ok(false);
         };
         let (mut range, mut end) = (None::<IovaRange<A>>, 0);
         for phyr in phyrs {
@@ -420,18 +442,21 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
             let phyr = pinned.phyr();
             let range = match &mut range {
                 Some(range) if granule.joins(end, phyr.paddr().into_raw()) => range,
-                Some(_) => return Ok(None),
-                None if phyr.len() == len.get() => return self.single(pinned).map(Some),
+                Some(_) => return Ok(false),
+                None if phyr.len() == len.get() => {
+                    *state = self.single(pinned)?;
+                    return Ok(true);
+                }
                 None => {
                     let start = phyr.paddr();
                     match IovaRange::alloc(self.space, granule, start, len.get(), self.attrs) {
                         Some(new) => range.insert(new),
-                        None => return Ok(None),
+                        None => return Ok(false),
                     }
                 }
             };
             if phyr.len() > range.unlinked() {
-                return Ok(None);
+                return Ok(false);
             }
             end = phyr.end();
             range.link(pinned)?;
@@ -439,9 +464,10 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         match range {
             Some(mut range) if range.linked() == len.get() => {
                 range.sync()?;
-                Ok(Some(joined(range)))
+                *state = joined(range);
+                Ok(true)
             }
-            _ => Ok(None),
+            _ => Ok(false),
         }
     }
 
@@ -460,7 +486,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         Ok(Some(range))
     }
 
-    /// [`Strategy::Packed`]. Returns `None` where no IOVA range is left for all runs; the slots
+    /// [`Strategy::Packed`]. Returns `false` where no IOVA range is left for all runs; the slots
     /// are as before then, which they are not after an error.
     #[inline]
     fn packed(
@@ -469,11 +495,12 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         phyrs: Phyrs<'_>,
         runs: usize,
         packed: Packed,
-    ) -> Result<Option<State>> {
+        state: &mut State,
+    ) -> Result<bool> {
         let (start, len) = (PhysAddr::from_raw(0), usize::try_from(packed.len)?);
         let range = IovaRange::alloc(self.space, granule, start, len, self.attrs);
         let Some(mut range) = range else {
-            return Ok(None);
+            return Ok(false);
         };
         let mut layout = Layout::new(granule, phyrs)?;
         range.link_each(phyrs.0.iter(), |slot, addr| layout.place(slot, addr))?;
@@ -483,13 +510,13 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         let one = Slot::iova(range.close());
         // SAFETY: this range is linked with all of its bytes, and `nr` ranges in it are in the
         // slots.
-        let state = unsafe { State::new(Strategy::Packed, one, nr, self.attrs, true) };
-        Ok(Some(state))
+        *state = unsafe { State::new(Strategy::Packed, one, nr, self.attrs, true) };
+        Ok(true)
     }
 
     /// [`Strategy::Runs`]
     #[inline(never)]
-    fn runs(self, phyrs: Phyrs<'_>) -> Result<State> {
+    fn runs(self, phyrs: Phyrs<'_>, state: &mut State) -> Result {
         let mut done = self.segments(phyrs.0);
         let mut rest = phyrs.0;
 
@@ -508,7 +535,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
                 done.map(phyrs.read(slot)?)?;
             }
         }
-        Ok(done.close(self.mapper))
+        *state = done.close(self.mapper);
+        Ok(())
     }
 }
 

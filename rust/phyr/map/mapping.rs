@@ -154,18 +154,18 @@ impl<'bound> Mapper<'bound> {
         for phyr in memory.phyrs() {
             scan.push(phyr?.phyr(), self.limits())?;
         }
-        let mut slots = KVVec::new();
+        let (mut slots, mut state) = (KVVec::new(), State::UNMAPPED);
         // One run needs none, if there is room for it.
         let target = self.target(Space::of(self), memory.attrs());
         if let (Reach::Iommu { .. }, Some(len)) = (reach, scan.run(self.limits())) {
-            if let Some(state) = target.run(memory.phyrs().joined(), len)? {
+            if target.run(memory.phyrs().joined(), len, &mut state)? {
                 return Ok(self.mapped(state, slots));
             }
         }
         if scan.phyrs > 1 {
             slots.extend_with(scan.phyrs, Slot::EMPTY, list_flags(flags))?;
         }
-        let state = target.scattered(memory.phyrs(), None, || Ok(&mut slots), reach)?;
+        target.scattered(memory.phyrs(), None, || Ok(&mut slots), reach, &mut state)?;
         Ok(self.mapped(state, slots))
     }
 

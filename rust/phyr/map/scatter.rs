@@ -103,12 +103,12 @@ impl Mapper<'_> {
         slots: impl FnOnce() -> Result<&'s mut [Slot]>,
         state: &mut State,
     ) -> Result {
-        *state = if self.is_special() {
+        if self.is_special() {
             self.target(Space::of(self), memory.attrs())
-                .several(&memory, slots)
+                .several(&memory, slots, state)
         } else {
             self.target(DmaApi(self), memory.attrs())
-                .several(&memory, slots)
+                .several(&memory, slots, state)
         }?;
         // The owner of the slots is to have them back.
         state.hold();

@@ -26,13 +26,13 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// The first `nr` slots hold ranges that are mapped in `space` for `attrs`.
+/// `out` is the end of `slots`; those in front of it hold ranges that are mapped in `space` for
+/// `attrs`.
 pub(super) struct MappedSegments<'a, A: IovaSpace> {
     space: A,
     attrs: MapAttrs,
     slots: &'a [Cell<Slot>],
     out: core::slice::Iter<'a, Cell<Slot>>,
-    pub(super) nr: u32,
 }
 
 impl<'a, A: IovaSpace> MappedSegments<'a, A> {
@@ -44,18 +44,24 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
             attrs,
             slots,
             out: slots.iter(),
-            nr: 0,
         }
+    }
+
+    /// Returns the number of ranges.
+    #[inline]
+    pub(super) fn nr(&self) -> usize {
+        self.slots.len() - self.out.len()
     }
 
     /// Maps `phyr`.
     #[inline]
     pub(super) fn map(&mut self, phyr: PinnedPhyr) -> Result {
-        let out = self.out.next().ok_or(E2BIG)?;
+        let mut out = self.out.clone();
+        let slot = out.next().ok_or(E2BIG)?;
         let addr = self.space.map_phys(phyr, self.attrs)?;
-        out.set(Slot::range(addr, phyr.phyr().len()));
+        slot.set(Slot::range(addr, phyr.phyr().len()));
         // INVARIANT: the slot after the last one was just filled.
-        self.nr += 1;
+        self.out = out;
         Ok(())
     }
 
@@ -63,9 +69,8 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
     pub(super) fn add(&mut self, range: IovaRange<A>) {
         // A range a phyr at the most, so there is always a slot.
         if let Some(out) = self.out.next() {
+            // INVARIANT: the slot after the last one is filled.
             out.set(Slot::iova(range.close()));
-            // INVARIANT: the slot after the last one was just filled.
-            self.nr += 1;
         }
     }
 
@@ -73,8 +78,10 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
     #[inline]
     pub(super) fn close(self, mapper: &Mapper<'_>) -> State {
         let (this, unmap) = (ManuallyDrop::new(self), mapper.needs_unmap());
+        // CAST: a request or a list has fewer segments than 32 bits can count.
+        let nr = this.nr() as u32;
         // SAFETY: by the type invariant; nobody unmaps these ranges but the owner of the state.
-        unsafe { State::new(Strategy::Each, Slot::EMPTY, this.nr, this.attrs, unmap) }
+        unsafe { State::new(Strategy::Each, Slot::EMPTY, nr, this.attrs, unmap) }
     }
 
     /// Hands the only range over to a state, which needs no slot, for `mapper` to unmap.
@@ -84,7 +91,7 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
     /// - `EINVAL`: there is none, or more than one.
     #[inline]
     pub(super) fn close_one(self, mapper: &Mapper<'_>) -> Result<State> {
-        let (1, Some(only)) = (self.nr, self.slots.first()) else {
+        let (1, Some(only)) = (self.nr(), self.slots.first()) else {
             return Err(EINVAL);
         };
         let (only, unmap) = (only.get(), mapper.needs_unmap());
@@ -97,8 +104,7 @@ impl<'a, A: IovaSpace> MappedSegments<'a, A> {
 
 impl<A: IovaSpace> Drop for MappedSegments<'_, A> {
     fn drop(&mut self) {
-        // CAST: a `usize` has at least 32 bits.
-        for slot in self.slots.iter().take(self.nr as usize) {
+        for slot in self.slots.iter().take(self.nr()) {
             // SAFETY: by the type invariant it is mapped, in this space; the device never learned
             // of it.
             let mapped = unsafe { slot.get().reopen(self.attrs) };

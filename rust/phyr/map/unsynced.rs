@@ -114,7 +114,7 @@ impl<'m> Unsynced<'m> {
         state: &mut State,
     ) -> Result {
         let target = self.mapper.target(Deferred(self), memory.attrs());
-        *state = target.several(&memory, slots)?;
+        target.several(&memory, slots, state)?;
         // The owner of the slots is to have them back.
         state.hold();
         Ok(())
