@@ -200,7 +200,10 @@ impl Mapper<'_> {
 #[inline(never)]
 fn end(mapper: &Mapper<'_>, ending: Ending<'_>) {
     let space = Space::of(mapper);
-    for segment in ending.segments(mapper.granule()) {
+    if let Some(iova) = ending.packed(mapper.granule()) {
+        return space.destroy(iova);
+    }
+    for segment in ending.segments() {
         segment.end(&space);
     }
 }

@@ -355,6 +355,15 @@ impl State {
         }
     }
 
+    /// Returns the one IOVA allocation of a [`Strategy::Packed`] mapping.
+    #[inline]
+    pub(crate) fn packed(&self) -> Option<Closed> {
+        match self.strategy {
+            Strategy::Packed => self.one.closed(),
+            _ => None,
+        }
+    }
+
     /// Returns those of `slots`, with which the mapping was made, that hold its ranges.
     #[inline]
     pub(crate) fn used<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
@@ -433,28 +442,32 @@ pub(crate) struct Ending<'s> {
 }
 
 impl<'s> Ending<'s> {
-    /// Names all ranges again, to end them.
+    /// Names the range of a [`Strategy::Packed`] mapping again, to end it. All others are in
+    /// [`Ending::segments`].
     #[inline]
-    pub(crate) fn segments(self, granule: Option<Granule>) -> impl Iterator<Item = Segment> + 's {
-        let Self { state, slots } = self;
-        let (packed, others) = match state.strategy {
-            Strategy::Packed => (state.one.closed(), None),
-            _ => (None, Some(state.dma_vecs(slots).slots)),
-        };
+    pub(crate) fn packed(self, granule: Option<Granule>) -> Option<Iova> {
         // INVARIANT: by the invariant of `State` the range is linked up to the end of its last run,
         // and it is ended once.
-        let packed = packed.map(|range| {
-            Segment::Iova(Iova {
-                state: range.state(),
-                linked: self.packed_len(granule),
-                attrs: state.attrs,
-            })
-        });
-        let others = others.into_iter().flatten();
+        self.state.packed().map(|range| Iova {
+            state: range.state(),
+            linked: self.packed_len(granule),
+            attrs: self.state.attrs,
+        })
+    }
+
+    /// Names all ranges again, to end them, but the one of [`Ending::packed`].
+    #[inline]
+    pub(crate) fn segments(self) -> impl Iterator<Item = Segment> + 's {
+        let Self { state, slots } = self;
+        let slots = match state.strategy {
+            Strategy::Packed => &[],
+            _ => state.dma_vecs(slots).slots.as_slice(),
+        };
         // SAFETY: by the invariant of `State` each slot holds a range that is mapped, and linked
         // whole if it is an IOVA allocation; by the type invariant it is ended once.
-        let others = others.map(move |slot| unsafe { slot.reopen(state.attrs) });
-        packed.into_iter().chain(others)
+        slots
+            .iter()
+            .map(move |slot| unsafe { slot.reopen(state.attrs) })
     }
 
     /// Returns the number of bytes that are linked in the range of a [`Strategy::Packed`] state: up

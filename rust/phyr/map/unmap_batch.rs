@@ -207,8 +207,11 @@ impl<'p, 'm> Unmapping<'p, 'm> {
         if let Some(vec) = ending.state.dma_vec() {
             return self.unlink(vec.addr().into_raw(), vec.len());
         }
+        if let Some(iova) = ending.packed(self.mapper.granule()) {
+            return self.unlink(iova.addr().into_raw(), iova.linked());
+        }
         let mut are_all_unlinked = true;
-        for segment in ending.segments(self.mapper.granule()) {
+        for segment in ending.segments() {
             match linked(self.mapper, segment) {
                 Ok(iova) => {
                     are_all_unlinked &= self.unlink(iova.addr().into_raw(), iova.linked());
@@ -341,7 +344,8 @@ impl Flushed<'_> {
             return false;
         }
         let has_more = state.end() == End::FreeWhole;
-        let slots = if state.dma_vec().is_some() {
+        // How much of one range was linked does not matter any more.
+        let slots = if state.dma_vec().is_some() || state.packed().is_some() {
             &[]
         } else {
             slots()
@@ -356,7 +360,15 @@ impl Flushed<'_> {
     #[inline(never)]
     fn free_all(&self, ending: Ending<'_>) {
         let space = Space::of(self.mapper);
-        for segment in ending.segments(self.mapper.granule()) {
+        if let Some(range) = ending.state.packed() {
+            // INVARIANT: `Unmapping` has unlinked it.
+            return space.free(Iova {
+                state: range.state(),
+                linked: 0,
+                attrs: ending.state.attrs(),
+            });
+        }
+        for segment in ending.segments() {
             // What was not to be unlinked with others has ended.
             if let Ok(iova) = linked(self.mapper, segment) {
                 space.free(unlinked(iova));
