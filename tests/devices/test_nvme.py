@@ -8,7 +8,7 @@ import unittest
 
 import judge
 import lies_page
-from nvme_model import controller, pointers
+from nvme_model import controller, io, pointers
 from nvme_model.lies import Unknown, make
 from nvme_model.lies.base import LIES
 from nvme_model.maps import Maps
@@ -281,6 +281,15 @@ class Pointers(unittest.TestCase):
                     truth.pop(at, None)
             for at in range(120):
                 self.assertEqual(maps.newest(at, 1), truth.get(at, 0), (report, at))
+
+
+class LateData(unittest.TestCase):
+    """Data of late accesses to memory that is written to the medium next."""
+
+    def test_does_not_get_to_the_medium(self):
+        honest = bytes(range(256)) * 2
+        self.assertEqual(io.without_late(honest + io.LATE_SECTOR + honest), honest + bytes(512) + honest)
+        self.assertEqual(io.without_late(honest), honest)
 
 
 class Splats(unittest.TestCase):

@@ -13,6 +13,18 @@ INVALID_OPCODE, INVALID_FIELD, INVALID_NAMESPACE, LBA_RANGE = 0x001, 0x002, 0x00
 DEALLOCATE = 1 << 2
 EVERY_NAMESPACE = 0xFFFFFFFF
 
+# The byte that late data consists of.
+LATE = 0xEE
+LATE_SECTOR = bytes([LATE]) * 512
+
+
+def without_late(data):
+    """Returns data with zeroes for late data: from the medium it would come back to a driver that nobody lies to."""
+    if LATE_SECTOR not in data:
+        return data
+    sectors = [data[at : at + 512] for at in range(0, len(data), 512)]
+    return b"".join(bytes(512) if sector == LATE_SECTOR else sector for sector in sectors)
+
 
 class Io:
     """The I/O commands of a controller: first resolve(), then move()."""
@@ -72,7 +84,7 @@ class Io:
         if command.opcode == READ:
             self.scatter(command.ranges, medium.read(at, size), self.ctrl.store)
         elif command.opcode == WRITE:
-            medium.write(at, self.gather(command))
+            medium.write(at, without_late(self.gather(command)))
         elif command.opcode == WRITE_ZEROES:
             medium.zero(at, size)
         elif command.opcode == DATASET_MANAGEMENT:

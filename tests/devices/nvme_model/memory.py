@@ -9,7 +9,7 @@ its I/O has returned, from when on the memory is somebody else's: it must not be
 
 from vfio_user import Device, Refused
 
-from .io import READ, WRITE, WRITE_ZEROES
+from .io import LATE, READ, WRITE, WRITE_ZEROES
 from .queues import CQE_BYTES, SQE_BYTES
 
 # A mapping of this size is memory that no IOMMU translates.
@@ -17,9 +17,6 @@ UNTRANSLATED = 16 << 20
 
 # After so many messages the report of a new mapping has come, if there is one.
 REPORTED = 256
-
-# The byte that late data consists of.
-LATE = 0xEE
 
 # Bytes of the medium that one thread of the guest has for itself (tests/guest/nvme-model.h).
 REGION = 1 << 20
