@@ -28,7 +28,8 @@ GOOD = (
 LATE = ("held", "gone-held", "rdy-stuck")
 # Lines of a driver in a section, apart from those that are asked for: a lie may not flood the log.
 MANY = 40
-# Its other lines.
+# Its line about a controller that is bound, and those that are good news.
+SUMMARY = re.compile(r"queues of \d+, up to .*, \d+ namespaces")
 INFO = re.compile(
     r"queues of \d+, up to .*, [1-9]\d* namespaces|the controller was reset|probe with driver|\d+/\d+/\d+ default/read/poll queues|pci function"
 )
@@ -83,7 +84,9 @@ class Told:
 
     def reason(self):
         """Returns the last line of the driver, for a controller that is of no use."""
-        return f": {self.said[-1]}" if self.said else ", without a word"
+        # Not the one about the controller, if there is another: "... 0 namespaces".
+        said = [line for line in self.said if not SUMMARY.search(line)] or self.said
+        return f": {said[-1]}" if said else ", without a word"
 
     def end(self):
         """Returns what came of it, in a few words."""
