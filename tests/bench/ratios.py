@@ -18,6 +18,16 @@ def pairs(numbers):
                 yield f"{iommu} {cell}", c[cell], rust[cell]
 
 
+def registered(numbers):
+    """(key, C with scattered pages, Rust with such pages that are mapped before) of each cell."""
+    for iommu, drivers in numbers.get("whole", {}).items():
+        c = drivers.get("nvme", {})
+        for cell, rust in drivers.get("registered", {}).items():
+            mode, size, _, depth = cell.split()
+            if f"{mode} {size} scattered {depth}" in c:
+                yield f"{iommu} {cell}", c[f"{mode} {size} scattered {depth}"], rust
+
+
 def maps(numbers):
     """(key, one of phyr's methods, the method that it is compared with)."""
     for iommu, of in numbers.get("map", {}).items():
@@ -36,7 +46,7 @@ def maps(numbers):
 def of(numbers):
     """{key: ratio}."""
     found = {}
-    for key, c, rust in pairs(numbers):
+    for key, c, rust in [*pairs(numbers), *registered(numbers)]:
         found[f"whole {key}"] = round(rust["total"] / c["total"], 4)
         found[f"alone {key}"] = round(rust["alone"] / c["alone"], 4)
     for key, one, other in maps(numbers):
@@ -69,7 +79,7 @@ def load(path):
 def segments(key):
     """The number of segments of a request of this cell."""
     _, _, size, shape, _ = key.split()
-    return {"contiguous": 1, "scattered": int(size) // 4096, "gaps": int(size) // 2048}[shape]
+    return 1 if shape == "contiguous" else int(size) // (2048 if shape == "gaps" else 4096)
 
 
 def goals(numbers):
@@ -101,6 +111,10 @@ def goals(numbers):
            [(drivers["rust_nvme"]["private"] - drivers["nvme"]["private"], iommu)
             for iommu, drivers in numbers.get("memory", {}).items()
             if {"nvme", "rust_nvme"} <= drivers.keys()])
+    for size, limit in ("4096", 0.31), ("65536", 0.07):
+        yield (f"registered memory, {int(size) // 1024} KiB, whole kernel, of C", limit,
+               [(rust["total"] / c["total"], key) for key, c, rust in registered(numbers)
+                if f" {size} " in key])
     yield ("calls that map or unmap, of a registered buffer", 0,
            [(one["parts"]["DMA API"] + one["parts"]["IOMMU driver"], f"{iommu} {cell}")
             for iommu, drivers in numbers.get("whole", {}).items()

@@ -34,7 +34,8 @@ def collect(symbols, results):
         who = rest[0] if rest and rest[0] != "again" else ""
         how = {"whole": measure.whole, "memory": measure.memory,
                "cpus": measure.processors}.get(kind, measure.mappings)
-        into.setdefault(kind, {}).setdefault(iommu, {})[who] = how(symbols, run)
+        of = into.setdefault(kind, {}).setdefault(iommu, {})
+        of.setdefault(who, {}).update(how(symbols, run))
         if run.limits:
             limits.setdefault(iommu, {})[who] = run.limits
     return first, again, limits

@@ -15,6 +15,9 @@
  *  gaps         as scattered, with pieces of half a page that begin and end amid of theirs
  *  registered   in a dma-buf of scattered pages that is mapped before; DEVICE is the character
  *               device of a rust_nvme namespace
+ *  memory       as scattered, and mapped before by its address, for such a device
+ *  fixed        as scattered, a buffer that is registered with the ring, for pass-through commands
+ *               of NVMe's own interface; DEVICE is the character device of a namespace
  *
  * bench-io -q DEVICE SHAPE DEPTH SIZE: reads without end, and without windows.
  *
@@ -27,6 +30,8 @@
 #define _GNU_SOURCE
 #include <glob.h>
 #include <linux/fs.h>
+#include <linux/nvme_ioctl.h>
+#include <stddef.h>
 
 #include "mark.h"
 #include "nvme-buf.h"
@@ -34,6 +39,8 @@
 #define POOL 49152UL /* pages */
 #define MAX_DEPTH 32
 #define MAX_PIECES 1024
+/* Pages of a buffer for commands: requests of 512 KiB. */
+#define ALL (MAX_DEPTH * 128UL)
 #define PIECE (PAGE / 2)
 #define WARM 256
 
@@ -49,9 +56,10 @@ static int fd;
 static unsigned long long device;
 static unsigned long long seed = 1;
 
-static bool registered;
-static struct rnvme_info info;
-static __u32 handle;
+/* Whether requests are commands on the one buffer "all": rust_nvme's own, or NVMe's. */
+static bool registered, fixed;
+static char *all;
+static __u32 block_size, handle, nsid;
 
 static int by_frame(const void *a, const void *b)
 {
@@ -136,7 +144,7 @@ static unsigned int shape(const char *name, unsigned long size, unsigned int dep
 	}
 	if (count > MAX_PIECES)
 		die("a request of %lu bytes is too large", size);
-	if (registered)
+	if (registered || fixed)
 		return 1;
 	for (unsigned int i = 0; i < depth; i++) {
 		if (!strcmp(name, "contiguous"))
@@ -161,14 +169,34 @@ static unsigned long long place(unsigned long size)
 	return (seed >> 33) % (device / size) * size;
 }
 
+static void prep_fixed(unsigned int i, bool write, unsigned long size, unsigned long long at)
+{
+	struct nvme_uring_cmd cmd = {
+		.opcode = write ? 1 : 2, .nsid = nsid, .addr = (__u64)all + i * size,
+		.data_len = size, .cdw10 = at / block_size, .cdw11 = at / block_size >> 32,
+		.cdw12 = size / block_size - 1,
+	};
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
+	sqe->cmd_op = NVME_URING_CMD_IO;
+	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+	sqe->buf_index = 0;
+	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), &cmd, sizeof(cmd));
+}
+
 static void prep(unsigned int i, bool write, unsigned long size, unsigned int pieces)
 {
 	unsigned long long at = place(size);
 	struct io_uring_sqe *sqe;
 
+	if (fixed) {
+		prep_fixed(i, write, size, at);
+		return;
+	}
 	if (registered) {
 		struct rnvme_cmd cmd = {
-			.offset = i * size, .slba = at / info.block_size, .len = size,
+			.offset = i * size, .slba = at / block_size, .len = size,
 			.handle = handle,
 		};
 
@@ -190,10 +218,12 @@ static void reap(unsigned int depth, unsigned long size)
 {
 	struct io_uring_cqe *cqe;
 	unsigned int head, seen = 0;
+	/* Those of NVMe's own interface end with the status. */
+	int expected = fixed ? 0 : size;
 
 	io_uring_for_each_cqe(&ring, head, cqe) {
 		seen++;
-		if (cqe->res != (int)size)
+		if (cqe->res != expected)
 			die("a request ended with %d", cqe->res);
 	}
 	if (seen != depth)
@@ -321,19 +351,68 @@ static unsigned long mem_free(void)
 	return pages * PAGE / 1024;
 }
 
+/* The size of the namespace, and of its blocks, as any driver tells it. */
+static void identify(void)
+{
+	static unsigned char id[4096];
+	struct nvme_passthru_cmd cmd = { .opcode = 6, .addr = (__u64)id, .data_len = sizeof(id) };
+
+	nsid = must(ioctl(fd, NVME_IOCTL_ID), "namespace");
+	cmd.nsid = nsid;
+	check(!ioctl(fd, NVME_IOCTL_ADMIN_CMD, &cmd));
+	/* The format in use is one of 16, each of 4 bytes, of which the third is a logarithm. */
+	block_size = 1U << id[128 + 4 * (id[26] & 15) + 2];
+	memcpy(&device, id, sizeof(device));
+	device *= block_size;
+}
+
+/* Scattered pages, one buffer for requests of all sizes. */
+static void all_get(void)
+{
+	static struct page *list[ALL];
+	unsigned long next = 0;
+
+	pages_get();
+	scattered(list, ALL, &next);
+	all = buffer(list, ALL);
+}
+
+/* A ring and a buffer for commands to a character device. */
+static void ready_commands(const char *name, unsigned int flags)
+{
+	identify();
+	ring_setup(&ring, MAX_DEPTH, flags | (fixed ? IORING_SETUP_CQE32 : 0));
+	if (!strcmp(name, "registered")) {
+		struct buf buf = buf_alloc("rust0", ALL * PAGE);
+
+		check(!ng_register(fd, buf.fd, RNVME_BUF_READ | RNVME_BUF_WRITE, &handle));
+		return;
+	}
+	all_get();
+	if (fixed) {
+		struct iovec one = { all, ALL * PAGE };
+
+		check(!io_uring_register_buffers(&ring, &one, 1));
+	} else {
+		struct rnvme_register_memory args = {
+			.addr = (__u64)all, .len = ALL * PAGE,
+			.flags = RNVME_BUF_READ | RNVME_BUF_WRITE,
+		};
+
+		check(!ioctl(fd, RNVME_IOC_REGISTER_MEMORY, &args));
+		handle = args.handle;
+	}
+}
+
 static void ready(const char *path, const char *name, unsigned int entries)
 {
 	unsigned int flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
 
-	registered = !strcmp(name, "registered");
-	fd = must(open(path, O_RDWR | (registered ? 0 : O_DIRECT)), path);
-	if (registered) {
-		struct buf buf = buf_alloc("rust0", MAX_DEPTH * 128 * PAGE);
-
-		info = ng_info(fd, 0);
-		device = info.blocks * info.block_size;
-		check(!ng_register(fd, buf.fd, RNVME_BUF_READ | RNVME_BUF_WRITE, &handle));
-		ring_setup(&ring, MAX_DEPTH, flags);
+	fixed = !strcmp(name, "fixed");
+	registered = !strcmp(name, "registered") || !strcmp(name, "memory");
+	fd = must(open(path, O_RDWR | (fixed || registered ? 0 : O_DIRECT)), path);
+	if (fixed || registered) {
+		ready_commands(name, flags);
 		return;
 	}
 	must(ioctl(fd, BLKGETSIZE64, &device), path);
