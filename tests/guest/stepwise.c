@@ -16,14 +16,20 @@
  *   vgem      such a dma-buf for the DRM driver of that name, and back
  *   register  such a dma-buf for DEVICE, an NVMe controller's namespace, and back
  *   submit    a command of 64 KiB each way on a buffer that is registered with DEVICE
- *   memory    memory of this process for DEVICE, such a namespace, and back
- *   passthru  a read of 64 KiB by an ioctl of nvme_ioctl.h, and into a buffer of a ring
+ *   memory    memory of this process for DEVICE, such a namespace, and back: as much of it as the
+ *             process may lock, so that nothing may stay charged
+ *   passthru  reads of 64 KiB by nvme_ioctl.h: an ioctl, one with vectors, a ring's command for an
+ *             address, and for a buffer of the ring
  *   edu       a page to DEVICE, a file of rust_edu, which is bound anew where it was given up
  */
 #define _GNU_SOURCE
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
 #include <stddef.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "heap-drm.h"
 #include "nvme-buf.h"
@@ -211,7 +217,7 @@ out:
 
 static struct io_uring ring;
 static int ng = -1;
-static __u32 registered;
+static __u32 registered, block_size;
 
 /* Submits the one entry of the ring, and waits: its result is left in *res.  An errno, or 0. */
 static int submit_one(int *res)
@@ -268,27 +274,47 @@ static int do_memory(void)
 	return ret;
 }
 
-static int do_passthru(void)
+/* By a command of the ring, into its buffer or not. */
+static int passthru_by_ring(struct nvme_passthru_cmd cmd, unsigned int flags)
 {
-	struct nvme_passthru_cmd cmd = { .opcode = 2, .nsid = 1, .addr = (__u64)pages };
-	struct io_uring_sqe *sqe;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
 	int ret, res;
 
-	cmd.data_len = 16 * PAGE;
-	cmd.cdw12 = cmd.data_len / ng_info(ng, 0).block_size - 1;
-	ret = ioctl(ng, NVME_IOCTL_IO_CMD, &cmd);
-	if (ret)
-		return ret < 0 ? errno : EIO;
-	cmd.result = 0;
-	sqe = io_uring_get_sqe(&ring);
+	check(sqe);
 	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, ng, NULL, 0, 0);
 	sqe->cmd_op = NVME_URING_CMD_IO;
-	sqe->uring_cmd_flags = 1;
+	sqe->uring_cmd_flags = flags;
+	cmd.result = 0;
 	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), &cmd, sizeof(cmd));
 	ret = submit_one(&res);
 	if (ret)
 		return ret;
 	return res > 0 ? EIO : -res;
+}
+
+static int do_passthru(void)
+{
+	struct nvme_passthru_cmd cmd = {
+		.opcode = 2, .nsid = 1, .addr = (__u64)pages, .data_len = 16 * PAGE,
+		.cdw12 = 16 * PAGE / block_size - 1,
+	};
+	/* More than fit on the kernel's stack, and each second page. */
+	struct iovec vecs[16];
+	struct nvme_passthru_cmd64 cmd64;
+	int ret;
+
+	ret = ioctl(ng, NVME_IOCTL_IO_CMD, &cmd);
+	if (ret)
+		return ret < 0 ? errno : EIO;
+	for (size_t at = 0; at < ARRAY_SIZE(vecs); at++)
+		vecs[at] = (struct iovec) { pages + 2 * at * PAGE, PAGE };
+	memcpy(&cmd64, &cmd, sizeof(cmd));
+	cmd64.addr = (__u64)vecs;
+	cmd64.vec_cnt = ARRAY_SIZE(vecs);
+	ret = ioctl(ng, NVME_IOCTL_IO64_CMD_VEC, &cmd64);
+	if (ret)
+		return ret < 0 ? errno : EIO;
+	return passthru_by_ring(cmd, 0) ?: passthru_by_ring(cmd, IORING_URING_CMD_FIXED);
 }
 
 static int do_edu(void)
@@ -333,6 +359,19 @@ static bool expected(int error, const char *what)
 	return error == ENOMEM || (by_points && own && error == atoi(own));
 }
 
+/* May lock no more than LEN, whoever this is. */
+static void limit_locked(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+	struct rlimit limit = { LEN, LEN };
+
+	must(syscall(SYS_capget, &head, caps), "capget");
+	caps[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
+	must(syscall(SYS_capset, &head, caps), "capset");
+	must(setrlimit(RLIMIT_MEMLOCK, &limit), "setrlimit");
+}
+
 /* What each of them needs, before anything fails. */
 static void prepare(int (*run)(void))
 {
@@ -355,9 +394,12 @@ static void prepare(int (*run)(void))
 		struct iovec buffer = { pages, LEN };
 
 		ng = must(open(device, O_RDWR | O_CLOEXEC), device);
+		block_size = ng_info(ng, 0).block_size;
 		ring_setup(&ring, 1, IORING_SETUP_CQE32);
 		check(!io_uring_register_buffers(&ring, &buffer, 1));
 	}
+	if (run == do_memory)
+		limit_locked();
 	if (run == do_vgem)
 		drm = must(drm_open("vgem"), "vgem");
 	if (run == do_edu && !strstr(device, "rust_edu-"))
