@@ -46,6 +46,10 @@ use crate::{
             Counted,
             Place, //
         }, //
+    },
+    test_memory::{
+        sources::CTable,
+        user::Program, //
     }, //
 };
 use kernel::{
@@ -56,6 +60,7 @@ use kernel::{
     page::PAGE_SIZE,
     pci,
     prelude::*,
+    scatterlist::SGTable,
     sync::Arc, //
 };
 use phyr::{
@@ -69,12 +74,19 @@ use phyr::{
         Chunks,
         Memory,
         PageMemory,
-        Pages, //
+        Pages,
+        UserPages, //
+    },
+    source::{
+        Segments,
+        SgPages, //
     },
     DataDirection,
     DmaTable,
     Limits,
-    Mapper, //
+    Mapper,
+    MemoryKind,
+    Pinned, //
 };
 use phyr_dma_buf::Attachment;
 use phyr_iommu::{
@@ -142,6 +154,16 @@ fn described(mapper: &Mapper<'_>) -> Result {
     Ok(())
 }
 
+/// Maps the pages of a table that C has made.
+fn from_table(mapper: &Mapper<'_>, table: &SGTable) -> Result {
+    let pages = Segments::new(SgPages::new(table), *mapper.limits());
+    // SAFETY: the pages are those of a `CTable`, which has a reference to their memory; the mapping
+    // ends here.
+    let pinned = unsafe { Pinned::new(pages, BOTH, MemoryKind::System) }?;
+    drop(mapper.map_pinned(&pinned, GFP_KERNEL)?);
+    Ok(())
+}
+
 /// Maps memory, for the device and by `vmap()`.
 fn looked_at(
     mapper: &Mapper<'_>,
@@ -192,6 +214,23 @@ fn paths(mapper: &Mapper<'_>) -> Outcome {
         Ok(scatter(mapper, vector()))
     })?;
     sweep("a table for C", &place, around, || Ok(described(mapper)))?;
+    let memory = contiguous(2)?;
+    let table = CTable::new(&memory, 0, 4 * PAGE_SIZE)?;
+    sweep("a table of C", &place, one, || {
+        Ok(from_table(mapper, table.table()))
+    })?;
+    drop(table);
+    let program = Program::filled(5 * PAGE_SIZE, 7)?;
+    // As one page, if they are neighbours.
+    let neighbours: Exceptions<'_> = &[
+        (Point::dma_iova_try_alloc, Then::Either(ENOMEM)),
+        (Point::alloc_iova_fast, Then::Either(ENOMEM)),
+    ];
+    sweep("scatter, memory of a program", &place, neighbours, || {
+        let pages = UserPages::pin(program.at(0), 5 * PAGE_SIZE, BOTH);
+        Ok(scatter(mapper, pages.map(Counted::new)))
+    })?;
+    check_eq!(program.page(0)?.pins, 0);
     sweep("scatter, joined", &place, around, || {
         Ok(scatter(mapper, pages(6)))
     })?;

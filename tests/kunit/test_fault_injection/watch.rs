@@ -31,6 +31,7 @@ use phyr::{
         Memory,
         PageMemory, //
     },
+    Access,
     Mapper, //
 };
 
@@ -68,6 +69,10 @@ unsafe impl<M: Memory> Memory for Counted<M> {
 
     fn len(&self) -> usize {
         self.0.len()
+    }
+
+    fn access(&self) -> Access {
+        self.0.access()
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
