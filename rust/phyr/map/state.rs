@@ -465,9 +465,8 @@ impl<'s> Ending<'s> {
         };
         // SAFETY: by the invariant of `State` each slot holds a range that is mapped, and linked
         // whole if it is an IOVA allocation; by the type invariant it is ended once.
-        slots
-            .iter()
-            .map(move |slot| unsafe { slot.reopen(state.attrs) })
+        let reopen = move |slot: &Slot| unsafe { slot.reopen(state.attrs) };
+        slots.iter().map(reopen)
     }
 
     /// Returns the number of bytes that are linked in the range of a [`Strategy::Packed`] state: up
