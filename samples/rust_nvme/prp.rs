@@ -49,6 +49,9 @@ pub(crate) const fn list_words_at(offset: usize, bytes: usize, page_shift: u32) 
 }
 
 /// Returns the words of a list of `entries`.
+// Where the size of a page is a constant: else objtool finds the rest of a function behind a
+// division that LLVM knows not to be by zero.
+#[inline(always)]
 const fn entry_words(entries: usize, page_shift: u32) -> usize {
     let per_page = (1 << page_shift) / 8;
 

@@ -7,9 +7,9 @@
 //! functions that follow work in place: phyrs go in, DMA ranges come out, and no slot is written
 //! before its phyr was read.
 //!
-//! Each writes the state of what it has mapped in its place, as the last step. Whatever fails on the
-//! way, what was mapped until then is unmapped by the Drop of the value that holds it ([`IovaRange`]
-//! or [`MappedSegments`]), and the state is as before.
+//! Each writes the state of what it has mapped in its place, as the last step. Whatever fails on
+//! the way, what was mapped until then is unmapped by the Drop of the value that holds it
+//! ([`IovaRange`] or [`MappedSegments`]), and the state is as before.
 
 use super::{
     choose::{
