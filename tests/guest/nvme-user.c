@@ -20,6 +20,7 @@
  */
 
 #define _GNU_SOURCE
+#include <glob.h>
 #include <grp.h>
 #include <linux/nvme_ioctl.h>
 #include <stddef.h>
@@ -565,6 +566,8 @@ static void test_memory(void)
 	if (bytes != MAP_FAILED) {
 		write_and_read(bytes, size, 6);
 		munmap(bytes, size);
+	} else {
+		printf("memory: this kernel has no huge pages to register\n");
 	}
 	set_hugepages(0);
 }
@@ -691,15 +694,18 @@ static void test_bad(void)
 	check(!ng_unregister(ng, registered(read_only, PAGE, RNVME_BUF_READ)));
 	munmap(read_only, PAGE);
 	/* Registers of a device. */
-	int fd = open("/sys/bus/pci/devices/0000:00:02.0/resource0", O_RDWR | O_SYNC);
+	glob_t bars;
 
-	if (fd >= 0) {
-		registers = map_file(fd, PAGE, MAP_SHARED);
-		check(register_memory(registers, PAGE, RNVME_BUF_READ, &handle) == -EFAULT);
-		check(send_io(WRITE_CMD, registers, 4096, 0) == -EFAULT);
-		munmap(registers, PAGE);
-		close(fd);
-	}
+	check(!glob("/sys/bus/pci/devices/*/resource0", 0, NULL, &bars));
+	int fd = open(bars.gl_pathv[0], O_RDWR | O_SYNC);
+
+	check(fd >= 0);
+	registers = map_file(fd, PAGE, MAP_SHARED);
+	check(register_memory(registers, PAGE, RNVME_BUF_READ, &handle) == -EFAULT);
+	check(send_io(WRITE_CMD, registers, 4096, 0) == -EFAULT);
+	munmap(registers, PAGE);
+	close(fd);
+	globfree(&bars);
 	munmap(bytes, 2 * PAGE);
 }
 
