@@ -123,9 +123,8 @@ impl<'bound, M: Memory> Gather<'bound, M> {
             return;
         }
         if !fail::omits(Omission::iommu_iotlb_sync) {
-            let domain = self.domain.paging.as_ptr();
             // SAFETY: by the type invariant `gather` is initialised, and for this domain only.
-            unsafe { helpers::phyr_iommu_helper_iotlb_sync(domain, self.gather.get()) };
+            unsafe { self.domain.paging.sync(self.gather.get()) };
         }
         self.ranges.clear();
     }

@@ -100,6 +100,12 @@ void phyr_iommu_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotl
 }
 EXPORT_SYMBOL_GPL(phyr_iommu_helper_iotlb_sync);
 
+void phyr_iommu_helper_flush_iotlb_all(struct iommu_domain *domain)
+{
+	iommu_flush_iotlb_all(domain);
+}
+EXPORT_SYMBOL_GPL(phyr_iommu_helper_flush_iotlb_all);
+
 #if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
 #error "CONFIG_PREEMPTION without CONFIG_TASKS_RCU: nothing tells when a fault's report is over"
 #endif

@@ -35,6 +35,7 @@ use kernel::{
     new_work,
     prelude::*,
     sync::Arc,
+    types::Opaque,
     workqueue::{
         self,
         Work,
@@ -46,6 +47,7 @@ use phyr::{
         self,
         Point, //
     },
+    iotlb,
     ownership::Entry,
     raw,
     Granule, //
@@ -206,9 +208,32 @@ impl PagingDomain {
     /// The IOVAs belong to the caller, and what is mapped there ends with them.
     #[must_use]
     pub(super) unsafe fn unmap(&self, iova: u64, len: usize) -> usize {
-        // SAFETY: the domain is valid, and the caller owns what is mapped at `iova`.
+        let gather = Opaque::<bindings::iommu_iotlb_gather>::uninit();
+        // SAFETY: `gather` may be written.
+        unsafe { helpers::phyr_iommu_helper_iotlb_gather_init(gather.get()) };
+        // SAFETY: the domain is valid, and the caller owns what is mapped at `iova`. `gather` is
+        // initialised.
         // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
-        unsafe { bindings::iommu_unmap(self.as_ptr(), iova as usize, len) }
+        let unmapped =
+            unsafe { bindings::iommu_unmap_fast(self.as_ptr(), iova as usize, len, gather.get()) };
+        // SAFETY: `gather` was used for this domain only.
+        unsafe { self.sync(gather.get()) };
+        unmapped
+    }
+
+    /// Flushes what is in `gather`, which is empty then.
+    ///
+    /// # Safety
+    ///
+    /// `gather` is initialised, and was used for this domain only.
+    pub(super) unsafe fn sync(&self, gather: *mut bindings::iommu_iotlb_gather) {
+        // SAFETY: the caller promises that `gather` is initialised.
+        if iotlb::is_too_wide(unsafe { &mut *gather }) {
+            // SAFETY: the domain is valid.
+            unsafe { helpers::phyr_iommu_helper_flush_iotlb_all(self.as_ptr()) };
+        }
+        // SAFETY: the caller promises that `gather` is of this domain, which is valid.
+        unsafe { helpers::phyr_iommu_helper_iotlb_sync(self.as_ptr(), gather) };
     }
 }
 

@@ -36,6 +36,8 @@ mod dma_vec;
 mod error;
 #[doc(hidden)]
 pub mod fail;
+#[doc(hidden)]
+pub mod iotlb;
 mod limits;
 pub mod linear;
 mod map;

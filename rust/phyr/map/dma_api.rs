@@ -17,6 +17,7 @@ use crate::{
         Omission,
         Point, //
     },
+    iotlb,
     mapper::Mapper,
     pinned::PinnedPhyr,
     raw,
@@ -208,21 +209,20 @@ unsafe impl IovaSpace for DmaApi<'_> {
         to_result(unsafe { bindings::dma_iova_sync(dev, &mut iova.state, 0, iova.linked) })
     }
 
-    /// `dma_iova_unlink()`
+    /// `dma_iova_unlink()`, a part at a time that can be [flushed](iotlb::last_part).
     fn unlink(&self, iova: &mut Iova, to: usize) {
         let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
-        let len = iova.linked - to;
-        // SAFETY: by the invariant of `Iova` these bytes are linked.
-        unsafe {
-            bindings::dma_iova_unlink(
-                raw::device(self.0.device()),
-                &mut iova.state,
-                to,
-                len,
-                dir,
-                attrs,
-            )
-        };
+        let dev = raw::device(self.0.device());
+        // CAST: an `unsigned long` has 64 bits, as this crate asks of the kernel.
+        let start = iova.addr().into_raw() as usize;
+        let mut end = iova.linked;
+        while end > to {
+            let at = iotlb::last_part(start + to, start + end) - start;
+            // SAFETY: by the invariant of `Iova` these bytes are linked. A part begins where no
+            // link has to be split: no page of an IOMMU is longer than what can be flushed.
+            unsafe { bindings::dma_iova_unlink(dev, &mut iova.state, at, end - at, dir, attrs) };
+            end = at;
+        }
     }
 
     /// `dma_iova_destroy()`
@@ -230,6 +230,11 @@ unsafe impl IovaSpace for DmaApi<'_> {
     fn destroy(&self, mut iova: Iova) {
         if fail::omits(Omission::dma_iova_destroy) {
             return;
+        }
+        if iova.linked > iotlb::MAX_SPAN {
+            self.unlink(&mut iova, 0);
+            // INVARIANT: just unlinked.
+            iova.linked = 0;
         }
         let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
         let dev = raw::device(self.0.device());

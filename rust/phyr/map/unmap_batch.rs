@@ -20,7 +20,7 @@
 //! How it is flushed depends on the driver of the IOMMU:
 //!
 //! - Those with a page table of the kernel's own kind (Intel, AMD) flush the range from the first
-//!   to the last address that was unlinked.
+//!   to the last address that was unlinked, or all of the domain if that is [too wide](iotlb).
 //! - Others may flush on the way whatever does not adjoin, such as the SMMUv3. They are told that
 //!   all will be flushed (`queued`), and all of the domain is, if there are several ranges.
 //!
@@ -46,6 +46,7 @@ use crate::{
         self,
         Omission, //
     },
+    iotlb,
     mapper::Mapper,
     space::{
         Domain,
@@ -295,6 +296,10 @@ impl<'p, 'm> Unmapping<'p, 'm> {
             //
             // SAFETY: by its invariant the domain is there.
             return unsafe { helpers::phyr_helper_iommu_flush_iotlb_all(domain.as_ptr()) };
+        }
+        if iotlb::is_too_wide(gather) {
+            // SAFETY: by its invariant the domain is there.
+            unsafe { helpers::phyr_helper_iommu_flush_iotlb_all(domain.as_ptr()) };
         }
         // SAFETY: by the type invariant `gather` is initialised, for this domain.
         unsafe { helpers::phyr_helper_iotlb_sync(domain.as_ptr(), gather) };

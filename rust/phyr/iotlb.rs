@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flushes of the IOTLB that are too wide for one command.
+//!
+//! A command of VT-d takes 2^`CAP.MAMV` pages of 4 KiB at most, and is refused if it has more: then
+//! nothing is flushed. intel-iommu flushes all of a domain instead, but looks at the limit for
+//! second-stage tables only (`cache_tag_flush_iotlb()` in
+//! [`drivers/iommu/intel/cache.c`](srctree/drivers/iommu/intel/cache.c)). With first-stage tables a
+//! device could go on to access what was unmapped. The allocator of the DMA API aligns ranges to
+//! their size, so that there it is one of more than 1 GiB that is not flushed; of many mappings that
+//! are flushed together two pages far apart are enough.
+
+use kernel::{
+    bindings::iommu_iotlb_gather,
+    page::PAGE_SIZE, //
+};
+
+/// The most that one command flushes, of the addresses that are the same above it: 2^18 pages. 18
+/// is `MAMV` of QEMU, and of the hardware that has first-stage tables.
+pub const MAX_SPAN: usize = 1 << (18 + 12);
+
+/// Returns where the last part of `start..end` begins that one command flushes. There is one.
+#[inline]
+pub fn last_part(start: usize, end: usize) -> usize {
+    start.max((end - 1) & !(MAX_SPAN - 1))
+}
+
+/// Returns whether `gather` is more than one command flushes. Then all of the domain is to be
+/// flushed, and what is left in `gather` is little: the tables in it are freed by its own flush,
+/// for which there must be something to flush.
+#[inline]
+pub fn is_too_wide(gather: &mut iommu_iotlb_gather) -> bool {
+    let is_too_wide = gather.start < gather.end && (gather.start ^ gather.end) >= MAX_SPAN;
+    if is_too_wide {
+        gather.start = gather.end & !(PAGE_SIZE - 1);
+    }
+    is_too_wide
+}
