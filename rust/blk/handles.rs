@@ -24,6 +24,11 @@ use kernel::{
     error::to_result,
     prelude::*,
     sync::{
+        barrier::{
+            smp_mb,
+            Read,
+            Write, //
+        },
         rcu,
         Arc, //
     },
@@ -188,7 +193,24 @@ impl<T: Send + Sync> HandleTable<T> {
         // was taken out of the array; this one began before.
         let user = unsafe { entry.as_ref() }.users.tryget();
         user.map(|user| HandleGuard::new(entry, user))
-            .ok_or(LookupError::Killed)
+            .ok_or_else(|| self.why_not(number, entry))
+    }
+
+    /// Returns the reason why `entry`, which was at `number`, has no more users: it may be on its
+    /// way out of the table.
+    #[cold]
+    fn why_not(&self, number: u32, entry: NonNull<Entry<T>>) -> LookupError {
+        // Pairs with the barrier in `remove`: who finds that its users were killed finds no entry.
+        smp_mb(Read);
+        // CAST: an index has no fewer bits.
+        //
+        // SAFETY: by the type invariants the xarray is initialised; reading takes no lock.
+        let now = unsafe { bindings::xa_load(self.array.get(), number as usize) };
+        if now == entry.as_ptr().cast() {
+            LookupError::Killed
+        } else {
+            LookupError::NotFound
+        }
     }
 
     /// Removes a value, and waits for its guards. Returns whether there was one.
@@ -204,6 +226,8 @@ impl<T: Send + Sync> HandleTable<T> {
         };
         // SAFETY: by the type invariants this caller, which took the entry out, owns the box.
         let entry = unsafe { KBox::from_raw(entry.as_ptr()) };
+        // Taken out before its users are killed: see `why_not`.
+        smp_mb(Write);
         // Its own grace period begins with this, not after the next call.
         entry.users.kill();
         rcu::synchronize_rcu();

@@ -219,6 +219,10 @@ mod tests {
             for (has_sgl, name) in [(false, without), (true, with)] {
                 let format = Format::choose(use_sgl, has_sgl);
                 assert!(super::super::tests::is_written(fmt!("{format}"), name));
+                // SGLs wherever there are any.
+                let for_user = format.for_user_commands();
+                assert!(for_user == Format::Prp || for_user == Format::Sgl);
+                assert!((for_user == Format::Sgl) == (name != "PRP"));
             }
         }
     }
