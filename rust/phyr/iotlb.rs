@@ -7,8 +7,8 @@
 //! second-stage tables only (`cache_tag_flush_iotlb()` in
 //! [`drivers/iommu/intel/cache.c`](srctree/drivers/iommu/intel/cache.c)). With first-stage tables a
 //! device could go on to access what was unmapped. The allocator of the DMA API aligns ranges to
-//! their size, so that there it is one of more than 1 GiB that is not flushed; of many mappings that
-//! are flushed together two pages far apart are enough.
+//! their size, so that there it is one of more than 1 GiB that is not flushed; of many mappings
+//! that are flushed together two pages far apart are enough.
 
 use kernel::{
     bindings::iommu_iotlb_gather,
