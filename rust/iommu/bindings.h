@@ -12,9 +12,6 @@
 bool phyr_iommu_helper_pci_window(struct device *dev, unsigned int nr, u64 *start, u64 *end);
 bool phyr_iommu_helper_pci_dma_range(struct device *dev, u64 from, u64 *start, u64 *end);
 bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *addr, u64 *len);
-void phyr_iommu_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather);
-void phyr_iommu_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
-void phyr_iommu_helper_flush_iotlb_all(struct iommu_domain *domain);
 void phyr_iommu_helper_wait_for_fault_reports(void);
 
 #endif /* _PHYR_IOMMU_BINDINGS_H */

@@ -10,7 +10,6 @@ use super::{
     mapping::Mapping,
     range::DomainRange, //
 };
-use crate::bindings as helpers;
 use kernel::{
     bindings,
     prelude::*,
@@ -18,6 +17,7 @@ use kernel::{
     types::Opaque, //
 };
 use phyr::{
+    bindings::phyr_helper_iotlb_gather_init,
     fail::{
         self,
         Omission, //
@@ -70,7 +70,7 @@ impl<'bound, M: Memory> Gather<'bound, M> {
     pub(super) fn new(domain: &Arc<AttachedDomain<'bound>>, capacity: usize) -> Result<Self> {
         let gather = KBox::new(Opaque::uninit(), GFP_KERNEL)?;
         // SAFETY: the box may be written.
-        unsafe { helpers::phyr_iommu_helper_iotlb_gather_init(gather.get()) };
+        unsafe { phyr_helper_iotlb_gather_init(gather.get()) };
         // INVARIANT: `gather` is initialised, and nothing was unmapped.
         Ok(Self {
             domain: domain.clone(),

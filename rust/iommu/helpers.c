@@ -88,24 +88,6 @@ bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *add
 }
 EXPORT_SYMBOL_GPL(phyr_iommu_helper_msi_message);
 
-void phyr_iommu_helper_iotlb_gather_init(struct iommu_iotlb_gather *gather)
-{
-	iommu_iotlb_gather_init(gather);
-}
-EXPORT_SYMBOL_GPL(phyr_iommu_helper_iotlb_gather_init);
-
-void phyr_iommu_helper_iotlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather)
-{
-	iommu_iotlb_sync(domain, gather);
-}
-EXPORT_SYMBOL_GPL(phyr_iommu_helper_iotlb_sync);
-
-void phyr_iommu_helper_flush_iotlb_all(struct iommu_domain *domain)
-{
-	iommu_flush_iotlb_all(domain);
-}
-EXPORT_SYMBOL_GPL(phyr_iommu_helper_flush_iotlb_all);
-
 #if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
 #error "CONFIG_PREEMPTION without CONFIG_TASKS_RCU: nothing tells when a fault's report is over"
 #endif

@@ -43,6 +43,11 @@ use kernel::{
     }, //
 };
 use phyr::{
+    bindings::{
+        phyr_helper_iommu_flush_iotlb_all,
+        phyr_helper_iotlb_gather_init,
+        phyr_helper_iotlb_sync, //
+    },
     fail::{
         self,
         Point, //
@@ -210,7 +215,7 @@ impl PagingDomain {
     pub(super) unsafe fn unmap(&self, iova: u64, len: usize) -> usize {
         let gather = Opaque::<bindings::iommu_iotlb_gather>::uninit();
         // SAFETY: `gather` may be written.
-        unsafe { helpers::phyr_iommu_helper_iotlb_gather_init(gather.get()) };
+        unsafe { phyr_helper_iotlb_gather_init(gather.get()) };
         // SAFETY: the domain is valid, and the caller owns what is mapped at `iova`. `gather` is
         // initialised.
         // CAST: an `unsigned long` has 64 bits, as `phyr` asks of the kernel.
@@ -228,12 +233,12 @@ impl PagingDomain {
     /// `gather` is initialised, and was used for this domain only.
     pub(super) unsafe fn sync(&self, gather: *mut bindings::iommu_iotlb_gather) {
         // SAFETY: the caller promises that `gather` is initialised.
-        if iotlb::is_too_wide(unsafe { &mut *gather }) {
+        if iotlb::narrow(unsafe { &mut *gather }) {
             // SAFETY: the domain is valid.
-            unsafe { helpers::phyr_iommu_helper_flush_iotlb_all(self.as_ptr()) };
+            unsafe { phyr_helper_iommu_flush_iotlb_all(self.as_ptr()) };
         }
         // SAFETY: the caller promises that `gather` is of this domain, which is valid.
-        unsafe { helpers::phyr_iommu_helper_iotlb_sync(self.as_ptr(), gather) };
+        unsafe { phyr_helper_iotlb_sync(self.as_ptr(), gather) };
     }
 }
 

@@ -25,11 +25,11 @@ pub fn last_part(start: usize, end: usize) -> usize {
     start.max((end - 1) & !(MAX_SPAN - 1))
 }
 
-/// Returns whether `gather` is more than one command flushes. Then all of the domain is to be
-/// flushed, and what is left in `gather` is little: the tables in it are freed by its own flush,
-/// for which there must be something to flush.
+/// Narrows `gather` to a page if it is more than one command flushes, and returns whether it was:
+/// then all of the domain is to be flushed first. The page is left because the tables in `gather`
+/// are freed by its own flush, for which there must be something to flush.
 #[inline]
-pub fn is_too_wide(gather: &mut iommu_iotlb_gather) -> bool {
+pub fn narrow(gather: &mut iommu_iotlb_gather) -> bool {
     let is_too_wide = gather.start < gather.end && (gather.start ^ gather.end) >= MAX_SPAN;
     if is_too_wide {
         gather.start = gather.end & !(PAGE_SIZE - 1);

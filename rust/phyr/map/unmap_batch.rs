@@ -297,7 +297,7 @@ impl<'p, 'm> Unmapping<'p, 'm> {
             // SAFETY: by its invariant the domain is there.
             return unsafe { helpers::phyr_helper_iommu_flush_iotlb_all(domain.as_ptr()) };
         }
-        if iotlb::is_too_wide(gather) {
+        if iotlb::narrow(gather) {
             // SAFETY: by its invariant the domain is there.
             unsafe { helpers::phyr_helper_iommu_flush_iotlb_all(domain.as_ptr()) };
         }
