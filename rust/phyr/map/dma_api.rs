@@ -233,8 +233,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         }
         if iova.linked > iotlb::MAX_SPAN {
             self.unlink(&mut iova, 0);
-            // INVARIANT: just unlinked.
-            iova.linked = 0;
+            return self.free(iova);
         }
         let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
         let dev = raw::device(self.0.device());

@@ -338,29 +338,26 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         // INVARIANT: the collector has just written the phyrs to these, which are pinned.
         let phyrs =
             Phyrs(Cell::from_mut(slots.get_mut(..plan.phyrs).ok_or(E2BIG)?).as_slice_of_cells());
-        let is_mapped = match (strategy, plan.packed) {
+        match (strategy, plan.packed) {
             (Strategy::Single, _) => {
                 *state = self.single(phyrs.first()?)?;
-                true
+                return Ok(());
             }
-            (Strategy::Joined, _) => match self.joined_slots(phyrs, plan.bytes)? {
-                Some(range) => {
+            (Strategy::Joined, _) => {
+                if let Some(range) = self.joined_slots(phyrs, plan.bytes)? {
                     *state = joined(range);
-                    true
+                    return Ok(());
                 }
-                None => false,
-            },
+            }
             (Strategy::Packed, Some(packed)) => {
-                self.packed(granule, phyrs, plan.runs, packed, state)?
+                if self.packed(granule, phyrs, plan.runs, packed, state)? {
+                    return Ok(());
+                }
             }
-            (Strategy::Runs, _) => {
-                self.runs(phyrs, state)?;
-                true
-            }
-            _ => false,
-        };
+            (Strategy::Runs, _) => return self.runs(phyrs, state),
+            _ => {}
+        }
         match choose(Reach::NoSpace, shape) {
-            _ if is_mapped => Ok(()),
             // The phyrs are still in the slots: nothing was written.
             Strategy::Each => self.each_slot(phyrs, state),
             _ => Err(EINVAL),

@@ -164,11 +164,10 @@ mod private {
 ///   bytes; otherwise a shared reference to them writes nothing.
 /// - If the memory is of `vmalloc()`, the rest of the page of the last byte holds zeros, or what a
 ///   device has written there. If it is of `kmalloc()`, it is whole cache lines.
-/// - `start` and `size` are those of `heap`, which is not accessed mutably.
+/// - `start` is that of `heap`, which is not accessed mutably.
 pub struct Bytes<B, D = DataDirection> {
     heap: B,
     start: *mut u8,
-    size: usize,
     _directions: PhantomData<fn() -> D>,
 }
 
@@ -210,13 +209,13 @@ where
 
 impl<B: Heap, D: Direction> Bytes<B, D> {
     fn prepare(mut heap: B) -> Result<Self, MapError<B, SharedLine>> {
-        let (start, size) = (heap.start(), heap.size());
+        let start = heap.start();
         // SAFETY: only the number is used.
         if !unsafe { kernel::bindings::is_vmalloc_addr(start.cast()) } {
             if let Err(shared) = check_lines(start.addr(), heap.capacity(), cache_line()) {
                 return Err(MapError::new(heap, shared));
             }
-        } else if let Some(last) = size.checked_sub(1) {
+        } else if let Some(last) = heap.size().checked_sub(1) {
             // SAFETY: by the contract of `Heap` there is a last byte.
             zero_rest(unsafe { NonNull::new_unchecked(start.add(last)) });
         }
@@ -225,7 +224,6 @@ impl<B: Heap, D: Direction> Bytes<B, D> {
         Ok(Self {
             heap,
             start,
-            size,
             _directions: PhantomData,
         })
     }
@@ -281,17 +279,17 @@ unsafe impl<B: Heap, D: Direction> Memory for Bytes<B, D> {
     fn phyrs(&self) -> BytePieces<'_> {
         BytePieces {
             at: self.start,
-            left: self.size,
+            left: self.heap.size(),
             _heap: PhantomData,
         }
     }
 
     fn len(&self) -> usize {
-        self.size
+        self.heap.size()
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        check_range(offset, to.len(), self.size)?;
+        check_range(offset, to.len(), self.heap.size())?;
         // SAFETY: the bytes are within the elements, which are borrowed; a device may write
         // meanwhile, and any byte is a `u8`.
         unsafe {
@@ -309,7 +307,7 @@ unsafe impl<B: Heap, D: Direction> Memory for Bytes<B, D> {
         if !D::ACCESS.contains(Access::WRITE) {
             return Err(EROFS);
         }
-        check_range(offset, from.len(), self.size)?;
+        check_range(offset, from.len(), self.heap.size())?;
         // SAFETY: the bytes are within the elements, which are borrowed mutably, and which may be
         // any bytes by the type invariant.
         unsafe {
