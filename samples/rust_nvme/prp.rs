@@ -49,7 +49,7 @@ pub(crate) const fn list_words_at(offset: usize, bytes: usize, page_shift: u32) 
 }
 
 /// Returns the words of a list of `entries`.
-// Where the size of a page is a constant: else objtool finds the rest of a function behind a
+// Where the size of a page is a constant: else objtool finds the rest of a function after a
 // division that LLVM knows not to be by zero.
 #[inline(always)]
 const fn entry_words(entries: usize, page_shift: u32) -> usize {
@@ -63,7 +63,7 @@ const fn entry_words(entries: usize, page_shift: u32) -> usize {
     }
 }
 
-/// The entries of a transfer behind the first, as they are found.
+/// The entries of a transfer after the first, as they are found.
 ///
 /// Each is written when the next one comes: the second of two has its place in the command, and
 /// only what is followed by another may need a chain pointer in front of it.
@@ -131,7 +131,7 @@ impl<L: DescriptorList> Writer<L> {
         Ok(())
     }
 
-    /// Returns the pointer to the entries behind `first`.
+    /// Returns the pointer to the entries after `first`.
     #[inline(always)]
     fn finish(mut self, first: u64) -> Result<DataPointer, DescriptorError> {
         let second = if self.entries > 1 {
@@ -194,7 +194,7 @@ pub(crate) fn begins_with_gap(
 /// - [`DescriptorError::Misaligned`]: the first address is not a multiple of 4.
 /// - [`DescriptorError::Gap`]: a hole inside a page; only an SGL can describe this transfer.
 /// - [`DescriptorError::TooMany`]: `list` is too short.
-/// - [`DescriptorError::TooLong`]: a range reaches beyond the address space.
+/// - [`DescriptorError::TooLong`]: a range reaches into the last page of the address space, or beyond.
 ///
 /// On an error the list holds garbage, which the controller must not read.
 // A function of its own: its loops have all registers.
@@ -204,8 +204,8 @@ pub(crate) fn build<L: DescriptorList>(
     list: L,
     page_shift: u32,
 ) -> Result<DataPointer, DescriptorError> {
-    let page_mask = (1u64 << page_shift) - 1;
-    let page_behind = |addr: u64| (addr | page_mask).checked_add(1);
+    let page_size = 1u64 << page_shift;
+    let page_mask = page_size - 1;
     let mut writer = Writer::new(list, page_shift);
 
     let first = ranges.next().ok_or(DescriptorError::Empty)?;
@@ -216,12 +216,12 @@ pub(crate) fn build<L: DescriptorList>(
         return Err(DescriptorError::Misaligned);
     }
     // The end of the data so far, and the first page that is not yet named.
-    let mut end = end_of(first)?;
-    let mut page = page_behind(first.addr).ok_or(DescriptorError::TooLong)?;
+    let mut end = end_of(first, page_mask)?;
+    let mut page = (first.addr & !page_mask) + page_size;
     loop {
         while page < end {
             writer.push(page)?;
-            page = page_behind(page).ok_or(DescriptorError::TooLong)?;
+            page += page_size;
         }
         let Some(range) = ranges.next() else {
             return writer.finish(first.addr);
@@ -235,17 +235,17 @@ pub(crate) fn build<L: DescriptorList>(
             }
             page = range.addr;
         }
-        end = end_of(range)?;
+        end = end_of(range, page_mask)?;
     }
 }
 
-/// Returns where `range` ends.
+/// Returns where `range` ends: not in the last page, so that each of its pages has one after it.
 #[inline(always)]
-fn end_of(range: DataRange) -> Result<u64, DescriptorError> {
-    range
-        .addr
-        .checked_add(range.len)
-        .ok_or(DescriptorError::TooLong)
+fn end_of(range: DataRange, page_mask: u64) -> Result<u64, DescriptorError> {
+    match range.addr.checked_add(range.len) {
+        Some(end) if end <= !page_mask => Ok(end),
+        _ => Err(DescriptorError::TooLong),
+    }
 }
 
 #[cfg(CONFIG_KUNIT = "y")]
