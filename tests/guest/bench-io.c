@@ -11,7 +11,7 @@
  * MODE is "read" or "write". SHAPE is where the memory is:
  *
  *  contiguous   a buffer is one run of pages
- *  scattered    no page of a buffer is after the one before it
+ *  scattered    no page of a buffer follows the one before it
  *  gaps         as scattered, with pieces of half a page that begin and end amid of theirs
  *  registered   in a dma-buf of scattered pages that is mapped before; DEVICE is the character
  *               device of a rust_nvme namespace
@@ -31,7 +31,6 @@
 #include <glob.h>
 #include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
-#include <stddef.h>
 
 #include "mark.h"
 #include "nvme-buf.h"
@@ -176,13 +175,10 @@ static void prep_fixed(unsigned int i, bool write, unsigned long size, unsigned 
 		.data_len = size, .cdw10 = at / block_size, .cdw11 = at / block_size >> 32,
 		.cdw12 = size / block_size - 1,
 	};
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+	struct io_uring_sqe *sqe = ring_prep_cmd(&ring, fd, NVME_URING_CMD_IO, &cmd, sizeof(cmd));
 
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
-	sqe->cmd_op = NVME_URING_CMD_IO;
 	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
 	sqe->buf_index = 0;
-	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), &cmd, sizeof(cmd));
 }
 
 static void prep(unsigned int i, bool write, unsigned long size, unsigned int pieces)

@@ -30,6 +30,17 @@ eventually() {
 	done
 }
 
+ended() { ! kill -0 "$1" 2>/dev/null; } # PROCESS
+
+# functions ID: the PCI functions with this vendor and device, or with this class if it begins with 0x01.
+functions() {
+	for one in /sys/bus/pci/devices/*; do
+		if [ "$(cat "$one/vendor" "$one/device" | xargs)" = "$1" ] || [ "$(cat "$one/class")" = "$1" ]; then
+			readlink -f "$one"
+		fi
+	done
+}
+
 # wait_for BLOCK-DEVICE: a disk appears some time after its driver is bound.
 wait_for() {
 	eventually "$1 did not appear" test -b "$1"

@@ -6,8 +6,10 @@
 #ifndef NVME_BUF_H
 #define NVME_BUF_H
 
+#include <grp.h>
 #include <liburing.h>
 #include <linux/udmabuf.h>
+#include <stddef.h>
 
 #include "heap.h"
 #include "rust_nvme/rust_nvme.h"
@@ -16,6 +18,14 @@
 	if (!(condition))					\
 		die("%s:%d: not so: %s (%m)", __func__, __LINE__, #condition);	\
 } while (0)
+
+/* A user who is nobody. */
+#define NOBODY	65534
+
+static inline void become_nobody(void)
+{
+	check(!setgroups(0, NULL) && !setgid(NOBODY) && !setuid(NOBODY));
+}
 
 /* A dma-buf, seen by the CPU. */
 struct buf {
@@ -148,15 +158,25 @@ static inline void ring_init(struct io_uring *ring, unsigned int depth)
 	ring_setup(ring, depth, 0);
 }
 
-static inline struct io_uring_sqe *ring_prep(struct io_uring *ring, int ng, __u32 op,
-					     const struct rnvme_cmd *cmd, __u64 data)
+/* An entry with a command, a structure of SIZE bytes. */
+static inline struct io_uring_sqe *ring_prep_cmd(struct io_uring *ring, int fd, __u32 op,
+						 const void *cmd, size_t size)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
 
 	check(sqe);
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, ng, NULL, 0, 0);
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
 	sqe->cmd_op = op;
-	memcpy(sqe->cmd, cmd, sizeof(*cmd));
+	/* Entries are of 128 bytes, of which a structure can have the last 80. */
+	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), cmd, size);
+	return sqe;
+}
+
+static inline struct io_uring_sqe *ring_prep(struct io_uring *ring, int ng, __u32 op,
+					     const struct rnvme_cmd *cmd, __u64 data)
+{
+	struct io_uring_sqe *sqe = ring_prep_cmd(ring, ng, op, cmd, sizeof(*cmd));
+
 	io_uring_sqe_set_data64(sqe, data);
 	return sqe;
 }

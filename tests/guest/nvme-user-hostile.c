@@ -9,20 +9,12 @@
  */
 
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
 #include <linux/nvme_ioctl.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
-#define NOBODY	65534
-#define PAGE	4096
+#include "nvme-buf.h"
+
 #define THREADS	8
 /* Longer than a disk with a latency of 20 ms takes for all threads: some time out, if they can. */
 #define SECONDS	5
@@ -30,24 +22,11 @@
 static int file;
 static int failed;
 
-static void die(const char *what)
-{
-	fprintf(stderr, "nvme-user-hostile: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static void become_nobody(void)
-{
-	if (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY))
-		die("cannot become nobody");
-}
-
 static void *page(void)
 {
 	void *page = aligned_alloc(PAGE, PAGE);
 
-	if (!page)
-		die("no memory");
+	check(page);
 	return memset(page, 0, PAGE);
 }
 
@@ -62,11 +41,12 @@ static int endless(void)
 	return 0;
 }
 
-static void *reads(void *data)
+static void *reads(void *unused)
 {
 	time_t end = time(NULL) + SECONDS;
+	void *data = page();
 
-	data = page();
+	(void)unused;
 	while (time(NULL) < end) {
 		struct nvme_passthru_cmd read = {
 			.opcode = 2, .nsid = 1, .addr = (__u64)data, .data_len = PAGE,
@@ -84,10 +64,8 @@ static int short_timeouts(void)
 	pthread_t threads[THREADS];
 
 	become_nobody();
-	for (int i = 0; i < THREADS; i++) {
-		if (pthread_create(&threads[i], NULL, reads, NULL))
-			die("no thread");
-	}
+	for (int i = 0; i < THREADS; i++)
+		check(!pthread_create(&threads[i], NULL, reads, NULL));
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	printf("short: %d commands failed\n", failed);
@@ -115,9 +93,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: nvme-user-hostile FILE endless|short|copy\n");
 		return 2;
 	}
-	file = open(argv[1], strcmp(argv[2], "copy") ? O_RDONLY : O_RDWR);
-	if (file < 0)
-		die(argv[1]);
+	file = must(open(argv[1], strcmp(argv[2], "copy") ? O_RDONLY : O_RDWR), argv[1]);
 	if (!strcmp(argv[2], "endless"))
 		return endless();
 	if (!strcmp(argv[2], "short"))

@@ -21,9 +21,7 @@
 
 #define _GNU_SOURCE
 #include <glob.h>
-#include <grp.h>
 #include <linux/nvme_ioctl.h>
-#include <stddef.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -33,8 +31,6 @@
 #ifndef IORING_URING_CMD_FIXED
 #define IORING_URING_CMD_FIXED	1U
 #endif
-/* A user who is nobody. */
-#define NOBODY	65534
 
 enum { FLUSH = 0, WRITE_CMD = 1, READ_CMD = 2, WRITE_ZEROES = 8, DSM = 9, IDENTIFY = 6, LOG = 2 };
 
@@ -245,18 +241,6 @@ static void test_ioctl(void)
 	munmap(id, PAGE);
 }
 
-static struct io_uring_sqe *prep(int fd, __u32 op, const void *cmd, size_t size)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-
-	check(sqe);
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
-	sqe->cmd_op = op;
-	/* Entries are of 128 bytes, of which the structure has half. */
-	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), cmd, size);
-	return sqe;
-}
-
 /* A command of nvme_ioctl.h by io_uring; BUFFER is a buffer of the ring, or -1. */
 static int uring_io(int fd, __u32 op, struct nvme_passthru_cmd cmd, int buffer, __u64 *extra)
 {
@@ -265,7 +249,7 @@ static int uring_io(int fd, __u32 op, struct nvme_passthru_cmd cmd, int buffer, 
 	int ret;
 
 	cmd.result = 0;
-	sqe = prep(fd, op, &cmd, sizeof(cmd));
+	sqe = ring_prep_cmd(&ring, fd, op, &cmd, sizeof(cmd));
 	if (buffer >= 0) {
 		sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
 		sqe->buf_index = buffer;
@@ -402,7 +386,7 @@ static void as_nobody(void (*test)(void))
 	int status;
 
 	if (!child) {
-		check(!setgroups(0, NULL) && !setgid(NOBODY) && !setuid(NOBODY));
+		become_nobody();
 		test();
 		exit(0);
 	}
@@ -782,9 +766,10 @@ static void run_load(int seconds)
 			cmd = io(READ_CMD, bytes + i * PAGE, 4096, i * PAGE);
 			cmd.result = 0;
 			if (i % 3 == 2 && handle) {
-				prep(ng, RNVME_CMD_READ, &own, sizeof(own));
+				ring_prep_cmd(&ring, ng, RNVME_CMD_READ, &own, sizeof(own));
 			} else {
-				sqe = prep(ng, NVME_URING_CMD_IO, &cmd, sizeof(cmd));
+				sqe = ring_prep_cmd(&ring, ng, NVME_URING_CMD_IO, &cmd,
+						    sizeof(cmd));
 				sqe->uring_cmd_flags = i % 3 ? IORING_URING_CMD_FIXED : 0;
 			}
 		}

@@ -26,7 +26,6 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
-#include <stddef.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -277,15 +276,10 @@ static int do_memory(void)
 /* By a command of the ring, into its buffer or not. */
 static int passthru_by_ring(struct nvme_passthru_cmd cmd, unsigned int flags)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
 	int ret, res;
 
-	check(sqe);
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, ng, NULL, 0, 0);
-	sqe->cmd_op = NVME_URING_CMD_IO;
-	sqe->uring_cmd_flags = flags;
 	cmd.result = 0;
-	memcpy((char *)sqe + offsetof(struct io_uring_sqe, cmd), &cmd, sizeof(cmd));
+	ring_prep_cmd(&ring, ng, NVME_URING_CMD_IO, &cmd, sizeof(cmd))->uring_cmd_flags = flags;
 	ret = submit_one(&res);
 	if (ret)
 		return ret;
