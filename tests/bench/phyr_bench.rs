@@ -109,7 +109,7 @@ struct Input {
 }
 
 impl Input {
-    /// Makes `nr` pages, the last in memory first, so that none is after the one before it
+    /// Makes `nr` pages, the last in memory first, so that none follows the one before it
     /// wherever the allocator has found them. In front of each of `gaps` of them the page before
     /// ends early.
     fn new(nr: usize, gaps: usize) -> Result<Self> {

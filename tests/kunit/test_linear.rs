@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Linear mappings on a device: one range or the right reason, and the bytes after it.
+//! Linear mappings on a device: one range or the right reason, and the bytes that it leads to.
 
 use crate::{
     check::{

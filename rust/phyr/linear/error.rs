@@ -121,8 +121,8 @@ impl fmt::Display for LinearError {
             Self::Overflow => f.write_str("the length overflows"),
             Self::NotTranslated { phyr, offset } => write!(
                 f,
-                "no IOMMU translates for the device, and phyr {phyr} at byte {offset} is not \
-                 after the one before"
+                "no IOMMU translates for the device, and phyr {phyr} at byte {offset} does \
+                 not follow the one before"
             ),
             Self::Gap { phyr, offset } => write!(f, "phyr {phyr} leaves a gap at byte {offset}"),
             Self::Misaligned {

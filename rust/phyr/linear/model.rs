@@ -52,14 +52,14 @@ fn is_linear(phyrs: impl Iterator<Item = Phyr> + Clone, granule: Option<Granule>
     let Some(granule) = granule else {
         return bytes.zip(first..).all(|(byte, expected)| byte == expected);
     };
-    let mut after = None;
+    let mut memory = None;
     (granule.offset(first)..)
         .zip(&mut bytes)
         .all(|(addr, byte)| {
             if granule.aligned(addr) {
-                after = None;
+                memory = None;
             }
             granule.offset(addr) == granule.offset(byte)
-                && *after.get_or_insert(granule.align_down(byte)) == granule.align_down(byte)
+                && *memory.get_or_insert(granule.align_down(byte)) == granule.align_down(byte)
         })
 }

@@ -120,8 +120,8 @@ fn check_table(
                 (addr, left) = (phyr.paddr().into_raw(), phyr.len() as u64);
             }
             // CAST: the table is short.
-            let after = table.clone().nth((pos / g) as usize).ok_or("not linked")?;
-            if after + pos % g != addr {
+            let memory = table.clone().nth((pos / g) as usize).ok_or("not linked")?;
+            if memory + pos % g != addr {
                 return Err("the device would see another byte");
             }
             // On to the next granule, or to the end of what is left of the phyr.

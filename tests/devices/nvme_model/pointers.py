@@ -34,7 +34,7 @@ def joined(ranges):
 
 
 def prp(command, size, load):
-    """Finds the ranges of size bytes after the command's two PRP entries.
+    """Finds the ranges of size bytes that the command's two PRP entries name.
 
     load(addr, size) reads memory.
     """
@@ -79,7 +79,7 @@ MAX_SEGMENTS = 256
 
 
 def sgl(command, size, load):
-    """Finds the ranges of size bytes after the command's SGL descriptor."""
+    """Finds the ranges of size bytes that the command's SGL descriptor names."""
     ranges, descriptors, have = [], [command.sgl], 0
     for _ in range(MAX_SEGMENTS):
         follow = None

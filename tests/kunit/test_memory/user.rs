@@ -11,8 +11,8 @@ use crate::{
         Outcome, //
     },
     edu::Engine,
-    table, //
-    test_memory::sources::carry,
+    table,
+    test_memory::sources::carry, //
 };
 use core::ptr;
 use kernel::{
@@ -191,8 +191,8 @@ pub(crate) fn carried(pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outcome
         check_bytes(&program.bytes(offset, len)?, &seen)?;
         // Nothing beside them.
         check!(program.bytes(0, offset)?.iter().all(|&byte| byte == 0));
-        let behind = program.bytes(offset + len, ALL - offset - len)?;
-        check!(behind.iter().all(|&byte| byte == 0));
+        let after = program.bytes(offset + len, ALL - offset - len)?;
+        check!(after.iter().all(|&byte| byte == 0));
     }
     let program = Program::new(ALL, true)?;
     let pages = UserPages::pin(program.at(0), ALL, BOTH)?;
