@@ -3,6 +3,7 @@
 
 import os
 import random
+import re
 import struct
 import unittest
 
@@ -222,8 +223,36 @@ class Lies(unittest.TestCase):
         self.assertEqual(set(LIES) - told - {"random", "admin-never"}, set())
 
     def test_unknown(self):
-        with self.assertRaises(Unknown):
-            make(Machine(), "truth", 1)
+        for words in "truth", "never+truth":
+            with self.assertRaises(Unknown):
+                make(Machine(), words, 1)
+
+    def test_several(self):
+        several = make(Machine(), "cap-dstrd=2:1.0+never:0.5:3", 1)
+        self.assertEqual(several.name, "cap-dstrd=2:1.0+never:0.5")
+        self.assertEqual([(some.rate, some.most) for some in several.lies], [(1.0, None), (0.5, 3)])
+        self.assertEqual(several.doorbell_stride, 2)
+
+    def test_those_of_a_seed_by_their_names(self):
+        for seed in range(300):
+            words = make(Machine(), "random", seed).name.removeprefix("random, which is ")
+            names = [some.name for some in make(Machine(), f"{words}+none", seed).lies]
+            self.assertEqual("+".join(names[:-1]), re.sub(":[0-9.]+", "", words))
+
+    def test_values_at_random(self):
+        values = {}
+        for seed in range(3000):
+            for part in make(Machine(), "random", seed).lies:
+                name, _, value = part.name.partition("=")
+                values.setdefault(name, set()).add(value)
+        self.assertEqual(set(LIES) - set(values), {"random"})
+        for name in "ones", "cfs-read", "gone-read", "data-late", "cap-dstrd", "vs":
+            self.assertGreater(len(values[name]), 5, name)
+        self.assertLessEqual({"0x0", "0xffffffff"}, values["queues"])
+
+    def test_a_refusal_names_what_is_wrong(self):
+        for row in judge.rows(os.path.join(HERE, "nvme.lies")):
+            self.assertTrue(row.data != "none" or row.line, row.lie)
 
     def decisions(self, seed):
         """Returns all that the controller logs of one run of random lies, and its memory after that."""

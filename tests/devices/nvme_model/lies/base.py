@@ -30,6 +30,11 @@ class Lie:
         self.model, self.name, self.value, self.random = model, name, value, rng
         self.times = self.seen = 0
 
+    @classmethod
+    def pick(cls, _rng):
+        """Returns a value for lies at random, nothing for the default."""
+        return ""
+
     def number(self, default):
         """Returns the value of the lie."""
         return int(self.value, 0) if self.value else default

@@ -26,12 +26,10 @@ class Entries(Lie):
         raise NotImplementedError
 
     def free(self, sqid):
-        """Returns an identifier that no command in flight has."""
-        tags = self.model.sqs[sqid].entries - 1
-        while True:
-            cid = self.random.randrange(tags) | self.random.randrange(GENERATIONS) << 12
-            if not any(other.cid % TAGS == cid % TAGS for other in self.model.commands.values()):
-                return cid
+        """Returns an identifier that no command in flight has: of a free tag, or of one that no queue has."""
+        taken = {other.cid % TAGS for other in self.model.commands.values()}
+        tags = [tag for tag in range(self.model.sqs[sqid].entries - 1) if tag not in taken]
+        return self.random.choice(tags or [TAGS - 1]) | self.random.randrange(GENERATIONS) << 12
 
 
 @lie("cid-wrong", rate=0.2)

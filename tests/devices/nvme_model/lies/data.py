@@ -18,6 +18,10 @@ TRIES, PAUSE = 400, 100
 class Late(Lie):
     """Completes a command first, and moves its data N messages later."""
 
+    @classmethod
+    def pick(cls, rng):
+        return str(rng.randrange(LATE[-1]))
+
     def tell(self, command):
         if self.model.io.resolve(command) or not command.ranges:
             self.honest(command)
@@ -40,6 +44,10 @@ class NoData(Lie):
 @lie("prp-again", rate=0.5)
 class Again(Lie):
     """Reads the list of a command again after its completion, and writes to what is there by then."""
+
+    @classmethod
+    def pick(cls, rng):
+        return str(rng.randrange(LATE[-1]))
 
     def identify(self, cns, nsid, page):
         if cns == 1:

@@ -37,6 +37,11 @@ def names():
 class Queues(Lie):
     """Another number of queues is granted."""
 
+    @classmethod
+    def pick(cls, rng):
+        # Of submission and of completion queues: none, 65536, or any number.
+        return hex(rng.choice((0, 0xFFFFFFFF, rng.getrandbits(32), rng.getrandbits(4) << 16 | rng.getrandbits(4))))
+
     def queues(self, value):
         self.told(f"{value:#x}")
         return self.number(0xFFFFFFFF)

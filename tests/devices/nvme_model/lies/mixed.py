@@ -9,26 +9,15 @@ from .base import LIES, Lie, lie
 RARE = ("admin-never", "rdy-never", "gone-read", "identify-ones", "identify-random", "identify-zeroes", "ones")
 
 
-@lie("random")
-class Mixed(Lie):
+class Several(Lie):
     """For each occasion one of some lies, each with a rate of its own."""
 
-    def __init__(self, model, name, value, rng):
-        super().__init__(model, name, value, rng)
-        names = [name for name in LIES if name != "random"]
-        weights = [1 if name in RARE else 10 for name in names]
-        chosen = rng.choices(names, weights, k=rng.choice((1, 1, 2, 3)))
-        self.lies = [LIES[name](model, name, "", rng) for name in chosen]
-        if rng.random() < 0.3:
-            field = rng.choice(list(FIELDS))
-            value = rng.choice((0, 1, 255, 65535, (1 << 32) - 1, (1 << 64) - 1, rng.randrange(1 << 64)))
-            self.lies.append(fields.Field(model, f"{field}={value}", str(value), rng))
-        for some in self.lies:
-            some.rate = rng.choice((0.02, 0.1, 0.5, some.rate))
-        self.name = "random, which is " + " ".join(f"{some.name}:{some.rate}" for some in self.lies)
-        self.hurts_itself = any(some.hurts_itself for some in self.lies)
-        self.doorbell_stride = max(some.doorbell_stride for some in self.lies)
-        self.longest = max((some.longest or 0 for some in self.lies), default=0) or None
+    def __init__(self, model, lies, rng):
+        super().__init__(model, "+".join(f"{some.name}:{some.rate}" for some in lies), "", rng)
+        self.lies = lies
+        self.hurts_itself = any(some.hurts_itself for some in lies)
+        self.doorbell_stride = max(some.doorbell_stride for some in lies)
+        self.longest = max((some.longest or 0 for some in lies), default=0) or None
 
     def one_of(self, occasion):
         """Returns the function for an occasion of one of the lies that have something to say."""
@@ -74,3 +63,32 @@ class Mixed(Lie):
     def off(self, commands):
         for some in self.lies:
             some.off(commands)
+
+
+@lie("random")
+class Random(Several):
+    """Some lies of all, chosen by the seed, with values and rates of its choice."""
+
+    def __init__(self, model, _name, _value, rng):
+        super().__init__(model, chosen(model, rng), rng)
+        self.name = f"random, which is {self.name}"
+
+
+def chosen(model, rng):
+    """Returns some lies."""
+    names = [name for name in LIES if name != "random"]
+    weights = [1 if name in RARE else 10 for name in names]
+    lies = [with_value(model, name, rng) for name in rng.choices(names, weights, k=rng.choice((1, 1, 2, 3)))]
+    if rng.random() < 0.3:
+        field = rng.choice(list(FIELDS))
+        value = rng.choice((0, 1, 255, 65535, (1 << 32) - 1, (1 << 64) - 1, rng.randrange(1 << 64)))
+        lies.append(fields.Field(model, f"{field}={value}", str(value), rng))
+    for some in lies:
+        some.rate = rng.choice((0.02, 0.1, 0.5, some.rate))
+    return lies
+
+
+def with_value(model, name, rng):
+    """Returns a lie with any value, if it has one."""
+    value = LIES[name].pick(rng)
+    return LIES[name](model, f"{name}={value}" if value else name, value, rng)

@@ -3,14 +3,24 @@
 
 from .base import Lie, lie
 
-CAP, VS, CSTS, CFS = 0x00, 0x08, 0x1C, 1 << 1
+CAP, VS = 0x00, 0x08
+# Reads of registers, about, as a driver is bound, the controller reset once, and the driver unbound.
+READS = 40
+
+
+class Reads(Lie):
+    """Counts reads of registers."""
+
+    reads = 0
+
+    @classmethod
+    def pick(cls, rng):
+        return str(rng.randrange(1, READS))
 
 
 @lie("ones", most=1)
-class Ones(Lie):
+class Ones(Reads):
     """Read number N of a register has all ones."""
-
-    reads = 0
 
     def register(self, offset, size, value):
         self.reads += 1
@@ -38,6 +48,11 @@ class Gone(Lie):
 
     away = False
 
+    @classmethod
+    def pick(cls, rng):
+        # Of the commands of a load.
+        return str(rng.randrange(1, 70))
+
     def run(self, command):
         if self.started() and self.seen > self.number(30):
             self.leave()
@@ -62,10 +77,8 @@ class Gone(Lie):
 
 
 @lie("gone-read")
-class GoneRead(Gone):
+class GoneRead(Reads, Gone):
     """From read number N of a register on nothing answers."""
-
-    reads = 0
 
     def run(self, command):
         if not self.away:
@@ -105,10 +118,8 @@ class Fatal(Lie):
 
 
 @lie("cfs-read", most=1)
-class FatalRead(Lie):
+class FatalRead(Reads):
     """Has a fatal status from read number N of a register on."""
-
-    reads = 0
 
     def register(self, offset, size, value):
         self.reads += 1
@@ -187,6 +198,12 @@ class Field(Lie):
     """A field of a register has another value."""
 
     at, shift, width, default = 0, 0, 1, 0
+    # Bits of a value at random.
+    bits = None
+
+    @classmethod
+    def pick(cls, rng):
+        return hex(rng.getrandbits(cls.bits or cls.width))
 
     def register(self, offset, size, value):
         low, high = offset * 8, (offset + size) * 8
@@ -198,13 +215,15 @@ class Field(Lie):
         return value & ~mask | self.number(self.default) << at - low & mask
 
 
-def field(name, at, shift, width, default):
+def field(name, at, shift, width, default, bits=None):
     """Enters a lie about a field."""
-    lie(name)(type(name, (Field,), {"at": at, "shift": shift, "width": width, "default": default}))
+    values = {"at": at, "shift": shift, "width": width, "default": default, "bits": bits}
+    lie(name)(type(name, (Field,), values))
 
 
 field("cap-mqes", CAP, 0, 16, 0)
-field("cap-to", CAP, 24, 8, 0)
+# Up to 3.5 s: a controller that never gets ready is waited for several times.
+field("cap-to", CAP, 24, 8, 0, bits=3)
 field("cap-css", CAP, 37, 8, 0)
 field("cap-mpsmin", CAP, 48, 4, 15)
 field("vs", VS, 0, 32, 0)
