@@ -258,6 +258,14 @@ class EduTest(unittest.TestCase):
         self.assertGreater(len(set(map(str, runs))), 15)
         self.assertGreater(sum(line.startswith("lie ") for run in runs for line in run), 15)
 
+    def test_kept_seeds_are_the_lies_that_found_a_fault(self):
+        here = os.path.dirname(os.path.abspath(__file__))
+        with open(os.path.join(here, "edu.seeds"), encoding="utf-8") as file:
+            kept = [line.split("#") for line in file if line[0].isdigit()]
+        self.assertGreater(len(kept), 0)
+        for seed, names, _ in kept:
+            self.assertEqual(edu.edu_lies.make(None, int(seed))[1], names.strip())
+
     def test_dma_within_a_message_is_an_error(self):
         machine = Machine()
         machine.device.server.in_message = True

@@ -250,6 +250,15 @@ class Lies(unittest.TestCase):
             self.assertGreater(len(values[name]), 5, name)
         self.assertLessEqual({"0x0", "0xffffffff"}, values["queues"])
 
+    def test_kept_are_known(self):
+        with open(os.path.join(HERE, "nvme.seeds"), encoding="utf-8") as file:
+            kept = [line.split("#")[0].strip() for line in file if not line.startswith("#") and line.strip()]
+        self.assertGreater(len(kept), 0)
+        for words in kept:
+            name, how, seed = words.split("@")
+            self.assertEqual(make(Machine(), name, int(seed)).name, name)
+            self.assertIn(how, lies_page.HOW)
+
     def test_a_refusal_names_what_is_wrong(self):
         for row in judge.rows(os.path.join(HERE, "nvme.lies")):
             self.assertTrue(row.data != "none" or row.line, row.lie)
