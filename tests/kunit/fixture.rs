@@ -176,7 +176,7 @@ pub(crate) fn with_mask<const BITS: u32>(
     };
     set(DmaMask::new::<BITS>().value())?;
     let result = test();
-    set(DmaMask::new::<64>().value())?;
+    set(crate::dma_mask()?.value())?;
     result
 }
 

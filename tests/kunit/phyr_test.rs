@@ -96,6 +96,15 @@ fn keeps_tables() -> bool {
     keeps
 }
 
+/// Returns the device's DMA mask.
+///
+/// # Errors
+///
+/// - `EINVAL`: more than 64 bits.
+fn dma_mask() -> Result<DmaMask> {
+    DmaMask::try_new(module_parameters::mask.value().into())
+}
+
 /// Returns whether the machine must have the second device.
 fn wants_peer() -> bool {
     module_parameters::peer.value() != 0
@@ -157,7 +166,7 @@ impl phyr_driver::pci::Driver for TestDriver {
             .with_max_segment(SZ_64K as u64)
             .and_then(|limits| limits.with_boundary_mask(u32::MAX.into()))
             .and_then(|limits| limits.with_min_align_mask(MIN_ALIGN_MASK));
-        Ok(DmaParameters::new(DmaMask::new::<64>()).limits(limits.ok_or(EINVAL)?))
+        Ok(DmaParameters::new(dma_mask()?).limits(limits.ok_or(EINVAL)?))
     }
 
     fn probe<'bound>(
@@ -214,6 +223,10 @@ phyr_driver::module_pci_driver! {
         keeps_tables: u8 {
             default: 0,
             description: "Never unmap all that a page table maps: QEMU's amd-iommu ends then (0)",
+        },
+        mask: u8 {
+            default: 64,
+            description: "Bits of the device's DMA mask (64)",
         },
         forget: u8 {
             default: 0,
