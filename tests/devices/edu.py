@@ -9,6 +9,8 @@ GRACE events later as well, and if the IOMMU has not reported by then that the a
 Or the guest says, by the mailbox, that mappings have ended.  The model then tries them by reading and
 writing, whatever the IOMMU has reported, and what is possible is a fault at once.
 
+A mapping whose end was never reported is a fault when its address is mapped again.
+
 The mailbox is a vendor-specific capability, for programs and suites in the guest:
 
   offset  read                           write
@@ -242,6 +244,8 @@ class Edu(vfio_user.Device):
 
     def mapped(self, addr, size, flags):
         self.log("map", hex(addr), hex(size), flags)
+        if next(self.maps.overlapping(addr, size), None) is not None:
+            self.fault(f"{addr:#x} is mapped again, and the end of its last mapping was not reported")
         self.maps.add(addr, size, flags)
         again = [suspect for suspect in self.suspects if addr <= suspect.addr < addr + size]
         self.again += len(again)

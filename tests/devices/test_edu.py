@@ -200,6 +200,11 @@ class EduTest(unittest.TestCase):
         self.assertEqual(machine.end(), [])
         self.assertGreater(machine.device.again, 0)
 
+    def test_mapped_again_without_an_end_is_a_fault(self):
+        machine = self.run_machine(reports=False)
+        machine.map()
+        self.assertIn("the end of its last mapping was not reported", machine.end()[0])
+
     def held(self, command_register):
         machine = Machine()
         machine.map()
