@@ -63,8 +63,15 @@ impl Effects {
     const FORMAT: u8 = 0x80;
     const SANITIZE: u8 = 0x84;
 
-    /// Returns those that the log says; nothing of any command if it is empty.
-    pub(crate) fn new(log: KVec<u8>) -> Self {
+    /// Returns those that the log says; nothing of any command if it is empty. No I/O command has
+    /// the others held back, whatever the log says of that.
+    pub(crate) fn new(mut log: KVec<u8>) -> Self {
+        // CAST: Three bits.
+        const EXCLUSIVE: u8 = (CommandEffects::CSE >> 16) as u8;
+
+        for byte in log.iter_mut().skip(Self::IO + 2).step_by(4) {
+            *byte &= !EXCLUSIVE;
+        }
         Self(log)
     }
 
@@ -127,6 +134,32 @@ mod tests {
         assert!(log.io(2).is_supported() && !log.admin(2).is_supported());
         let last = log.io(255);
         assert!(last.is_supported() && last.changes_blocks() && !last.is_plain());
+        Ok(())
+    }
+
+    /// As in `nvme_ns_cmd_allowed()`, which has them from `nvme_command_effects()`.
+    #[test]
+    fn plain_io_commands_are_those_of_c() -> Result {
+        for (bits, plain) in [
+            (0x1, true),
+            (0x3, true),
+            (0x5, false),
+            (0x9, false),
+            (0x11, false),
+            (0x21, false),
+            (0x4001, false),
+            // Exclusive execution.
+            (0x1_0001, true),
+            (0x7_0003, true),
+            (0x1_4001, false),
+            (0xfff8_0001, true),
+        ] {
+            let log = effects(&[(1024 + 4 * 2, bits), (1024 + 4, bits)])?;
+            assert_eq!(log.io(2).is_plain(), plain);
+            assert_eq!(log.io(1).is_plain(), plain);
+            assert_eq!(log.io(2).changes_blocks(), bits & 2 != 0);
+            assert!(log.io(1).changes_blocks() && log.io(1).is_supported());
+        }
         Ok(())
     }
 
