@@ -297,7 +297,7 @@ impl CharFile for OpenFile {
             uapi::IOC_UNREGISTER => self.unregister(arg)?,
             uapi::IOC_INFO => self.info(arg)?,
             nvme_ioctl::ID => return Ok(self.generic.namespace.id),
-            nvme_ioctl::SUBMIT_IO => return self.target().submit_io(arg),
+            nvme_ioctl::SUBMIT_IO | nvme_ioctl::SUBMIT_IO32 => return self.target().submit_io(arg),
             nvme_ioctl::IO_CMD => return self.target().command(arg),
             nvme_ioctl::IO64_CMD => return self.target().command64(arg, Form::Range),
             nvme_ioctl::IO64_CMD_VEC => return self.target().command64(arg, Form::Vector),

@@ -64,8 +64,9 @@ impl PassthruCmd64 {
     pub(crate) const RESULT: usize = offset_of!(Self, _result);
 }
 
-/// `struct nvme_user_io`
-#[repr(C)]
+/// `struct nvme_user_io` as a 32-bit program of x86 has it. That of others has four bytes more at
+/// the end.
+#[repr(C, packed(4))]
 #[derive(Clone, Copy, FromBytes)]
 pub(crate) struct UserIo {
     pub(crate) opcode: u8,
@@ -73,17 +74,25 @@ pub(crate) struct UserIo {
     control: u16,
     pub(crate) nblocks: u16,
     _rsvd: u16,
-    pub(crate) metadata: u64,
+    metadata: u64,
     pub(crate) addr: u64,
     slba: u64,
     dsmgmt: u32,
     reftag: u32,
     apptag: u16,
     appmask: u16,
-    _padding: u32,
 }
 
 impl UserIo {
+    /// `NVME_RW_PRINFO_PRACT`
+    const PRACT: u16 = 1 << 13;
+
+    /// Returns whether the controller is to make the protection information, and there is a pointer
+    /// to it, too.
+    pub(crate) fn has_too_much(&self) -> bool {
+        self.control & Self::PRACT != 0 && self.metadata != 0
+    }
+
     /// Returns the words of the command for namespace `nsid`.
     pub(crate) fn entry(&self, nsid: u32) -> UserEntry {
         UserEntry {
@@ -109,7 +118,9 @@ const MAGIC: u32 = b'N' as u32;
 
 pub(crate) const ID: u32 = _IO(MAGIC, 0x40);
 pub(crate) const ADMIN_CMD: u32 = _IOWR::<PassthruCmd>(MAGIC, 0x41);
-pub(crate) const SUBMIT_IO: u32 = _IOW::<UserIo>(MAGIC, 0x42);
+pub(crate) const SUBMIT_IO: u32 = _IOW::<[u8; size_of::<UserIo>() + 4]>(MAGIC, 0x42);
+/// `NVME_IOCTL_SUBMIT_IO32`
+pub(crate) const SUBMIT_IO32: u32 = _IOW::<UserIo>(MAGIC, 0x42);
 pub(crate) const IO_CMD: u32 = _IOWR::<PassthruCmd>(MAGIC, 0x43);
 pub(crate) const ADMIN64_CMD: u32 = _IOWR::<PassthruCmd64>(MAGIC, 0x47);
 pub(crate) const IO64_CMD: u32 = _IOWR::<PassthruCmd64>(MAGIC, 0x48);
@@ -123,11 +134,12 @@ pub(crate) const URING_CMD_ADMIN_VEC: u32 = _IOWR::<PassthruCmd>(MAGIC, 0x83);
 /// The layout is that of C.
 const _: () = {
     assert!(size_of::<PassthruCmd>() == 72 && size_of::<PassthruCmd64>() == 80);
-    assert!(size_of::<UserIo>() == 48);
+    assert!(size_of::<UserIo>() == 44);
     assert!(offset_of!(PassthruCmd, metadata) == 16 && offset_of!(PassthruCmd, data_len) == 36);
     assert!(offset_of!(PassthruCmd, cdw10) == 40 && offset_of!(PassthruCmd, timeout_ms) == 64);
     assert!(PassthruCmd::RESULT == 68 && PassthruCmd64::RESULT == 72);
     assert!(offset_of!(UserIo, addr) == 16 && offset_of!(UserIo, appmask) == 42);
     assert!(ID == 0x4e40 && ADMIN_CMD == 0xc048_4e41 && SUBMIT_IO == 0x4030_4e42);
+    assert!(SUBMIT_IO32 == 0x402c_4e42);
     assert!(IO64_CMD == 0xc050_4e48 && URING_CMD_IO == 0xc048_4e80);
 };

@@ -141,7 +141,7 @@ impl<T: Operations<Passthrough = Payload>> Target<'_, T> {
         let io: UserIo = user_copy::read(arg)?;
         let namespace = self.namespace.ok_or(ENOTTY)?;
         let is_known = matches!(io.opcode, io_op::READ | io_op::WRITE | io_op::COMPARE);
-        if io.flags != 0 || !is_known {
+        if io.flags != 0 || !is_known || io.has_too_much() {
             return Err(EINVAL);
         }
         let entry = io.entry(namespace.id);

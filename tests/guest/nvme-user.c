@@ -32,6 +32,9 @@
 #define IORING_URING_CMD_FIXED	1U
 #endif
 
+/* sizeof(struct nvme_user_io) there. */
+#define IO32	44
+
 enum { FLUSH = 0, WRITE_CMD = 1, READ_CMD = 2, WRITE_ZEROES = 8, DSM = 9, IDENTIFY = 6, LOG = 2 };
 
 static const char *ng_path, *ctrl_path, *disk_path;
@@ -174,6 +177,20 @@ static void test_ioctl(void)
 	check(are_bytes(bytes + MIB / 2, 4096, 1));
 	uio.opcode = DSM;
 	check(ioctl(ng, NVME_IOCTL_SUBMIT_IO, &uio) == -1 && errno == EINVAL);
+	uio.opcode = READ_CMD;
+	uio.control = 1 << 13;
+	uio.metadata = (__u64)bytes;
+	check(ioctl(ng, NVME_IOCTL_SUBMIT_IO, &uio) == -1 && errno == EINVAL);
+	/* As a 32-bit program of x86 has it: four bytes less, with nothing after them. */
+	uio.control = 0;
+	uio.metadata = 0;
+	memset(bytes + MIB / 2, 0, 4096);
+	munmap(bytes + 4 * PAGE, PAGE);
+	check(ioctl(ng, _IOC(_IOC_WRITE, 'N', 0x42, IO32),
+		    memcpy(bytes + 4 * PAGE - IO32, &uio, IO32)) == 0);
+	check(are_bytes(bytes + MIB / 2, 4096, 1));
+	check(mmap(bytes + 4 * PAGE, PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
 
 	memset(bytes, 0, MIB);
 	cmd = io(READ_CMD, bytes, 8192, 0);
