@@ -144,7 +144,8 @@ pub trait Operations: Sized + 'static {
 /// C: `enum blk_eh_timer_return`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutAction {
-    /// The request has ended, or will for sure: its timer does not start again.
+    /// The request has ended, or will for sure: its timer does not start again. It does if the
+    /// request is still started: it is in flight, or its owner may put it there.
     Done,
     /// The request goes on waiting; the timer starts again.
     ResetTimer,

@@ -365,17 +365,13 @@ impl<T: Operations> VTable<T> {
             .ok()
             .and_then(|tag| hw.table().find(tag, rq).map(|count| (tag, count)));
         let action = match found {
-            Some((tag, count)) => match T::timeout(hw, Expired::new(tag, count, hw)) {
-                // The driver may have found its completion, lost it again (a fault made on purpose)
-                // and put it back in flight: blk-mq, whose reference keeps the request this one,
-                // is to look again.
-                TimeoutAction::Done if hw.table().find(tag, rq).is_some() => {
-                    TimeoutAction::ResetTimer
-                }
-                action => action,
-            },
+            Some((tag, count)) => T::timeout(hw, Expired::new(tag, count, hw)),
+            None => TimeoutAction::Done,
+        };
+        let action = match action {
+            TimeoutAction::ResetTimer => action,
             // SAFETY: the request is valid.
-            None => unsafe { Self::not_in_flight(rq) },
+            TimeoutAction::Done => unsafe { Self::unless_started(rq) },
         };
         EhTimerReturn(match action {
             TimeoutAction::Done => bindings::blk_eh_timer_return_BLK_EH_DONE,
@@ -383,13 +379,15 @@ impl<T: Operations> VTable<T> {
         })
     }
 
-    /// Returns what to do with the timer of a request that is not in flight: it has completed, or a
-    /// driver keeps it.
+    /// Returns what to do with the timer of a request that is thought to have ended. One that is
+    /// still started may have an owner, who may put it back in flight: a driver with more to do for
+    /// it, or one that has lost its completion (a fault made on purpose). blk-mq, whose reference
+    /// keeps the request this one, is to look again.
     ///
     /// # Safety
     ///
     /// `rq` is valid for reads.
-    unsafe fn not_in_flight(rq: *const bindings::request) -> TimeoutAction {
+    unsafe fn unless_started(rq: *const bindings::request) -> TimeoutAction {
         // SAFETY: `rq` is valid for reads. Others may write its state; any value does.
         let state = unsafe { ptr::read_volatile(&raw const (*rq).state) };
         if state == bindings::mq_rq_state_MQ_RQ_IN_FLIGHT {

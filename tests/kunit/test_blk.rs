@@ -107,6 +107,11 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_has_meanwhile_times_out_later() -> Outcome {
+        run(abort::while_somebody_has_it)
+    }
+
+    #[test]
     fn what_completes_meanwhile_ends_once() -> Outcome {
         run(abort::while_they_complete)
     }

@@ -21,7 +21,8 @@ use crate::{
 };
 use core::sync::atomic::Ordering::{
     Acquire,
-    Relaxed, //
+    Relaxed,
+    Release, //
 };
 use kernel::prelude::*;
 use phyr_blk::{
@@ -71,6 +72,44 @@ fn abort_one(
     check!(!hw.abort(tag));
     while complete_one(set) {}
     wait_for("not completed", || seen.tally.well.load(Acquire) == 2)
+}
+
+/// A time-out comes while a thread has the request out of flight, and then puts it back: there is
+/// another time-out.
+pub(crate) fn while_somebody_has_it(scope: Scope<'_>) -> Outcome {
+    let device = Device::new()?;
+    let set = tag_set::<false, false>(scope, &device, 1)?;
+    let (disk, seen) = disk(&set, 0)?;
+    let result = abort_meanwhile(&set, &device, &disk, &seen);
+    device.late.may_look.store(true, Relaxed);
+    end_all(&set, &device);
+    result
+}
+
+fn abort_meanwhile(
+    set: &TagSet<'_, Plain>,
+    device: &Device,
+    disk: &GenDisk<'_, Plain>,
+    seen: &Seen,
+) -> Outcome {
+    let late = &device.late;
+    late.is_wanted.store(true, Relaxed);
+    send(disk, seen, 1)?;
+    let hw = check_some!(set.hw(0));
+    wait_for("not in flight", || in_flight(hw) == 1)?;
+    let tag = check_some!((0..DEPTH).find(|&tag| hw.is_in_flight(tag)));
+    check!(hw.abort(tag));
+    wait_for("no time-out", || late.has_begun.load(Acquire))?;
+    let io = check_some!(hw.complete_tag(tag));
+    late.may_look.store(true, Release);
+    wait_for("no end of the time-out", || late.is_over.load(Acquire))?;
+    // Also in `blk_mq_rq_timed_out()`, or else a timer that starts again undoes an abort.
+    sleep();
+    io.put_in_flight();
+    wait_for("no other time-out", || {
+        hw.abort(tag);
+        seen.tally.timed_out.load(Acquire) == 1
+    })
 }
 
 /// Requests complete while they are being aborted: each ends once.

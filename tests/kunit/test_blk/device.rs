@@ -88,6 +88,8 @@ pub(crate) struct Device {
     pub(crate) queued: AtomicU32,
     pub(crate) refused: AtomicU32,
     pub(crate) timeouts: AtomicU32,
+    /// A time-out that finds its request with somebody else.
+    pub(crate) late: Late,
     /// Requests whose slot was another tag's, or used by another request meanwhile.
     pub(crate) mixed_up: AtomicU32,
 }
@@ -104,9 +106,34 @@ impl Device {
             queued: AtomicU32::new(0),
             refused: AtomicU32::new(0),
             timeouts: AtomicU32::new(0),
+            late: Late::default(),
             mixed_up: AtomicU32::new(0),
         };
         Ok(Arc::new(device, GFP_KERNEL)?)
+    }
+}
+
+/// A time-out that is late: when it looks, another thread has its request.
+#[derive(Default)]
+pub(crate) struct Late {
+    pub(crate) is_wanted: AtomicBool,
+    pub(crate) has_begun: AtomicBool,
+    /// The other thread has the request.
+    pub(crate) may_look: AtomicBool,
+    pub(crate) is_over: AtomicBool,
+}
+
+impl Late {
+    /// Makes this time-out late, if one is wanted.
+    fn wait(&self) {
+        if !self.is_wanted.swap(false, Relaxed) {
+            return;
+        }
+        self.has_begun.store(true, Release);
+        while !self.may_look.load(Acquire) {
+            sleep();
+        }
+        self.is_over.store(true, Release);
     }
 }
 
@@ -236,7 +263,9 @@ impl<const SLEEPS: bool, const WAITS: bool> Operations for Driver<SLEEPS, WAITS>
         hw: &'a HwCtx<'bound, Self>,
         expired: Expired<'a, 'bound, Self>,
     ) -> TimeoutAction {
-        hw.queue().device.timeouts.fetch_add(1, Relaxed);
+        let device = &hw.queue().device;
+        device.timeouts.fetch_add(1, Relaxed);
+        device.late.wait();
         if let Some(io) = expired.take() {
             io.unmap().end(Status::Timeout);
         }
