@@ -100,8 +100,8 @@ fn log_failure(dev: &Device<Bound>, io: &Mapped<'_, '_, NvmeBlk>, status: NvmeSt
         (Op::Read, _) => "Read(0x2)",
         (Op::WriteZeroes, _) => "Write Zeroes(0x8)",
         (Op::Discard, _) => "Dataset Management(0x9)",
-        (_, Some(transfer)) if transfer.is_write() => "Write(0x1) of a dma-buf",
-        _ => "Read(0x2) of a dma-buf",
+        (_, Some(transfer)) if transfer.is_write() => "Write(0x1) of a registered buffer",
+        _ => "Read(0x2) of a registered buffer",
     };
     dev_err!(
         dev,

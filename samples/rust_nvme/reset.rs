@@ -157,15 +157,16 @@ impl<'bound> ExternalReset<'bound> {
     }
 }
 
-/// Gives up the controller if its hardware has failed, or if a reset from outside is unfinished, so
-/// that nobody waits for it. Returns whether it did. Sleeps.
+/// Gives up the controller if its hardware has failed, or if it is being reset, so that nobody
+/// waits for it. Returns whether it did. Sleeps.
 pub(crate) fn abandon_failed<'bound>(
     ctrl: &Ctrl<'bound>,
     tags: Arc<TagSet<'bound, NvmeBlk>>,
     external: &ExternalReset<'bound>,
 ) -> bool {
     let held = external.take();
-    // A controller that is being reset looks like a failed one: wait for the reset.
+    // A recovery that is going on does not wait for the controller any more, and may leave it
+    // stopped.
     let reset = ctrl.state().begin_reset();
     let failed = !reset.was_live() || ctrl.has_failed();
 
