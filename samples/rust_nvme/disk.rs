@@ -4,6 +4,7 @@
 
 use super::{
     admin_dev::Controller,
+    buffer::Registrations,
     ctrl::Ctrl,
     desc::PAGE_SIZE,
     generic::{
@@ -37,10 +38,7 @@ use phyr_blk::{
     TagSet,
     Text, //
 };
-use phyr_driver::{
-    binding::Binding,
-    scope::Scope, //
-};
+use phyr_driver::scope::Scope;
 
 /// Adds the disks of all namespaces.
 pub(crate) fn disks<'bound>(
@@ -85,7 +83,7 @@ pub(crate) fn disks<'bound>(
 pub(crate) fn generics<'bound>(
     scope: Scope<'bound>,
     disks: &[GenDisk<'bound, NvmeBlk>],
-    binding: &Arc<Binding>,
+    registrations: &Arc<Registrations>,
     controller: &Arc<Controller>,
     layout: Layout,
     number: u32,
@@ -101,7 +99,7 @@ pub(crate) fn generics<'bound>(
             queue,
             namespace,
             layout,
-            binding: binding.clone(),
+            registrations: registrations.clone(),
             controller: controller.clone(),
         };
         let device = CharDevice::new(

@@ -25,7 +25,8 @@ use super::{
     admin_dev::Controller,
     buffer::{
         Buffer,
-        BufferAccess, //
+        BufferAccess,
+        Registrations, //
     },
     layout::Layout,
     map::BufferSpan,
@@ -65,14 +66,13 @@ use phyr_blk::{
     RequestQueue,
 };
 use phyr_dma_buf::DmaBuf;
-use phyr_driver::binding::Binding;
 
 /// The character device of a namespace; its open files share it.
 pub(crate) struct Generic {
     pub(crate) queue: RequestQueue<NvmeBlk>,
     pub(crate) namespace: Namespace,
     pub(crate) layout: Layout,
-    pub(crate) binding: Arc<Binding>,
+    pub(crate) registrations: Arc<Registrations>,
     pub(crate) controller: Arc<Controller>,
 }
 
@@ -92,13 +92,18 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
+    /// Returns whether the controller was unbound.
+    fn is_over(&self) -> bool {
+        self.generic.registrations.binding.is_over()
+    }
+
     /// Checks that the driver is bound.
     ///
     /// # Errors
     ///
     /// [`ENODEV`]: the controller was unbound.
     fn check_bound(&self) -> Result {
-        if self.generic.binding.is_over() {
+        if self.is_over() {
             return Err(ENODEV);
         }
         Ok(())
@@ -115,8 +120,13 @@ impl OpenFile {
         let buf = DmaBuf::get(args.fd)?;
         let generic = &self.generic;
         let needs_pages = generic.layout.format.needs_pages();
-        let (users, buffer) =
-            Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
+        let (users, buffer) = Buffer::new(
+            &generic.registrations,
+            &self.buffers,
+            buf,
+            access,
+            needs_pages,
+        )?;
         args.handle = self.buffers.insert(users, buffer)?;
         user_copy::write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
@@ -133,7 +143,7 @@ impl OpenFile {
         let generic = &self.generic;
         let needs_pages = generic.layout.format.needs_pages();
         let (users, buffer) = Buffer::pin(
-            &generic.binding,
+            &generic.registrations,
             &self.buffers,
             UserPtr::from_addr(addr),
             len,
@@ -200,7 +210,7 @@ impl OpenFile {
         self.buffers.get(handle).map_err(|missing| match missing {
             LookupError::NotFound => ENOENT,
             // The binding ends before buffers are closed because of it.
-            LookupError::Killed if self.generic.binding.is_over() => ENODEV,
+            LookupError::Killed if self.is_over() => ENODEV,
             LookupError::Killed => EOWNERDEAD,
         })
     }

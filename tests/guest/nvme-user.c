@@ -14,6 +14,7 @@
  *  many N    N times 1,000 registrations, the same memory in many of them, and the limit of locked
  *            memory
  *  load N    only N seconds of commands of each kind, until something ends them
+ *  hold N    only N times 1,000 registrations, until something ends the program
  *  runs N    only N commands of 4 KiB on registered memory: their number is to be seen elsewhere
  *
  * After each test all pins are given back.
@@ -727,9 +728,34 @@ static void over_the_limit(void)
 	check(!ng_unregister(ng, second) && !ng_unregister(ng, first));
 }
 
+/* Registrations of a file. */
+#define EACH	1000
+
+static void register_many(unsigned char *bytes, int files, int fds[])
+{
+	for (int i = 0; i < files; i++) {
+		ng = open(ng_path, O_RDWR);
+		check(ng >= 0);
+		fds[i] = ng;
+		for (int j = 0; j < EACH; j++)
+			registered(bytes + PAGE * (j % 200), PAGE,
+				   RNVME_BUF_READ | RNVME_BUF_WRITE);
+	}
+}
+
+static void hold(int files)
+{
+	int fds[files];
+
+	if (!bounced)
+		register_many(pages(MIB), files, fds);
+	printf("going\n");
+	fflush(stdout);
+	pause();
+}
+
 static void test_many(int files)
 {
-	const int each = 1000;
 	unsigned char *bytes = pages(MIB);
 	int own = ng, fds[files], ret;
 	__u32 handle;
@@ -738,21 +764,14 @@ static void test_many(int files)
 	/* Nothing is left over of those. */
 	as_nobody(over_the_limit);
 
-	for (int i = 0; i < files; i++) {
-		ng = open(ng_path, O_RDWR);
-		check(ng >= 0);
-		fds[i] = ng;
-		for (int j = 0; j < each; j++)
-			handle = registered(bytes + PAGE * (j % 200), PAGE,
-					    RNVME_BUF_READ | RNVME_BUF_WRITE);
-	}
-	for (int j = each; j < 1024; j++)
+	register_many(bytes, files, fds);
+	for (int j = EACH; j < 1024; j++)
 		handle = registered(bytes, PAGE, RNVME_BUF_WRITE);
 	check(register_memory(bytes, PAGE, RNVME_BUF_WRITE, &handle) == -ENOSPC);
 	check(send_io(READ_CMD, bytes, 4096, 0) == 0);
 	ret = run(RNVME_CMD_READ, 1, 0, 4096, 4096);
 	if (ret != 4096)
-		die("a command beside %d registrations: %d", files * each, ret);
+		die("a command beside %d registrations: %d", files * EACH, ret);
 	for (int i = 0; i < files; i++)
 		close(fds[i]);
 	ng = own;
@@ -839,6 +858,10 @@ int main(int argc, char **argv)
 
 		if (!strcmp(argv[i], "load")) {
 			run_load(atoi(argv[++i]));
+			continue;
+		}
+		if (!strcmp(argv[i], "hold")) {
+			hold(atoi(argv[++i]));
 			continue;
 		}
 		if (!strcmp(argv[i], "runs")) {
