@@ -194,7 +194,8 @@ pub(crate) fn begins_with_gap(
 /// - [`DescriptorError::Misaligned`]: the first address is not a multiple of 4.
 /// - [`DescriptorError::Gap`]: a hole inside a page; only an SGL can describe this transfer.
 /// - [`DescriptorError::TooMany`]: `list` is too short.
-/// - [`DescriptorError::TooLong`]: a range reaches into the last page of the address space, or beyond.
+/// - [`DescriptorError::TooLong`]: a range reaches into the last page of the address space, or
+///   beyond.
 ///
 /// On an error the list holds garbage, which the controller must not read.
 // A function of its own: its loops have all registers.
