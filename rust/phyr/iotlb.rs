@@ -9,6 +9,10 @@
 //! device could go on to access what was unmapped. The allocator of the DMA API aligns ranges to
 //! their size, so that there it is one of more than 1 GiB that is not flushed; of many mappings
 //! that are flushed together two pages far apart are enough.
+//!
+//! So a range of the DMA API's is unlinked a part at a time, where the page table is of the kernel's
+//! own kind and no page is in two parts. Elsewhere it must not be: virtio-iommu splits nothing that
+//! one call has mapped, and AMD's tables have pages that are longer than a part.
 
 use kernel::{
     bindings::iommu_iotlb_gather,
@@ -17,11 +21,17 @@ use kernel::{
 
 /// The most that one command flushes, of the addresses that are the same above it: 2^18 pages. 18
 /// is `MAMV` of QEMU, and of the hardware that has first-stage tables.
-pub const MAX_SPAN: usize = 1 << (18 + 12);
+pub(crate) const MAX_SPAN: usize = 1 << (18 + 12);
+
+/// Returns whether no page is in two [parts](last_part), of an IOMMU that has pages of these sizes,
+/// a bit each.
+pub(crate) fn keeps_pages_whole(page_sizes: usize) -> bool {
+    page_sizes < 2 * MAX_SPAN
+}
 
 /// Returns where the last part of `start..end` begins that one command flushes. There is one.
 #[inline]
-pub fn last_part(start: usize, end: usize) -> usize {
+pub(crate) fn last_part(start: usize, end: usize) -> usize {
     start.max((end - 1) & !(MAX_SPAN - 1))
 }
 

@@ -10,7 +10,7 @@ use super::{
     limits::Limits,
     map::choose::Reach,
     ownership::{
-        check_not_owned,
+        while_not_owned,
         Ownership, //
     },
     raw,
@@ -71,6 +71,8 @@ pub struct Mapper<'bound> {
     /// The domain in which mappings can be unlinked, to be flushed together; `None`: each mapping
     /// is unmapped, and flushed, by itself.
     domain: Option<Domain>,
+    /// A long range of the DMA API's is unlinked a part at a time.
+    unlinks_in_parts: bool,
     /// The IOMMU has to be told of added pages in `domain`: a sync does more than test a flag.
     is_told_of_maps: bool,
     /// A single phyr is linked in an IOVA range, too, so that it can be unlinked in `domain`.
@@ -102,7 +104,7 @@ impl<'bound> Mapper<'bound> {
             dev_err!(dev, "phyr: the device does no DMA\n");
             return Err(EINVAL);
         }
-        check_not_owned(dev)?;
+        let domain = while_not_owned(dev, || Domain::of_device(dev))?;
         let granule = match device::merge_boundary(dev) {
             0 => None,
             mask => Some(Granule::new(mask + 1).ok_or(EINVAL)?),
@@ -151,13 +153,14 @@ impl<'bound> Mapper<'bound> {
             special: false,
             space: None,
             domain: None,
+            unlinks_in_parts: domain.is_some_and(Domain::unlinks_in_parts),
             is_told_of_maps: false,
             links_singles: false,
             ownership: Ownership::of(dev),
         };
         // For others there is more to do than to unlink: the DMA API copies, or syncs.
         if mapper.packs() && granule.is_some() {
-            mapper.domain = Domain::of_device(dev);
+            mapper.domain = domain;
             mapper.links_singles = mapper.domain.is_some_and(Domain::is_strict);
             mapper.is_told_of_maps = mapper.domain.is_some_and(Domain::is_told_of_maps);
         }
@@ -214,7 +217,8 @@ impl<'bound> Mapper<'bound> {
             special: true,
             space: Some(space),
             domain,
-            // Such a space sees to it by itself.
+            // Such a space sees to both by itself.
+            unlinks_in_parts: false,
             is_told_of_maps: false,
             links_singles: domain.is_some(),
             ownership: Ownership::none(),
@@ -358,6 +362,12 @@ impl<'bound> Mapper<'bound> {
     #[inline]
     pub(crate) fn links_singles(&self) -> bool {
         self.links_singles
+    }
+
+    /// Returns whether a long range of the DMA API's is unlinked a part at a time.
+    #[inline]
+    pub(crate) fn unlinks_in_parts(&self) -> bool {
+        self.unlinks_in_parts
     }
 
     /// Returns whether the IOMMU has to be told of added pages.

@@ -168,19 +168,22 @@ impl Ownership {
     }
 }
 
-/// Checks that `dev` is not in a domain of its own.
+/// Calls `f` with the lock held, under which `dev` is given no domain of its own.
 ///
 /// Context: process context, may sleep.
 ///
 /// # Errors
 ///
-/// - `EBUSY`: it is.
-pub(crate) fn check_not_owned<Ctx: DeviceContext>(dev: &Device<Ctx>) -> Result {
+/// - `EBUSY`: it is in one already.
+pub(crate) fn while_not_owned<Ctx: DeviceContext, R>(
+    dev: &Device<Ctx>,
+    f: impl FnOnce() -> R,
+) -> Result<R> {
     let _lock = ATTACHED.lock();
     if Ownership::of(dev).has(raw::device(dev)) {
         return Err(EBUSY);
     }
-    Ok(())
+    Ok(f())
 }
 
 /// The count of [`MappedFor`] for each device that has one.

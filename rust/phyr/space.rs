@@ -10,6 +10,7 @@
 use super::{
     attrs::MapAttrs,
     bindings as helpers,
+    iotlb,
     pinned::PinnedPhyr,
     raw,
     types::{
@@ -210,6 +211,13 @@ impl Domain {
     pub(super) fn gathers_ranges(self) -> bool {
         // SAFETY: by the type invariant the domain is there; nobody changes this.
         unsafe { (*self.as_ptr()).is_iommupt }
+    }
+
+    /// Returns whether a range in it is unlinked a part at a time, see [`iotlb`].
+    pub(super) fn unlinks_in_parts(self) -> bool {
+        // SAFETY: by the type invariant the domain is there; nobody changes this.
+        let page_sizes = unsafe { (*self.as_ptr()).pgsize_bitmap };
+        self.gathers_ranges() && iotlb::keeps_pages_whole(page_sizes)
     }
 
     /// Returns whether telling the IOMMU of what was mapped is more than a look at a flag.

@@ -24,7 +24,8 @@ use crate::{
 use core::iter;
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 use phyr::{
     memory::{
@@ -149,6 +150,43 @@ fn long(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     )
 }
 
+/// Maps more than 1 GiB, of which a chunk of 4 MiB lies across that, and ends it: virtio-iommu maps
+/// the chunk at once, and never splits it.
+fn across_1_gib(mapper: &Mapper<'_>) -> Outcome {
+    const BEFORE: usize = (1 << 30) - CHUNK;
+    let again = Arc::new(contiguous(ORDER_2M)?, GFP_KERNEL)?;
+    let across = Arc::new(contiguous(ORDER_2M + 1)?, GFP_KERNEL)?;
+    let mut memory = KVVec::new();
+    for _ in 0..BEFORE / CHUNK {
+        memory.push(again.clone(), GFP_KERNEL)?;
+    }
+    memory.push(across, GFP_KERNEL)?;
+    for _ in 0..16 {
+        memory.push(again.clone(), GFP_KERNEL)?;
+    }
+    let linear = mapper.linear(memory, DIR)?;
+    let vec = linear.dma_vec();
+    check_eq!(vec.len(), BEFORE + 18 * CHUNK);
+    let places = [
+        0,
+        BEFORE,
+        1 << 30,
+        BEFORE + 2 * CHUNK,
+        vec.len() - PAGE_SIZE,
+    ];
+    let pages = places.map(|offset| {
+        // CAST: a `usize` is at most 64 bits wide.
+        let addr = vec.addr().into_raw() + offset as u64;
+        DmaVec::new(DmaAddr::from_raw(addr), PAGE_SIZE)
+    });
+    for page in pages {
+        let addr = page.addr().into_raw();
+        check!(table::lookup(mapper.device(), addr).is_some(), "{page:?}");
+    }
+    drop(linear.unmap());
+    table::check_gone(mapper, pages.into_iter())
+}
+
 #[kunit_tests(phyr_device_linear_large)]
 mod tests {
     use super::*;
@@ -164,6 +202,20 @@ mod tests {
                 return Ok(());
             }
             long(&Engine::new(pdev)?, mapper)
+        })
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_lies_across_1_gib() -> Outcome {
+        if crate::flushes_little() {
+            skip(c"QEMU's first stage flushes no more than 1 GiB at once");
+            return Ok(());
+        }
+        with_device(|_, mapper| {
+            if mapper.granule().is_none() || crate::keeps_tables() {
+                return Ok(());
+            }
+            across_1_gib(mapper)
         })
     }
 

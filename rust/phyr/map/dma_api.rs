@@ -209,7 +209,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         to_result(unsafe { bindings::dma_iova_sync(dev, &mut iova.state, 0, iova.linked) })
     }
 
-    /// `dma_iova_unlink()`, a part at a time that can be [flushed](iotlb::last_part).
+    /// `dma_iova_unlink()`, where need be a part at a time that can be [flushed](iotlb).
     fn unlink(&self, iova: &mut Iova, to: usize) {
         let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
         let dev = raw::device(self.0.device());
@@ -217,9 +217,13 @@ unsafe impl IovaSpace for DmaApi<'_> {
         let start = iova.addr().into_raw() as usize;
         let mut end = iova.linked;
         while end > to {
-            let at = iotlb::last_part(start + to, start + end) - start;
-            // SAFETY: by the invariant of `Iova` these bytes are linked. A part begins where no
-            // link has to be split: no page of an IOMMU is longer than what can be flushed.
+            let at = if self.0.unlinks_in_parts() {
+                iotlb::last_part(start + to, start + end) - start
+            } else {
+                to
+            };
+            // SAFETY: by the invariant of `Iova` these bytes are linked. They begin where a link
+            // does, or where a page of the IOMMU does, as none is in two parts.
             unsafe { bindings::dma_iova_unlink(dev, &mut iova.state, at, end - at, dir, attrs) };
             end = at;
         }
@@ -231,7 +235,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         if fail::omits(Omission::dma_iova_destroy) {
             return;
         }
-        if iova.linked > iotlb::MAX_SPAN {
+        if iova.linked > iotlb::MAX_SPAN && self.0.unlinks_in_parts() {
             self.unlink(&mut iova, 0);
             return self.free(iova);
         }
