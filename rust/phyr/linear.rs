@@ -83,6 +83,7 @@ use super::{
     trace,
     types::{
         DmaVec,
+        Granule,
         Phyr,
         PhysAddr, //
     },
@@ -205,7 +206,8 @@ impl<'bound> Mapper<'bound> {
     ///
     /// # Errors
     ///
-    /// Those of [`Mapper::linear_aligned`].
+    /// Those of [`Mapper::linear_aligned`]. [`LinearError::Failed`] with `EINVAL`: the source does
+    /// not yield the same twice.
     pub fn linear_pinned<S: Source>(
         &self,
         memory: &Pinned<S>,
@@ -343,7 +345,12 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
             ENOMEM => LinearError::NoMemory,
             e => LinearError::Failed(e),
         };
-        range.link_all(memory.phyrs().joined()).map_err(failed)?;
+        let phyrs = as_planned(granule, start, memory.phyrs().joined());
+        range.link_all(phyrs).map_err(failed)?;
+        // CAST: a `usize` is at most 64 bits wide.
+        if range.linked() as u64 != len {
+            return Err(LinearError::Failed(EINVAL));
+        }
         // For the same reasons, of a part of a granule.
         if range.is_bounced() {
             return Err(LinearError::Bounced);
@@ -374,6 +381,28 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
             _bound: PhantomData,
         }
     }
+}
+
+/// Returns `phyrs`, with an error in the place of one that does not begin at `start`, or join the
+/// one before: a source need not yield what was planned.
+fn as_planned(
+    granule: Granule,
+    start: PhysAddr,
+    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
+) -> impl Iterator<Item = Result<PinnedPhyr>> {
+    let mut end = None;
+    phyrs.map(move |pinned| {
+        let pinned = pinned?;
+        let phyr = pinned.phyr();
+        let is_planned = match end.replace(phyr.end()) {
+            None => phyr.paddr() == start,
+            Some(end) => granule.joins(end, phyr.paddr().into_raw()),
+        };
+        if !is_planned {
+            return Err(EINVAL);
+        }
+        Ok(pinned)
+    })
 }
 
 impl<'bound, R: Borrow<Mapper<'bound>>> PinnedLinear<'bound, R> {

@@ -2,6 +2,7 @@
 
 //! Kinds of memory on a device, and what a device may do with each.
 
+mod changing;
 mod examples;
 mod rights;
 pub(crate) mod sources;
@@ -98,6 +99,11 @@ mod tests {
     #[test]
     fn tables_come_in_by_pages_and_go_out_by_addresses() -> Outcome {
         with_device(|_, mapper| sources::tables(mapper))
+    }
+
+    #[test]
+    fn a_source_that_changes_is_refused() -> Outcome {
+        with_device(|_, mapper| changing::changing(mapper))
     }
 
     #[test]

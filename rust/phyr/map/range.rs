@@ -202,7 +202,7 @@ impl<S: IovaSpace> IovaRange<S> {
 }
 
 impl<S: IovaSpace + Copy> IovaRange<S> {
-    /// Links all of `phyrs`.
+    /// Links all of `phyrs`, each of which has to join as for [`IovaRange::link`].
     ///
     /// # Errors
     ///
@@ -212,7 +212,8 @@ impl<S: IovaSpace + Copy> IovaRange<S> {
         self.link_each(phyrs, |phyr, _| phyr)
     }
 
-    /// Links what `phyr` makes of each of `items`; it is told at which address that comes to be.
+    /// Links what `phyr` makes of each of `items`, which has to join as for [`IovaRange::link`]; it
+    /// is told at which address that comes to be.
     ///
     /// # Errors
     ///
