@@ -31,6 +31,7 @@ use kernel::{
     }, //
 };
 use phyr::{
+    device::does_dma,
     fail::{
         self,
         Point, //
@@ -146,6 +147,11 @@ impl Attached {
         ops: *const bindings::dma_buf_attach_ops,
         importer: Option<Arc<dyn Invalidate>>,
     ) -> Result<DetachOnDrop> {
+        // The DMA API warns when an exporter maps for it.
+        if !does_dma(dev) {
+            dev_err!(dev, "phyr: the device does no DMA\n");
+            return Err(EINVAL);
+        }
         // INVARIANT: Nothing is attached, and nothing is mapped.
         let state = LockedByResv::new(AttachmentState {
             attach: ptr::null_mut(),

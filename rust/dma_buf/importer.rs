@@ -155,6 +155,7 @@ impl<I: Invalidate> Attachment<I> {
     ///
     /// # Errors
     ///
+    /// - `EINVAL`: the device does no DMA.
     /// - `ENODEV`: the buffer is revoked.
     /// - `ENOMEM`: no memory.
     /// - What else the exporter refuses it with.

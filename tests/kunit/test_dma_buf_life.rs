@@ -102,6 +102,17 @@ mod tests {
         })
     }
 
+    /// The kernel warns of a device without a DMA mask as it maps for it.
+    #[test]
+    fn a_device_that_does_no_dma_is_refused() -> Outcome {
+        let fixture = Fixture::new(1)?;
+        let device = faux::Registration::new(c"phyr_test", None)?;
+        check_err!(fixed(bound(&device), &fixture), EINVAL);
+        check_err!(dynamic(bound(&device), &fixture), EINVAL);
+        drop(device);
+        fixture.end()
+    }
+
     /// The device goes away with an attachment that was leaked while it is mapped.
     #[test]
     fn a_leaked_attachment_ends_with_the_binding() -> Outcome {
