@@ -64,6 +64,7 @@ impl Binding {
     ///
     /// # Errors
     ///
+    /// - `ENODEV`: the scope is ending.
     /// - `ENOMEM`: no memory.
     pub fn new(scope: Scope<'_>) -> Result<(Arc<Self>, BindingOwner<'_>)> {
         let binding = Arc::pin_init(

@@ -97,7 +97,7 @@ fn kind(pdev: &pci::Device<Core<'_>>) -> IrqType {
 
 /// Returns whether a device has the `nr` vectors from `first` on.
 ///
-/// Context: any, while the device is bound.
+/// Context: process context, may sleep, while the device is bound.
 pub fn has_vectors(dev: &Device<Bound>, first: u32, nr: u32) -> bool {
     let Ok(pdev) = <&pci::Device<Bound>>::try_from(dev) else {
         return false;
@@ -196,7 +196,7 @@ impl<'b> Vectors<'b> {
             // SAFETY: `pdev` is bound until the scope ends, in its core context. It has the vectors
             // that were allocated above, or none if the kernel crate's `alloc_irq_vectors()`, which
             // is safe and does not see these, has freed them. Their handlers were registered in the
-            // scope after this, and are gone.
+            // scope after this, and are gone, and none is being registered.
             with_command_locked(|| unsafe {
                 bindings::pci_free_irq_vectors(raw::pci_device(pdev));
             });
@@ -230,6 +230,7 @@ impl<'b> Vectors<'b> {
     /// - `EINVAL`: there is no such vector; or the name is empty, has a slash, or is that of a
     ///   folder.
     /// - `EBUSY`: it has a handler, and is no shared line.
+    /// - `ENODEV`: the scope is ending.
     /// - `ENOMEM`: no memory.
     pub fn request<H>(&self, index: usize, name: &'static CStr, handler: H) -> Result<Irq<'b, H>>
     where
@@ -315,6 +316,20 @@ impl<'b> Vectors<'b> {
             .ok()
             .filter(|&index| index < self.len)
             .ok_or(EINVAL)?;
+        // The vectors are older than this, and are not freed meanwhile.
+        self.scope
+            .register_with(|| self.action(index, name, handler, hard, thread))
+    }
+
+    /// Registers a handler with the kernel.
+    fn action<H: Send + Sync + 'b>(
+        &self,
+        index: u16,
+        name: &'static CStr,
+        handler: H,
+        hard: bindings::irq_handler_t,
+        thread: bindings::irq_handler_t,
+    ) -> Result<Pin<KBox<Action<H>>>> {
         // SAFETY: `pdev` is bound, and so is valid.
         let irq = unsafe { bindings::pci_irq_vector(raw::pci_device(self.pdev), index.into()) };
         // CAST: not negative.
@@ -324,7 +339,7 @@ impl<'b> Vectors<'b> {
             IrqType::Intx => bindings::IRQF_SHARED as usize,
             IrqType::Msi | IrqType::MsiX => 0,
         };
-        let action = KBox::pin_init(
+        KBox::pin_init(
             try_pin_init!(&this in Action {
                 handler,
                 irq,
@@ -349,8 +364,7 @@ impl<'b> Vectors<'b> {
                 },
             }? Error),
             GFP_KERNEL,
-        )?;
-        self.scope.register(action)
+        )
     }
 }
 

@@ -122,6 +122,25 @@ impl<'b> Scope<'b> {
         self.list.register(value)
     }
 
+    /// Registers the value that `make` makes, as [`Scope::register`] does. The scope does not begin
+    /// to end meanwhile: what was registered before the value is there while it is made, and also
+    /// while it is dropped because it cannot be registered any more.
+    ///
+    /// Context: process context, may sleep. `make` must not wait for the end of the scope.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV`: the scope is ending; `make` was not called, or its value has been dropped.
+    /// - `ENOMEM`: no memory; the value has been dropped.
+    /// - Those of `make`.
+    pub(crate) fn register_with<T: Send + 'b>(
+        self,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<Registration<'b, T>> {
+        let _making = self.list.begin()?;
+        self.register(make()?)
+    }
+
     /// Makes the scope of a list.
     ///
     /// # Safety
@@ -173,7 +192,7 @@ pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result
 pub(crate) struct List {
     #[pin]
     inner: Mutex<Inner>,
-    /// Signalled when `busy` becomes zero.
+    /// Signalled when `making` or `busy` becomes zero.
     #[pin]
     idle: CondVar,
 }
@@ -185,6 +204,8 @@ pub(crate) struct List {
 struct Inner {
     entries: KVVec<KBox<Entry>>,
     live: usize,
+    /// The number of values that are being made, to be registered.
+    making: usize,
     /// The number of owners that are dropping an entry's value, or wait until it was.
     busy: usize,
     /// True once the scope is ending.
@@ -207,6 +228,7 @@ impl List {
                 inner <- new_mutex!(Inner {
                     entries: KVVec::new(),
                     live: 0,
+                    making: 0,
                     busy: 0,
                     closing: false,
                 }),
@@ -214,6 +236,20 @@ impl List {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Keeps [`List::close`] from dropping anything until the returned value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// - `ENODEV`: the list is being closed.
+    fn begin(&self) -> Result<Making<'_>> {
+        let mut inner = self.inner.lock();
+        if inner.closing {
+            return Err(ENODEV);
+        }
+        inner.making += 1;
+        Ok(Making(self))
     }
 
     /// Adds an entry, or drops its value if it cannot.
@@ -278,13 +314,16 @@ impl List {
         }
     }
 
-    /// Drops what is in the list, the newest first, and waits for owners that are dropping theirs.
-    /// Nothing can be registered any more.
+    /// Waits for values that are being made, drops what is in the list, the newest first, and waits
+    /// for owners that are dropping theirs. Nothing can be registered any more.
     ///
     /// Context: process context, may sleep. Not from what an entry's drop waits for.
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closing = true;
+        while inner.making > 0 {
+            self.idle.wait(&mut inner);
+        }
         while inner.live > 0 {
             // INVARIANT: the value is dropped below.
             inner.live -= 1;
@@ -306,6 +345,19 @@ impl List {
 impl PinnedDrop for List {
     fn drop(self: Pin<&mut Self>) {
         self.close();
+    }
+}
+
+/// A value that is being made, to be registered in a list; dropping this ends that.
+struct Making<'a>(&'a List);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.inner.lock();
+        inner.making -= 1;
+        if inner.making == 0 {
+            self.0.idle.notify_all();
+        }
     }
 }
 

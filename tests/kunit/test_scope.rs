@@ -36,7 +36,10 @@ use kernel::{
         IrqType, //
     },
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        SetOnce, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -147,6 +150,44 @@ impl ThreadedHandler for Line<'_> {
     }
 }
 
+/// A handler of nobody's interrupts.
+struct Nobody;
+
+impl Handler for Nobody {
+    fn handle(&self) -> IrqReturn {
+        IrqReturn::None
+    }
+}
+
+/// Requests an interrupt of vectors that are newer than this, when they have been freed. Sets
+/// `refused` to one if that is refused as it must be.
+struct Late<'b> {
+    vectors: Arc<SetOnce<Vectors<'b>>>,
+    refused: &'static AtomicI32,
+}
+
+impl Late<'_> {
+    /// By now the device has its line, and a handler on it, to be found if this one is requested.
+    fn request(&self) -> Outcome {
+        let pdev = fixture::binding()?.pdev;
+        in_scope(generic(pdev), |scope| {
+            let types = Types::one(IrqType::Intx);
+            let line = Vectors::alloc(scope, pdev_in(scope, pdev), 1, 1, types)?;
+            let _irq = line.request(0, c"phyr_test", Nobody)?;
+            let vectors = check_some!(self.vectors.copy());
+            check_err!(vectors.request(0, c"phyr_test", Nobody), ENODEV);
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.refused
+            .store(i32::from(self.request().is_ok()), Relaxed);
+    }
+}
+
 /// Returns the device, or `None` where another suite has left vectors allocated.
 fn device() -> Result<Option<&'static pci::Device<Core<'static>>>, Failure> {
     if crate::forgets() {
@@ -213,6 +254,25 @@ mod tests {
             check_eq!(THREAD.get(), [1, 1, 1]);
             check_eq!(HARD.get()[0], 1);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn no_handler_is_registered_for_vectors_that_were_freed() -> Outcome {
+        static REFUSED: AtomicI32 = AtomicI32::new(0);
+        let Some(pdev) = device()? else { return Ok(()) };
+        REFUSED.store(0, Relaxed);
+        in_scope(generic(pdev), |scope| {
+            let newer = Arc::new(SetOnce::new(), GFP_KERNEL)?;
+            scope.keep(Late {
+                vectors: newer.clone(),
+                refused: &REFUSED,
+            })?;
+            let types = Types::one(IrqType::Msi);
+            newer.populate(Vectors::alloc(scope, pdev_in(scope, pdev), 1, 1, types)?);
+            Ok(())
+        })?;
+        check_eq!(REFUSED.load(Relaxed), 1);
         Ok(())
     }
 

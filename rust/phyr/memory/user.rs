@@ -92,6 +92,8 @@ impl Drop for Charge {
 
 /// Pages of a program, wherever in physical memory they are, and the part of them that is used.
 ///
+/// Dropping it may sleep: pages that a device may have written are marked as dirty.
+///
 /// # Examples
 ///
 /// ```
