@@ -94,3 +94,11 @@ impl kernel::Module for PhyrDriverModule {
         Ok(Self)
     }
 }
+
+impl Drop for PhyrDriverModule {
+    fn drop(&mut self) {
+        // A count that was killed and leaked is still to be released, by a function of this module.
+        // SAFETY: this is process context.
+        unsafe { kernel::bindings::rcu_barrier() };
+    }
+}

@@ -368,5 +368,8 @@ impl Drop for FreeListGuard {
             unsafe { bindings::flush_work(Work::raw_get(&raw const work.work)) };
         }
         free_list();
+        // A domain that was leaked is on no list, but a report of it may be under way.
+        // SAFETY: this is process context.
+        unsafe { helpers::phyr_iommu_helper_wait_for_fault_reports() };
     }
 }
