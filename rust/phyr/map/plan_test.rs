@@ -264,6 +264,9 @@ mod tests {
         let limits = Limits::of_queue(u32::MAX, usize::MAX);
         assert_eq!(limits.boundary_mask(), u64::MAX);
         assert_eq!(limits.min_align_mask(), 0);
+        // Those that no queue has.
+        let none = Limits::of_queue(0, 0);
+        assert!(!none.allow_range(1, 1) && none.max_len_at(1) == 1);
 
         for mask in [0, 1, 4095, u32::MAX] {
             let limits = limits.with_min_align_mask(mask);
