@@ -99,7 +99,8 @@ impl RegisteredMemory {
     /// are valid until the mapping ends.
     ///
     /// `stop` is called before that, whatever it ends by: when it returns the device does not
-    /// access the memory any more. It may sleep, but must come to an end by itself.
+    /// access the memory any more. It may sleep, but must come to an end by itself. Only if `see`
+    /// fails it is not called: the device must not have been told of the ranges then.
     ///
     /// Context: process context, sleeps.
     ///
