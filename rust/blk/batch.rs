@@ -109,6 +109,23 @@ pub(crate) struct Unlinked<'b, 'bound, T: DriverTypes> {
     requests: RequestList<T>,
 }
 
+/// Unlinks a request as [`Unlinked::add`] does, if there is something to add it to.
+///
+/// # Errors
+///
+/// The request comes back, still mapped.
+#[inline(always)]
+pub(crate) fn add_to<'a, 'bound, T: DriverTypes>(
+    unlinked: &mut Option<Unlinked<'_, 'bound, T>>,
+    io: Mapped<'a, 'bound, T>,
+    status: Status,
+) -> Result<(), Mapped<'a, 'bound, T>> {
+    match unlinked {
+        Some(unlinked) => unlinked.add(io, status),
+        None => Err(io),
+    }
+}
+
 /// Requests whose memory is out of the device's reach, for good.
 ///
 /// An iterator of them and of the status that each is to end with. Those that are left when it is
@@ -125,30 +142,31 @@ pub(crate) struct Flushed<'b, 'bound, T: DriverTypes> {
 }
 
 impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
+    /// Begins, with `gather` for what is to be flushed. `None` where nothing can be flushed
+    /// together, which an interrupt is to find out once.
     #[inline]
-    pub(crate) fn new(hw: &'b HwCtx<'bound, T>, gather: Pin<&'b mut IotlbGather>) -> Self {
-        // INVARIANT: there are none.
-        Self {
+    pub(crate) fn new(hw: &'b HwCtx<'bound, T>, gather: Pin<&'b mut IotlbGather>) -> Option<Self> {
+        let unmapping = Unmapping::new(hw.mapper(), gather);
+        // INVARIANT: there are no requests.
+        unmapping.gathers().then(|| Self {
             hw,
-            unmapping: Unmapping::new(hw.mapper(), gather),
+            unmapping,
             requests: RequestList::new(),
-        }
+        })
     }
 
     /// Unlinks a request, which is to end with `status`. The device must be done with it.
     ///
     /// # Errors
     ///
-    /// The request comes back, still mapped: it is of another hardware queue, or nothing of this
-    /// one can be flushed together.
-    // Where nothing translates this is one check, for each request.
+    /// The request comes back, still mapped: it is of another hardware queue.
     #[inline(always)]
     pub(crate) fn add<'a>(
         &mut self,
         io: Mapped<'a, 'bound, T>,
         status: Status,
     ) -> Result<(), Mapped<'a, 'bound, T>> {
-        if !self.unmapping.gathers() || !ptr::eq(self.hw, io.hw) {
+        if !ptr::eq(self.hw, io.hw) {
             return Err(io);
         }
         self.unlink(io.into_info(), status);
@@ -238,10 +256,12 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
         let mut unlinked = Unlinked::new(self, gather);
         self.drain(|io| {
             // Its status is that of one that `f` does not get to see: there is none.
-            if let Err(alone) = unlinked.add(io, Status::IoErr) {
+            if let Err(alone) = add_to(&mut unlinked, io, Status::IoErr) {
                 f(alone.unmap());
             }
         });
-        unlinked.flush().for_each(|(request, _)| f(request));
+        if let Some(unlinked) = unlinked {
+            unlinked.flush().for_each(|(request, _)| f(request));
+        }
     }
 }

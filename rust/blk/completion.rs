@@ -8,7 +8,10 @@
 //! ([`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)).
 
 use super::{
-    batch::Unlinked,
+    batch::{
+        add_to,
+        Unlinked, //
+    },
     bindings as helpers,
     hw::HwCtx,
     mapped::Mapped,
@@ -71,7 +74,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         let Some(io) = self.unless_lost() else {
             return;
         };
-        let Err(alone) = batch.unlinked.add(io, status) else {
+        let Err(alone) = add_to(&mut batch.unlinked, io, status) else {
             return;
         };
         if let Some(here) = alone.into_info().complete_remote(status) {
@@ -169,7 +172,8 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
 /// Collects requests that have completed, to be unmapped with one flush and ended together: see
 /// [`HwCtx::batch`].
 pub struct CompletionBatch<'b, 'bound, T: Operations> {
-    unlinked: Unlinked<'b, 'bound, T>,
+    /// `None` where each is unmapped by itself.
+    unlinked: Option<Unlinked<'b, 'bound, T>>,
     ended: Ended<T>,
 }
 
@@ -181,6 +185,9 @@ impl<T: Operations> CompletionBatch<'_, '_, T> {
             unlinked,
             mut ended,
         } = self;
+        let Some(unlinked) = unlinked else {
+            return;
+        };
         let mut flushed = unlinked.flush();
         while let Some((info, status)) = flushed.next_info() {
             if let Some(here) = info.complete_remote(status) {
