@@ -49,6 +49,9 @@ pub(crate) struct Pool<B, const SHIFT: u32> {
     /// Approximately the fewest places that were free since the last [`Pool::shrink`]; only of a
     /// pool that shrinks.
     lowest: Atomic<u32>,
+    /// Approximately the most places of the reserve that were in use at once since the last
+    /// [`Pool::refill`].
+    missing: Atomic<u32>,
     /// [`Pool::take`] has failed since the last place was given back.
     refused: Atomic<bool>,
 }
@@ -86,6 +89,7 @@ impl<B, const SHIFT: u32> Pool<B, SHIFT> {
             reserve: reserve.min(places),
             total: Atomic::new(0),
             lowest: Atomic::new(0),
+            missing: Atomic::new(0),
             refused: Atomic::new(false),
         })
     }
@@ -112,15 +116,27 @@ impl<B, const SHIFT: u32> Pool<B, SHIFT> {
     pub(crate) fn take(&self) -> Option<Taken> {
         let Some((place, left)) = self.free.take() else {
             self.refused.store(true, Relaxed);
+            self.note_missing(0);
             return None;
         };
         if SHIFT == 0 && u32::from(left) < self.lowest.load(Relaxed) {
             self.lowest.store(left.into(), Relaxed);
         }
-        Some(Taken {
-            place,
-            is_low: left < self.reserve && self.can_grow(),
-        })
+        let is_low = left < self.reserve && self.can_grow();
+        if is_low {
+            self.note_missing(left);
+        }
+        Some(Taken { place, is_low })
+    }
+
+    /// Notes what is missing of the reserve if `left` places are free: by the time of
+    /// [`Pool::refill`] they may all be, and each request would ask for it again.
+    #[cold]
+    fn note_missing(&self, left: u16) {
+        let missing = u32::from(self.reserve.saturating_sub(left));
+        if missing > self.missing.load(Relaxed) {
+            self.missing.store(missing, Relaxed);
+        }
     }
 
     /// Gives a place back. Returns whether somebody was refused meanwhile, and may try again.
@@ -156,15 +172,18 @@ impl<B, const SHIFT: u32> Pool<B, SHIFT> {
 
     /// Returns the number of places that it should have.
     ///
-    /// If there are none, all are in use, and more may be wanted: a quarter as many again, so that
-    /// there is enough after some rounds, and never much more than was ever in use at once.
-    /// Otherwise as many as are missing from the reserve.
+    /// If all were in use, more may be wanted: a quarter as many again, so that there is enough
+    /// after some rounds, and never much more than was ever in use at once. Otherwise as many as
+    /// were missing from the reserve.
     fn wanted(&self) -> usize {
-        let (free, total, reserve) = (self.free.count(), self.total(), usize::from(self.reserve));
-        let more = if free == 0 {
+        let (total, reserve) = (self.total(), usize::from(self.reserve));
+        self.note_missing(self.free.count());
+        // CAST: at most the reserve, which has 16 bits.
+        let missing = self.missing.xchg(0, Relaxed) as usize;
+        let more = if missing == reserve {
             reserve.max(total / 4)
         } else {
-            reserve.saturating_sub(free.into())
+            missing
         };
         (total + more).min(self.capacity())
     }
@@ -336,6 +355,21 @@ mod tests {
         let small = filled::<0>(3, 8, &count)?;
         assert_eq!(small.total(), 3);
         assert!(!small.take().ok_or(ENOMEM)?.is_low);
+        Ok(())
+    }
+
+    #[test]
+    fn it_asks_once_for_what_is_always_in_use() -> Result {
+        let count = Atomic::new(0);
+        let pool = filled::<0>(100, 2, &count)?;
+        for (is_low, total) in [(true, 3), (false, 3), (false, 3)] {
+            let taken = pool.take().ok_or(ENOMEM)?;
+            assert_eq!(taken.is_low, is_low);
+            // The request has ended when the work item runs.
+            put(&pool, taken.place);
+            refill(&pool, &count)?;
+            assert_eq!(pool.total(), total);
+        }
         Ok(())
     }
 
