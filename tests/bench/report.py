@@ -89,7 +89,7 @@ def main():
     now = {"versions": versions(args.kernel), "limits": limits, "numbers": numbers,
            "ratios": ratios.of(numbers)}
     committed = ratios.load(RATIOS) if os.path.exists(RATIOS) else {}
-    lines, passed, failed = ratios.report(now, again, committed)
+    lines, passed, failed = ratios.report(now, again, committed, args.write)
     print("\n".join(lines))
     pages.save(args.results, now)
     print(f"all numbers: {args.results}/results.json, and as CSV beside it")
