@@ -10,9 +10,9 @@
 //! their size, so that there it is one of more than 1 GiB that is not flushed; of many mappings
 //! that are flushed together two pages far apart are enough.
 //!
-//! So a range of the DMA API's is unlinked a part at a time, where the page table is of the kernel's
-//! own kind and no page is in two parts. Elsewhere it must not be: virtio-iommu splits nothing that
-//! one call has mapped, and AMD's tables have pages that are longer than a part.
+//! So a range of the DMA API's is unlinked a part at a time, where the page table is of the
+//! kernel's own kind and no page is in two parts. Elsewhere it must not be: virtio-iommu splits
+//! nothing that one call has mapped, and AMD's tables have pages that are longer than a part.
 
 use kernel::{
     bindings::iommu_iotlb_gather,
