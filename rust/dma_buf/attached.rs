@@ -31,7 +31,7 @@ use kernel::{
     }, //
 };
 use phyr::{
-    device::does_dma,
+    device::check_dma,
     fail::{
         self,
         Point, //
@@ -148,10 +148,7 @@ impl Attached {
         importer: Option<Arc<dyn Invalidate>>,
     ) -> Result<DetachOnDrop> {
         // The DMA API warns when an exporter maps for it.
-        if !does_dma(dev) {
-            dev_err!(dev, "phyr: the device does no DMA\n");
-            return Err(EINVAL);
-        }
+        check_dma(dev)?;
         // INVARIANT: Nothing is attached, and nothing is mapped.
         let state = LockedByResv::new(AttachmentState {
             attach: ptr::null_mut(),

@@ -9,9 +9,12 @@ use super::{
     bindings,
     raw, //
 };
-use kernel::device::{
-    Bound,
-    Device, //
+use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
+    prelude::*, //
 };
 
 /// Returns whether the device does DMA: whether its bus has given it a DMA mask.
@@ -19,6 +22,20 @@ use kernel::device::{
 pub fn does_dma(dev: &Device<Bound>) -> bool {
     // SAFETY: `dev` is a device that is bound.
     unsafe { !(*raw::device(dev)).dma_mask.is_null() }
+}
+
+/// Checks that the device does DMA.
+///
+/// # Errors
+///
+/// - `EINVAL`: it does not, and the log says so.
+#[doc(hidden)]
+pub fn check_dma(dev: &Device<Bound>) -> Result {
+    if !does_dma(dev) {
+        dev_err!(dev, "phyr: the device does no DMA\n");
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 /// Returns the size of the granules in which the DMA API maps for the device, less one, or zero

@@ -100,10 +100,7 @@ impl<'bound> Mapper<'bound> {
     ///   ask for bits of an address that the device's bounce buffers do not keep; or those keep
     ///   more of an address than a granule, or a page, has; or the device does no DMA.
     pub fn new(dev: &'bound Device<Bound>, limits: Limits) -> Result<Self> {
-        if !device::does_dma(dev) {
-            dev_err!(dev, "phyr: the device does no DMA\n");
-            return Err(EINVAL);
-        }
+        device::check_dma(dev)?;
         let domain = while_not_owned(dev, || Domain::of_device(dev))?;
         let granule = match device::merge_boundary(dev) {
             0 => None,
