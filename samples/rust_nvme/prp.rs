@@ -41,6 +41,8 @@ pub(crate) const fn list_words(bytes: usize, page_shift: u32) -> usize {
 
 /// Returns the words that the list of a transfer of `bytes` from `offset` in the first page on
 /// needs. None if both its pages are in the command.
+// As `entry_words`.
+#[inline(always)]
 pub(crate) const fn list_words_at(offset: usize, bytes: usize, page_shift: u32) -> usize {
     match (offset + bytes).div_ceil(1 << page_shift) {
         0..=2 => 0,
