@@ -519,15 +519,30 @@ static void *map_file(int fd, size_t size, int flags)
 	return bytes;
 }
 
-static void set_hugepages(int count)
+/* Returns false if the kernel has no huge pages. */
+static bool set_hugepages(int count)
 {
 	FILE *file = fopen("/proc/sys/vm/nr_hugepages", "w");
 
-	/* Not each kernel has them. */
 	if (!file)
-		return;
+		return false;
 	fprintf(file, "%d", count);
 	fclose(file);
+	return true;
+}
+
+/* The faults that transparent huge pages have served. */
+static long thp_faults(void)
+{
+	FILE *file = fopen("/proc/vmstat", "r");
+	char line[128];
+	long count = 0;
+
+	check(file);
+	while (fgets(line, sizeof(line), file))
+		sscanf(line, "thp_fault_alloc %ld", &count);
+	fclose(file);
+	return count;
 }
 
 static void test_memory(void)
@@ -535,6 +550,7 @@ static void test_memory(void)
 	const size_t size = 2 * MIB;
 	unsigned char *bytes;
 	__u32 handle;
+	long faults;
 	int fd;
 
 	bytes = pages(size);
@@ -548,9 +564,18 @@ static void test_memory(void)
 	check(run(RNVME_CMD_WRITE, handle, 0, 4096, 0) == 4096);
 	check(run(RNVME_CMD_READ, handle, 0, 4096, 0) == -EACCES);
 	check(!ng_unregister(ng, handle));
-	check(madvise(bytes, size, MADV_HUGEPAGE) == 0 || errno == EINVAL);
-	write_and_read(bytes, size, 3);
 	munmap(bytes, size);
+
+	bytes = pages(2 * size);
+	faults = thp_faults();
+	if (!madvise(bytes, 2 * size, MADV_HUGEPAGE)) {
+		write_and_read(bytes, 2 * size, 3);
+		check(thp_faults() > faults);
+	} else {
+		check(errno == EINVAL);
+		printf("memory: this kernel has no transparent huge pages\n");
+	}
+	munmap(bytes, 2 * size);
 
 	fd = memfd_create("nvme-user", 0);
 	check(fd >= 0 && !ftruncate(fd, size));
@@ -562,16 +587,16 @@ static void test_memory(void)
 	munmap(bytes, size);
 	close(fd);
 
-	set_hugepages(4);
-	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
-	if (bytes != MAP_FAILED) {
+	if (set_hugepages(4)) {
+		bytes = map_file(-1, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB);
 		write_and_read(bytes, size, 6);
+		/* From its middle to its end. */
+		write_and_read(bytes + MIB + 4096, MIB - 4096, 7);
 		munmap(bytes, size);
+		set_hugepages(0);
 	} else {
-		printf("memory: this kernel has no huge pages to register\n");
+		printf("memory: this kernel has no huge pages\n");
 	}
-	set_hugepages(0);
 }
 
 static void test_gone(void)
