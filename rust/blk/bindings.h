@@ -14,10 +14,17 @@
 
 void phyr_blk_helper_init_delayed_work(struct delayed_work *work, work_func_t func);
 
+bool phyr_blk_helper_is_sys_admin(void);
+
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_flags(const struct io_uring_cmd *cmd);
 void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words);
+int phyr_blk_helper_uring_cmd_import(struct io_uring_cmd *cmd, u64 addr, size_t len, int dir,
+				     struct iov_iter *iter, unsigned int flags);
+int phyr_blk_helper_uring_cmd_import_vec(struct io_uring_cmd *cmd, const struct iovec __user *vecs,
+					 size_t len, int dir, struct iov_iter *iter,
+					 unsigned int flags);
 void phyr_blk_helper_uring_cmd_keep(struct io_uring_cmd *cmd, struct bio *bio);
 void phyr_blk_helper_uring_cmd_complete(struct io_uring_cmd *cmd, s32 result, u64 extra,
 					bool has_extra);

@@ -81,9 +81,8 @@ impl FileMode {
 ///
 /// Context: process context.
 pub fn is_sys_admin() -> bool {
-    // SAFETY: this looks at the credentials of the task that calls it, for a known capability.
-    // CAST: a small constant.
-    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
+    // SAFETY: this looks at the credentials of the task that calls it.
+    unsafe { own::phyr_blk_helper_is_sys_admin() }
 }
 
 /// An open file of a character device.

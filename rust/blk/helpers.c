@@ -5,6 +5,7 @@
  * an io_uring command. No logic of phyr_blk's own lives here.
  */
 
+#include <linux/capability.h>
 #include <linux/export.h>
 #include <linux/workqueue.h>
 
@@ -16,6 +17,13 @@ void phyr_blk_helper_init_delayed_work(struct delayed_work *work, work_func_t fu
 	INIT_DELAYED_WORK(work, func);
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_init_delayed_work);
+
+/* A function only with CONFIG_MULTIUSER. */
+bool phyr_blk_helper_is_sys_admin(void)
+{
+	return capable(CAP_SYS_ADMIN);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_is_sys_admin);
 
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd)
 {
@@ -44,6 +52,22 @@ void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, siz
 		*to++ = READ_ONCE(*from++);
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_read);
+
+/* Without CONFIG_IO_URING there are no registered buffers. */
+int phyr_blk_helper_uring_cmd_import(struct io_uring_cmd *cmd, u64 addr, size_t len, int dir,
+				     struct iov_iter *iter, unsigned int flags)
+{
+	return io_uring_cmd_import_fixed(addr, len, dir, iter, cmd, flags);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_import);
+
+int phyr_blk_helper_uring_cmd_import_vec(struct io_uring_cmd *cmd, const struct iovec __user *vecs,
+					 size_t len, int dir, struct iov_iter *iter,
+					 unsigned int flags)
+{
+	return io_uring_cmd_import_fixed_vec(cmd, vecs, len, dir, iter, flags);
+}
+EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_import_vec);
 
 /* What a command needs at its end, in the part of it that is for its driver. */
 struct phyr_blk_uring_end {

@@ -125,7 +125,7 @@ pub(crate) unsafe fn map_for(
     to_result(unsafe {
         if is_vector {
             let vecs = addr.as_const_ptr().cast();
-            own::io_uring_cmd_import_fixed_vec(
+            own::phyr_blk_helper_uring_cmd_import_vec(
                 cmd,
                 vecs,
                 len as usize,
@@ -135,7 +135,14 @@ pub(crate) unsafe fn map_for(
             )
         } else {
             let addr = addr.as_const_ptr().addr() as u64;
-            own::io_uring_cmd_import_fixed(addr, len as usize, dir, iter.as_mut_ptr(), cmd, flags)
+            own::phyr_blk_helper_uring_cmd_import(
+                cmd,
+                addr,
+                len as usize,
+                dir,
+                iter.as_mut_ptr(),
+                flags,
+            )
         }
     })?;
     fail::at(Point::blk_rq_map_user_io)?;

@@ -7,6 +7,7 @@
 
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
+#include <linux/pci.h>
 
 #include "bindings.h"
 
@@ -22,3 +23,11 @@ bool phyr_driver_helper_dma_set_parms(struct device *dev, unsigned int max_segme
 	return true;
 }
 EXPORT_SYMBOL_GPL(phyr_driver_helper_dma_set_parms);
+
+/* A function only with CONFIG_PCI_MSI. */
+int phyr_driver_helper_alloc_irq_vectors(struct pci_dev *pdev, unsigned int min, unsigned int max,
+					 unsigned int flags, struct irq_affinity *affinity)
+{
+	return pci_alloc_irq_vectors_affinity(pdev, min, max, flags, affinity);
+}
+EXPORT_SYMBOL_GPL(phyr_driver_helper_alloc_irq_vectors);

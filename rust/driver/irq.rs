@@ -16,6 +16,7 @@
 //! [`include/linux/pci.h`](srctree/include/linux/pci.h)
 
 use super::{
+    bindings as own,
     pci::dma::with_command_locked,
     scope::{
         Registration,
@@ -186,7 +187,7 @@ impl<'b> Vectors<'b> {
             .map_or(core::ptr::null_mut(), core::ptr::from_mut);
         // SAFETY: `pdev` is bound; `affinity` is null or valid, and only used in the call.
         let len = with_command_locked(|| unsafe {
-            bindings::pci_alloc_irq_vectors_affinity(raw, min, max, flags, affinity)
+            own::phyr_driver_helper_alloc_irq_vectors(raw, min, max, flags, affinity)
         });
         // The numbers are valid, so `EINVAL` says that it has no vectors of the last kind.
         to_result(len).map_err(|e| if e == EINVAL { ENOSPC } else { e })?;

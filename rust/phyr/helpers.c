@@ -236,26 +236,55 @@ void phyr_helper_vunmap(const void *addr)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_vunmap);
 
-/* As __io_account_mem() of io_uring, which is not for modules. */
+/* Adds @pages to those that are @counted, unless these are more than @limit then. */
+static bool phyr_count_pages(atomic64_t *counted, unsigned long pages, unsigned long limit)
+{
+	s64 now = atomic64_read(counted);
+
+	do {
+		if (now + pages > limit)
+			return false;
+	} while (!atomic64_try_cmpxchg(counted, &now, now + pages));
+	return true;
+}
+
+/* The pages that the user of the task has locked; NULL where the kernel does not count these. */
+static atomic64_t *phyr_locked_vm(struct user_struct *user)
+{
+#if defined(CONFIG_NET) || defined(CONFIG_IO_URING) || defined(CONFIG_VFIO_PCI_ZDEV_KVM) || \
+	IS_ENABLED(CONFIG_IOMMUFD) || defined(CONFIG_SECRETMEM)
+	return &user->locked_vm;
+#else
+	return NULL;
+#endif
+}
+
+/*
+ * As __io_account_mem() of io_uring, which is not for modules. Where nothing counts what a user has
+ * locked, it is the pinned pages of the process that are limited.
+ */
 int phyr_helper_charge_pinned(struct phyr_charge *charge, unsigned long pages)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 	struct user_struct *user = current_user();
+	struct mm_struct *mm = current->mm;
+	atomic64_t *locked = phyr_locked_vm(user);
 
 	charge->user = NULL;
-	if (!capable(CAP_IPC_LOCK)) {
-		long locked = atomic_long_read(&user->locked_vm);
-
-		do {
-			if (locked + pages > limit)
-				return -ENOMEM;
-		} while (!atomic_long_try_cmpxchg(&user->locked_vm, &locked, locked + pages));
+	if (capable(CAP_IPC_LOCK)) {
+		atomic64_add(pages, &mm->pinned_vm);
+	} else if (!locked) {
+		if (!phyr_count_pages(&mm->pinned_vm, pages, limit))
+			return -ENOMEM;
+	} else {
+		if (!phyr_count_pages(locked, pages, limit))
+			return -ENOMEM;
 		charge->user = get_uid(user);
+		atomic64_add(pages, &mm->pinned_vm);
 	}
-	charge->mm = current->mm;
-	mmgrab(charge->mm);
+	mmgrab(mm);
+	charge->mm = mm;
 	charge->pages = pages;
-	atomic64_add(pages, &charge->mm->pinned_vm);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(phyr_helper_charge_pinned);
@@ -265,7 +294,7 @@ void phyr_helper_uncharge_pinned(struct phyr_charge *charge)
 	atomic64_sub(charge->pages, &charge->mm->pinned_vm);
 	mmdrop(charge->mm);
 	if (charge->user) {
-		atomic_long_sub(charge->pages, &charge->user->locked_vm);
+		atomic64_sub(charge->pages, phyr_locked_vm(charge->user));
 		free_uid(charge->user);
 	}
 }

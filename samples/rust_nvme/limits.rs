@@ -87,7 +87,7 @@ impl DiskLimits {
             logical_block: block,
             // File systems rely on writes of a physical block to be atomic. The block layer wants a
             // power of two.
-            physical_block: 1 << preferred.min(whole).ilog2(),
+            physical_block: (1 << 31) >> preferred.min(whole).leading_zeros(),
             io_min: preferred,
             io_opt: block * hints.write_size,
             chunk_sectors,

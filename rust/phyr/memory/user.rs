@@ -8,7 +8,8 @@
 //!
 //! Pins that last are charged to the user who asks for them, as io_uring and iommufd do it
 //! (`locked_vm` of the user, and not of the process: a program can hand the file that holds the
-//! pins to another one, and end). Whoever has `CAP_IPC_LOCK` has no limit.
+//! pins to another one, and end). A kernel that has neither these nor a network does not count it:
+//! there the limit is that of `pinned_vm` of the process. Whoever has `CAP_IPC_LOCK` has no limit.
 //!
 //! C: `pin_user_pages_fast()` with `FOLL_LONGTERM`,
 //! [`Documentation/core-api/pin_user_pages.rst`](srctree/Documentation/core-api/pin_user_pages.rst)

@@ -138,11 +138,34 @@ impl Program {
 }
 
 /// Returns the pages that the user of the running case is charged for.
+#[cfg(any(
+    CONFIG_NET,
+    CONFIG_IO_URING,
+    CONFIG_VFIO_PCI_ZDEV_KVM,
+    CONFIG_IOMMUFD,
+    CONFIG_SECRETMEM
+))]
 fn charged() -> i64 {
     // SAFETY: only the task changes its credentials, which have a user; the counter is only read.
     unsafe {
         let user = (*(*current!().as_ptr()).cred).user;
         ptr::read_volatile(&raw const (*user).locked_vm.counter)
+    }
+}
+
+/// Returns the pages that are pinned of the running case: the kernel counts none of its user.
+#[cfg(not(any(
+    CONFIG_NET,
+    CONFIG_IO_URING,
+    CONFIG_VFIO_PCI_ZDEV_KVM,
+    CONFIG_IOMMUFD,
+    CONFIG_SECRETMEM
+)))]
+fn charged() -> i64 {
+    // SAFETY: a case has an address space; the counter is only read.
+    unsafe {
+        let mm = (*current!().as_ptr()).mm;
+        ptr::read_volatile(&raw const (*mm).__bindgen_anon_1.pinned_vm.counter)
     }
 }
 
