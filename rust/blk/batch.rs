@@ -4,14 +4,14 @@
 //! ended.
 //!
 //! ```text
-//!   Mapped -- Unlinked::add() ... -- Unlinked::flush() --> Flushed -- next() ... --> Request
-//!                |                                            |
-//!                the device may get at the pages yet          flushed; addresses are freed
+//!   Mapped -- add() --> UnlinkedRequests -- flush() --> FlushedRequests -- next() --> Request
+//!                       |                               |
+//!                       in reach of the device yet      flushed; addresses are freed
 //! ```
 //!
-//! Only a [`Request`] can end, and only [`Flushed`] makes those: no page is given back before the
-//! flush, whatever the code around does. What is forgotten on the way never ends, so that its pages
-//! stay where they are.
+//! Only a [`Request`] can end, and only [`FlushedRequests`] makes those: no page is given back
+//! before the flush, whatever the code around does. What is forgotten on the way never ends, so that
+//! its pages stay where they are.
 
 use super::{
     hw::HwCtx,
@@ -103,20 +103,20 @@ impl<T: DriverTypes> RequestList<T> {
 /// # Invariants
 ///
 /// `requests` are of `hw`, and have states that `unmapping` has unmapped.
-pub(crate) struct Unlinked<'b, 'bound, T: DriverTypes> {
+pub(crate) struct UnlinkedRequests<'b, 'bound, T: DriverTypes> {
     hw: &'b HwCtx<'bound, T>,
     unmapping: Unmapping<'b, 'b>,
     requests: RequestList<T>,
 }
 
-/// Unlinks a request as [`Unlinked::add`] does, if there is something to add it to.
+/// Unlinks a request as [`UnlinkedRequests::add`] does, if there is something to add it to.
 ///
 /// # Errors
 ///
 /// The request comes back, still mapped.
 #[inline(always)]
 pub(crate) fn add_to<'a, 'bound, T: DriverTypes>(
-    unlinked: &mut Option<Unlinked<'_, 'bound, T>>,
+    unlinked: &mut Option<UnlinkedRequests<'_, 'bound, T>>,
     io: Mapped<'a, 'bound, T>,
     status: Status,
 ) -> Result<(), Mapped<'a, 'bound, T>> {
@@ -135,22 +135,21 @@ pub(crate) fn add_to<'a, 'bound, T: DriverTypes>(
 ///
 /// `requests` are of `hw`, and have states that were unmapped by the `Unmapping` that `flushed` is
 /// of.
-pub(crate) struct Flushed<'b, 'bound, T: DriverTypes> {
+pub(crate) struct FlushedRequests<'b, 'bound, T: DriverTypes> {
     hw: &'b HwCtx<'bound, T>,
     flushed: phyr::Flushed<'b>,
     requests: RequestList<T>,
 }
 
-impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
+impl<'b, 'bound, T: DriverTypes> UnlinkedRequests<'b, 'bound, T> {
     /// Begins, with `gather` for what is to be flushed. `None` where nothing can be flushed
     /// together, which an interrupt is to find out once.
     #[inline]
     pub(crate) fn new(hw: &'b HwCtx<'bound, T>, gather: Pin<&'b mut IotlbGather>) -> Option<Self> {
-        let unmapping = Unmapping::new(hw.mapper(), gather);
         // INVARIANT: there are no requests.
-        unmapping.gathers().then(|| Self {
+        Some(Self {
             hw,
-            unmapping,
+            unmapping: Unmapping::new(hw.mapper(), gather)?,
             requests: RequestList::new(),
         })
     }
@@ -198,9 +197,9 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
 
     /// Flushes once.
     #[inline]
-    pub(crate) fn flush(self) -> Flushed<'b, 'bound, T> {
+    pub(crate) fn flush(self) -> FlushedRequests<'b, 'bound, T> {
         // INVARIANT: these are what `unmapping` has unmapped.
-        Flushed {
+        FlushedRequests {
             hw: self.hw,
             flushed: self.unmapping.flush(),
             requests: self.requests,
@@ -208,7 +207,7 @@ impl<'b, 'bound, T: DriverTypes> Unlinked<'b, 'bound, T> {
     }
 }
 
-impl<'b, 'bound, T: DriverTypes> Flushed<'b, 'bound, T> {
+impl<'b, 'bound, T: DriverTypes> FlushedRequests<'b, 'bound, T> {
     /// Takes the next request, which has no mapping and holds nothing.
     #[inline(always)]
     pub(crate) fn next_info(&mut self) -> Option<(RequestInfo<'b, 'bound, T>, Status)> {
@@ -228,7 +227,7 @@ impl<'b, 'bound, T: DriverTypes> Flushed<'b, 'bound, T> {
     }
 }
 
-impl<'b, 'bound, T: DriverTypes> Iterator for Flushed<'b, 'bound, T> {
+impl<'b, 'bound, T: DriverTypes> Iterator for FlushedRequests<'b, 'bound, T> {
     type Item = (Request<'b, 'bound, T>, Status);
 
     #[inline]
@@ -239,7 +238,7 @@ impl<'b, 'bound, T: DriverTypes> Iterator for Flushed<'b, 'bound, T> {
     }
 }
 
-impl<T: DriverTypes> Drop for Flushed<'_, '_, T> {
+impl<T: DriverTypes> Drop for FlushedRequests<'_, '_, T> {
     #[inline]
     fn drop(&mut self) {
         for (request, status) in self {
@@ -253,7 +252,7 @@ impl<'bound, T: DriverTypes> HwCtx<'bound, T> {
     /// `f` ends or requeues each.
     pub fn drain_unmapped(&self, mut f: impl FnMut(Request<'_, 'bound, T>)) {
         let gather = pin!(IotlbGather::new());
-        let mut unlinked = Unlinked::new(self, gather);
+        let mut unlinked = UnlinkedRequests::new(self, gather);
         self.drain(|io| {
             // Its status is that of one that `f` does not get to see: there is none.
             if let Err(alone) = add_to(&mut unlinked, io, Status::IoErr) {

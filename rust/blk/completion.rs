@@ -10,12 +10,11 @@
 use super::{
     batch::{
         add_to,
-        Unlinked, //
+        UnlinkedRequests, //
     },
     bindings as helpers,
     hw::HwCtx,
     mapped::Mapped,
-    op::Op,
     operations::Operations,
     request::{
         Request,
@@ -64,8 +63,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
     /// unmapped with one flush of the IOTLB, as `batch` ends, and none of them ends before.
     ///
     /// If the request ends here, and well, it does so without [`Operations::complete`], except for
-    /// a request of the driver's own, and one of a disk with an I/O scheduler, which end by
-    /// themselves.
+    /// one of a disk with an I/O scheduler, which ends by itself.
     ///
     /// The device must be done with the request: it is unlinked at once.
     // Into the loop over what has completed, though the driver has it in other places, too.
@@ -93,7 +91,7 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         Some(self)
     }
 
-    /// C: `blk_should_fake_timeout`, which is inline.
+    /// Returns whether the kernel wants it to time out. C: `blk_should_fake_timeout`, inline.
     #[cfg(CONFIG_FAIL_IO_TIMEOUT)]
     fn is_to_time_out(&self) -> bool {
         // SAFETY: by the invariants of `RequestInfo` the request and its queue are valid.
@@ -160,7 +158,7 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
     pub fn batch<R>(&self, f: impl FnOnce(&mut CompletionBatch<'_, 'bound, T>) -> R) -> R {
         let gather = pin!(IotlbGather::new());
         let mut batch = CompletionBatch {
-            unlinked: Unlinked::new(self, gather),
+            unlinked: UnlinkedRequests::new(self, gather),
             ended: Ended::new(),
         };
         let result = f(&mut batch);
@@ -173,26 +171,23 @@ impl<'bound, T: Operations> HwCtx<'bound, T> {
 /// [`HwCtx::batch`].
 pub struct CompletionBatch<'b, 'bound, T: Operations> {
     /// `None` where each is unmapped by itself.
-    unlinked: Option<Unlinked<'b, 'bound, T>>,
+    unlinked: Option<UnlinkedRequests<'b, 'bound, T>>,
     ended: Ended<T>,
 }
 
 impl<T: Operations> CompletionBatch<'_, '_, T> {
-    /// Flushes once, and then ends all.
+    /// Flushes once, and then completes all that were unlinked.
+    // By reference: what ends them stays where it is.
     #[inline]
-    fn flush(self) {
-        let Self {
-            unlinked,
-            mut ended,
-        } = self;
-        let Some(unlinked) = unlinked else {
+    fn flush(&mut self) {
+        let Some(unlinked) = self.unlinked.take() else {
             return;
         };
         let mut flushed = unlinked.flush();
         while let Some((info, status)) = flushed.next_info() {
             if let Some(here) = info.complete_remote(status) {
                 // SAFETY: it was unmapped, and holds nothing.
-                ended.end(unsafe { Request::from_info(here) }, status);
+                self.ended.end(unsafe { Request::from_info(here) }, status);
             }
         }
     }
@@ -235,7 +230,7 @@ impl<T: Operations> Ended<T> {
     #[inline]
     fn has_room_for(&mut self, request: &Request<'_, '_, T>) -> bool {
         // The end of a batch does not restart a context that waits for room.
-        if T::WAITS_FOR_ROOM || request.op() == Op::Passthrough {
+        if T::WAITS_FOR_ROOM {
             return false;
         }
         // SAFETY: both are valid, and by the invariants of `RequestInfo` nobody else uses the

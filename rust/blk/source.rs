@@ -288,7 +288,7 @@ impl Source for RequestMemory {
         Some(RequestPieces::new(self))
     }
 
-    /// No: a limit cuts it, most likely to several runs.
+    /// Returns `false`: a limit cuts it, most likely to several runs.
     #[inline]
     fn is_worth_a_scan(&self) -> bool {
         false

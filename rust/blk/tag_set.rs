@@ -148,7 +148,7 @@ unsafe impl<T: Operations> Send for TagSet<'_, T> {}
 // locks in the block layer.
 unsafe impl<T: Operations> Sync for TagSet<'_, T> {}
 
-/// The lock of a tag set.
+/// Returns the lock of a tag set.
 ///
 /// lockdep wants one name for a class, and compares its address. Generic code is compiled into each
 /// driver, with a copy of the name, and refers to the class here: a second driver would have

@@ -68,8 +68,8 @@ pub struct BarMemory {
 }
 
 impl BarMemory {
-    /// Returns `ranges` of BAR `bar`. When `pdev` is unbound, `revoke` is called for the buffer
-    /// that [`OnUnbind::watch`] is told of.
+    /// Returns `ranges` of BAR `bar`. When `pdev` is unbound, `revoke` is called on the buffer that
+    /// is registered with [`OnUnbind::watch`].
     pub(crate) fn new(
         pdev: &pci::Device<Bound>,
         bar: u32,

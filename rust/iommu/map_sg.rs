@@ -74,23 +74,19 @@ impl PagingDomain {
             return Ok(());
         }
 
-        // CAST: cut to what fits; a list is not that long.
-        let max = list.len().min(u32::MAX as usize);
-        // SAFETY: the list has at least `max` entries.
-        unsafe { bindings::sg_init_table(list.as_mut_ptr(), max as u32) };
         let (mut nr, mut bytes) = (0, 0);
         for piece in pieces {
             let (mut paddr, mut left) = piece?;
             while left != 0 {
                 let len = left.min(MAX_LEN);
-                if nr == max {
-                    // SAFETY: `nr` entries are filled with pieces, which go after those that are
+                if nr == list.len() {
+                    // SAFETY: the entries are filled with pieces, which go after those that are
                     // mapped; the caller promises the rest.
-                    unsafe { self.map_list(iova, list, nr, bytes, prot, flags, done) }?;
+                    unsafe { self.map_list(iova, list, bytes, prot, flags, done) }?;
                     (nr, bytes) = (0, 0);
                 }
                 let entry = list.get_mut(nr).ok_or(EINVAL)?;
-                // SAFETY: the entry is initialised.
+                // SAFETY: the entry may be written.
                 // CAST: at most `MAX_LEN`.
                 unsafe { helpers::phyr_helper_sg_fill_phys(entry, paddr, len as u32) };
                 nr += 1;
@@ -100,37 +96,34 @@ impl PagingDomain {
                 left -= len;
             }
         }
-        // SAFETY: `nr` entries are filled with pieces, which go after those that are mapped; the
-        // caller promises the rest.
-        unsafe { self.map_list(iova, list, nr, bytes, prot, flags, done) }
+        let filled = list.get_mut(..nr).ok_or(EINVAL)?;
+        // SAFETY: these are filled with pieces, which go after those that are mapped; the caller
+        // promises the rest.
+        unsafe { self.map_list(iova, filled, bytes, prot, flags, done) }
     }
 
-    /// Maps the first `nr` entries of `list`, which have `bytes` bytes, `done` bytes after `iova`.
+    /// Maps the entries of `list`, which have `bytes` bytes, `done` bytes after `iova`.
     ///
     /// # Safety
     ///
-    /// - The first `nr` entries are filled. The device may access them as `prot` says until they
-    ///   are unmapped.
+    /// - All entries are filled. The device may access them as `prot` says until they are unmapped.
     /// - The IOVAs from `done` bytes after `iova` on belong to the caller, and nothing is mapped
     ///   there.
     /// - Addresses and lengths are multiples of the granule.
-    #[expect(clippy::too_many_arguments)]
     pub(super) unsafe fn map_list(
         &self,
         iova: u64,
         list: &mut [scatterlist],
-        nr: usize,
         bytes: usize,
         prot: i32,
         flags: bindings::gfp_t,
         done: &mut usize,
     ) -> Result {
-        if nr == 0 {
+        if list.is_empty() {
             return Ok(());
         }
-        // CAST: a `usize` has 64 bits, as an `unsigned long` has; a list is not longer than 32 bits
-        // tell.
-        let (at, nr) = (iova as usize + *done, nr as u32);
+        // CAST: a `usize` has 64 bits, as an `unsigned long` has.
+        let (at, nr) = (iova as usize + *done, u32::try_from(list.len())?);
         fail::at(Point::iommu_map_sg)?;
         // SAFETY: the domain is valid, and `nr` entries are filled. The caller promises that the
         // device may access them, and that the IOVAs are free, in whole granules.

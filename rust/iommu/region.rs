@@ -244,14 +244,13 @@ unsafe impl IovaSpace for IovaRegion<'_> {
             self.granule().align_down(addr),
             Access::of(to.attrs().direction()).prot(false),
         );
-        let (nr, bytes) = (list.nr(), list.bytes());
+        let bytes = list.bytes();
         // SAFETY: `SgList` holds granules of pinned memory, which the device may access. Those of
         // `to` are allocated, and empty after what is linked. Atomic, as the DMA API is.
         unsafe {
             self.paging().map_list(
                 iova,
                 list.entries(),
-                nr,
                 bytes,
                 prot,
                 bindings::GFP_ATOMIC,

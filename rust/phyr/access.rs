@@ -69,7 +69,7 @@ impl From<ToDevice> for DataDirection {
 
 /// Directions in which a kind of memory can be mapped: all, or [`ToDevice`].
 pub trait Direction: Into<DataDirection> + 'static {
-    /// The rights of a device to memory of the kind, if not less is known of the memory itself.
+    /// The rights of a device to memory of the kind; `Memory::access()` may narrow them.
     const ACCESS: Access;
 }
 

@@ -62,10 +62,14 @@ __phyr_helper struct scatterlist *phyr_helper_sg_fill_dma(struct scatterlist *sg
 }
 EXPORT_SYMBOL_GPL(phyr_helper_sg_fill_dma);
 
-/* Of the page nothing but its address is used. */
+/*
+ * Writes the whole of an entry of a list without a mark of its end. Of the page nothing but its
+ * address is used.
+ */
 __phyr_helper void phyr_helper_sg_fill_phys(struct scatterlist *sg, phys_addr_t paddr,
 					    unsigned int len)
 {
+	*sg = (struct scatterlist){ };
 	sg_set_page(sg, phys_to_page(paddr), len, offset_in_page(paddr));
 }
 EXPORT_SYMBOL_GPL(phyr_helper_sg_fill_phys);

@@ -19,8 +19,8 @@ use kernel::{
     page::PAGE_SIZE, //
 };
 
-/// The most that one command flushes, of the addresses that are the same above it: 2^18 pages. 18
-/// is `MAMV` of QEMU, and of the hardware that has first-stage tables.
+/// The largest naturally aligned range that one invalidation command covers: 2^`CAP.MAMV` pages,
+/// which is 2^18 in QEMU, and in the hardware that has first-stage tables.
 pub(crate) const MAX_SPAN: usize = 1 << (18 + 12);
 
 /// Returns whether no page is in two [parts](last_part), of an IOMMU that has pages of these sizes,

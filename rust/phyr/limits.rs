@@ -94,8 +94,8 @@ impl Limits {
     /// Returns the length of the longest segment that may begin at `addr`.
     #[inline]
     pub const fn max_len_at(&self, addr: u64) -> u64 {
-        // One less than the distance to the boundary, which itself may be 2^64. Those of a queue
-        // are not checked: without an overflow.
+        // One less than the distance to the boundary, which itself may be 2^64. The limits of a
+        // queue are not validated, hence the subtraction that wraps.
         let last = self.boundary_mask - (addr & self.boundary_mask);
         if last < self.max_segment.wrapping_sub(1) {
             last + 1

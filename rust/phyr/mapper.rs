@@ -61,8 +61,8 @@ pub struct Mapper<'bound> {
     /// The device's accesses are coherent with the CPU's caches.
     coherent: bool,
     max_len: usize,
-    /// No IOMMU translates, the device does not reach all memory, and there are no bounce buffers:
-    /// each mapping is checked first, as the DMA API would warn of what is out of reach.
+    /// Direct map, with a DMA mask below the top of memory and no bounce buffers: each mapping is
+    /// checked first, as the DMA API would warn of what is out of reach.
     limited: bool,
     /// The short path by the DMA API is not taken: `limited`, or there is a `space`.
     special: bool,
@@ -77,7 +77,7 @@ pub struct Mapper<'bound> {
     is_told_of_maps: bool,
     /// A single phyr is linked in an IOVA range, too, so that it can be unlinked in `domain`.
     links_singles: bool,
-    /// Not empty while the device, or another one with its hash, is in a domain of its own.
+    /// Bucket of the devices that are in a domain of a driver's own; empty in the common case.
     ownership: &'static Ownership,
 }
 

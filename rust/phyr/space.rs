@@ -2,7 +2,7 @@
 
 //! The address space in which a mapper maps: that of the DMA API, or a region of a domain.
 //!
-//! What maps is written once, for an [`IovaSpace`]. There are two: the DMA API's (`map/dma_api.rs`)
+//! The code that maps is generic over [`IovaSpace`]. There are two: the DMA API's (`map/dma_api.rs`)
 //! and what a library gives to [`Mapper::in_space`](super::Mapper::in_space), which is the IOVA
 //! region of a domain. Only the mapping core calls the methods, with values that only it makes:
 //! they say what was promised or done before.
@@ -18,13 +18,16 @@ use super::{
         PhysAddr, //
     }, //
 };
-use core::ptr::NonNull;
+use core::{
+    mem::MaybeUninit,
+    ptr::NonNull,
+    slice, //
+};
 use kernel::{
     bindings::{
         dma_iova_state,
         iommu_domain,
         scatterlist,
-        sg_init_table,
         IOMMU_DOMAIN_DMA, //
     },
     device::{
@@ -246,9 +249,10 @@ impl Domain {
 ///
 /// # Invariants
 ///
-/// The first `nr` of `entries` name whole granules of memory that is pinned, `bytes` bytes.
+/// The first `nr` of `entries` are written, and name whole granules of memory that is pinned, `bytes`
+/// bytes.
 pub struct SgList {
-    entries: [scatterlist; Self::MAX],
+    entries: [MaybeUninit<scatterlist>; Self::MAX],
     nr: usize,
     bytes: usize,
 }
@@ -260,23 +264,15 @@ impl SgList {
     /// The longest entry, whose length has 32 bits: a page of any IOMMU's.
     const MAX_ENTRY: usize = 1 << 30;
 
-    /// Makes an empty list, to be [initialised](Self::init) where it stays.
+    /// Makes an empty list.
     #[inline(always)]
     pub(super) fn new() -> Self {
         // INVARIANT: it has no entries.
         Self {
-            entries: [scatterlist::default(); Self::MAX],
+            entries: [const { MaybeUninit::uninit() }; Self::MAX],
             nr: 0,
             bytes: 0,
         }
-    }
-
-    /// Initialises the entries.
-    #[inline]
-    pub(super) fn init(&mut self) {
-        // CAST: a small constant.
-        // SAFETY: the list has `MAX` entries.
-        unsafe { sg_init_table(self.entries.as_mut_ptr(), Self::MAX as u32) };
     }
 
     /// Adds granules. Returns whether there was room for them.
@@ -290,9 +286,9 @@ impl SgList {
             return false;
         }
         // CAST: at most `MAX_ENTRY`.
-        // SAFETY: the entry is initialised.
-        unsafe { helpers::phyr_helper_sg_fill_phys(entry, paddr, len as u32) };
-        // INVARIANT: the granules are those of pinned memory.
+        // SAFETY: the entry may be written.
+        unsafe { helpers::phyr_helper_sg_fill_phys(entry.as_mut_ptr(), paddr, len as u32) };
+        // INVARIANT: the entry was written, and the granules are those of pinned memory.
         self.nr += 1;
         self.bytes += len;
         true
@@ -307,13 +303,14 @@ impl SgList {
     /// Returns the entries, which may be changed as scratch.
     #[inline]
     pub fn entries(&mut self) -> &mut [scatterlist] {
-        &mut self.entries
+        // SAFETY: by the type invariant that many are written.
+        unsafe { slice::from_raw_parts_mut(self.entries.as_mut_ptr().cast(), self.nr) }
     }
 
-    /// Returns the number of entries that are filled.
+    /// Returns whether nothing is in it.
     #[inline]
-    pub fn nr(&self) -> usize {
-        self.nr
+    pub(super) fn is_empty(&self) -> bool {
+        self.nr == 0
     }
 
     /// Returns the number of bytes in them.

@@ -137,7 +137,7 @@ mod tests {
         Ok(())
     }
 
-    /// As in `nvme_ns_cmd_allowed()`, which has them from `nvme_command_effects()`.
+    /// Returns them as `nvme_ns_cmd_allowed()` has them, from `nvme_command_effects()`.
     #[test]
     fn plain_io_commands_are_those_of_c() -> Result {
         for (bits, plain) in [

@@ -44,8 +44,8 @@ def memory(_, run):
 
 
 def processors(symbols, run):
-    """Writes per request, by one of two processors, to cache lines that the other one accesses at
-    least at every second request: by the driver and its mapping, by the whole kernel, and where."""
+    """Writes per request, by the first processor, to cache lines that another one accesses at least
+    at every second request: by the driver and its mapping, by the whole kernel, and where."""
     symbols.load(run.sections)
     requests = [int(label[-1]) for kind, *label in run.lines if kind == "window"][-1]
     lines = {}
@@ -53,10 +53,11 @@ def processors(symbols, run):
         lines.setdefault(line, []).append((address, counts))
     where, alone, whole = Counter(), 0, 0
     for accesses in lines.values():
-        by = [sum(counts[i] + counts[i + 1] for _, counts in accesses) for i in (0, 2)]
-        if min(by) * 2 < requests:
+        by = [sum(counts[i] + counts[i + 1] for _, counts in accesses)
+              for i in range(0, len(accesses[0][1]), 2)]
+        if min(by[0], max(by[1:])) * 2 < requests:
             continue
-        for address, (_, writes, _, _) in accesses:
+        for address, (_, writes, *_) in accesses:
             function, path = symbols.of(address)
             whole += writes
             if part_of(function, path) in ALONE:

@@ -23,7 +23,7 @@ def table(out, name, rows):
 
 
 def whole(numbers):
-    calls = ["flushes", "flushes at map", "allocations", "IOVA ranges", "interrupts"]
+    calls = ["flushes", "flushes at map", "allocations", "IOVA ranges", "IOVA tree", "locks", "interrupts"]
     yield (["IOMMU", "mode", "bytes", "memory", "depth", "driver", "whole", "alone"] + PARTS + calls)
     for key, *both in pairs(numbers):
         for driver, one in zip(("C", "Rust"), both):
@@ -64,6 +64,51 @@ def charts(out, now):
             "instructions per page, linear, behind an Intel IOMMU", ["map", "unmap"], rows))
 
 
+def headline(numbers):
+    """(IOMMU, C strict, C lazy or None, Rust strict): the numbers of 4 KiB reads, 32 in flight."""
+    whole = numbers.get("whole", {})
+    cell = "read 4096 contiguous 32"
+
+    def of(iommu, driver):
+        return whole.get(iommu, {}).get(driver, {}).get(cell)
+
+    for iommu in whole:
+        name, dash, plain = iommu.partition("-plain")
+        c, lazy, rust = of(iommu, "nvme"), of(f"{name}-lazy{dash}{plain}", "nvme"), of(iommu, "rust_nvme")
+        if c and rust and not name.endswith("-lazy"):
+            yield iommu, c, lazy, rust
+
+
+def write_headline(out, now):
+    """The table, and the picture, with which the page begins."""
+    heads = ["IOMMU", "C, strict", "C, lazy", "Rust, strict", "of C, strict", "of C, lazy",
+             "flushes, C", "flushes, Rust", "told of maps, C", "told of maps, Rust"]
+    text = [".. SPDX-License-Identifier: GPL-2.0", ".. Written by scripts/bench.", "", ".. list-table::",
+            "   :header-rows: 1", ""]
+    bars = []
+
+    def row(cells):
+        text.extend(("   * - " if i == 0 else "     - ") + str(cell) for i, cell in enumerate(cells))
+
+    def calls(one, which):
+        return f"{one['calls'].get(which, 0):.2f}"
+
+    row(heads)
+    for iommu, c, lazy, rust in headline(now["numbers"]):
+        row([iommu, f"{c['total']:,.0f}", f"{lazy['total']:,.0f}" if lazy else "",
+             f"{rust['total']:,.0f}", f"{rust['total'] / c['total']:.2f}",
+             f"{rust['total'] / lazy['total']:.2f}" if lazy else ""]
+            + [calls(one, which) for which in ("flushes", "flushes at map") for one in (c, rust)])
+        for who, one in ("C strict", c), ("C lazy", lazy), ("Rust strict", rust):
+            if one:
+                bars.append((f"{iommu} {who}", [one["parts"][part] for part in PARTS]))
+        bars.append(("", []))
+    if bars:
+        put(out, "headline.txt", "\n".join(text) + "\n")
+        put(out, "headline.svg", svg.stacked(
+            "instructions of the kernel for a read of 4 KiB, 32 in flight, by part", PARTS, bars))
+
+
 def linear(numbers):
     """(pages, numbers) for each linear mapping behind an Intel IOMMU."""
     found = {}
@@ -83,11 +128,13 @@ def save(out, now):
 
 def write(out, now, lines):
     charts(out, now)
+    write_headline(out, now)
     text = [".. SPDX-License-Identifier: GPL-2.0", ".. Written by scripts/bench.", ""]
     text += ["Counted with " + ", ".join(f"{what} {which}" for what, which in now["versions"].items())
              + ".", "", "::", ""]
     text += ["\t" + line for line in lines]
-    names = sorted(name for name in os.listdir(out) if name.endswith(".svg"))
+    names = sorted(name for name in os.listdir(out)
+                   if name.endswith(".svg") and name != "headline.svg")
     for name in names:
         text += ["", f".. image:: {name}"]
     put(out, "results.txt", "\n".join(text) + "\n")

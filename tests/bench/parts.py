@@ -39,6 +39,10 @@ CALLS = {
                     "__kmalloc_node_noprof", "__kmalloc_cache_noprof", "dma_pool_alloc",
                     "__alloc_frozen_pages_noprof", "mempool_alloc_noprof"],
     "IOVA ranges": ["alloc_iova_fast"],
+    # What its caches a processor do not have is searched in a tree, under one lock for all.
+    "IOVA tree": ["alloc_iova", "free_iova"],
+    "locks": ["_raw_spin_lock", "_raw_spin_lock_irq", "_raw_spin_lock_irqsave", "_raw_spin_lock_bh",
+              "_raw_spin_trylock"],
     "interrupts": ["asm_common_interrupt"],
     "timer interrupts": ["asm_sysvec_apic_timer_interrupt"],
 }

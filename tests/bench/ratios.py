@@ -76,37 +76,76 @@ def load(path):
             for size, value in zip(heads[4:], values) if value}
 
 
+def splits(key, limits):
+    """Whether C's driver sends the I/O of a cell in several requests, as its limit is lower."""
+    iommu, _, size, *_ = key.split()
+    limit = limits.get(iommu, {}).get("nvme", {}).get("max_sectors_kb")
+    return limit is not None and int(size) > int(limit) * 1024
+
+
 def segments(key):
     """The number of segments of a request of this cell."""
     _, _, size, shape, _ = key.split()
     return 1 if shape == "contiguous" else int(size) // (2048 if shape == "gaps" else 4096)
 
 
-def goals(numbers):
-    """(text, limit, [(value, cell)]) for each goal."""
-    cells = list(pairs(numbers))
+def lazy(numbers):
+    """(key, C in lazy mode, Rust in strict mode) of each cell of an IOMMU that has both."""
+    whole = numbers.get("whole", {})
+    for iommu, drivers in whole.items():
+        name, dash, plain = iommu.partition("-plain")
+        for cell, c in whole.get(f"{name}-lazy{dash}{plain}", {}).get("nvme", {}).items():
+            if cell in drivers.get("rust_nvme", {}):
+                yield f"{iommu} {cell}", c, drivers["rust_nvme"][cell]
+
+
+def short(key):
+    """Whether a request of this cell is 4 KiB of one page, read with 32 in flight."""
+    return key.split()[1:] == ["read", "4096", "contiguous", "32"]
+
+
+def goals(numbers, limits):
+    """(text, limit, [(value, cell)]) for each goal. What C's driver splits is no cell of these."""
+    cells = [cell for cell in pairs(numbers) if not splits(cell[0], limits)]
     whole = [(rust["total"] / c["total"], key) for key, c, rust in cells]
+    of_lazy = [(rust["total"] / c["total"], key) for key, c, rust in lazy(numbers)]
+    alone = [(rust["alone"] / c["alone"], key) for key, c, rust in cells]
+    flushes = [(rust["calls"].get("flushes", 0), key) for key, _, rust in cells
+               if key.split()[0] in ("intel", "amd", "virtio") and key.endswith(" 32")
+               and " 4096 " in key]
+    yield "flushes a request, 4 KiB, 32 in flight, strict", 1 / 16, flushes
+    for iommu, strict_limit, lazy_limit in ("intel", 0.85, 0.97), ("intel-plain", 0.88, 1.00):
+        of = [(value, key) for value, key in whole if short(key) and key.split()[0] == iommu]
+        yield f"whole kernel, 4 KiB, 32 in flight, {iommu}, of C strict", strict_limit, of
+        of = [(value, key) for value, key in of_lazy if short(key) and key.split()[0] == iommu]
+        yield f"whole kernel, 4 KiB, 32 in flight, {iommu}, of C lazy", lazy_limit, of
+    yield "whole kernel, of C", 1.00, whole
+    yield "driver and mapping alone, of C", 0.90, alone
     gaps = [(value, key) for value, key in whole
             if " gaps " in key and segments(key) >= 32 and not key.startswith("none ")]
-    alone = [(rust["alone"] / c["alone"], key) for key, c, rust in cells]
-    yield "whole kernel, of C", 1.00, whole
     yield "whole kernel, gaps, 32 segments and more, of C", 0.70, gaps
-    yield "driver and mapping alone, of C", 0.90, alone
     compared = [(key, one["total"], other["total"]) for key, one, other in maps(numbers)]
-    yield ("scatter, of the raw calls", 1.01,
-           [(a / b, key) for key, a, b in compared if " scatter/two-step " in key])
-    yield ("scatter, of dma_map_sgtable, 32 phyrs and more, behind an IOMMU", 0.60,
-           [(a / b, key) for key, a, b in compared
-            if " scatter/sgtable " in key and int(key.split()[2]) >= 32 and key[:4] != "none"])
+    for other, limit in ("sgtable", 1.05), ("two-step", 1.12):
+        yield (f"scatter with gaps, 32 phyrs, amd, of {other}", limit,
+               [(a / b, key) for key, a, b in compared
+                if key.startswith(f"amd scatter/{other} 32 ") and not key.endswith(" 0")])
+    methods = numbers.get("map", {}).get("amd", {}).get("", {})
+    yield ("phyr's own instructions a phyr, with gaps, 32 phyrs, amd", 70,
+           [(one["parts"]["phyr or C's iterator"] / 32, cell) for cell, one in methods.items()
+            if cell.startswith("scatter 32 ") and not cell.endswith(" 0")])
+    yield ("own domain, 32 phyrs, amd, of the DMA API", 1.05,
+           [(one["total"] / methods[cell.replace("-in-domain", "")]["total"], cell)
+            for cell, one in methods.items() if cell.startswith("scatter-in-domain 32 ")])
     yield ("a single phyr, more than dma_map_phys", 10,
            [(a - b, key) for key, a, b in compared if " scatter/phys 1 " in key])
-    flushes = [(rust["calls"].get("flushes", 0), key) for key, _, rust in cells
-               if not key.startswith("none ") and "lazy" not in key]
-    yield "flushes per request, strict", 1.0, flushes
-    yield ("writes to a line that processors share, a request, alone", 0.01,
-           [(one["alone"], f"{iommu} {driver}")
+    yield ("calls that take the lock of all IOVAs, 128 KiB and below", 0,
+           [(rust["calls"].get("IOVA tree", 0), key) for key, _, rust in cells
+            if int(key.split()[2]) <= 131072])
+    cpus = [(one["alone"], drivers[f"nvme {who.split()[1]}"]["alone"], f"{iommu} {who}")
             for iommu, drivers in numbers.get("cpus", {}).items()
-            for driver, one in drivers.items() if driver == "rust_nvme"])
+            for who, one in drivers.items() if who.startswith("rust_nvme ")]
+    yield ("writes to a line that processors share, a request, alone, more than C's", 0,
+           [(rust - c, key) for rust, c, key in cpus])
     yield ("bytes of a request that are the driver's, more than C's", 0,
            [(drivers["rust_nvme"]["private"] - drivers["nvme"]["private"], iommu)
             for iommu, drivers in numbers.get("memory", {}).items()
@@ -114,29 +153,32 @@ def goals(numbers):
     for size, limit in ("4096", 0.31), ("65536", 0.07):
         yield (f"registered memory, {int(size) // 1024} KiB, whole kernel, of C", limit,
                [(rust["total"] / c["total"], key) for key, c, rust in registered(numbers)
-                if f" {size} " in key])
+                if f" {size} " in key and key.endswith(" 32")])
     yield ("calls that map or unmap, of a registered buffer", 0,
            [(one["parts"]["DMA API"] + one["parts"]["IOMMU driver"], f"{iommu} {cell}")
             for iommu, drivers in numbers.get("whole", {}).items()
             for cell, one in drivers.get("registered", {}).items()])
 
 
-def table(found, kind, mode):
-    """Lines with the ratios of a kind, one for each IOMMU, shape and depth."""
-    rows = {}
+def table(found, limits, kind, mode):
+    """Lines with the ratios of a kind, one for each IOMMU, shape and depth; apart from the others
+    those of what C's driver splits and Rust's does not."""
+    whole, split = {}, {}
     for key, value in found.items():
         what, *rest = key.split()
         if what != kind or rest[1] != mode:
             continue
         iommu, _, size, shape, depth = rest
+        rows = split if splits(" ".join(rest), limits) else whole
         rows.setdefault((iommu, shape, depth), {})[size] = value
-    if not rows:
-        return
-    yield f"{kind}, {mode}s:" + " " * (24 - len(kind) - len(mode)) + "".join(
-        f"{int(size) // 1024:>7}K" for size in SIZES)
-    for (iommu, shape, depth), cells in rows.items():
-        yield f"  {iommu:11}{shape:11}{depth:>3} " + "".join(
-            f"{cells[size]:8.3f}" if size in cells else "        " for size in SIZES)
+    for rows, head in (whole, f"{kind}, {mode}s:"), (split, f"{kind}, {mode}s that C splits:"):
+        if not rows:
+            continue
+        sizes = [size for size in SIZES if any(size in cells for cells in rows.values())]
+        yield f"{head:33}" + "".join(f"{int(size) // 1024:>7}K" for size in sizes)
+        for (iommu, shape, depth), cells in rows.items():
+            yield f"  {iommu:17}{shape:11}{depth:>3} " + "".join(
+                f"{cells[size]:8.3f}" if size in cells else "        " for size in sizes)
 
 
 def differences(numbers, again):
@@ -157,9 +199,9 @@ def report(now, again, before, is_complete):
     lines, passed, failed = [], 0, 0
     for kind in "whole", "alone":
         for mode in "read", "write":
-            lines += table(now["ratios"], kind, mode)
+            lines += table(now["ratios"], now["limits"], kind, mode)
     lines.append("goals (the worst cell of each):")
-    for what, limit, values in goals(now["numbers"]):
+    for what, limit, values in goals(now["numbers"], now["limits"]):
         if values:
             worst, key = max(values)
             reached = sum(value <= limit + 1e-9 for value, _ in values)

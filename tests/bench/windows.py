@@ -64,7 +64,8 @@ class Run:
             found = []
             while head := file.read(8):
                 entries, = struct.unpack("<Q", head)
-                found = list(struct.iter_unpack("<6Q", file.read(48 * entries)))
+                # Eight processors, see count.c.
+                found = list(struct.iter_unpack("<18Q", file.read(144 * entries)))
         return [(line, address, counts) for line, address, *counts in found]
 
     def maps(self):

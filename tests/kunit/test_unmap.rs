@@ -84,24 +84,35 @@ impl Mapped {
             .map(|(start, len)| start..=start + (len - 1))
     }
 
-    /// Unlinks it. It is of the mapper of `unmapping`.
-    pub(crate) fn unlink(&mut self, unmapping: &mut Unmapping<'_, '_>) {
-        // SAFETY: the state and the slots are those of a mapping by this mapper, and stay as they
-        // are. No device was told of it.
-        unsafe { unmapping.unmap(&mut self.state, || &self.slots) };
+    /// Unlinks it, or ends it alone. It is of `mapper`, which `unmapping` is of.
+    pub(crate) fn unlink(
+        &mut self,
+        mapper: &Mapper<'_>,
+        unmapping: &mut Option<Unmapping<'_, '_>>,
+    ) {
+        let (state, slots) = (&mut self.state, || &self.slots[..]);
+        let _ = match unmapping {
+            // SAFETY: the state and the slots are those of a mapping by this mapper, and stay as
+            // they are. No device was told of it.
+            Some(unmapping) => unsafe { unmapping.unmap(state, slots) },
+            // SAFETY: the state and the slots are those of a mapping by this mapper. No device was
+            // told of it.
+            None => unsafe { mapper.unmap_in_place(state, slots) },
+        };
     }
 
-    /// Frees its addresses. It was unlinked by the `Unmapping` that `flushed` is of.
-    fn free(&mut self, flushed: &Flushed<'_>) {
-        // SAFETY: the callers have just done so.
-        unsafe { flushed.free(&mut self.state, || &self.slots) };
+    /// Frees its addresses. It was unlinked by the `Unmapping` that `flushed` is of, if there was
+    /// one.
+    fn free(&mut self, flushed: &Option<Flushed<'_>>) {
+        if let Some(flushed) = flushed {
+            // SAFETY: the callers have just done so.
+            unsafe { flushed.free(&mut self.state, || &self.slots) };
+        }
     }
 
     /// Ends it, alone.
     pub(crate) fn end(mut self, mapper: &Mapper<'_>) {
-        // SAFETY: the state and the slots are those of a mapping by this mapper. No device was told
-        // of it.
-        unsafe { mapper.unmap_in_place(&mut self.state, || &self.slots) };
+        self.unlink(mapper, &mut None);
     }
 
     pub(crate) fn is_unlinked(&self) -> bool {
@@ -158,7 +169,7 @@ fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
     let gather = pin!(IotlbGather::new());
     let mut unmapping = Unmapping::new(mapper, gather);
     check_eq!(
-        unmapping.gathers(),
+        unmapping.is_some(),
         mapper.granule().is_some() && mapper.packs()
     );
     // The even ones first.
@@ -166,7 +177,7 @@ fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
         let mapped = check_some!(all.get_mut(nr));
         let phyrs = segments(&mapped.memory, *mapper.limits()).flatten();
         table::check(mapper, mapped.state.dma_vecs(&mapped.slots), phyrs)?;
-        mapped.unlink(&mut unmapping);
+        mapped.unlink(mapper, &mut unmapping);
         if mapped.is_unlinked() {
             mapped
                 .vecs()
@@ -176,7 +187,7 @@ fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
         }
     }
     let kept = all.iter().filter(|mapped| mapped.is_unlinked()).count();
-    if !unmapping.gathers() {
+    if unmapping.is_none() {
         check_eq!(kept, 0);
     } else if table::domain_type(mapper.device()) != Some(LAZY) {
         check_eq!(kept, MANY);
@@ -185,8 +196,8 @@ fn one_by_one(mapper: &Mapper<'_>) -> Outcome {
     for mapped in all.iter().filter(|mapped| mapped.is_unlinked()) {
         check!(!others.iter().any(|other| other.overlaps(mapped)));
     }
-    let flushed = unmapping.flush();
-    check_eq!(flushed.is_empty(), kept == 0);
+    let flushed = unmapping.map(Unmapping::flush);
+    check_eq!(flushed.as_ref().is_none_or(Flushed::is_empty), kept == 0);
     for mapped in all.iter().filter(|mapped| mapped.is_unlinked()) {
         table::check_gone(mapper, mapped.vecs())?;
     }
@@ -203,8 +214,8 @@ fn end(mapper: &Mapper<'_>, mut all: KVVec<Mapped>) -> Outcome {
     let gather = pin!(IotlbGather::new());
     let mut unmapping = Unmapping::new(mapper, gather);
     all.iter_mut()
-        .for_each(|mapped| mapped.unlink(&mut unmapping));
-    let flushed = unmapping.flush();
+        .for_each(|mapped| mapped.unlink(mapper, &mut unmapping));
+    let flushed = unmapping.map(Unmapping::flush);
     all.iter_mut().for_each(|mapped| mapped.free(&flushed));
     Ok(())
 }
@@ -297,12 +308,12 @@ fn until_the_flush(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
     check!(comes(engine, mapper, vec, &mut mapped.memory, 1)?);
     let gather = pin!(IotlbGather::new());
     let mut unmapping = Unmapping::new(mapper, gather);
-    mapped.unlink(&mut unmapping);
+    mapped.unlink(mapper, &mut unmapping);
     check!(mapped.is_unlinked());
     if comes(engine, mapper, vec, &mut mapped.memory, 2)? {
         pr_info!("a write before the flush has come\n");
     }
-    let flushed = unmapping.flush();
+    let flushed = unmapping.map(Unmapping::flush);
     check!(!comes(engine, mapper, vec, &mut mapped.memory, 3)?);
     mapped.free(&flushed);
     pr_info!("a write after the flush changed nothing\n");
@@ -346,11 +357,12 @@ mod tests {
     fn nothing_to_end_is_no_flush() -> Outcome {
         with_device(|_, mapper| {
             let gather = pin!(IotlbGather::new());
-            let mut unmapping = Unmapping::new(mapper, gather);
-            let mut state = State::UNMAPPED;
-            // SAFETY: nothing is mapped in it.
-            unsafe { unmapping.unmap(&mut state, || &[]) };
-            check!(unmapping.flush().is_empty());
+            if let Some(mut unmapping) = Unmapping::new(mapper, gather) {
+                let mut state = State::UNMAPPED;
+                // SAFETY: nothing is mapped in it.
+                unsafe { unmapping.unmap(&mut state, || &[]) };
+                check!(unmapping.flush().is_empty());
+            }
             check_eq!(
                 unmap_all(KVVec::<phyr::mapping::Mapping<'_, Pages>>::new()).count(),
                 0
@@ -367,7 +379,7 @@ mod tests {
             let gather = pin!(IotlbGather::new());
             let mut unmapping = Unmapping::new(mapper, gather);
             all.iter_mut()
-                .for_each(|mapped| mapped.unlink(&mut unmapping));
+                .for_each(|mapped| mapped.unlink(mapper, &mut unmapping));
             drop(unmapping);
             let others = many(mapper)?;
             for mapped in all.iter().filter(|mapped| mapped.is_unlinked()) {
@@ -376,7 +388,7 @@ mod tests {
             end(mapper, others)?;
             // It was flushed after all: a state that was unlinked is freed by any flush later.
             let gather = pin!(IotlbGather::new());
-            let flushed = Unmapping::new(mapper, gather).flush();
+            let flushed = Unmapping::new(mapper, gather).map(Unmapping::flush);
             all.iter_mut().for_each(|mapped| mapped.free(&flushed));
             Ok(())
         })

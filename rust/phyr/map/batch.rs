@@ -61,8 +61,7 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// `slots` describes exactly what is mapped of `pieces`, as `target` says. Its capacity, and that
-/// of
-/// `pieces`, is the number that the batch was made for.
+/// of `pieces`, is the number that the batch was made for.
 pub struct Batch<'m, 'bound, M: Memory> {
     mapper: &'m Mapper<'bound>,
     attrs: MapAttrs,

@@ -12,7 +12,7 @@
 /// The way in which a device gets at memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// By physical addresses, or by copies; or through an IOMMU of which nothing is joined.
+    /// On the direct map or by bounce buffers; also behind an IOMMU where nothing is to be joined.
     Direct,
     /// Through an IOMMU, which joins.
     Iommu {
@@ -20,7 +20,7 @@ pub(crate) enum Reach {
         /// has to be synchronised by hand.
         packs: bool,
     },
-    /// Through an IOMMU that has no IOVA range as long now.
+    /// Behind an IOMMU, after an IOVA range could not be allocated.
     NoSpace,
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum Shape {
     Run,
     /// Several phyrs with gaps between them, or that a limit of the device cuts.
     Gaps {
-        /// No limit of the device is in the way of the runs where they lie in one range.
+        /// All runs are within the device's limits when they are packed into one IOVA range.
         fit: bool,
     },
 }
@@ -44,7 +44,9 @@ pub(crate) enum Shape {
 pub(crate) enum Strategy {
     /// Nothing is mapped.
     Unmapped,
-    /// One `dma_map_phys()`.
+    /// One phyr by itself, see [`IovaSpace::map_phys`](crate::space::IovaSpace::map_phys): one
+    /// `dma_map_phys()`, or where the IOTLB is flushed for several mappings together, an IOVA range
+    /// for just this phyr.
     Single,
     /// One IOVA range, linked phyr by phyr, one flush.
     Joined,

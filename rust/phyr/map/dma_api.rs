@@ -164,7 +164,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         self.0.max_mapping_size() as u64
     }
 
-    /// `dma_iova_try_alloc()`
+    /// Calls `dma_iova_try_alloc()`.
     #[inline]
     fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)> {
         let mut state = bindings::dma_iova_state::default();
@@ -175,7 +175,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         taken.then(|| (DmaAddr::from_raw(state.addr), state.__size))
     }
 
-    /// `dma_iova_link()`
+    /// Calls `dma_iova_link()`.
     #[inline]
     fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result {
         fail::at(Point::dma_iova_link)?;
@@ -200,7 +200,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         Ok(())
     }
 
-    /// `dma_iova_sync()`
+    /// Calls `dma_iova_sync()`.
     #[inline]
     fn sync(&self, iova: &mut Iova) -> Result {
         fail::at(Point::dma_iova_sync)?;
@@ -209,7 +209,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         to_result(unsafe { bindings::dma_iova_sync(dev, &mut iova.state, 0, iova.linked) })
     }
 
-    /// `dma_iova_unlink()`, where need be a part at a time that can be [flushed](iotlb).
+    /// Calls `dma_iova_unlink()`, where need be a part at a time that can be [flushed](iotlb).
     fn unlink(&self, iova: &mut Iova, to: usize) {
         let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
         let dev = raw::device(self.0.device());
@@ -229,7 +229,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         }
     }
 
-    /// `dma_iova_destroy()`
+    /// Calls `dma_iova_destroy()`.
     #[inline]
     fn destroy(&self, mut iova: Iova) {
         if fail::omits(Omission::dma_iova_destroy) {
@@ -246,7 +246,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         unsafe { bindings::dma_iova_destroy(dev, &mut iova.state, iova.linked, dir, attrs) };
     }
 
-    /// `dma_iova_free()`
+    /// Calls `dma_iova_free()`.
     #[inline]
     fn free(&self, mut iova: Iova) {
         let dev = raw::device(self.0.device());
@@ -254,7 +254,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         unsafe { bindings::dma_iova_free(dev, &mut iova.state) };
     }
 
-    /// `dma_map_phys()`, or an IOVA range of its own that can be unlinked with others.
+    /// Calls `dma_map_phys()`, or links an IOVA range that can be unlinked with others.
     #[inline]
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
         if self.0.links_singles() {
@@ -274,7 +274,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         Ok(DmaAddr::from_raw(addr))
     }
 
-    /// `dma_unmap_phys()`
+    /// Calls `dma_unmap_phys()`, or destroys the IOVA range.
     #[inline]
     fn unmap_phys(&self, single: Single) {
         if self.0.links_singles() {
@@ -286,7 +286,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         unsafe { bindings::dma_unmap_phys(dev, addr, single.len, dir, attrs) };
     }
 
-    /// `dma_sync_single_for_cpu()`
+    /// Calls `dma_sync_single_for_cpu()`.
     fn sync_for_cpu(&self, single: &Single) {
         // Memory of a device has no caches in front of it. What is linked is coherent.
         if single.attrs.is_mmio() || self.0.links_singles() {
@@ -298,7 +298,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
         unsafe { helpers::phyr_helper_dma_sync_for_cpu(dev, addr, len, dir) };
     }
 
-    /// `dma_sync_single_for_device()`
+    /// Calls `dma_sync_single_for_device()`.
     fn sync_for_device(&self, single: &Single) {
         if single.attrs.is_mmio() || self.0.links_singles() {
             return;
@@ -335,7 +335,7 @@ pub(super) fn link_single<A: IovaSpace>(
     Ok(range.close().addr)
 }
 
-/// [`link_single`], not in line: `map_phys` is as short as where no device has need of this.
+/// Calls [`link_single`], not in line: `map_phys` is as short as where no device has need of this.
 ///
 /// # Errors
 ///
@@ -350,8 +350,8 @@ pub(super) fn link_single_apart<A: IovaSpace>(
     link_single(space, mapper, phyr, attrs)
 }
 
-/// `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants to see
-/// the check done.
+/// Returns `dma_mapping_error()`, which is a comparison, unless the debugging of the DMA API wants
+/// to see the check done.
 #[inline]
 fn mapping_error(dev: &Device<Bound>, addr: u64) -> bool {
     #[cfg(CONFIG_DMA_API_DEBUG)]

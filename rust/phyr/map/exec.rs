@@ -26,13 +26,17 @@ use super::{
     },
     plan::{
         Packed,
-        Plan,
         PlanError,
         Planner,
         PushPhyr,
+        Runs,
         UnlimitedPlanner, //
     },
     range::IovaRange,
+    scan::{
+        check,
+        run_len, //
+    },
     segments::MappedSegments,
     state::{
         Slot,
@@ -79,113 +83,19 @@ pub(crate) struct Target<'a, A> {
     pub(crate) attrs: MapAttrs,
 }
 
-/// Facts that a look at the phyrs of a source has found.
-pub(super) struct Scan {
-    granule: Granule,
-    /// Number of phyrs.
-    pub(super) phyrs: usize,
-    /// Their length in bytes.
-    len: usize,
-    /// The physical end of the last.
-    end: u64,
-    /// The offset in its granule of the first.
-    offset: u64,
-    /// No gap was found.
-    joins: bool,
-}
-
-impl Scan {
-    #[inline]
-    pub(super) fn new(granule: Granule) -> Self {
-        Self {
-            granule,
-            phyrs: 0,
-            len: 0,
-            end: 0,
-            offset: 0,
-            joins: true,
-        }
-    }
-
-    /// Looks at the next phyr.
-    ///
-    /// # Errors
-    ///
-    /// - `EMSGSIZE`: it is over a limit.
-    /// - `EOVERFLOW`: the length of all overflows.
-    #[inline]
-    pub(super) fn push(&mut self, phyr: Phyr, limits: &Limits) -> Result {
-        check(limits, phyr)?;
-        let start = phyr.paddr().into_raw();
-        if self.phyrs == 0 {
-            self.offset = self.granule.offset(start);
-        } else {
-            self.joins &= self.granule.joins(self.end, start);
-        }
-        self.phyrs += 1;
-        self.end = phyr.end();
-        self.len = self.len.checked_add(phyr.len()).ok_or(EOVERFLOW)?;
-        Ok(())
-    }
-
-    /// Returns the length of all phyrs, if they are one run.
-    #[inline]
-    pub(super) fn run(&self, limits: &Limits) -> Option<NonZeroUsize> {
-        // CAST: a `usize` is at most 64 bits wide.
-        let is_run = self.joins && limits.allow_range(self.offset, self.len as u64);
-        NonZeroUsize::new(self.len).filter(|_| is_run)
-    }
-}
-
-/// Returns the length of all phyrs of a source, if they are one run: the look ends at the first
-/// gap.
-///
-/// # Errors
-///
-/// Those of [`Scan::push`]; what the source fails with.
-#[inline]
-fn run_len(
-    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
-    granule: Granule,
-    limits: &Limits,
-) -> Result<Option<NonZeroUsize>> {
-    let mut scan = Scan::new(granule);
-    for phyr in phyrs {
-        scan.push(phyr?.phyr(), limits)?;
-        if !scan.joins {
-            return Ok(None);
-        }
-    }
-    Ok(scan.run(limits))
-}
-
-/// Checks that `phyr` is a segment within `limits`.
-///
-/// # Errors
-///
-/// - `EMSGSIZE`: it is not.
-#[inline]
-pub(crate) fn check(limits: &Limits, phyr: Phyr) -> Result {
-    // CAST: a `usize` is at most 64 bits wide.
-    if limits.allow_range(phyr.paddr().into_raw(), phyr.len() as u64) {
-        return Ok(());
-    }
-    Err(EMSGSIZE)
-}
-
-/// Collects `phyrs` in the slots and plans them with `planner`.
+/// Collects `phyrs` in the slots and plans them with `planner`. Returns their number, and the runs.
 // Apart: what is planned stays in registers.
 #[inline(never)]
 fn collect(
     phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
     planner: impl PushPhyr,
     slots: &mut [Slot],
-) -> Result<Plan> {
+) -> Result<(usize, Runs)> {
     let mut collector = RunCollector::new(planner, slots);
     for phyr in phyrs {
         collector.push(phyr?)?;
     }
-    collector.plan()
+    collector.finish()
 }
 
 /// Collects `phyrs`, which must be within `limits`, in the slots and plans them.
@@ -195,7 +105,7 @@ fn collect_within(
     granule: Granule,
     limits: &Limits,
     slots: &mut [Slot],
-) -> Result<Plan> {
+) -> Result<(usize, Runs)> {
     if let Some(planner) = UnlimitedPlanner::new(granule, limits) {
         return collect(phyrs, planner, slots);
     }
@@ -262,7 +172,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         self.joined_gaps(pieces, slots()?, reach, state)
     }
 
-    /// [`Target::planned`] of pieces, which may adjoin, without limits.
+    /// Plans and maps pieces, which may adjoin, without limits: see [`Target::planned`].
     // Apart, so that neither loop of its caller and this takes registers from the other.
     #[inline(never)]
     fn joined_gaps<I>(
@@ -326,31 +236,31 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         // The only phyr needs no slot: if there is none, it has the one of this function.
         let mut own = [Slot::EMPTY];
         let slots = if slots.is_empty() { &mut own } else { slots };
-        let plan = collect_within(phyrs, granule, limits, slots)?;
-        let shape = match (plan.phyrs, plan.runs) {
+        let (nr, runs) = collect_within(phyrs, granule, limits, slots)?;
+        let shape = match (nr, runs.nr) {
             (1, _) => Shape::One,
             (_, 1) => Shape::Run,
             _ => Shape::Gaps {
-                fit: plan.packed.is_some(),
+                fit: runs.packed.is_some(),
             },
         };
         let strategy = choose(reach, shape);
         // INVARIANT: the collector has just written the phyrs to these, which are pinned.
-        let phyrs =
-            Phyrs(Cell::from_mut(slots.get_mut(..plan.phyrs).ok_or(E2BIG)?).as_slice_of_cells());
-        match (strategy, plan.packed) {
+        let phyrs = Phyrs(Cell::from_mut(slots.get_mut(..nr).ok_or(E2BIG)?).as_slice_of_cells());
+        match (strategy, runs.packed) {
             (Strategy::Single, _) => {
                 *state = self.single(phyrs.first()?)?;
                 return Ok(());
             }
             (Strategy::Joined, _) => {
-                if let Some(range) = self.joined_slots(phyrs, plan.bytes)? {
+                let bytes = next_run(phyrs.0)?.map_or(0, |(_, bytes)| bytes);
+                if let Some(range) = self.joined_slots(phyrs, bytes)? {
                     *state = joined(range);
                     return Ok(());
                 }
             }
             (Strategy::Packed, Some(packed)) => {
-                if self.packed(granule, phyrs, plan.runs, packed, state)? {
+                if self.packed(granule, phyrs, runs.nr, packed, state)? {
                     return Ok(());
                 }
             }
@@ -364,7 +274,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         }
     }
 
-    /// [`Strategy::Single`]
+    /// Maps by [`Strategy::Single`].
     #[inline]
     pub(crate) fn single(self, phyr: PinnedPhyr) -> Result<State> {
         let addr = self.space.map_phys(phyr, self.attrs)?;
@@ -380,7 +290,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         MappedSegments::new(self.space, self.attrs, slots)
     }
 
-    /// [`Strategy::Each`], of phyrs as they come.
+    /// Maps by [`Strategy::Each`], phyrs as they come.
     #[inline]
     fn each(
         self,
@@ -404,7 +314,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         Ok(())
     }
 
-    /// [`Strategy::Each`], of phyrs in slots.
+    /// Maps by [`Strategy::Each`], phyrs in slots.
     fn each_slot(self, phyrs: Phyrs<'_>, state: &mut State) -> Result {
         let mut done = self.segments(phyrs.0);
         for slot in phyrs.0 {
@@ -414,8 +324,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         Ok(())
     }
 
-    /// [`Strategy::Joined`], of phyrs as they come, which should be `len` bytes in all; one phyr of
-    /// that length is mapped by itself.
+    /// Maps by [`Strategy::Joined`], phyrs as they come, which should be `len` bytes in all; one
+    /// phyr of that length is mapped by itself.
     ///
     /// Returns `false`, with nothing mapped, where they are something else, or no IOVA range is
     /// left.
@@ -426,13 +336,13 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         len: NonZeroUsize,
         state: &mut State,
     ) -> Result<bool> {
-        // There each link has a flush, if not many are made at once.
-        if self.space.links_lists() {
-            return Ok(false);
-        }
         let Some(granule) = self.mapper.granule() else {
             return Ok(false);
         };
+        // Such a space syncs after each link: it is filled by lists instead.
+        if self.space.links_lists() {
+            return self.run_in_lists(phyrs, granule, len, state);
+        }
         let (mut range, mut end) = (None::<IovaRange<A>>, 0);
         for phyr in phyrs {
             let pinned = phyr?;
@@ -468,7 +378,56 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         }
     }
 
-    /// [`Strategy::Joined`], of phyrs in slots. Returns `None` where no IOVA range is left.
+    /// Maps as [`Target::run`] does, in a space that links lists.
+    #[inline(never)]
+    fn run_in_lists(
+        self,
+        phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
+        granule: Granule,
+        len: NonZeroUsize,
+        state: &mut State,
+    ) -> Result<bool> {
+        let mut phyrs = phyrs.peekable();
+        let first = match phyrs.peek() {
+            Some(&Ok(first)) => first,
+            Some(&Err(e)) => return Err(e),
+            None => return Ok(false),
+        };
+        if first.phyr().len() == len.get() {
+            *state = self.single(first)?;
+            return Ok(true);
+        }
+        let start = first.phyr().paddr();
+        let range = IovaRange::alloc(self.space, granule, start, len.get(), self.attrs);
+        let Some(mut range) = range else {
+            return Ok(false);
+        };
+        // Up to the first that does not join, or does not fit.
+        let (mut end, mut left, mut is_run) = (None, len.get(), true);
+        let run = phyrs.map_while(|pinned| {
+            let phyr = match pinned {
+                Ok(pinned) => pinned.phyr(),
+                Err(e) => return Some(Err(e)),
+            };
+            let joins = end.is_none_or(|end| granule.joins(end, phyr.paddr().into_raw()));
+            is_run = joins && phyr.len() <= left;
+            if !is_run {
+                return None;
+            }
+            left -= phyr.len();
+            end = Some(phyr.end());
+            Some(pinned)
+        });
+        range.link_all(run)?;
+        if !is_run || range.linked() != len.get() {
+            return Ok(false);
+        }
+        range.sync()?;
+        *state = joined(range);
+        Ok(true)
+    }
+
+    /// Maps by [`Strategy::Joined`], phyrs in slots. Returns `None` where no IOVA range is left.
     #[inline]
     fn joined_slots(self, run: Phyrs<'_>, bytes: u64) -> Result<Option<IovaRange<A>>> {
         let granule = self.mapper.granule().ok_or(EINVAL)?;
@@ -483,8 +442,8 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         Ok(Some(range))
     }
 
-    /// [`Strategy::Packed`]. Returns `false` where no IOVA range is left for all runs; the slots
-    /// are as before then, which they are not after an error.
+    /// Maps by [`Strategy::Packed`]. Returns `false` where no IOVA range is left for all runs; the
+    /// slots are as before then, which they are not after an error.
     #[inline]
     fn packed(
         self,
@@ -511,7 +470,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         Ok(true)
     }
 
-    /// [`Strategy::Runs`]
+    /// Maps by [`Strategy::Runs`].
     #[inline(never)]
     fn runs(self, phyrs: Phyrs<'_>, state: &mut State) -> Result {
         let mut done = self.segments(phyrs.0);

@@ -4,9 +4,8 @@
 
 use super::{
     plan::{
-        Plan,
         PushPhyr,
-        MAX_LEN, //
+        Runs, //
     },
     state::Slot, //
 };
@@ -61,6 +60,7 @@ impl Phyrs<'_> {
 
 /// Collects phyrs in slots and plans them on the way.
 pub(super) struct RunCollector<'a, P> {
+    room: usize,
     slots: core::slice::IterMut<'a, Slot>,
     planner: P,
 }
@@ -69,6 +69,7 @@ impl<'a, P: PushPhyr> RunCollector<'a, P> {
     #[inline]
     pub(super) fn new(planner: P, slots: &'a mut [Slot]) -> Self {
         Self {
+            room: slots.len(),
             slots: slots.iter_mut(),
             planner,
         }
@@ -82,15 +83,11 @@ impl<'a, P: PushPhyr> RunCollector<'a, P> {
         Ok(())
     }
 
-    /// Returns the plan. What is in the slots counts only then.
+    /// Returns the number of phyrs, and their runs. What is in the slots counts only then.
     #[inline]
-    pub(super) fn plan(self) -> Result<Plan> {
-        let plan = self.planner.plan()?;
-        // No phyr is longer than all of them.
-        if plan.bytes > MAX_LEN {
-            return Err(EOVERFLOW);
-        }
-        Ok(plan)
+    pub(super) fn finish(self) -> Result<(usize, Runs)> {
+        let runs = self.planner.runs()?;
+        Ok((self.room - self.slots.len(), runs))
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     },
     diagnose::check_reach,
     dma_api::Space,
-    exec::Scan,
+    scan::Scan,
     state::{
         DmaVecs,
         Segment,

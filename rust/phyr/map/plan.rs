@@ -69,8 +69,8 @@ pub enum Join {
 /// # Invariants
 ///
 /// While `phyrs` is not zero, the last run ends at the physical address `end`, and lies from
-/// `start` to `pos` in the packed allocation; no limit is in the way of `left` bytes more, neither
-/// for the run by itself nor, while it `fits`, where it lies. `bytes` is at most `pos`.
+/// `start` to `pos` in the packed allocation. It may grow by `left` bytes within the limits, at its
+/// own offset and, while it `fits`, at its packed one. `bytes` is at most `pos`.
 #[derive(Clone, Debug)]
 pub struct Planner {
     granule: Granule,
@@ -78,7 +78,7 @@ pub struct Planner {
     phyrs: usize,
     runs: usize,
     bytes: u64,
-    /// No limit is in the way of a run where it lies in the packed allocation.
+    /// All runs are within the limits where they lie in the packed allocation.
     fits: bool,
     /// Physical end of the last phyr.
     end: u64,
@@ -180,7 +180,7 @@ impl Planner {
         let longest = max_len_at(self.limits, granule.offset(self.start));
         match longest.checked_sub(run_len) {
             Some(left) if len <= left => {
-                // What was in the way is where the run lies in the packed allocation.
+                // Only the packed position is over a limit: give up packing.
                 self.fits = false;
                 self.left = left;
                 true
@@ -218,6 +218,15 @@ impl Planner {
     }
 }
 
+/// The runs of phyrs that were pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Runs {
+    /// Their number.
+    pub(super) nr: usize,
+    /// As [`Plan::packed`].
+    pub(super) packed: Option<Packed>,
+}
+
 /// A planner, for the loop that collects phyrs.
 pub(super) trait PushPhyr {
     /// Adds the next phyr.
@@ -227,12 +236,12 @@ pub(super) trait PushPhyr {
     /// - [`PlanError::Overflow`]: the length of all, or of the IOVA space, overflows.
     fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError>;
 
-    /// Returns the plan of the phyrs so far.
+    /// Returns the runs of the phyrs so far.
     ///
     /// # Errors
     ///
-    /// Those of [`Planner::plan`].
-    fn plan(&self) -> Result<Plan, PlanError>;
+    /// Those of [`Planner::plan`]; [`PlanError::Overflow`]: they are longer than [`MAX_LEN`].
+    fn runs(&self) -> Result<Runs, PlanError>;
 }
 
 impl PushPhyr for Planner {
@@ -242,8 +251,16 @@ impl PushPhyr for Planner {
     }
 
     #[inline]
-    fn plan(&self) -> Result<Plan, PlanError> {
-        Planner::plan(self)
+    fn runs(&self) -> Result<Runs, PlanError> {
+        let plan = Planner::plan(self)?;
+        // No phyr is longer than all of them.
+        if plan.bytes > MAX_LEN {
+            return Err(PlanError::Overflow);
+        }
+        Ok(Runs {
+            nr: plan.runs,
+            packed: plan.packed,
+        })
     }
 }
 
@@ -256,14 +273,12 @@ impl PushPhyr for Planner {
 /// # Invariants
 ///
 /// - `granule` is at most [`UnlimitedPlanner::MAX_GRANULE`], and `pos` at most [`MAX_LEN`].
-/// - While `phyrs` is not zero, the last ends at the physical address `end`, and at `pos` in the
-///   packed allocation. `bytes` is at most `pos`.
+/// - While `runs` is not zero, the last phyr ends at the physical address `end`, and at `pos` in the
+///   packed allocation.
 #[derive(Clone, Debug)]
 pub(crate) struct UnlimitedPlanner {
     granule: Granule,
-    phyrs: usize,
     runs: usize,
-    bytes: u64,
     end: u64,
     pos: u64,
 }
@@ -283,9 +298,7 @@ impl UnlimitedPlanner {
         // INVARIANT: the granule was just compared, and there are no phyrs.
         Some(Self {
             granule,
-            phyrs: 0,
             runs: 0,
-            bytes: 0,
             end: 0,
             pos: 0,
         })
@@ -306,32 +319,28 @@ impl PushPhyr for UnlimitedPlanner {
         if (len | pos) > MAX_LEN {
             return Err(PlanError::Overflow);
         }
-        let joins = self.phyrs != 0 && g.joins(self.end, start);
+        let joins = self.runs != 0 && g.joins(self.end, start);
         self.runs += usize::from(!joins);
-        self.phyrs += 1;
-        // INVARIANT: this is where the phyr ends; `pos` grew by its length at least.
-        self.bytes += len;
+        // INVARIANT: this is where the phyr ends.
         self.end = phyr.end();
         self.pos = pos;
         Ok(if joins { Join::Extends } else { Join::Begins })
     }
 
     #[inline]
-    fn plan(&self) -> Result<Plan, PlanError> {
-        if self.phyrs == 0 {
+    fn runs(&self) -> Result<Runs, PlanError> {
+        if self.runs == 0 {
             return Err(PlanError::Empty);
         }
         let len = self.granule.align_up(self.pos).ok_or(PlanError::Overflow)?;
-        Ok(Plan {
-            phyrs: self.phyrs,
-            runs: self.runs,
-            bytes: self.bytes,
+        Ok(Runs {
+            nr: self.runs,
             packed: Some(Packed { len }),
         })
     }
 }
 
-/// [`Limits::max_len_at`] where it is seldom asked for. Apart, and with copies, so that a
+/// Returns [`Limits::max_len_at`], where it is seldom asked for. Apart, and with copies, so that a
 /// [`Planner`] is not in memory for its sake.
 #[cold]
 #[inline(never)]

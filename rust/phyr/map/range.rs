@@ -136,7 +136,7 @@ impl<S: IovaSpace> IovaRange<S> {
     /// Links what is in `list`, `bytes` bytes, and empties it.
     #[inline]
     fn link_list(&mut self, list: &mut SgList, bytes: &mut usize) -> Result {
-        if list.nr() != 0 {
+        if !list.is_empty() {
             self.space.link_list(&self.iova, list)?;
             // INVARIANT: the space has just linked that many more bytes.
             self.iova.linked += *bytes;
@@ -234,7 +234,7 @@ impl<S: IovaSpace + Copy> IovaRange<S> {
         result
     }
 
-    /// [`IovaRange::link_each`], each by itself. `linked` is counted instead of that of the range.
+    /// Links each by itself; `linked` is counted instead of that of the range.
     // The space is given the address of the state only: all else stays in registers.
     #[inline(always)]
     fn link_singly<T>(
@@ -263,7 +263,7 @@ impl<S: IovaSpace + Copy> IovaRange<S> {
         Ok(())
     }
 
-    /// [`IovaRange::link_each`], a list at a time.
+    /// Links a list at a time.
     #[inline(never)]
     fn link_lists<T>(
         &mut self,
@@ -273,7 +273,6 @@ impl<S: IovaSpace + Copy> IovaRange<S> {
         // Bytes of the phyrs in the list; its granules may be more.
         let mut list = SgList::new();
         let mut bytes = 0;
-        list.init();
         for item in items {
             // CAST: a `usize` is at most 64 bits wide.
             let phyr = phyr(item, self.addr().advanced((self.linked() + bytes) as u64))?;

@@ -14,10 +14,8 @@ use super::{
         DmaApi,
         Space, //
     },
-    exec::{
-        check,
-        Target, //
-    },
+    exec::Target,
+    scan::check,
     state::{
         End,
         Ending,
@@ -148,7 +146,7 @@ impl Mapper<'_> {
         unsafe { self.unmap_in_place(&mut state, || slots) };
     }
 
-    /// As [`Mapper::unmap_from`], of a state that stays where it is: nothing is mapped in it then.
+    /// Ends the mapping of a state that stays where it is, and in which nothing is mapped then.
     /// `slots` is asked for the slots where there are several ranges. Returns whether there may be
     /// slots to be given back now, or [something else](State::hold).
     ///

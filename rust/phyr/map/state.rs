@@ -181,7 +181,7 @@ pub(crate) enum End {
     Single,
     /// Ranges are unmapped. The owner of the state may have [more to do](State::hold).
     Whole,
-    /// The owner of the state has more to do, and that is all.
+    /// Nothing has to be unmapped, but the owner has slots or descriptors to release.
     Held,
     /// One range that was mapped by itself is unlinked, and is freed when it was flushed.
     FreeSingle,
@@ -270,10 +270,9 @@ impl State {
         matches!(self.end, End::Single | End::Whole)
     }
 
-    /// Notes that the owner of the state has more to do when the mapping ends, even if nothing is
-    /// mapped: [`Mapper::unmap_in_place`](crate::Mapper::unmap_in_place) says so then.
-    ///
-    /// An end without that need not look for it.
+    /// Marks that the owner has slots or descriptors to release when the mapping ends, even if
+    /// nothing is mapped: [`Mapper::unmap_in_place`](crate::Mapper::unmap_in_place) returns `true`
+    /// then.
     #[doc(hidden)]
     #[inline]
     pub fn hold(&mut self) {

@@ -72,7 +72,10 @@ fn unmap<M: Memory>(mappings: &mut [Mapping<'_, M>]) {
         return;
     };
     let (mapper, gather) = (first.mapper().clone(), pin!(IotlbGather::new()));
-    let mut unmapping = Unmapping::new(&mapper, gather);
+    let Some(mut unmapping) = Unmapping::new(&mapper, gather) else {
+        // Each ends by itself, as the caller takes its memory.
+        return;
+    };
     for mapping in &mut *mappings {
         let (state, slots) = mapping.state_mut();
         // SAFETY: by the invariants of the mapping they are those of a mapping by this mapper. The

@@ -12,10 +12,10 @@
 //! nor memory are given back before the flush: what frees an address is a method of [`Flushed`],
 //! and that comes from [`Unmapping::flush`] alone. What is forgotten on the way is never freed.
 //!
-//! Where several mappings cannot be flushed together, each ends by itself in [`Unmapping::unmap`],
-//! and nothing is left to do: where nothing translates, for a device that gets copies or is not
-//! coherent, and in lazy mode for what is mapped by itself, whose flush the DMA API puts off for
-//! longer.
+//! Where mappings cannot be flushed together there is no [`Unmapping`], and each ends by itself, in
+//! [`Mapper::unmap_in_place`]: where nothing translates, and for a device that gets copies or is not
+//! coherent. In lazy mode [`Unmapping::unmap`] ends what is mapped by itself, whose flush the DMA
+//! API puts off for longer.
 //!
 //! How it is flushed depends on the driver of the IOMMU:
 //!
@@ -87,12 +87,13 @@ impl IotlbGather {
 ///
 /// # Invariants
 ///
-/// If `target` is there, `gather` was initialised for its domain, and has what was unlinked. That
-/// is `ranges` ranges, all of them from `first` to `last`.
+/// `domain` is that of `mapper`; `gather` was initialised for it, and has what was unlinked. That is
+/// `ranges` ranges, all of them from `first` to `last`.
 pub struct Unmapping<'p, 'm> {
     mapper: &'m Mapper<'m>,
     gather: Pin<&'p mut IotlbGather>,
-    target: Option<(Domain, Granule)>,
+    domain: Domain,
+    granule: Granule,
     first: u64,
     last: u64,
     ranges: usize,
@@ -105,43 +106,37 @@ pub struct Flushed<'m> {
 }
 
 impl<'p, 'm> Unmapping<'p, 'm> {
-    /// Begins, with `gather` for the list.
+    /// Begins, with `gather` for the list. `None` where nothing of the mapper can be flushed
+    /// together: each mapping ends by itself.
     #[inline]
-    pub fn new(mapper: &'m Mapper<'m>, mut gather: Pin<&'p mut IotlbGather>) -> Self {
-        let target = mapper.domain().zip(mapper.granule());
-        if let Some((domain, _)) = target {
-            let gather = gather.as_mut().as_ptr();
-            // What was in it, if it was forgotten, is never freed.
-            //
-            // SAFETY: it may be written, and stays in place for as long as it is used: until it is
-            // initialised again, or for `'p`.
-            unsafe { helpers::phyr_helper_iotlb_gather_init(gather) };
-            // The driver of the IOMMU does not flush on the way then.
-            //
-            // SAFETY: it was just initialised.
-            unsafe { (*gather).queued = domain.gathers_ranges() };
-        }
+    pub fn new(mapper: &'m Mapper<'m>, mut gather: Pin<&'p mut IotlbGather>) -> Option<Self> {
+        let (domain, granule) = mapper.domain().zip(mapper.granule())?;
+        let raw = gather.as_mut().as_ptr();
+        // What was in it, if it was forgotten, is never freed.
+        //
+        // SAFETY: it may be written, and stays in place for as long as it is used: until it is
+        // initialised again, or for `'p`.
+        unsafe { helpers::phyr_helper_iotlb_gather_init(raw) };
+        // The driver of the IOMMU does not flush on the way then.
+        //
+        // SAFETY: it was just initialised.
+        unsafe { (*raw).queued = domain.gathers_ranges() };
         // INVARIANT: nothing was unlinked.
-        Self {
+        Some(Self {
             mapper,
             gather,
-            target,
+            domain,
+            granule,
             first: u64::MAX,
             last: 0,
             ranges: 0,
-        }
+        })
     }
 
     /// Returns the mapper.
     #[inline]
     pub fn mapper(&self) -> &'m Mapper<'m> {
         self.mapper
-    }
-
-    /// Returns whether anything can be flushed together; else each mapping ends by itself.
-    #[inline]
-    pub fn gathers(&self) -> bool {
-        self.target.is_some()
     }
 
     /// Unlinks the mapping of `state`; does nothing if that is [`State::UNMAPPED`]. `slots` is
@@ -199,7 +194,7 @@ impl<'p, 'm> Unmapping<'p, 'm> {
     /// Returns whether what was mapped so can be unlinked, to be flushed later.
     #[inline]
     fn can_unlink(&self, strategy: Strategy) -> bool {
-        self.gathers() && (strategy != Strategy::Single || self.mapper.links_singles())
+        strategy != Strategy::Single || self.mapper.links_singles()
     }
 
     /// Unlinks a mapping; returns whether all of it was linked.
@@ -226,9 +221,7 @@ impl<'p, 'm> Unmapping<'p, 'm> {
     /// Unlinks the granules around `len` bytes at `addr`; returns whether all of them were linked.
     #[inline]
     fn unlink(&mut self, addr: u64, len: usize) -> bool {
-        let Some((domain, granule)) = self.target else {
-            return false;
-        };
+        let (domain, granule) = (self.domain, self.granule);
         let start = granule.align_down(addr);
         // CAST: a `usize` is at most 64 bits wide.
         let Some(bytes) = granule.align_up(addr - start + len as u64) else {
@@ -255,7 +248,7 @@ impl<'p, 'm> Unmapping<'p, 'm> {
 
     /// Keeps a driver of the IOMMU that does not gather ranges from flushing on the way.
     ///
-    /// One range alone is flushed as ever.
+    /// A single range is flushed by its addresses; from the second one on all of the domain is.
     #[inline(never)]
     fn announce(&mut self, domain: Domain) {
         if self.ranges != 0 && domain.can_flush_all() {
@@ -279,9 +272,10 @@ impl<'p, 'm> Unmapping<'p, 'm> {
     /// Flushes what was unlinked.
     #[inline]
     fn sync(&mut self) {
-        let (Some((domain, _)), 1..) = (self.target, self.ranges) else {
+        let domain = self.domain;
+        if self.ranges == 0 {
             return;
-        };
+        }
         if fail::omits(Omission::iommu_iotlb_sync) {
             return;
         }
@@ -374,7 +368,7 @@ impl Flushed<'_> {
             });
         }
         for segment in ending.segments() {
-            // What was not to be unlinked with others has ended.
+            // Segments that could not be gathered were unmapped in `unlink_all`.
             if let Ok(iova) = linked(self.mapper, segment) {
                 space.free(unlinked(iova));
             }

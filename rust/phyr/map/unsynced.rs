@@ -15,7 +15,7 @@ use super::{
         link_single_apart,
         DmaApi, //
     },
-    exec::check,
+    scan::check,
     state::{
         Slot,
         State, //
@@ -70,7 +70,7 @@ impl<'m> Unsynced<'m> {
     /// Begins; returns `None` where there is nothing to be put off.
     #[inline]
     pub fn new(mapper: &'m Mapper<'m>) -> Option<Self> {
-        // Of what is mapped by `dma_map_phys()` the DMA API itself tells the IOMMU.
+        // `dma_map_phys()` syncs by itself: only the sync of linked ranges can be put off.
         let is_told = mapper.links_singles() && !mapper.is_special() && mapper.is_told_of_maps();
         is_told.then_some(Self {
             mapper,

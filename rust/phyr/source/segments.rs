@@ -41,8 +41,8 @@ pub trait Source {
         }
     }
 
-    /// Returns the pieces, if no limit, nor one of `limits`, is in the way of all of them as one
-    /// phyr.
+    /// Returns the pieces, if neither the source's own limits nor `limits` would split them, even
+    /// if all of them adjoin.
     #[inline]
     fn pieces(&self, _limits: &Limits) -> Option<Self::Pieces> {
         None
@@ -56,7 +56,7 @@ pub trait Source {
     }
 
     /// Returns the length of all pieces in bytes, if an IOMMU with this granule is known to join
-    /// all of them. To be taken for a hint: who joins looks at each edge.
+    /// all of them. A hint only: each edge is checked again as it is linked.
     #[inline]
     fn run_len(&self, _granule: Granule) -> Option<NonZeroUsize> {
         None

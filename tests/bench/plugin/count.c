@@ -18,7 +18,7 @@
  * processors accessed and that one of them wrote:
  *
  *   u64 number of entries, then for each of them u64 line, u64 address of the instruction, and
- *   u64 reads, u64 writes of each of two processors
+ *   u64 reads, u64 writes of each of eight processors
  *
  * Devices answer when the guest has nothing left to do, as slow devices would, and not whenever the
  * host gets to it (gate.c): which commands an interrupt completes depends on the guest alone.
@@ -39,7 +39,7 @@
 #define ADD QEMU_PLUGIN_INLINE_ADD_U64
 #define ACCESSES 1048576U
 #define LINE 64
-#define PROCESSORS 2
+#define PROCESSORS 8
 /* Addresses with the topmost bit are the kernel's. */
 #define KERNEL 0x8000000000000000ULL
 
@@ -169,6 +169,7 @@ static int by_line(const void *a, const void *b)
 static size_t of_line(const struct access *access, const struct access *end, bool *shared)
 {
 	bool by[PROCESSORS] = { false }, written = false;
+	int processors = 0;
 	const struct access *one = access;
 
 	for (; one < end && one->line == access->line; one++) {
@@ -177,7 +178,9 @@ static size_t of_line(const struct access *access, const struct access *end, boo
 			written |= one->count[vcpu][1];
 		}
 	}
-	*shared = by[0] && by[1] && written;
+	for (int vcpu = 0; vcpu < PROCESSORS; vcpu++)
+		processors += by[vcpu];
+	*shared = processors > 1 && written;
 	return one - access;
 }
 

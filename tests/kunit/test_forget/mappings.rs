@@ -160,7 +160,7 @@ pub(crate) fn unmapping(_pdev: &pci::Device<Bound>, mapper: &Mapper<'_>) -> Outc
             places.push(phyr, GFP_KERNEL)?;
         }
         let mut mapped = Mapped::new(mapper, memory)?;
-        mapped.unlink(&mut unmapping);
+        mapped.unlink(mapper, &mut unmapping);
         // Where each ends by itself there is nothing to forget.
         if mapped.is_unlinked() {
             all.push(mapped, GFP_KERNEL)?;
