@@ -138,6 +138,10 @@ impl OpenFile {
         self.check_bound()?;
         let mut args: uapi::RegisterMemory = user_copy::read(arg)?;
         let access = BufferAccess::from_flags(args.flags)?;
+        // No descriptor could tell the controller.
+        if (args.addr | args.len) % 4 != 0 {
+            return Err(EINVAL);
+        }
         let addr = usize::try_from(args.addr).map_err(|_| EFAULT)?;
         let len = usize::try_from(args.len).map_err(|_| EFAULT)?;
         let generic = &self.generic;

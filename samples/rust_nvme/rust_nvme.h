@@ -76,15 +76,15 @@ struct rnvme_register {
  * together with the buffers of io_uring, unless the process has CAP_IPC_LOCK.  Any number of
  * registrations of the same memory are counted, and mapped, each for itself.
  *
- * EINVAL		@len is zero, or @flags are wrong
+ * EINVAL		@len is zero, @addr or @len is not a multiple of 4, or @flags are wrong
  * EFAULT		it wraps, is not mapped, or not for writing where the controller would
  *			write; it is a device's registers; or the controller would write to a file
  *			on a disk
  * EREMOTEIO		it is memory of another device; EOPNOTSUPP on a file system on such (DAX)
  * EDQUOT		more than RLIMIT_MEMLOCK allows the user
  * EINTR		a signal came while it was pinned
- * EOPNOTSUPP		@addr or @len is not a multiple of 4; or the controller does not see the
- *			memory as the processors do: memory is bounced, or it is not coherent
+ * EOPNOTSUPP		the controller does not see the memory as the processors do: memory is
+ *			bounced, or it is not coherent
  * ENOMEM, ENOSPC, EIO, ERANGE, EBUSY, ENODEV	as for RNVME_IOC_REGISTER
  */
 struct rnvme_register_memory {

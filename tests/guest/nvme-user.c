@@ -10,137 +10,19 @@
  *  rights    what a process without privileges may do
  *  memory    registered memory of each kind, read and written
  *  gone      memory that is unmapped, moved, truncated, forked or given away while it is registered
- *  bad       registrations that must be refused, and how
- *  many N    N times 1,000 registrations, the same memory in many of them, and the limit of locked
- *            memory
- *  load N    only N seconds of commands of each kind, until something ends them
- *  hold N    only N times 1,000 registrations, until something ends the program
- *  runs N    only N commands of 4 KiB on registered memory: their number is to be seen elsewhere
+ *  many N    N times 1,000 registrations, the same memory in many of them
+ *  file      memory of a file on a disk, FILE in the environment
+ *  peer      memory of another device: what can be mapped of PEER in the environment, the file
+ *            "allocate" of a device's p2pmem in sysfs
  *
  * After each test all pins are given back.
  */
 
 #define _GNU_SOURCE
-#include <glob.h>
-#include <linux/nvme_ioctl.h>
-#include <sys/resource.h>
-#include <sys/uio.h>
-#include <sys/wait.h>
-
-#include "nvme-buf.h"
-
-#ifndef IORING_URING_CMD_FIXED
-#define IORING_URING_CMD_FIXED	1U
-#endif
+#include "nvme-user.h"
 
 /* sizeof(struct nvme_user_io) there. */
 #define IO32	44
-
-enum { FLUSH = 0, WRITE_CMD = 1, READ_CMD = 2, WRITE_ZEROES = 8, DSM = 9, IDENTIFY = 6, LOG = 2 };
-
-static const char *ng_path, *ctrl_path, *disk_path;
-static int ng, ctrl, bounced;
-static struct rnvme_info info;
-static struct io_uring ring;
-
-static long counter(const char *name)
-{
-	/* Else each processor may have counted some that are not added up yet. */
-	int refresh = open("/proc/sys/vm/stat_refresh", O_RDWR);
-	FILE *file = fopen("/proc/vmstat", "r");
-	char word[64];
-	long value, found = -1;
-
-	check(file && refresh >= 0 && write(refresh, "1", 1) == 1);
-	close(refresh);
-	while (fscanf(file, "%63s %ld", word, &value) == 2)
-		if (!strcmp(word, name))
-			found = value;
-	fclose(file);
-	return found;
-}
-
-/* Some are given back by a task that is still on its way to its end. */
-static void check_no_pins(const char *where)
-{
-	long left = 0;
-
-	for (int i = 0; i < 500; i++) {
-		left = counter("nr_foll_pin_acquired") - counter("nr_foll_pin_released");
-		if (!left)
-			return;
-		usleep(20000);
-	}
-	die("%s: %ld pages are still pinned", where, left);
-}
-
-static unsigned char *pages(size_t size)
-{
-	unsigned char *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	check(bytes != MAP_FAILED);
-	return bytes;
-}
-
-static void set_bytes(unsigned char *bytes, size_t size, __u64 seed)
-{
-	for (size_t i = 0; i < size; i++)
-		bytes[i] = pattern(seed, i);
-}
-
-static int are_bytes(const unsigned char *bytes, size_t size, __u64 seed)
-{
-	for (size_t i = 0; i < size; i++)
-		if (bytes[i] != pattern(seed, i))
-			return 0;
-	return 1;
-}
-
-/* What the block device has. */
-static void disk_is(size_t len, __u64 at, __u64 seed)
-{
-	int fd = open(disk_path, O_RDONLY | O_DIRECT);
-	unsigned char *bytes = pages(len);
-
-	check(fd >= 0 && pread(fd, bytes, len, at) == (ssize_t)len);
-	check(are_bytes(bytes, len, seed));
-	munmap(bytes, len);
-	close(fd);
-}
-
-static struct nvme_passthru_cmd io(__u8 opcode, void *data, __u32 len, __u64 at)
-{
-	__u64 slba = at / info.block_size;
-
-	return (struct nvme_passthru_cmd) {
-		.opcode = opcode, .nsid = 1, .addr = (__u64)data, .data_len = len,
-		.cdw10 = slba, .cdw11 = slba >> 32, .cdw12 = len / info.block_size - 1,
-	};
-}
-
-/* The NVMe status, or an error. */
-static int send_io(__u8 opcode, void *data, __u32 len, __u64 at)
-{
-	struct nvme_passthru_cmd cmd = io(opcode, data, len, at);
-	int ret = ioctl(ng, NVME_IOCTL_IO_CMD, &cmd);
-
-	return ret < 0 ? -errno : ret;
-}
-
-static int send_admin(int fd, struct nvme_passthru_cmd cmd)
-{
-	int ret = ioctl(fd, NVME_IOCTL_ADMIN_CMD, &cmd);
-
-	return ret < 0 ? -errno : ret;
-}
-
-static struct nvme_passthru_cmd identify(__u32 cns, __u32 nsid, void *to, __u32 len)
-{
-	return (struct nvme_passthru_cmd) {
-		.opcode = IDENTIFY, .nsid = nsid, .addr = (__u64)to, .data_len = len, .cdw10 = cns,
-	};
-}
 
 static void test_ioctl(void)
 {
@@ -259,31 +141,6 @@ static void test_ioctl(void)
 	munmap(id, PAGE);
 }
 
-/* A command of nvme_ioctl.h by io_uring; BUFFER is a buffer of the ring, or -1. */
-static int uring_io(int fd, __u32 op, struct nvme_passthru_cmd cmd, int buffer, __u64 *extra)
-{
-	struct io_uring_sqe *sqe;
-	struct io_uring_cqe *cqe;
-	int ret;
-
-	cmd.result = 0;
-	sqe = ring_prep_cmd(&ring, fd, op, &cmd, sizeof(cmd));
-	if (buffer >= 0) {
-		sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
-		sqe->buf_index = buffer;
-	}
-	check(io_uring_submit(&ring) == 1);
-	do
-		ret = io_uring_wait_cqe(&ring, &cqe);
-	while (ret == -EINTR);
-	check(!ret);
-	ret = cqe->res;
-	if (extra)
-		*extra = cqe->big_cqe[0];
-	io_uring_cqe_seen(&ring, cqe);
-	return ret;
-}
-
 static void test_uring(void)
 {
 	unsigned char *bytes = pages(MIB);
@@ -398,19 +255,6 @@ static void test_edges(void)
 	munmap(bytes, 4 * MIB);
 }
 
-static void as_nobody(void (*test)(void))
-{
-	pid_t child = fork();
-	int status;
-
-	if (!child) {
-		become_nobody();
-		test();
-		exit(0);
-	}
-	check(waitpid(child, &status, 0) == child && !status);
-}
-
 static void rights(void)
 {
 	unsigned char *bytes = pages(PAGE);
@@ -455,36 +299,6 @@ static void test_rights(void)
 	as_nobody(rights_to_write);
 }
 
-static int register_memory(void *addr, __u64 len, __u32 flags, __u32 *handle)
-{
-	struct rnvme_register_memory args = { .addr = (__u64)addr, .len = len, .flags = flags };
-
-	if (ioctl(ng, RNVME_IOC_REGISTER_MEMORY, &args))
-		return -errno;
-	*handle = args.handle;
-	return 0;
-}
-
-static __u32 registered(void *addr, __u64 len, __u32 flags)
-{
-	__u32 handle = 0;
-	int ret = register_memory(addr, len, flags, &handle);
-
-	if (ret)
-		die("register: %s", strerror(-ret));
-	check(handle);
-	return handle;
-}
-
-static int run(__u32 op, __u32 handle, __u64 offset, __u32 len, __u64 at)
-{
-	struct rnvme_cmd cmd = {
-		.offset = offset, .slba = at / info.block_size, .len = len, .handle = handle,
-	};
-
-	return ring_run(&ring, ng, op, cmd);
-}
-
 /* Writes and reads all of the memory, in commands of 64 KiB at odd places. */
 static void write_and_read(unsigned char *bytes, size_t size, __u64 seed)
 {
@@ -509,14 +323,6 @@ static void write_and_read(unsigned char *bytes, size_t size, __u64 seed)
 	check(ng_info(ng, handle).bytes == size);
 	check(!ng_unregister(ng, handle));
 	check(run(RNVME_CMD_READ, handle, 0, 4096, 0) == -ENOENT);
-}
-
-static void *map_file(int fd, size_t size, int flags)
-{
-	void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
-
-	check(bytes != MAP_FAILED);
-	return bytes;
 }
 
 /* Returns false if the kernel has no huge pages. */
@@ -677,117 +483,11 @@ static void test_gone(void)
 	munmap(moved, size);
 }
 
-static void test_bad(void)
-{
-	/* The third page goes: after two there would be something else. */
-	unsigned char *bytes = pages(3 * PAGE), *read_only, *registers;
-	__u32 handle, both = RNVME_BUF_READ | RNVME_BUF_WRITE;
-	struct {
-		void *addr;
-		__u64 len;
-		__u32 flags;
-		int error;
-	} bad[] = {
-		{ bytes, 0, both, EINVAL },
-		{ bytes, 4096, 0, EINVAL },
-		{ bytes, 4096, 4, EINVAL },
-		{ NULL, 4096, both, EFAULT },
-		{ (void *)4096, 4096, both, EFAULT },
-		{ (void *)-4096L, 4096, both, EFAULT },
-		{ (void *)-4096L, 4097, both, EFAULT },
-		{ (void *)(1UL << 63), 4096, both, EFAULT },
-		{ bytes, 1ULL << 63, both, ENOMEM },
-		{ bytes, ~0ULL, both, EFAULT },
-		{ bytes, ~0ULL - (__u64)bytes, both, EFAULT },
-		{ (void *)-4096L, 4095, both, EFAULT },
-		{ bytes, 1ULL << 46, both, ENOMEM },
-		{ bytes, 3 * PAGE, both, EFAULT },
-		{ bytes + 1, 4096, both, EOPNOTSUPP },
-		{ bytes + 2, 4096, both, EOPNOTSUPP },
-		{ bytes, 4095, both, EOPNOTSUPP },
-	};
-
-	munmap(bytes + 2 * PAGE, PAGE);
-	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		int ret = register_memory(bad[i].addr, bad[i].len, bad[i].flags, &handle);
-
-		if (ret != -bad[i].error)
-			die("bad[%zu]: %s, not %s", i, strerror(-ret), strerror(bad[i].error));
-	}
-	/* Read-only: for the controller to read. */
-	read_only = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	check(register_memory(read_only, PAGE, RNVME_BUF_WRITE, &handle) == -EFAULT);
-	check(register_memory(read_only, PAGE, both, &handle) == -EFAULT);
-	check(!ng_unregister(ng, registered(read_only, PAGE, RNVME_BUF_READ)));
-	munmap(read_only, PAGE);
-	/* Registers of a device. */
-	glob_t bars;
-
-	check(!glob("/sys/bus/pci/devices/*/resource0", 0, NULL, &bars));
-	int fd = open(bars.gl_pathv[0], O_RDWR | O_SYNC);
-
-	check(fd >= 0);
-	registers = map_file(fd, PAGE, MAP_SHARED);
-	check(register_memory(registers, PAGE, RNVME_BUF_READ, &handle) == -EFAULT);
-	check(send_io(WRITE_CMD, registers, 4096, 0) == -EFAULT);
-	munmap(registers, PAGE);
-	close(fd);
-	globfree(&bars);
-	munmap(bytes, 2 * PAGE);
-}
-
-static void over_the_limit(void)
-{
-	struct rlimit limit = { 64 << 10, 64 << 10 };
-	unsigned char *bytes = pages(MIB);
-	__u32 first, second;
-
-	check(!setrlimit(RLIMIT_MEMLOCK, &limit));
-	check(register_memory(bytes, MIB, RNVME_BUF_READ, &first) == -EDQUOT);
-	check(register_memory(bytes, (64 << 10) + 4, RNVME_BUF_READ, &first) == -EDQUOT);
-	first = registered(bytes, 32 << 10, RNVME_BUF_READ);
-	second = registered(bytes, 32 << 10, RNVME_BUF_READ);
-	check(register_memory(bytes, 4, RNVME_BUF_READ, &first) == -EDQUOT);
-	check(!ng_unregister(ng, second));
-	second = registered(bytes, 32 << 10, RNVME_BUF_READ);
-	check(!ng_unregister(ng, second) && !ng_unregister(ng, first));
-}
-
-/* Registrations of a file. */
-#define EACH	1000
-
-static void register_many(unsigned char *bytes, int files, int fds[])
-{
-	for (int i = 0; i < files; i++) {
-		ng = open(ng_path, O_RDWR);
-		check(ng >= 0);
-		fds[i] = ng;
-		for (int j = 0; j < EACH; j++)
-			registered(bytes + PAGE * (j % 200), PAGE,
-				   RNVME_BUF_READ | RNVME_BUF_WRITE);
-	}
-}
-
-static void hold(int files)
-{
-	int fds[files];
-
-	if (!bounced)
-		register_many(pages(MIB), files, fds);
-	printf("going\n");
-	fflush(stdout);
-	pause();
-}
-
 static void test_many(int files)
 {
 	unsigned char *bytes = pages(MIB);
 	int own = ng, fds[files], ret;
 	__u32 handle;
-
-	as_nobody(over_the_limit);
-	/* Nothing is left over of those. */
-	as_nobody(over_the_limit);
 
 	register_many(bytes, files, fds);
 	for (int j = EACH; j < 1024; j++)
@@ -803,115 +503,82 @@ static void test_many(int files)
 	munmap(bytes, MIB);
 }
 
-/* Commands of each kind until SECONDS are over; they may fail. */
-static void run_load(int seconds)
+/* The controller must not change a file behind the back of its file system, but may read it. */
+static void test_file(void)
 {
-	time_t end = time(NULL) + seconds;
-	unsigned char *bytes = pages(MIB);
-	struct iovec buffer = { bytes, MIB };
-	__u32 handle = 0;
-	unsigned long count = 0;
+	const size_t size = 16 * PAGE;
+	unsigned char *shared, *private, *bytes = pages(size);
+	int fd = open(getenv("FILE") ?: "", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	__u32 handle;
 
-	check(!io_uring_register_buffers(&ring, &buffer, 1));
-	if (!bounced)
-		handle = registered(bytes, MIB, RNVME_BUF_READ | RNVME_BUF_WRITE);
-	printf("going\n");
-	fflush(stdout);
-	while (time(NULL) < end) {
-		for (int i = 0; i < 16; i++) {
-			struct rnvme_cmd own = { .len = 4096, .handle = handle };
-			struct nvme_passthru_cmd cmd;
-			struct io_uring_sqe *sqe;
+	check(fd >= 0);
+	set_bytes(bytes, size, 1);
+	check(write(fd, bytes, size) == (ssize_t)size && !fsync(fd));
+	shared = map_file(fd, size, MAP_SHARED);
+	check(register_memory(shared, size, RNVME_BUF_WRITE, &handle) == -EFAULT);
+	check(register_memory(shared, size, RNVME_BUF_READ | RNVME_BUF_WRITE, &handle) == -EFAULT);
+	/* Also when it was written already. */
+	shared[0] = shared[0];
+	check(register_memory(shared, size, RNVME_BUF_WRITE, &handle) == -EFAULT);
+	handle = registered(shared, size, RNVME_BUF_READ);
+	check(run(RNVME_CMD_WRITE, handle, 0, size, 0) == (int)size);
+	disk_is(size, 0, 1);
+	check(run(RNVME_CMD_READ, handle, 0, size, 0) == -EACCES);
+	/* What the file has by now is what the controller reads. */
+	set_bytes(bytes, size, 2);
+	check(pwrite(fd, bytes, size, 0) == (ssize_t)size);
+	check(run(RNVME_CMD_WRITE, handle, 0, size, 0) == (int)size);
+	disk_is(size, 0, 2);
+	check(!ng_unregister(ng, handle));
+	/* For a single command the file system is told. */
+	set_bytes(bytes, size, 3);
+	check(send_io(WRITE_CMD, bytes, size, 0) == 0);
+	check(send_io(READ_CMD, shared, size, 0) == 0 && are_bytes(shared, size, 3));
+	check(!fsync(fd) && pread(fd, bytes, size, 0) == (ssize_t)size);
+	check(are_bytes(bytes, size, 3));
+	munmap(shared, size);
 
-			own.offset = i * PAGE;
-			cmd = io(READ_CMD, bytes + i * PAGE, 4096, i * PAGE);
-			cmd.result = 0;
-			if (i % 3 == 2 && handle) {
-				ring_prep_cmd(&ring, ng, RNVME_CMD_READ, &own, sizeof(own));
-			} else {
-				sqe = ring_prep_cmd(&ring, ng, NVME_URING_CMD_IO, &cmd,
-						    sizeof(cmd));
-				sqe->uring_cmd_flags = i % 3 ? IORING_URING_CMD_FIXED : 0;
-			}
-		}
-		check(io_uring_submit(&ring) == 16);
-		for (int i = 0; i < 16; i++)
-			count += ring_reap(&ring, NULL) >= 0;
-	}
-	printf("nvme-user: %lu commands\n", count);
+	/* A private mapping has copies, of which the file gets nothing. */
+	private = map_file(fd, size, MAP_PRIVATE);
+	write_and_read(private, size, 4);
+	munmap(private, size);
+	check(pread(fd, bytes, size, 0) == (ssize_t)size && are_bytes(bytes, size, 3));
+	close(fd);
+	munmap(bytes, size);
 }
 
-static void runs(int count)
+static void test_peer(void)
 {
-	unsigned char *bytes = pages(MIB);
-	__u32 handle = registered(bytes, MIB, RNVME_BUF_READ | RNVME_BUF_WRITE);
+	const size_t size = 4 * PAGE;
+	int fd = open(getenv("PEER") ?: "", O_RDWR);
+	unsigned char *bytes;
+	__u32 handle;
 
-	for (int i = 0; i < count; i++)
-		check(run(RNVME_CMD_READ, handle, i % 256 * PAGE, 4096, 0) == 4096);
+	check(fd >= 0);
+	bytes = map_file(fd, size, MAP_SHARED);
+	set_bytes(bytes, size, 1);
+	check(register_memory(bytes, size, RNVME_BUF_READ, &handle) == -EREMOTEIO);
+	/* It is a file as well. */
+	check(register_memory(bytes, size, RNVME_BUF_WRITE, &handle) == -EFAULT);
+	check(send_io(WRITE_CMD, bytes, size, 0) == -EINVAL);
+	check(send_io(READ_CMD, bytes, size, 0) == -EINVAL);
+	check(are_bytes(bytes, size, 1));
+	munmap(bytes, size);
+	close(fd);
 }
 
 int main(int argc, char **argv)
 {
-	struct {
-		const char *name;
-		void (*test)(void);
-		int registers;
-	} tests[] = {
-		{ "ioctl", test_ioctl, 0 }, { "uring", test_uring, 0 },
-		{ "edges", test_edges, 0 }, { "rights", test_rights, 0 },
-		{ "memory", test_memory, 1 }, { "gone", test_gone, 1 },
-		{ "bad", test_bad, 1 },
+	static const struct test tests[] = {
+		{ "ioctl", test_ioctl, NULL }, { "uring", test_uring, NULL },
+		{ "edges", test_edges, NULL }, { "rights", test_rights, NULL },
+		{ "memory", test_memory, NULL }, { "gone", test_gone, NULL },
+		{ "many", NULL, test_many }, { "file", test_file, NULL },
+		{ "peer", test_peer, NULL },
 	};
-	unsigned char *bytes = pages(PAGE);
-	__u32 handle = 0;
 
 	check(argc > 4);
-	ng_path = argv[1];
-	ctrl_path = argv[2];
-	disk_path = argv[3];
-	ng = must(open(ng_path, O_RDWR), ng_path);
-	ctrl = must(open(ctrl_path, O_RDWR), ctrl_path);
-	info = ng_info(ng, 0);
-	ring_setup(&ring, 64, IORING_SETUP_CQE32);
-	/* Memory that is bounced cannot be registered. */
-	if (register_memory(bytes, PAGE, RNVME_BUF_READ, &handle) == -EOPNOTSUPP)
-		bounced = 1;
-	else
-		check(!ng_unregister(ng, handle));
-	for (int i = 4; i < argc; i++) {
-		size_t nr = 0;
-
-		if (!strcmp(argv[i], "load")) {
-			run_load(atoi(argv[++i]));
-			continue;
-		}
-		if (!strcmp(argv[i], "hold")) {
-			hold(atoi(argv[++i]));
-			continue;
-		}
-		if (!strcmp(argv[i], "runs")) {
-			runs(atoi(argv[++i]));
-			continue;
-		}
-		if (!strcmp(argv[i], "many")) {
-			int files = atoi(argv[++i]);
-
-			if (!bounced)
-				test_many(files);
-			check_no_pins("many");
-			continue;
-		}
-		while (nr < sizeof(tests) / sizeof(*tests) && strcmp(tests[nr].name, argv[i]))
-			nr++;
-		check(nr < sizeof(tests) / sizeof(*tests));
-		if (bounced && tests[nr].registers) {
-			printf("nvme-user: %s: not here: memory is bounced\n", argv[i]);
-			continue;
-		}
-		tests[nr].test();
-		check_no_pins(argv[i]);
-		printf("nvme-user: %s: ok\n", argv[i]);
-		fflush(stdout);
-	}
+	open_files(argv + 1);
+	run_tests(tests, ARRAY_SIZE(tests), argv + 4);
 	return 0;
 }
