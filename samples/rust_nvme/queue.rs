@@ -158,7 +158,9 @@ impl<'bound> Sq<'bound> {
     /// Adds a command. The controller sees it at the next [`Sq::commit`].
     ///
     /// The caller keeps fewer commands in flight than the ring has entries.
-    #[inline]
+    // Always, and so is `Cq::pop`: where C's helpers are not in line, the compiler takes them for too
+    // long, and a call would save and restore as much as they do.
+    #[inline(always)]
     pub(crate) fn push(&mut self, command: impl SubmissionEntry) {
         // PANIC: By the type invariant of `Sq` `tail` is below the number of entries.
         let entry = io_project!(self.ring.entries, [panic: usize::from(self.tail)]);
@@ -242,6 +244,7 @@ impl<'bound> Cq<'bound> {
 
     /// Takes the next completion, if there is one. It comes from the controller: the identifier in
     /// it need not belong to any command.
+    #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Completion> {
         // PANIC: By the type invariant of `Cq` `head` is below the number of entries.
         let entry = io_project!(self.ring.entries, [panic: usize::from(self.head)]);

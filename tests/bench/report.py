@@ -105,6 +105,7 @@ def main():
     print(f"all numbers: {args.results}/results.json, and as CSV beside it")
     if args.headline:
         pages.write_headline(OUT, now)
+        ratios.save(RATIOS, {**committed, **now["ratios"]})
     if args.write:
         ratios.save(RATIOS, now["ratios"])
         pages.write(OUT, now, lines)
