@@ -298,9 +298,9 @@ impl<T: DriverTypes> PassthroughRequest<T> {
     /// The request was not sent, but for `EFAULT` of a copy:
     ///
     /// - `EFAULT`: the memory is not there, or not for what the device does with it.
-    /// - `EINVAL`: it is more than a request can have.
+    /// - `EINVAL`: it is more than a request can have; or it is memory of another device.
     /// - `ENOMEM`: no memory.
-    /// - Others of `blk_rq_map_user_io()`, such as `EREMOTEIO` for memory of another device.
+    /// - Others of `blk_rq_map_user_io()`.
     pub fn execute_and_wait(
         self,
         data: Option<UserMemory>,

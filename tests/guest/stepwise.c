@@ -18,8 +18,10 @@
  *   submit    a command of 64 KiB each way on a buffer that is registered with DEVICE
  *   memory    memory of this process for DEVICE, such a namespace, and back: as much of it as the
  *             process may lock, so that nothing may stay charged
- *   passthru  reads of 64 KiB by nvme_ioctl.h: an ioctl, one with vectors, a ring's command for an
- *             address, and for a buffer of the ring
+ *   pinned    commands as for submit, on memory of this process that is registered
+ *   passthru  reads of 64 KiB by nvme_ioctl.h, in each way: ioctls, with vectors or without, and
+ *             a ring's commands, with vectors or without, of any memory or of a buffer of the ring
+ *   admin     Identify in each of these ways, by DEVICE, a controller
  *   edu       a page to DEVICE, a file of rust_edu, which is bound anew where it was given up
  */
 #define _GNU_SOURCE
@@ -257,6 +259,12 @@ static int do_submit(void)
 	return 0;
 }
 
+/* Only what is registered differs. */
+static int do_pinned(void)
+{
+	return do_submit();
+}
+
 static int do_memory(void)
 {
 	struct rnvme_register_memory args = { .addr = (__u64)pages, .len = LEN };
@@ -273,42 +281,75 @@ static int do_memory(void)
 	return ret;
 }
 
+/* An ioctl; its errno, or 0. */
+static int passthru_by_ioctl(unsigned long op, struct nvme_passthru_cmd cmd)
+{
+	/* The shorter structure is how the longer one begins. */
+	struct nvme_passthru_cmd64 cmd64 = { 0 };
+	int ret;
+
+	memcpy(&cmd64, &cmd, sizeof(cmd));
+	ret = ioctl(ng, op, &cmd64);
+	if (ret)
+		return ret < 0 ? errno : EIO;
+	return 0;
+}
+
 /* By a command of the ring, into its buffer or not. */
-static int passthru_by_ring(struct nvme_passthru_cmd cmd, unsigned int flags)
+static int passthru_by_ring(__u32 op, struct nvme_passthru_cmd cmd, unsigned int flags)
 {
 	int ret, res;
 
 	cmd.result = 0;
-	ring_prep_cmd(&ring, ng, NVME_URING_CMD_IO, &cmd, sizeof(cmd))->uring_cmd_flags = flags;
+	ring_prep_cmd(&ring, ng, op, &cmd, sizeof(cmd))->uring_cmd_flags = flags;
 	ret = submit_one(&res);
 	if (ret)
 		return ret;
 	return res > 0 ? EIO : -res;
 }
 
+/* The same command in each way, with its data in vectors as well. */
 static int do_passthru(void)
 {
+	const size_t len = 16 * PAGE;
 	struct nvme_passthru_cmd cmd = {
-		.opcode = 2, .nsid = 1, .addr = (__u64)pages, .data_len = 16 * PAGE,
-		.cdw12 = 16 * PAGE / block_size - 1,
-	};
+		.opcode = 2, .nsid = 1, .addr = (__u64)pages, .data_len = len,
+		.cdw12 = len / block_size - 1,
+	}, vec;
 	/* More than fit on the kernel's stack, and each second page. */
 	struct iovec vecs[16];
-	struct nvme_passthru_cmd64 cmd64;
-	int ret;
 
-	ret = ioctl(ng, NVME_IOCTL_IO_CMD, &cmd);
-	if (ret)
-		return ret < 0 ? errno : EIO;
 	for (size_t at = 0; at < ARRAY_SIZE(vecs); at++)
 		vecs[at] = (struct iovec) { pages + 2 * at * PAGE, PAGE };
-	memcpy(&cmd64, &cmd, sizeof(cmd));
-	cmd64.addr = (__u64)vecs;
-	cmd64.vec_cnt = ARRAY_SIZE(vecs);
-	ret = ioctl(ng, NVME_IOCTL_IO64_CMD_VEC, &cmd64);
-	if (ret)
-		return ret < 0 ? errno : EIO;
-	return passthru_by_ring(cmd, 0) ?: passthru_by_ring(cmd, IORING_URING_CMD_FIXED);
+	vec = cmd;
+	vec.addr = (__u64)vecs;
+	vec.data_len = ARRAY_SIZE(vecs);
+	return passthru_by_ioctl(NVME_IOCTL_IO_CMD, cmd) ?:
+		passthru_by_ioctl(NVME_IOCTL_IO64_CMD, cmd) ?:
+		passthru_by_ioctl(NVME_IOCTL_IO64_CMD_VEC, vec) ?:
+		passthru_by_ring(NVME_URING_CMD_IO, cmd, 0) ?:
+		passthru_by_ring(NVME_URING_CMD_IO, cmd, IORING_URING_CMD_FIXED) ?:
+		passthru_by_ring(NVME_URING_CMD_IO_VEC, vec, 0) ?:
+		passthru_by_ring(NVME_URING_CMD_IO_VEC, vec, IORING_URING_CMD_FIXED);
+}
+
+static int do_admin(void)
+{
+	struct nvme_passthru_cmd cmd = {
+		.opcode = 6, .addr = (__u64)pages, .data_len = PAGE, .cdw10 = 1,
+	}, vec;
+	/* Halves, which PRPs cannot describe: they are copied. */
+	struct iovec vecs[2] = { { pages, PAGE / 2 }, { pages + PAGE, PAGE / 2 } };
+
+	vec = cmd;
+	vec.addr = (__u64)vecs;
+	vec.data_len = ARRAY_SIZE(vecs);
+	return passthru_by_ioctl(NVME_IOCTL_ADMIN_CMD, cmd) ?:
+		passthru_by_ioctl(NVME_IOCTL_ADMIN64_CMD, cmd) ?:
+		passthru_by_ring(NVME_URING_CMD_ADMIN, cmd, 0) ?:
+		passthru_by_ring(NVME_URING_CMD_ADMIN, cmd, IORING_URING_CMD_FIXED) ?:
+		passthru_by_ring(NVME_URING_CMD_ADMIN_VEC, vec, 0) ?:
+		passthru_by_ring(NVME_URING_CMD_ADMIN_VEC, vec, IORING_URING_CMD_FIXED);
 }
 
 static int do_edu(void)
@@ -384,11 +425,23 @@ static void prepare(int (*run)(void))
 		check(!ng_register(ng, fd, RNVME_BUF_READ | RNVME_BUF_WRITE, &registered));
 		close(fd);
 	}
-	if (run == do_passthru) {
+	if (run == do_pinned) {
+		struct rnvme_register_memory args = {
+			.addr = (__u64)pages, .len = LEN,
+			.flags = RNVME_BUF_READ | RNVME_BUF_WRITE,
+		};
+
+		ng = must(open(device, O_RDWR | O_CLOEXEC), device);
+		ring_init(&ring, 1);
+		must(ioctl(ng, RNVME_IOC_REGISTER_MEMORY, &args), "register");
+		registered = args.handle;
+	}
+	if (run == do_passthru || run == do_admin) {
 		struct iovec buffer = { pages, LEN };
 
 		ng = must(open(device, O_RDWR | O_CLOEXEC), device);
-		block_size = ng_info(ng, 0).block_size;
+		if (run == do_passthru)
+			block_size = ng_info(ng, 0).block_size;
 		ring_setup(&ring, 1, IORING_SETUP_CQE32);
 		check(!io_uring_register_buffers(&ring, &buffer, 1));
 	}
@@ -417,7 +470,9 @@ int main(int argc, char **argv)
 		{ "register", do_register },
 		{ "submit", do_submit },
 		{ "memory", do_memory },
+		{ "pinned", do_pinned },
 		{ "passthru", do_passthru },
+		{ "admin", do_admin },
 		{ "edu", do_edu },
 	};
 	int (*run)(void) = NULL;
@@ -461,7 +516,7 @@ int main(int argc, char **argv)
 			die("%s: after %s the next try fails: %s", argv[2], what, strerror(again));
 	}
 	/* A command on a buffer that is registered takes no memory at all. */
-	bare = run == do_submit && !by_points;
+	bare = (run == do_submit || run == do_pinned) && !by_points;
 	if (bare ? nth > 1 : nth == 1 || nth == MANY)
 		die("%s: %u steps could fail", argv[2], nth - 1);
 	printf("%s: %u steps have failed, and %u times it did\n", argv[2], nth - 1, refused);

@@ -89,6 +89,10 @@ use phyr::{
     Pinned, //
 };
 use phyr_dma_buf::Attachment;
+use phyr_driver::completion::{
+    Completion,
+    Wait, //
+};
 use phyr_iommu::{
     Access,
     Domain, //
@@ -392,6 +396,28 @@ mod tests {
             }
             fixture.end()
         })
+    }
+
+    /// A wait that fails leaves the completion to the next one.
+    #[test]
+    fn waits() -> Outcome {
+        let done = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
+        for (point, wait) in [
+            (
+                Point::wait_for_completion_interruptible,
+                Wait::Interruptible,
+            ),
+            (Point::wait_for_completion_killable, Wait::Killable),
+        ] {
+            done.complete();
+            fail::arm(Some(point), 1);
+            let result = done.wait(wait);
+            check_eq!(fail::disarm(), Some(point));
+            check_eq!(result, Err(EINTR), "{}", point.name());
+            check_eq!(done.wait(wait), Ok(()));
+            check_eq!(done.wait_timeout(0), Err(ETIMEDOUT));
+        }
+        Ok(())
     }
 
     #[test]

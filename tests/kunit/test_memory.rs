@@ -4,6 +4,7 @@
 
 mod changing;
 mod examples;
+mod pinned;
 mod rights;
 pub(crate) mod sources;
 pub(crate) mod user;
@@ -99,6 +100,30 @@ mod tests {
     #[test]
     fn tables_come_in_by_pages_and_go_out_by_addresses() -> Outcome {
         with_device(|_, mapper| sources::tables(mapper))
+    }
+
+    #[test]
+    fn a_table_of_c_is_carried() -> Outcome {
+        with_device(pinned::table)
+    }
+
+    #[test]
+    fn bio_vecs_are_carried() -> Outcome {
+        with_device(pinned::bio_vecs)
+    }
+
+    #[test]
+    fn a_range_is_carried() -> Outcome {
+        with_device(pinned::range)
+    }
+
+    /// In a domain of the driver's own there is no coherent memory.
+    #[test]
+    fn coherent_memory_is_carried() -> Outcome {
+        with_device(|pdev, mapper| match crate::wants_domain() {
+            true => Ok(()),
+            false => pinned::coherent(pdev, mapper),
+        })
     }
 
     #[test]

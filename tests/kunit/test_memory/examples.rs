@@ -2,10 +2,19 @@
 
 //! The examples of Documentation/memory.rst.
 
-use crate::test_memory::user::Program;
+use crate::test_memory::{
+    sources::CTable,
+    user::Program, //
+};
 use kernel::{
+    device::{
+        Bound,
+        Device, //
+    },
     dma::Coherent,
+    page::Page,
     prelude::*,
+    scatterlist::SGTable,
     sync::Arc,
     uaccess::UserPtr, //
 };
@@ -18,17 +27,37 @@ use phyr::{
         Pages,
         UserPages, //
     },
+    source::{
+        bvec::{
+            BioVec,
+            BioVecs, //
+        },
+        Segments,
+        SgPages, //
+    },
     DataDirection::{
         Bidirectional,
         FromDevice, //
     },
     DmaTable,
     DmaVec,
+    DmaVecs,
+    Limits,
     Mapper,
     MemoryKind,
     Phyr,
     Pinned,
     ToDevice, //
+};
+use phyr_blk::{
+    Operations,
+    RequestQueue,
+    Status,
+    UserMemory, //
+};
+use phyr_driver::{
+    registered::RegisteredMemory,
+    users::Users, //
 };
 
 /// A device that is told of ranges.
@@ -139,6 +168,64 @@ fn program(mapper: &Mapper<'_>, device: &impl Start, addr: UserPtr, len: usize) 
     Ok(())
 }
 
+fn registered(
+    dev: &Device<Bound>,
+    device: &impl Start,
+    users: Arc<Users>,
+    addr: UserPtr,
+    len: usize,
+) -> Result<RegisteredMemory> {
+    let pages = UserPages::pin(addr, len, Bidirectional)?;
+    let stop = move || users.drain(); // each command is one of the users
+    let see = |dma_vecs: DmaVecs<'_>| {
+        dma_vecs.for_each(|vec| device.start(vec));
+        Ok(())
+    };
+    let flags = GFP_KERNEL_ACCOUNT;
+    let (registered, ()) =
+        RegisteredMemory::new(dev, Limits::NONE, pages, Bidirectional, flags, stop, see)?;
+    Ok(registered) // for the open file, which may outlive the binding
+}
+
+/// Only compiled: it takes a disk.
+#[expect(dead_code)]
+fn for_one_command<T: Operations>(
+    queue: &RequestQueue<T>,
+    payload: T::Passthrough,
+    addr: UserPtr,
+    len: u32,
+) -> Result<Status> {
+    let request = queue.alloc(FromDevice, true)?;
+    let memory = UserMemory::Range(addr, len);
+    // `queue_rq()` maps it by `Request::map`, as any other.
+    let (_payload, status) = request.execute_and_wait(Some(memory), payload)?;
+    Ok(status)
+}
+
+fn from_c(mapper: &Mapper<'_>, device: &impl Start, table: &SGTable) -> Result {
+    let pages = Segments::new(SgPages::new(table), *mapper.limits());
+    // SAFETY: the table's pages are there until this function returns, and this driver's alone.
+    let pages = unsafe { Pinned::new(pages, FromDevice, MemoryKind::System) }?;
+    let mapping = mapper.map_pinned(&pages, GFP_KERNEL)?;
+    mapping.dma_vecs().for_each(|vec| device.start(vec));
+    // ... wait for the device ...
+    Ok(())
+}
+
+fn bio_vecs(mapper: &Mapper<'_>, device: &impl Start, first: &Page, second: &Page) -> Result {
+    let vecs = [
+        BioVec::new(first, 512, 1024)?,
+        BioVec::new(second, 0, 4096)?,
+    ];
+    let pieces = Segments::new(BioVecs::new(&vecs), *mapper.limits());
+    // SAFETY: both pages are borrowed until this function returns, and this driver's alone.
+    let pieces = unsafe { Pinned::new(pieces, FromDevice, MemoryKind::System) }?;
+    let mapping = mapper.map_pinned(&pieces, GFP_KERNEL)?;
+    mapping.dma_vecs().for_each(|vec| device.start(vec));
+    // ... wait for the device ...
+    Ok(())
+}
+
 /// Runs all of them; `domain` if the mapper is one in a domain, where there is no coherent memory.
 pub(crate) fn run(mapper: &Mapper<'_>, device: &impl Start, domain: bool) -> Result {
     pages(mapper, device)?;
@@ -157,6 +244,15 @@ pub(crate) fn run(mapper: &Mapper<'_>, device: &impl Start, domain: bool) -> Res
     range(mapper, device, first, MemoryKind::System)?;
     let len = 3000;
     program(mapper, device, Program::filled(len, 7)?.at(0), len)?;
+    // It is mapped as long as the device is bound, by the DMA API.
+    if !domain && !crate::is_bounced() {
+        let users = Arc::pin_init(Users::new(), GFP_KERNEL)?;
+        let addr = Program::filled(len, 7)?.at(0);
+        drop(registered(mapper.device(), device, users, addr, len)?);
+    }
+    from_c(mapper, device, CTable::new(&chunk, 100, 3000)?.table())?;
+    let (one, two) = (Page::alloc_page(GFP_KERNEL)?, Page::alloc_page(GFP_KERNEL)?);
+    bio_vecs(mapper, device, &one, &two)?;
     for_c(mapper, |table| {
         table
             .iter()

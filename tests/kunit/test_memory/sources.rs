@@ -56,9 +56,27 @@ use phyr::{
 
 const BOTH: DataDirection = DataDirection::Bidirectional;
 
-/// Has the device copy the beginning of its first and of its last range to the end of the same
-/// range; checks the bytes and the page table. What cannot be mapped in one piece is refused, and
-/// comes back.
+/// Has the device copy the beginning of the first and of the last range to the end of the same
+/// range, and does so with the `bytes` that they are expected to have.
+pub(crate) fn copy_ends(pdev: &pci::Device<Bound>, vecs: &[DmaVec], bytes: &mut [u8]) -> Result {
+    let engine = Engine::new(pdev)?;
+    let mut start = 0;
+    for (nr, &vec) in vecs.iter().enumerate() {
+        if nr == 0 || nr == vecs.len() - 1 {
+            let len = (vec.len() / 2).min(BUFFER);
+            let to = vec.len() - len;
+            engine
+                .read(vec, 0, len)
+                .and_then(|()| engine.write(vec, to, len))?;
+            bytes.copy_within(start..start + len, start + to);
+        }
+        start += vec.len();
+    }
+    Ok(())
+}
+
+/// Has the device [copy the ends](copy_ends) of `memory`; checks the bytes and the page table. What
+/// cannot be mapped in one piece is refused, and comes back.
 pub(crate) fn carry<M: Memory<Direction = DataDirection>>(
     pdev: &pci::Device<Bound>,
     mapper: &Mapper<'_>,
@@ -87,19 +105,7 @@ pub(crate) fn carry<M: Memory<Direction = DataDirection>>(
     }
     table::check(mapper, vecs.iter().copied(), phyrs.iter().copied())?;
 
-    let engine = Engine::new(pdev)?;
-    let mut start = 0;
-    for (nr, &vec) in vecs.iter().enumerate() {
-        if nr == 0 || nr == vecs.len() - 1 {
-            let len = (vec.len() / 2).min(BUFFER);
-            let to = vec.len() - len;
-            engine
-                .read(vec, 0, len)
-                .and_then(|()| engine.write(vec, to, len))?;
-            expected.copy_within(start..start + len, start + to);
-        }
-        start += vec.len();
-    }
+    copy_ends(pdev, &vecs, &mut expected)?;
     let mut seen = KVVec::from_elem(0u8, expected.len(), GFP_KERNEL)?;
     mapping.cpu().read(0, &mut seen)?;
     check_bytes(&seen, &expected)?;
