@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Only a [`Request`] can end, and only [`FlushedRequests`] makes those: no page is given back
-//! before the flush, whatever the code around does. What is forgotten on the way never ends, so that
-//! its pages stay where they are.
+//! before the flush, whatever the code around does. What is forgotten on the way never ends, so
+//! that its pages stay where they are.
 
 use super::{
     hw::HwCtx,

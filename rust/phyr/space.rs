@@ -2,9 +2,9 @@
 
 //! The address space in which a mapper maps: that of the DMA API, or a region of a domain.
 //!
-//! The code that maps is generic over [`IovaSpace`]. There are two: the DMA API's (`map/dma_api.rs`)
-//! and what a library gives to [`Mapper::in_space`](super::Mapper::in_space), which is the IOVA
-//! region of a domain. Only the mapping core calls the methods, with values that only it makes:
+//! The code that maps is generic over [`IovaSpace`]. There are two: that of the DMA API
+//! (`map/dma_api.rs`) and what a library gives to [`Mapper::in_space`](super::Mapper::in_space),
+//! which is the IOVA region of a domain. Only the mapping core calls the methods, with values that only it makes:
 //! they say what was promised or done before.
 
 use super::{
@@ -249,8 +249,8 @@ impl Domain {
 ///
 /// # Invariants
 ///
-/// The first `nr` of `entries` are written, and name whole granules of memory that is pinned, `bytes`
-/// bytes.
+/// The first `nr` of `entries` are written, and name whole granules of memory that is pinned,
+/// `bytes` bytes.
 pub struct SgList {
     entries: [MaybeUninit<scatterlist>; Self::MAX],
     nr: usize,

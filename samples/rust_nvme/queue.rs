@@ -158,8 +158,8 @@ impl<'bound> Sq<'bound> {
     /// Adds a command. The controller sees it at the next [`Sq::commit`].
     ///
     /// The caller keeps fewer commands in flight than the ring has entries.
-    // Always, and so is `Cq::pop`: where C's helpers are not in line, the compiler takes them for too
-    // long, and a call would save and restore as much as they do.
+    // Always, as `Cq::pop`: where C's helpers are not in line the compiler takes both for too long,
+    // and a call would save and restore as much as they do.
     #[inline(always)]
     pub(crate) fn push(&mut self, command: impl SubmissionEntry) {
         // PANIC: By the type invariant of `Sq` `tail` is below the number of entries.

@@ -273,8 +273,8 @@ impl PushPhyr for Planner {
 /// # Invariants
 ///
 /// - `granule` is at most [`UnlimitedPlanner::MAX_GRANULE`], and `pos` at most [`MAX_LEN`].
-/// - While `runs` is not zero, the last phyr ends at the physical address `end`, and at `pos` in the
-///   packed allocation.
+/// - While `runs` is not zero, the last phyr ends at the physical address `end`, and at `pos` in
+///   the packed allocation.
 #[derive(Clone, Debug)]
 pub(crate) struct UnlimitedPlanner {
     granule: Granule,

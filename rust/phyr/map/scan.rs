@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A look at the phyrs of a source before they are mapped: whether they are one run, and within the
-//! limits of the device. Entry points: [`run_len`] for a source, [`Scan::push`] for a phyr at a time.
+//! limits of the device. Entry points: [`run_len`] for a source, [`Scan::push`] for a phyr each.
 
 use crate::{
     limits::Limits,

@@ -13,9 +13,9 @@
 //! and that comes from [`Unmapping::flush`] alone. What is forgotten on the way is never freed.
 //!
 //! Where mappings cannot be flushed together there is no [`Unmapping`], and each ends by itself, in
-//! [`Mapper::unmap_in_place`]: where nothing translates, and for a device that gets copies or is not
-//! coherent. In lazy mode [`Unmapping::unmap`] ends what is mapped by itself, whose flush the DMA
-//! API puts off for longer.
+//! [`Mapper::unmap_in_place`]: where nothing translates, and for a device that gets copies or is
+//! not coherent. In lazy mode [`Unmapping::unmap`] ends what is mapped by itself, whose flush the
+//! DMA API puts off for longer.
 //!
 //! How it is flushed depends on the driver of the IOMMU:
 //!
@@ -87,8 +87,8 @@ impl IotlbGather {
 ///
 /// # Invariants
 ///
-/// `domain` is that of `mapper`; `gather` was initialised for it, and has what was unlinked. That is
-/// `ranges` ranges, all of them from `first` to `last`.
+/// `domain` is that of `mapper`; `gather` was initialised for it, and has what was unlinked. That
+/// is `ranges` ranges, all of them from `first` to `last`.
 pub struct Unmapping<'p, 'm> {
     mapper: &'m Mapper<'m>,
     gather: Pin<&'p mut IotlbGather>,
