@@ -4,8 +4,8 @@
 //!
 //! The code that maps is generic over [`IovaSpace`]. There are two: that of the DMA API
 //! (`map/dma_api.rs`) and what a library gives to [`Mapper::in_space`](super::Mapper::in_space),
-//! which is the IOVA region of a domain. Only the mapping core calls the methods, with values that only it makes:
-//! they say what was promised or done before.
+//! which is the IOVA region of a domain. Only the mapping core calls the methods, with values that
+//! only it makes: they say what was promised or done before.
 
 use super::{
     attrs::MapAttrs,
