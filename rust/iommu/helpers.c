@@ -66,6 +66,7 @@ EXPORT_SYMBOL_GPL(phyr_iommu_helper_pci_dma_range);
  */
 bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *addr, u64 *len)
 {
+#ifdef CONFIG_GENERIC_MSI_IRQ
 	struct msi_desc *desc;
 
 	if (!dev->msi.data)
@@ -84,6 +85,7 @@ bool phyr_iommu_helper_msi_message(struct device *dev, unsigned int nr, u64 *add
 #endif
 		return true;
 	}
+#endif
 	return false;
 }
 EXPORT_SYMBOL_GPL(phyr_iommu_helper_msi_message);
