@@ -3,8 +3,8 @@
 //! The importer's side: a device attaches to a buffer, and is told the ranges that it sees.
 //!
 //! An [`Attachment`] has no lifetime, as buffers come and go with user space. It ends with the
-//! binding of its device all the same: a device resource holds the other end, and unmaps and
-//! detaches when the driver is unbound, even if the value was leaked.
+//! binding of its device all the same: the other end is a [`Managed`] value of the device, and
+//! unmaps and detaches when the driver is unbound, even if the value was leaked.
 
 use crate::{
     attached::{
@@ -21,7 +21,6 @@ use kernel::{
         Bound,
         Device, //
     },
-    devres::Devres,
     prelude::*,
     sync::{
         aref::ARef,
@@ -29,14 +28,11 @@ use kernel::{
     }, //
 };
 use phyr::{
-    fail::{
-        self,
-        Point, //
-    },
     linear::LinearError,
     DataDirection,
     DmaVec, //
 };
+use phyr_driver::managed::Managed;
 
 /// Marker for a static importer, one without `invalidate_mappings`.
 pub enum Static {}
@@ -73,7 +69,7 @@ pub enum Static {}
 /// }
 /// ```
 pub struct Attachment<I> {
-    _entry: Devres<DetachOnDrop>,
+    _entry: Managed,
     attached: Arc<Attached>,
     _importer: PhantomData<Arc<I>>,
 }
@@ -81,10 +77,9 @@ pub struct Attachment<I> {
 impl<I> Attachment<I> {
     fn new(dev: &Device<Bound>, entry: DetachOnDrop) -> Result<Self> {
         let attached = entry.attached();
-        fail::at(Point::devres_add)?;
         Ok(Self {
             // Detaches where it fails.
-            _entry: Devres::new(dev, Ok::<_, Error>(entry))?,
+            _entry: Managed::new(dev, entry, GFP_KERNEL)?,
             attached,
             _importer: PhantomData,
         })

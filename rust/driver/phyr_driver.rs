@@ -9,7 +9,7 @@
 //!   unbind()                      nothing is torn down yet
 //!   1. Driver::Data is dropped    field by field: disk, files, interrupts, DMA, memory
 //!   2. the scope ends             what is still registered in it, the newest first
-//!   3. devres is released         kernel::devres::Devres
+//!   3. devres is released         kernel::devres::Devres; all Managed values of the device
 //! ```
 //!
 //! # Which to take
@@ -38,8 +38,11 @@
 //!   or after the scope; if it is leaked, it ends after the scope. Context: sleeps.
 //! - such objects, by number: take `phyr_blk::HandleTable`. It ends when removed, or with the
 //!   table; if it is leaked, removing waits for ever. Context: any; removing sleeps.
-//! - a value that refers to nothing of the scope: take [`Devres`]. It ends when dropped, or after
-//!   the scope; if it is leaked, it ends after the scope. Context: sleeps.
+//! - another value of a file: take [`Managed`]. It ends when dropped, or after the scope; if it is
+//!   leaked, it ends after the scope. Context: sleeps.
+//! - a value that refers to nothing of the scope, and is accessed: take [`Devres`]. It ends when
+//!   dropped, or after the scope, in a grace period of RCU; if it is leaked, it ends after the
+//!   scope. Context: sleeps.
 //! - an event to wait for: take [`Completion`]. It ends with its owner; if it is leaked, no harm.
 //!   Context: any; waiting sleeps.
 //!
@@ -52,15 +55,17 @@
 //! [`Users`]: users::Users
 //! [`Users::drain`]: users::Users::drain
 //! [`Devres`]: kernel::devres::Devres
+//! [`Managed`]: managed::Managed
 //! [`RegisteredMemory`]: registered::RegisteredMemory
 //! [`Completion`]: completion::Completion
 //!
 //! # Modules
 //!
-//! - [`scope`]: the list of registrations, on which all others rely.
+//! - `list`: values that end together, on which all others rely.
+//! - [`scope`]: the list of a binding, or of a call.
 //! - [`pci`]: a PCI driver whose `probe()` gets a scope; its DMA, resets and errors.
 //! - [`irq`]: interrupt vectors and their handlers.
-//! - [`binding`], [`users`], [`completion`], [`registered`]: see the list above.
+//! - [`binding`], [`users`], [`completion`], [`managed`], [`registered`]: see the list above.
 //! - [`fallible`]: calls that drivers make themselves, which tests can have fail.
 //!
 //! C header: [`include/linux/device/driver.h`](srctree/include/linux/device/driver.h)
@@ -72,6 +77,8 @@ mod bindings;
 pub mod completion;
 pub mod fallible;
 pub mod irq;
+mod list;
+pub mod managed;
 pub mod pci;
 pub mod registered;
 pub mod scope;

@@ -3,9 +3,10 @@
 //! Memory that is mapped once, for a file that may be open for longer than the driver is bound.
 //!
 //! A [`Mapping`] has the lifetime of its driver's binding, which a file's values do not have. A
-//! [`RegisteredMemory`] has no lifetime, and ends with the binding all the same: a device
-//! resource holds the mapping, even if the value was leaked.
+//! [`RegisteredMemory`] has no lifetime, and ends with the binding all the same: the mapping is a
+//! [`Managed`] value of the device.
 
+use super::managed::Managed;
 use core::mem;
 use kernel::{
     alloc::Flags,
@@ -13,15 +14,10 @@ use kernel::{
         Bound,
         Device, //
     },
-    devres::Devres,
     prelude::*,
     sync::aref::ARef, //
 };
 use phyr::{
-    fail::{
-        self,
-        Point, //
-    },
     mapping::Mapping,
     memory::Memory,
     ownership::MappedFor,
@@ -67,12 +63,8 @@ use phyr::{
 /// }
 /// ```
 pub struct RegisteredMemory {
-    _entry: Devres<KBox<dyn Send>>,
+    _ending: Managed,
 }
-
-// SAFETY: a shared reference to one has no methods; the entry is dropped by its owner, or by the
-// driver core, and can be sent.
-unsafe impl Sync for RegisteredMemory {}
 
 /// Stops the device, and then ends the mapping.
 ///
@@ -129,8 +121,8 @@ impl RegisteredMemory {
         let mapping = mapper.map(memory, dir, flags).map_err(|e| e.error)?;
         let seen = see(mapping.dma_vecs())?;
         // SAFETY: only the lifetime differs. `dev` is bound until its managed resources are
-        // released, one of which is `Ending`, which drops this; it holds the device. The mapper is
-        // one of the DMA API, and has nothing else with a lifetime.
+        // released, by when `Managed` has dropped `Ending`, and so this; it holds the device. The
+        // mapper is one of the DMA API, and has nothing else with a lifetime.
         let mapping = unsafe { mem::transmute::<Mapping<'_, M>, Mapping<'static, M>>(mapping) };
         // INVARIANT: `dev` is that of the mapping.
         let ending = Ending {
@@ -139,9 +131,7 @@ impl RegisteredMemory {
             _mapped_for: mapped_for,
             _dev: dev.into(),
         };
-        let ending: KBox<dyn Send> = KBox::new(ending, flags)?;
-        fail::at(Point::devres_add)?;
-        let entry = Devres::new(dev, Ok::<_, Error>(ending))?;
-        Ok((Self { _entry: entry }, seen))
+        let ending = Managed::new(dev, ending, flags)?;
+        Ok((Self { _ending: ending }, seen))
     }
 }

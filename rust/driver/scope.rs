@@ -29,24 +29,20 @@
 //!
 //! [`std::thread::scope`]: https://doc.rust-lang.org/std/thread/fn.scope.html
 
+use super::list::{
+    Entry,
+    List, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
 };
 use kernel::{
-    alloc::flags::__GFP_NOWARN,
     device::{
         Bound,
         Device, //
     },
-    new_condvar,
-    new_mutex,
-    prelude::*,
-    sync::{
-        Completion,
-        CondVar,
-        Mutex, //
-    }, //
+    prelude::*, //
 };
 
 /// The time until the end of a binding, or of a call of [`scope()`].
@@ -105,7 +101,7 @@ impl<'b> Scope<'b> {
     /// - `ENODEV`: the scope is ending; the value has been dropped.
     /// - `ENOMEM`: no memory; the value has been dropped.
     pub fn keep<T: Send + 'b>(self, value: T) -> Result {
-        self.list.add(Entry::new(value)?).map(|_| ())
+        self.list.add(value, GFP_KERNEL).map(|_| ())
     }
 
     /// Registers `value`, which is dropped when the returned [`Registration`] is, or else when the
@@ -119,7 +115,7 @@ impl<'b> Scope<'b> {
     /// - `ENODEV`: the scope is ending; the value has been dropped.
     /// - `ENOMEM`: no memory; the value has been dropped.
     pub fn register<T: Send + 'b>(self, value: T) -> Result<Registration<'b, T>> {
-        self.list.register(value)
+        register(self.list, value)
     }
 
     /// Registers the value that `make` makes, as [`Scope::register`] does. The scope does not begin
@@ -184,243 +180,15 @@ pub fn scope<R>(dev: &Device<Bound>, f: impl for<'b> FnOnce(Scope<'b>) -> Result
     result
 }
 
-/// The registrations of a scope, in the order in which they came.
-///
-/// An entry is the list's, not its owner's: it is freed when the scope ends, also where the owner
-/// was leaked.
-#[pin_data(PinnedDrop)]
-pub(crate) struct List {
-    #[pin]
-    inner: Mutex<Inner>,
-    /// Signalled when `making` or `busy` becomes zero.
-    #[pin]
-    idle: CondVar,
-}
-
-/// # Invariants
-///
-/// The values of the first `live` entries are there; those of the others were dropped, or are being
-/// dropped, by [`List::close`].
-struct Inner {
-    entries: KVVec<KBox<Entry>>,
-    live: usize,
-    /// The number of values that are being made, to be registered.
-    making: usize,
-    /// The number of owners that are dropping an entry's value, or wait until it was.
-    busy: usize,
-    /// True once the scope is ending.
-    closing: bool,
-}
-
-impl List {
-    /// Makes an empty list.
-    ///
-    /// Not inlined: lockdep wants one name for a class of locks, and both are in this module then.
-    ///
-    /// # Errors
-    ///
-    /// - `ENOMEM`: no memory.
-    #[inline(never)]
-    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
-        KBox::pin_init(
-            pin_init!(Self {
-                // INVARIANT: there are no entries.
-                inner <- new_mutex!(Inner {
-                    entries: KVVec::new(),
-                    live: 0,
-                    making: 0,
-                    busy: 0,
-                    closing: false,
-                }),
-                idle <- new_condvar!(),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Keeps [`List::close`] from dropping anything until the returned value is dropped.
-    ///
-    /// # Errors
-    ///
-    /// - `ENODEV`: the list is being closed.
-    fn begin(&self) -> Result<Making<'_>> {
-        let mut inner = self.inner.lock();
-        if inner.closing {
-            return Err(ENODEV);
-        }
-        inner.making += 1;
-        Ok(Making(self))
-    }
-
-    /// Adds an entry, or drops its value if it cannot.
-    fn add(&self, entry: KBox<Entry>) -> Result<NonNull<Entry>> {
-        let at = NonNull::from(&*entry);
-        let mut inner = self.inner.lock();
-        let room = if inner.closing {
-            Err(ENODEV)
-        } else {
-            inner
-                .entries
-                .reserve(1, GFP_KERNEL | __GFP_NOWARN)
-                .map_err(Error::from)
-        };
-        if let Err(e) = room {
-            drop(inner);
-            // SAFETY: `entry` is new, with its value, and in no list.
-            unsafe { entry.release() };
-            return Err(e);
-        }
-        // INVARIANT: the new entry is the last one, and its value is there.
-        inner.live += 1;
-        let _ = inner.entries.push_within_capacity(entry);
-        Ok(at)
-    }
-
-    fn register<'b, T: Send + 'b>(&'b self, value: T) -> Result<Registration<'b, T>> {
-        // INVARIANT: `add()` has put it into the list.
-        Ok(Registration {
-            entry: self.add(Entry::new(value)?)?,
-            list: self,
-            _value: PhantomData,
-        })
-    }
-
-    /// Drops the value of `entry`, or waits until [`List::close`] has dropped it.
-    ///
-    /// # Safety
-    ///
-    /// `entry` was added to this list. Its owner calls this once, before the scope ends.
-    unsafe fn end(&self, entry: NonNull<Entry>) {
-        let mut inner = self.inner.lock();
-        inner.busy += 1;
-        let is_it = |other: &KBox<Entry>| NonNull::from(&**other) == entry;
-        let live = inner.live;
-        let at = inner.entries[..live].iter().rposition(is_it);
-        let taken = at.and_then(|at| inner.entries.remove(at).ok());
-        // INVARIANT: the entry that was taken out was one of the first `live`.
-        inner.live -= usize::from(taken.is_some());
-        drop(inner);
-        match taken {
-            // SAFETY: `entry` was taken out of the list just now, from those with a value.
-            Some(entry) => unsafe { entry.release() },
-            // SAFETY: the caller promises that `entry` is in the list, so `close()` is dropping its
-            // value, and frees it only when `busy` is zero again.
-            None => unsafe { entry.as_ref() }.done.wait_for_completion(),
-        }
-        let mut inner = self.inner.lock();
-        inner.busy -= 1;
-        if inner.busy == 0 {
-            self.idle.notify_all();
-        }
-    }
-
-    /// Waits for values that are being made, drops what is in the list, the newest first, and waits
-    /// for owners that are dropping theirs. Nothing can be registered any more.
-    ///
-    /// Context: process context, may sleep. Not from what an entry's drop waits for.
-    pub(crate) fn close(&self) {
-        let mut inner = self.inner.lock();
-        inner.closing = true;
-        while inner.making > 0 {
-            self.idle.wait(&mut inner);
-        }
-        while inner.live > 0 {
-            // INVARIANT: the value is dropped below.
-            inner.live -= 1;
-            let entry = NonNull::from(&*inner.entries[inner.live]);
-            drop(inner);
-            // SAFETY: `entry` stays in the list until the end of this function. It is not among the
-            // first `live` any more, and nobody else drops the value of such an entry.
-            unsafe { entry.as_ref().release() };
-            inner = self.inner.lock();
-        }
-        while inner.busy > 0 {
-            self.idle.wait(&mut inner);
-        }
-        inner.entries = KVVec::new();
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for List {
-    fn drop(self: Pin<&mut Self>) {
-        self.close();
-    }
-}
-
-/// A value that is being made, to be registered in a list; dropping this ends that.
-struct Making<'a>(&'a List);
-
-impl Drop for Making<'_> {
-    fn drop(&mut self) {
-        let mut inner = self.0.inner.lock();
-        inner.making -= 1;
-        if inner.making == 0 {
-            self.0.idle.notify_all();
-        }
-    }
-}
-
-/// A value of any type, which may be shorter-lived than `'static`.
-///
-/// # Invariants
-///
-/// `value` was leaked from a box of the type that `drop` is for. It is dropped once, by
-/// [`List::add`], [`List::end`] or [`List::close`].
-struct Entry {
-    value: NonNull<c_void>,
-    drop: unsafe fn(NonNull<c_void>),
-    /// Completed when the value was dropped.
-    done: Pin<KBox<Completion>>,
-}
-
-// SAFETY: `Entry::new` takes only values that may be sent.
-unsafe impl Send for Entry {}
-
-// SAFETY: a shared reference gives no access to the value, except by `release()`, which is unsafe.
-unsafe impl Sync for Entry {}
-
-impl Entry {
-    /// Makes an entry of `value`, in no list.
-    ///
-    /// The callers' bound `T: 'b` is the lifetime of the scope: what the value refers to is there
-    /// until the scope ends, and the value is dropped before.
-    fn new<T: Send>(value: T) -> Result<KBox<Self>> {
-        let done = KBox::pin_init(Completion::new(), GFP_KERNEL)?;
-        let value = KBox::new(value, GFP_KERNEL)?;
-        let entry = KBox::<Self>::new_uninit(GFP_KERNEL)?;
-        // INVARIANT: the box is leaked here, and is of the type `T` of `drop_box`.
-        Ok(KBox::write(
-            entry,
-            Self {
-                value: NonNull::from(KBox::leak(value)).cast(),
-                drop: drop_box::<T>,
-                done,
-            },
-        ))
-    }
-
-    /// Drops the value.
-    ///
-    /// # Safety
-    ///
-    /// The value is there, and nobody else drops it.
-    unsafe fn release(&self) {
-        // SAFETY: by the type invariants `value` was leaked from a box of the type of `drop`. The
-        // caller promises that the value is there, and that nobody else drops it.
-        unsafe { (self.drop)(self.value) };
-        self.done.complete_all();
-    }
-}
-
-/// Frees a box and drops what is in it.
-///
-/// # Safety
-///
-/// `value` was leaked from a `KBox<T>`, which is not used again.
-unsafe fn drop_box<T>(value: NonNull<c_void>) {
-    // SAFETY: the caller promises that `value` was leaked from a `KBox<T>`.
-    drop(unsafe { KBox::<T>::from_raw(value.cast().as_ptr()) });
+/// Registers `value` in `list`, which is closed before `'b` ends.
+fn register<'b, T: Send + 'b>(list: &'b List, value: T) -> Result<Registration<'b, T>> {
+    let entry = list.add(value, GFP_KERNEL)?;
+    // INVARIANT: `add()` has put it into the list.
+    Ok(Registration {
+        entry: NonNull::from(&*entry),
+        list,
+        _value: PhantomData,
+    })
 }
 
 /// Owner of a value that is registered in a scope.
@@ -451,8 +219,8 @@ unsafe impl<T> Sync for Registration<'_, T> {}
 
 impl<T> Drop for Registration<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: by the type invariants `entry` is in `list`, and this is its only owner. The
-        // scope has not ended, as `list` is borrowed until then.
+        // SAFETY: by the type invariants `entry` was added to `list`, and this is its only owner.
+        // It is valid: the list was not closed yet, as it is borrowed until then.
         unsafe { self.list.end(self.entry) };
     }
 }
@@ -494,12 +262,12 @@ mod tests {
         COUNT.store(0, Relaxed);
         DROPPED.iter().for_each(|d| d.store(0, Relaxed));
         with_list(|list| {
-            core::mem::forget(list.register(Note(&COUNT, &DROPPED[0]))?);
-            let early = list.register(Note(&COUNT, &DROPPED[1]))?;
-            core::mem::forget(list.register(Note(&COUNT, &DROPPED[2]))?);
+            core::mem::forget(register(list, Note(&COUNT, &DROPPED[0]))?);
+            let early = register(list, Note(&COUNT, &DROPPED[1]))?;
+            core::mem::forget(register(list, Note(&COUNT, &DROPPED[2]))?);
             // An entry of which another is a part.
-            let part = list.register(Note(&COUNT, &DROPPED[3]))?;
-            core::mem::forget(list.register(part)?);
+            let part = register(list, Note(&COUNT, &DROPPED[3]))?;
+            core::mem::forget(register(list, part)?);
             assert_eq!(dropped(), [0, 0, 0, 0]);
             drop(early);
             assert_eq!(dropped(), [0, 1, 0, 0]);
@@ -514,7 +282,7 @@ mod tests {
         COUNT.store(0, Relaxed);
         let list = List::new()?;
         list.close();
-        let late = list.register(Note(&COUNT, &DROPPED[0]));
+        let late = register(&list, Note(&COUNT, &DROPPED[0]));
         assert_eq!(late.err(), Some(ENODEV));
         assert_eq!(COUNT.load(Relaxed), 1);
         Ok(())

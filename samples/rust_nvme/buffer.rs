@@ -9,10 +9,6 @@
 //! revokes the buffer ([`Revoke`]), when it is taken out of its file's table, and when the driver
 //! is unbound. None of these waits for ever: a command completes, or times out, and then the
 //! controller is reset.
-//!
-//! The mappings are in a list of the controller ([`Registrations`]), and end together when the
-//! driver is unbound: as managed resources each would take a grace period of RCU, and open files,
-//! of which there can be any number, have up to a thousand each.
 
 use super::{
     layout,
@@ -21,16 +17,10 @@ use super::{
 };
 use core::ptr;
 use kernel::{
-    new_mutex,
     prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNodeReservation, //
-    },
     sync::{
         aref::ARef,
-        Arc,
-        Mutex, //
+        Arc, //
     },
     uaccess::UserPtr, //
 };
@@ -123,10 +113,10 @@ impl Stop {
 
     /// Waits for the users; there are no new ones. Others that are to be drained next share the
     /// grace period: all if the driver is being unbound, else those that are `related`.
-    fn drain(&self, related: impl Fn(&Buffer) -> bool) {
+    fn drain(&self, related: impl Fn(&Backing) -> bool) {
         if !self.users.is_dying() {
             let all = self.binding.is_over();
-            self.buffers.kill(|other| all || related(other));
+            self.buffers.kill(|other| all || related(&other.backing));
         }
         self.users.drain();
     }
@@ -152,73 +142,13 @@ enum Backing {
     User(#[expect(dead_code, reason = "Dropped with the buffer")] RegisteredMemory),
 }
 
-/// The mappings of a controller's buffers, in the order in which they were made.
-struct Backings {
-    /// Number of mappings that were made.
-    count: u64,
-    by_number: RBTree<u64, Backing>,
-}
-
-/// The buffers that are mapped for a controller.
-#[pin_data]
-pub(crate) struct Registrations {
-    pub(crate) binding: Arc<Binding>,
-    #[pin]
-    backings: Mutex<Backings>,
-}
-
-/// Room for a [`Backing`] among those of a controller.
-type Room = RBTreeNodeReservation<u64, Backing>;
-
-impl Registrations {
-    /// Returns those of a controller that is bound until `binding` is over: none.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`]: memory is short.
-    pub(crate) fn new(binding: Arc<Binding>) -> Result<Arc<Self>> {
-        let backings = Backings {
-            count: 0,
-            by_number: RBTree::new(),
-        };
-        Arc::pin_init(
-            pin_init!(Self {
-                binding,
-                backings <- new_mutex!(backings),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Keeps `backing`, and returns its number.
-    fn keep(&self, room: Room, backing: Backing) -> u64 {
-        let mut backings = self.backings.lock();
-        backings.count += 1;
-        let number = backings.count;
-        backings.by_number.insert(room.into_node(number, backing));
-        number
-    }
-
-    /// Takes the backing with this number, unless it was ended.
-    fn take(&self, number: u64) -> Option<Backing> {
-        self.backings.lock().by_number.remove(&number)
-    }
-
-    /// Takes the first backing.
-    fn take_first(&self) -> Option<Backing> {
-        let mut backings = self.backings.lock();
-        let first = *backings.by_number.keys().next()?;
-        backings.by_number.remove(&first)
-    }
-}
-
-/// The end of all mappings of a controller, when this is dropped; to come after the end of the
-/// binding, so that there are no new ones. Commands are waited for.
-pub(crate) struct EndOfRegistrations(pub(crate) Arc<Registrations>);
-
-impl Drop for EndOfRegistrations {
-    fn drop(&mut self) {
-        while self.0.take_first().is_some() {}
+impl Backing {
+    /// Returns whether it is `buf`.
+    fn is(&self, buf: &DmaBuf) -> bool {
+        match self {
+            Self::DmaBuf(attachment) => ptr::eq(attachment.dma_buf(), buf),
+            Self::User(_) => false,
+        }
     }
 }
 
@@ -226,17 +156,13 @@ impl Drop for EndOfRegistrations {
 pub(crate) struct Buffer {
     map: BufferMap,
     access: BufferAccess,
-    /// The dma-buf, if it is one.
-    buf: Option<ARef<DmaBuf>>,
-    registrations: Arc<Registrations>,
-    /// The number of its backing.
-    number: u64,
+    /// Dropped when the buffer has no users any more.
+    backing: Backing,
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // It has no users any more.
-        if let Some(Backing::DmaBuf(attachment)) = self.registrations.take(self.number) {
+        if let Backing::DmaBuf(attachment) = &self.backing {
             // Nobody revokes it: other registrations of the same memory stay.
             attachment.unmap();
         }
@@ -252,14 +178,12 @@ impl Buffer {
     ///
     /// Those of `RNVME_IOC_REGISTER`; see `rust_nvme.h`.
     pub(crate) fn new(
-        registrations: &Arc<Registrations>,
+        binding: &Arc<Binding>,
         buffers: &Arc<HandleTable<Self>>,
         buf: ARef<DmaBuf>,
         access: BufferAccess,
         needs_pages: bool,
     ) -> Result<(Arc<Users>, Self)> {
-        let room = Room::new(GFP_KERNEL_ACCOUNT)?;
-        let binding = &registrations.binding;
         let stop = Stop::new(binding, buffers)?;
         let users = stop.users.clone();
         let revoke = Revoke {
@@ -267,7 +191,6 @@ impl Buffer {
             buf: buf.clone(),
         };
         let revoke = Arc::new(revoke, GFP_KERNEL_ACCOUNT)?;
-        let kept = buf.clone();
         // Memory of another device will do: only the controller accesses it.
         let attachment = binding.with(|dev| Attachment::dynamic(dev, buf, true, revoke))?;
         attachment.map(access.direction())?;
@@ -277,9 +200,7 @@ impl Buffer {
         let mut buffer = Self {
             map: BufferMap::default(),
             access,
-            buf: Some(kept),
-            registrations: registrations.clone(),
-            number: registrations.keep(room, Backing::DmaBuf(attachment)),
+            backing: Backing::DmaBuf(attachment),
         };
         // It was revoked meanwhile.
         read.map_err(|e| if e == ENXIO { ENODEV } else { e })?;
@@ -296,15 +217,13 @@ impl Buffer {
     ///
     /// Those of `RNVME_IOC_REGISTER_MEMORY`; see `rust_nvme.h`.
     pub(crate) fn pin(
-        registrations: &Arc<Registrations>,
+        binding: &Arc<Binding>,
         buffers: &Arc<HandleTable<Self>>,
         addr: UserPtr,
         len: usize,
         access: BufferAccess,
         needs_pages: bool,
     ) -> Result<(Arc<Users>, Self)> {
-        let room = Room::new(GFP_KERNEL_ACCOUNT)?;
-        let binding = &registrations.binding;
         let stop = Stop::new(binding, buffers)?;
         let users = stop.users.clone();
         let dir = access.direction();
@@ -322,16 +241,9 @@ impl Buffer {
         let buffer = Self {
             map,
             access,
-            buf: None,
-            registrations: registrations.clone(),
-            number: registrations.keep(room, Backing::User(registered)),
+            backing: Backing::User(registered),
         };
         Ok((users, buffer))
-    }
-
-    /// Returns whether it is `buf`.
-    fn is(&self, buf: &DmaBuf) -> bool {
-        self.buf.as_deref().is_some_and(|own| ptr::eq(own, buf))
     }
 
     /// Returns the rights of the controller.

@@ -4,7 +4,6 @@
 
 use super::{
     admin_dev::Controller,
-    buffer::Registrations,
     ctrl::Ctrl,
     desc::PAGE_SIZE,
     generic::{
@@ -38,7 +37,10 @@ use phyr_blk::{
     TagSet,
     Text, //
 };
-use phyr_driver::scope::Scope;
+use phyr_driver::{
+    binding::Binding,
+    scope::Scope, //
+};
 
 /// Adds the disks of all namespaces.
 pub(crate) fn disks<'bound>(
@@ -83,7 +85,7 @@ pub(crate) fn disks<'bound>(
 pub(crate) fn generics<'bound>(
     scope: Scope<'bound>,
     disks: &[GenDisk<'bound, NvmeBlk>],
-    registrations: &Arc<Registrations>,
+    binding: &Arc<Binding>,
     controller: &Arc<Controller>,
     layout: Layout,
     number: u32,
@@ -99,7 +101,7 @@ pub(crate) fn generics<'bound>(
             queue,
             namespace,
             layout,
-            registrations: registrations.clone(),
+            binding: binding.clone(),
             controller: controller.clone(),
         };
         let device = CharDevice::new(

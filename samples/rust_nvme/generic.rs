@@ -25,8 +25,7 @@ use super::{
     admin_dev::Controller,
     buffer::{
         Buffer,
-        BufferAccess,
-        Registrations, //
+        BufferAccess, //
     },
     layout::Layout,
     map::BufferSpan,
@@ -66,13 +65,14 @@ use phyr_blk::{
     RequestQueue,
 };
 use phyr_dma_buf::DmaBuf;
+use phyr_driver::binding::Binding;
 
 /// The character device of a namespace; its open files share it.
 pub(crate) struct Generic {
     pub(crate) queue: RequestQueue<NvmeBlk>,
     pub(crate) namespace: Namespace,
     pub(crate) layout: Layout,
-    pub(crate) registrations: Arc<Registrations>,
+    pub(crate) binding: Arc<Binding>,
     pub(crate) controller: Arc<Controller>,
 }
 
@@ -92,18 +92,13 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Returns whether the controller was unbound.
-    fn is_over(&self) -> bool {
-        self.generic.registrations.binding.is_over()
-    }
-
     /// Checks that the driver is bound.
     ///
     /// # Errors
     ///
     /// [`ENODEV`]: the controller was unbound.
     fn check_bound(&self) -> Result {
-        if self.is_over() {
+        if self.generic.binding.is_over() {
             return Err(ENODEV);
         }
         Ok(())
@@ -120,13 +115,8 @@ impl OpenFile {
         let buf = DmaBuf::get(args.fd)?;
         let generic = &self.generic;
         let needs_pages = generic.layout.format.needs_pages();
-        let (users, buffer) = Buffer::new(
-            &generic.registrations,
-            &self.buffers,
-            buf,
-            access,
-            needs_pages,
-        )?;
+        let (users, buffer) =
+            Buffer::new(&generic.binding, &self.buffers, buf, access, needs_pages)?;
         args.handle = self.buffers.insert(users, buffer)?;
         user_copy::write(arg, &args).inspect_err(|_| {
             self.buffers.remove(args.handle);
@@ -147,7 +137,7 @@ impl OpenFile {
         let generic = &self.generic;
         let needs_pages = generic.layout.format.needs_pages();
         let (users, buffer) = Buffer::pin(
-            &generic.registrations,
+            &generic.binding,
             &self.buffers,
             UserPtr::from_addr(addr),
             len,
@@ -214,7 +204,7 @@ impl OpenFile {
         self.buffers.get(handle).map_err(|missing| match missing {
             LookupError::NotFound => ENOENT,
             // The binding ends before buffers are closed because of it.
-            LookupError::Killed if self.is_over() => ENODEV,
+            LookupError::Killed if self.generic.binding.is_over() => ENODEV,
             LookupError::Killed => EOWNERDEAD,
         })
     }

@@ -15,10 +15,6 @@ use super::{
         AdminQueue,
         NvmeAdmin, //
     },
-    buffer::{
-        EndOfRegistrations,
-        Registrations, //
-    },
     cmd::Cid,
     ctrl::{
         Ctrl,
@@ -96,8 +92,6 @@ pub(crate) struct NvmeDevice<'bound> {
     _admin_dev: CharDevice<'bound, AdminFile>,
     /// Open files no longer reach the device.
     _binding: BindingOwner<'bound>,
-    /// Commands on registered buffers are waited for, whose mappings end.
-    _registrations: EndOfRegistrations,
     /// Admin commands of user space are waited for.
     _admin_queue: Queue<'bound, NvmeAdmin>,
     /// Removing a disk waits for its requests, so everything below still works.
@@ -159,14 +153,13 @@ impl<'bound> NvmeDevice<'bound> {
         let created = CreatedQueues::new(tags.clone())?;
         let disks = disk::disks(&ctrl, &identity, &tags, layout, number)?;
         let (binding, owner) = Binding::new(scope)?;
-        let registrations = Registrations::new(binding)?;
         let admin_queue = AdminQueue::build(scope, &ctrl, &tags, &layout)?;
         let controller = Controller {
             queue: admin_queue.requests().try_clone()?,
             effects: effects(&ctrl, &identity)?,
         };
         let controller = Arc::new(controller, GFP_KERNEL)?;
-        let generics = disk::generics(scope, &disks, &registrations, &controller, layout, number)?;
+        let generics = disk::generics(scope, &disks, &binding, &controller, layout, number)?;
         let admin_dev = CharDevice::new(scope, fmt!("rnvme{number}"), controller)?;
 
         dev_info!(
@@ -184,7 +177,6 @@ impl<'bound> NvmeDevice<'bound> {
             _generics: generics,
             _admin_dev: admin_dev,
             _binding: owner,
-            _registrations: EndOfRegistrations(registrations),
             _admin_queue: admin_queue,
             disks,
             _created: created,

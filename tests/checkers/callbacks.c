@@ -43,6 +43,7 @@ POINTER(work_func_t, phyr_blk__memory__run);
 MEMBER(file_operations, uring_cmd, phyr_blk__char_dev__uring_cmd);
 
 POINTER(percpu_ref_func_t *, phyr_driver__users__release);
+POINTER(dr_release_t, phyr_driver__managed__release);
 POINTER(irq_handler_t, phyr_driver__irq__handle);
 POINTER(irq_handler_t, phyr_driver__irq__handle_hard);
 POINTER(irq_handler_t, phyr_driver__irq__handle_threaded);

@@ -22,6 +22,7 @@ use kernel::{
     },
     dma::DmaMask,
     error::to_result,
+    faux,
     ffi::c_char,
     page::{
         Page,
@@ -88,6 +89,25 @@ pub(crate) fn binding() -> Result<Binding, Failure> {
     binding
         .copied()
         .ok_or_else(|| Failure::new(fmt!("no edu device is bound to phyr_test")))
+}
+
+/// Registers a device without an IOMMU, whose binding a test can end.
+pub(crate) fn another_device() -> Result<faux::Registration> {
+    let device = faux::Registration::new(c"phyr_test", None)?;
+    let dev = raw::device(AsRef::<Device<Bound>>::as_ref(
+        AsRef::<faux::Device<Bound>>::as_ref(&device),
+    ));
+    // SAFETY: the device is the test's own, and maps nothing yet.
+    unsafe {
+        (*dev).coherent_dma_mask = u64::MAX;
+        (*dev).dma_mask = &raw mut (*dev).coherent_dma_mask;
+    }
+    Ok(device)
+}
+
+/// Returns it as the driver's.
+pub(crate) fn bound(device: &faux::Registration) -> &Device<Bound> {
+    AsRef::<faux::Device<Bound>>::as_ref(device).as_ref()
 }
 
 /// Reports the running case as skipped, for `reason`. The case must return then.

@@ -50,6 +50,7 @@ mod test_linear_large;
 mod test_memory;
 mod test_numbers;
 mod test_refused;
+mod test_registered;
 mod test_scatter;
 mod test_scope;
 mod test_unmap;

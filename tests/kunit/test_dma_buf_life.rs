@@ -17,6 +17,8 @@ use crate::{
     check::Outcome,
     fixture::{
         self,
+        another_device,
+        bound,
         with_dma_api, //
     },
     foreign, //
@@ -26,10 +28,6 @@ use core::{
     sync::atomic::Ordering::Relaxed, //
 };
 use kernel::{
-    device::{
-        Bound,
-        Device, //
-    },
     faux,
     page::PAGE_SIZE,
     prelude::*, //
@@ -40,7 +38,6 @@ use phyr::{
         Chunks,
         Pages, //
     },
-    raw,
     DmaAddr,
     DmaVec, //
 };
@@ -69,24 +66,6 @@ impl Exporter for Pieces {
     type Module = crate::LocalModule;
     type Memory = KVVec<Pages>;
     type CpuMapping = DeviceOnly;
-}
-
-/// Registers a device without an IOMMU, whose binding a test can end.
-fn another_device() -> Result<faux::Registration> {
-    let device = faux::Registration::new(c"phyr_test", None)?;
-    let dev = raw::device(AsRef::<Device<Bound>>::as_ref(
-        AsRef::<faux::Device<Bound>>::as_ref(&device),
-    ));
-    // SAFETY: the device is the test's own, and maps nothing yet.
-    unsafe {
-        (*dev).coherent_dma_mask = u64::MAX;
-        (*dev).dma_mask = &raw mut (*dev).coherent_dma_mask;
-    }
-    Ok(device)
-}
-
-fn bound(device: &faux::Registration) -> &Device<Bound> {
-    AsRef::<faux::Device<Bound>>::as_ref(device).as_ref()
 }
 
 #[kunit_tests(phyr_device_dma_buf_life)]

@@ -11,9 +11,9 @@ use super::{
     },
     Driver, //
 };
-use crate::scope::{
-    List,
-    Scope, //
+use crate::{
+    list::List,
+    scope::Scope, //
 };
 use core::{
     cell::UnsafeCell,
