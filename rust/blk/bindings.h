@@ -12,6 +12,14 @@
 #include <linux/io_uring/cmd.h>
 #include <linux/workqueue.h>
 
+/* What a command needs at its end, in the part of it that is for its driver. */
+struct phyr_blk_uring_end {
+	struct bio *bio;
+	u64 extra;
+	s32 result;
+	bool has_extra;
+};
+
 void phyr_blk_helper_init_delayed_work(struct delayed_work *work, work_func_t func);
 
 bool phyr_blk_helper_is_sys_admin(void);
@@ -19,7 +27,7 @@ bool phyr_blk_helper_is_sys_admin(void);
 struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd);
 u32 phyr_blk_helper_uring_cmd_flags(const struct io_uring_cmd *cmd);
-void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words);
+const u64 *phyr_blk_helper_uring_cmd_area(const struct io_uring_cmd *cmd);
 int phyr_blk_helper_uring_cmd_import(struct io_uring_cmd *cmd, u64 addr, size_t len, int dir,
 				     struct iov_iter *iter, unsigned int flags);
 int phyr_blk_helper_uring_cmd_import_vec(struct io_uring_cmd *cmd, const struct iovec __user *vecs,

@@ -80,6 +80,20 @@ impl<'a, 'bound, T: Operations> Mapped<'a, 'bound, T> {
         }
     }
 
+    /// Completes as [`Mapped::complete_in`] does, but waits for no flush: for a request without
+    /// data, such as one of the driver's own, for memory that stays mapped. If it has data, that is
+    /// unmapped by itself.
+    #[inline]
+    pub fn complete_unmapped_in(self, batch: &mut CompletionBatch<'_, 'bound, T>, status: Status) {
+        let Some(io) = self.unless_lost() else {
+            return;
+        };
+        let Some(here) = io.into_info().complete_remote(status) else {
+            return;
+        };
+        batch.ended.end(here.into_request(), status);
+    }
+
     /// Returns the request, unless the kernel wants its completion lost, to test what comes then.
     #[inline]
     fn unless_lost(self) -> Option<Self> {
@@ -132,7 +146,22 @@ impl<T: Operations> Request<'_, '_, T> {
     }
 }
 
-impl<T: DriverTypes> RequestInfo<'_, '_, T> {
+impl<'a, 'bound, T: DriverTypes> RequestInfo<'a, 'bound, T> {
+    /// Returns the request of one that mostly has nothing to unmap, and holds nothing.
+    #[inline]
+    fn into_request(mut self) -> Request<'a, 'bound, T> {
+        if !self.pdu().state.is_empty() {
+            self.unmap_unlikely();
+        }
+        // SAFETY: it is not mapped, and holds nothing.
+        unsafe { Request::from_info(self) }
+    }
+
+    #[cold]
+    fn unmap_unlikely(&mut self) {
+        self.unmap();
+    }
+
     /// Brings the request to the CPU that wants its result; returns it if that is this one.
     ///
     /// C: `blk_mq_complete_request_remote`.

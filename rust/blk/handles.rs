@@ -183,7 +183,7 @@ impl<T: Send + Sync> HandleTable<T> {
     /// See [`LookupError`].
     #[inline]
     pub fn get(&self, number: u32) -> Result<HandleGuard<T>, LookupError> {
-        let _rcu = rcu::read_lock();
+        let rcu = rcu::read_lock();
         // CAST: an index has no fewer bits.
         //
         // SAFETY: by the type invariants the xarray is initialised; reading takes no lock.
@@ -191,7 +191,7 @@ impl<T: Send + Sync> HandleTable<T> {
         let entry = NonNull::new(entry.cast::<Entry<T>>()).ok_or(LookupError::NotFound)?;
         // SAFETY: by the type invariants the entry is freed no sooner than a grace period after it
         // was taken out of the array; this one began before.
-        let user = unsafe { entry.as_ref() }.users.tryget();
+        let user = unsafe { entry.as_ref() }.users.tryget_rcu(&rcu);
         user.map(|user| HandleGuard::new(entry, user))
             .ok_or_else(|| self.why_not(number, entry))
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 /*
- * Functions for Rust that wrap static inline functions and macros of the kernel, and the layout of
- * an io_uring command. No logic of phyr_blk's own lives here.
+ * Functions for Rust that wrap static inline functions and macros of the kernel, and the end of an
+ * io_uring command. No logic of phyr_blk's own lives here.
  */
 
 #include <linux/capability.h>
@@ -25,34 +25,6 @@ bool phyr_blk_helper_is_sys_admin(void)
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_is_sys_admin);
 
-struct file *phyr_blk_helper_uring_cmd_file(const struct io_uring_cmd *cmd)
-{
-	return cmd->file;
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_file);
-
-u32 phyr_blk_helper_uring_cmd_op(const struct io_uring_cmd *cmd)
-{
-	return cmd->cmd_op;
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_op);
-
-u32 phyr_blk_helper_uring_cmd_flags(const struct io_uring_cmd *cmd)
-{
-	return cmd->flags & IORING_URING_CMD_MASK;
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_flags);
-
-/* Reads each word of the command area once: user space can write it at the same time. */
-void phyr_blk_helper_uring_cmd_read(const struct io_uring_cmd *cmd, u64 *to, size_t words)
-{
-	const u64 *from = (const u64 *)cmd->sqe->cmd;
-
-	while (words--)
-		*to++ = READ_ONCE(*from++);
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_read);
-
 /* Without CONFIG_IO_URING there are no registered buffers. */
 int phyr_blk_helper_uring_cmd_import(struct io_uring_cmd *cmd, u64 addr, size_t len, int dir,
 				     struct iov_iter *iter, unsigned int flags)
@@ -68,21 +40,6 @@ int phyr_blk_helper_uring_cmd_import_vec(struct io_uring_cmd *cmd, const struct 
 	return io_uring_cmd_import_fixed_vec(cmd, vecs, len, dir, iter, flags);
 }
 EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_import_vec);
-
-/* What a command needs at its end, in the part of it that is for its driver. */
-struct phyr_blk_uring_end {
-	struct bio *bio;
-	u64 extra;
-	s32 result;
-	bool has_extra;
-};
-
-/* BIO is of memory of user space, or NULL: the command unmaps it before it ends. */
-void phyr_blk_helper_uring_cmd_keep(struct io_uring_cmd *cmd, struct bio *bio)
-{
-	io_uring_cmd_to_pdu(cmd, struct phyr_blk_uring_end)->bio = bio;
-}
-EXPORT_SYMBOL_GPL(phyr_blk_helper_uring_cmd_keep);
 
 static void phyr_blk_uring_cmd_done(struct io_tw_req tw_req, io_tw_token_t tw)
 {

@@ -42,6 +42,7 @@ pub enum Op {
 }
 
 impl Op {
+    #[inline]
     pub(crate) fn from_raw(op: u32) -> Self {
         match op {
             bindings::req_op_REQ_OP_READ => Self::Read,

@@ -239,7 +239,8 @@ impl<T: DriverTypes> PassthroughRequest<T> {
     /// [`PassthroughRequest::execute_and_wait`], and the payload is dropped.
     ///
     /// Context: process context, may sleep if there is data.
-    #[inline]
+    // So that the payload is made where it stays.
+    #[inline(always)]
     pub fn execute_command<'a>(
         self,
         cmd: UringCmd<'a>,
@@ -267,13 +268,13 @@ impl<T: DriverTypes> PassthroughRequest<T> {
     }
 
     /// Sends the request.
-    #[inline]
+    #[inline(always)]
     fn send(self, payload: T::Passthrough, pending: Option<Pending>) {
         let rq = ManuallyDrop::new(self).rq;
         let pending = pending.map_or(ptr::null_mut(), Pending::into_raw);
         // SAFETY: by the type invariants the request is valid, with a private part that was made
-        // with it and is the owner's.
-        unsafe { (*Pdu::<T>::of(rq).as_ptr()).passthrough = Some(payload) };
+        // with it and is the owner's. There is no payload in it: a request that ends gives it back.
+        unsafe { (&raw mut (*Pdu::<T>::of(rq).as_ptr()).passthrough).write(Some(payload)) };
         let rq = rq.as_ptr();
         // SAFETY: by the type invariants the request is valid, and `self` owns it.
         unsafe {

@@ -88,7 +88,16 @@ impl Status {
     /// Returns the status with the `blk_status_t` `raw`.
     ///
     /// A value without a name here, such as the device mapper's own, is [`Status::IoErr`].
+    #[inline]
     pub(crate) fn from_raw(raw: u8) -> Self {
+        match raw {
+            0 => Self::Ok,
+            raw => Self::from_raw_error(raw),
+        }
+    }
+
+    #[cold]
+    fn from_raw_error(raw: u8) -> Self {
         Self::ALL
             .into_iter()
             .find(|status| status.into_raw() == raw)
@@ -133,7 +142,11 @@ impl From<Error> for Status {
 
 /// Converts to the errno that a submitter gets; `Ok(())` for [`Status::Ok`].
 impl From<Status> for Result {
+    #[inline]
     fn from(status: Status) -> Self {
+        if status.is_ok() {
+            return Ok(());
+        }
         // SAFETY: `blk_status_to_errno` takes any status and only reads a constant table.
         kernel::error::to_result(unsafe { bindings::blk_status_to_errno(status.into_raw()) })
     }

@@ -162,11 +162,15 @@ impl<'a> UringCmd<'a> {
         if words > if large { WORDS } else { SHORT_WORDS } {
             return Err(EOPNOTSUPP);
         }
-        let mut area = [0u64; WORDS];
-        // SAFETY: by the type invariants the command is being issued; its area and `area` have this
-        // many words.
-        unsafe { own::phyr_blk_helper_uring_cmd_read(self.cmd.as_ptr(), area.as_mut_ptr(), words) };
-        match C::read_from_prefix(area.as_bytes()) {
+        // SAFETY: by the type invariants the command is being issued.
+        let area = unsafe { own::phyr_blk_helper_uring_cmd_area(self.cmd.as_ptr()) };
+        let mut copy = [0u64; WORDS];
+        for (at, word) in copy.iter_mut().enumerate().take(words) {
+            // SAFETY: the area has `words` words, and `at` is less. As user space can write to it,
+            // each is read once.
+            *word = unsafe { area.add(at).read_volatile() };
+        }
+        match C::read_from_prefix(copy.as_bytes()) {
             Ok((command, _)) => Ok(command),
             Err(_) => Err(EOPNOTSUPP),
         }
@@ -286,6 +290,7 @@ impl From<Result<u32>> for CommandResult {
 
 /// Converts to zero, or to the errno that a submitter of I/O gets.
 impl From<Status> for CommandResult {
+    #[inline]
     fn from(status: Status) -> Self {
         Result::from(status).map(|()| 0).into()
     }
@@ -293,6 +298,7 @@ impl From<Status> for CommandResult {
 
 /// Returns `result` as io_uring has it: never a number that looks like an error, nor `EIOCBQUEUED`,
 /// which means that there is no result yet.
+#[inline]
 fn to_raw(result: Result<u32>) -> c_int {
     match result {
         Ok(value) => c_int::try_from(value).unwrap_or(c_int::MAX),

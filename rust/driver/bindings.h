@@ -16,6 +16,7 @@ bool phyr_driver_helper_dma_set_parms(struct device *dev, unsigned int max_segme
 int phyr_driver_helper_alloc_irq_vectors(struct pci_dev *pdev, unsigned int min, unsigned int max,
 					 unsigned int flags, struct irq_affinity *affinity);
 bool phyr_driver_helper_percpu_ref_tryget_live(struct percpu_ref *ref);
+bool phyr_driver_helper_percpu_ref_tryget_live_rcu(struct percpu_ref *ref);
 void phyr_driver_helper_percpu_ref_put(struct percpu_ref *ref);
 
 #endif /* _PHYR_DRIVER_BINDINGS_H */

@@ -20,6 +20,13 @@ __phyr_helper bool phyr_driver_helper_percpu_ref_tryget_live(struct percpu_ref *
 }
 EXPORT_SYMBOL_GPL(phyr_driver_helper_percpu_ref_tryget_live);
 
+/* In a read-side critical section of RCU. */
+__phyr_helper bool phyr_driver_helper_percpu_ref_tryget_live_rcu(struct percpu_ref *ref)
+{
+	return percpu_ref_tryget_live_rcu(ref);
+}
+EXPORT_SYMBOL_GPL(phyr_driver_helper_percpu_ref_tryget_live_rcu);
+
 __phyr_helper void phyr_driver_helper_percpu_ref_put(struct percpu_ref *ref)
 {
 	percpu_ref_put(ref);

@@ -27,6 +27,7 @@ use kernel::{
             ordering,
             Atomic, //
         },
+        rcu,
         Completion, //
     },
     types::Opaque, //
@@ -107,6 +108,18 @@ impl Users {
         // SAFETY: `count` is initialised by the type invariants.
         let live = unsafe { helpers::phyr_driver_helper_percpu_ref_tryget_live(self.count.get()) };
         // Not `then_some()`, which would make a guard, and drop it, where there is no user.
+        live.then(|| UserGuard(self))
+    }
+
+    /// Adds a user as [`Users::tryget`] does, in a critical section that the caller is in already.
+    ///
+    /// Context: any.
+    #[inline]
+    pub fn tryget_rcu(&self, _rcu: &rcu::Guard) -> Option<UserGuard<'_>> {
+        fail::at(Point::percpu_ref_tryget_live).ok()?;
+        let count = self.count.get();
+        // SAFETY: `count` is initialised by the type invariants, and `_rcu` is a critical section.
+        let live = unsafe { helpers::phyr_driver_helper_percpu_ref_tryget_live_rcu(count) };
         live.then(|| UserGuard(self))
     }
 

@@ -81,6 +81,7 @@ impl Operations for NvmeBlk {
         let mut io = rq.map()?;
         let command = match io.op() {
             Op::Read | Op::Write => queue.setup().read_write(ns, &mut io),
+            Op::Passthrough => return queue_own(queue, ns, io, last),
             _ => return queue_other(queue, ns, io, last),
         };
         match command {
@@ -130,9 +131,9 @@ impl Operations for NvmeBlk {
     }
 }
 
-/// Starts a request that neither reads nor writes. Not inlined into the I/O path of the others.
+/// Starts a request for a command of user space.
 #[inline(never)]
-fn queue_other<'a, 'bound>(
+fn queue_own<'a, 'bound>(
     queue: &IoQueue<'bound>,
     ns: &Namespace,
     mut io: Mapped<'a, 'bound, NvmeBlk>,
@@ -141,6 +142,21 @@ fn queue_other<'a, 'bound>(
     if io.passthrough().and_then(Payload::passthru).is_some() {
         return queue_passthru(queue, io, last);
     }
+    match queue.setup().transfer(ns, &mut io) {
+        Ok(command) => queue.start(io, command, last),
+        Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
+    }
+    Ok(())
+}
+
+/// Starts a request that neither reads nor writes. Not inlined into the I/O path of the others.
+#[inline(never)]
+fn queue_other<'a, 'bound>(
+    queue: &IoQueue<'bound>,
+    ns: &Namespace,
+    mut io: Mapped<'a, 'bound, NvmeBlk>,
+    last: bool,
+) -> QueueRqResult<'a, 'bound, NvmeBlk> {
     match queue.setup().other(ns, &mut io) {
         Ok(command) => queue.start(io, command, last),
         Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),

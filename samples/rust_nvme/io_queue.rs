@@ -266,11 +266,14 @@ impl<'bound> IoQueue<'bound> {
     ) {
         match io.passthrough_mut().and_then(Payload::passthru_mut) {
             // Its sender sees what has failed.
-            Some(passthru) => passthru.set_answer(status, result),
-            None if status.is_ok() => {}
-            None => return request::fail(self.ctrl.device(), io, status),
+            Some(passthru) => {
+                passthru.set_answer(status, result);
+                io.complete_in(batch, status.to_blk());
+            }
+            // Its data is the buffer's, which stays mapped.
+            None if status.is_ok() => io.complete_unmapped_in(batch, Status::Ok),
+            None => request::fail(self.ctrl.device(), io, status),
         }
-        io.complete_in(batch, status.to_blk());
     }
 
     /// Logs a completion without a request; once for each queue, as a broken controller could cause

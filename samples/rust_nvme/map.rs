@@ -56,6 +56,8 @@ impl Default for BufferMap {
 #[derive(Clone, Copy)]
 pub(crate) struct BufferSpan {
     offset: u64,
+    /// The device address of its first byte.
+    addr: u64,
     len: u32,
     /// The piece that it begins in, and the number of pieces that it is in.
     first: u32,
@@ -71,6 +73,15 @@ impl BufferSpan {
     /// Returns the number of ranges.
     pub(crate) fn count(self) -> u32 {
         self.count
+    }
+
+    /// Returns the only range, if there is one, in fewer steps than [`BufferMap::ranges`].
+    #[inline]
+    pub(crate) fn only(self) -> Option<DataRange> {
+        (self.count == 1).then_some(DataRange {
+            addr: self.addr,
+            len: self.len.into(),
+        })
     }
 }
 
@@ -130,6 +141,7 @@ impl BufferMap {
     }
 
     /// Returns the index of the piece that `offset`, which is less than `self.len`, is in.
+    #[inline]
     fn find(&self, offset: u64) -> usize {
         match &self.pieces[..] {
             [_] => 0,
@@ -150,8 +162,10 @@ impl BufferMap {
             return Err(ERANGE);
         }
         let (first, last) = (self.find(offset), self.find(end - 1));
+        let piece = self.pieces.get(first).ok_or(ERANGE)?;
         Ok(BufferSpan {
             offset,
+            addr: piece.addr.wrapping_add(offset - piece.start),
             len,
             first: u32::try_from(first).map_err(|_| ERANGE)?,
             // CAST: There are no more pieces than bytes, whose number has 32 bits.
@@ -228,6 +242,8 @@ mod tests {
             out.push((range.addr, range.len), GFP_KERNEL).unwrap();
         }
         assert_eq!(out.len(), span.count() as usize);
+        let only = span.only().map(|range| (range.addr, range.len));
+        assert_eq!(only, (out.len() == 1).then(|| out[0]));
         out
     }
 

@@ -49,6 +49,7 @@ impl Payload {
 }
 
 impl Passthrough for Payload {
+    #[inline]
     fn end(self, status: Status) -> CommandResult {
         match self {
             Self::Transfer(transfer) => transfer.end(status),
@@ -86,6 +87,7 @@ impl Passthru {
 
     /// Returns the NVMe status and the result; or, where the controller has not answered, the error
     /// of `status`.
+    #[inline]
     pub(crate) fn outcome(&self, status: Status) -> Result<(u16, u64)> {
         match self.answer {
             Some((status, result)) => Ok((status.into_raw(), result)),
@@ -93,6 +95,7 @@ impl Passthru {
         }
     }
 
+    #[inline(always)]
     fn end(self, status: Status) -> CommandResult {
         let outcome = self.outcome(status);
         CommandResult {

@@ -145,7 +145,7 @@ impl<'bound> Setup<'bound> {
         })
     }
 
-    /// Returns the command for `io`, which does not read or write, or is not the block layer's.
+    /// Returns the command for `io`, which is the block layer's, and does not read or write.
     ///
     /// # Errors
     ///
@@ -161,15 +161,44 @@ impl<'bound> Setup<'bound> {
                 Command::write_zeroes(ns.id, blocks?, io.is_fua(), deallocate)
             }
             Op::Discard => discard(ns, io)?,
-            Op::Passthrough => {
-                let pointer = self.describe_data::<_, Registered>(io)?;
-                let transfer = io.passthrough().and_then(Payload::transfer);
-                transfer
-                    .ok_or(Status::NotSupported)?
-                    .command(ns.id, &pointer)
-            }
             _ => return Err(Status::NotSupported),
         })
+    }
+
+    /// Returns the command for `io`, a transfer with a registered buffer.
+    ///
+    /// # Errors
+    ///
+    /// - [`Status::Resource`]: the request has to wait for descriptor memory.
+    /// - [`Status::NotSupported`]: it is no such transfer.
+    #[inline(always)]
+    pub(crate) fn transfer(
+        &self,
+        ns: &Namespace,
+        io: &mut Io<'_, 'bound>,
+    ) -> Result<Command, Status> {
+        let transfer = io.passthrough().and_then(Payload::transfer);
+        let only = transfer.and_then(|transfer| transfer.span().only());
+        if let (Some(transfer), Some(range)) = (transfer, only) {
+            if let Some(pointer) = self.format.short(range) {
+                self.trace(&pointer);
+                return Ok(transfer.command(ns.id, &pointer));
+            }
+        }
+        let pointer = self.describe_registered(io)?;
+        let transfer = io.passthrough().and_then(Payload::transfer);
+        let transfer = transfer.ok_or(Status::NotSupported)?;
+        Ok(transfer.command(ns.id, &pointer))
+    }
+
+    /// Describes the part of a registered buffer that `io` is about.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::transfer`].
+    #[inline(never)]
+    fn describe_registered(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
+        self.describe_data::<_, Registered>(io)
     }
 
     /// Returns the command of user space that `io` is.

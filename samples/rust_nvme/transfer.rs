@@ -5,7 +5,10 @@
 
 use super::{
     buffer::Buffer,
-    cmd::Command,
+    cmd::{
+        Blocks,
+        Command, //
+    },
     desc::DataPointer,
     map::{
         BufferSpan,
@@ -27,32 +30,35 @@ use phyr_blk::{
 pub(crate) struct Transfer {
     buffer: HandleGuard<Buffer>,
     span: BufferSpan,
-    command: UserCommand,
+    op: UserOp,
+    blocks: Blocks,
 }
 
 impl Transfer {
     /// Returns the transfer of `command` with the part `span` of `buffer`.
+    #[inline]
     pub(crate) fn new(buffer: HandleGuard<Buffer>, span: BufferSpan, command: UserCommand) -> Self {
         Self {
             buffer,
             span,
-            command,
+            op: command.op,
+            blocks: command.blocks,
         }
     }
 
     /// Returns the first block of the namespace.
     pub(crate) fn first_block(&self) -> u64 {
-        self.command.blocks.first
+        self.blocks.first
     }
 
     /// Returns the number of bytes.
     pub(crate) fn len(&self) -> u32 {
-        self.command.len
+        self.span.len()
     }
 
     /// Returns whether it goes from the buffer to the namespace.
     pub(crate) fn is_write(&self) -> bool {
-        self.command.op != UserOp::Read
+        self.op != UserOp::Read
     }
 
     /// Returns the part of the buffer.
@@ -66,16 +72,17 @@ impl Transfer {
     }
 
     /// Returns the command for the controller, with the data that `pointer` describes.
+    #[inline]
     pub(crate) fn command(&self, nsid: u32, pointer: &DataPointer) -> Command {
-        let blocks = self.command.blocks;
-        match self.command.op {
-            UserOp::Read => Command::read(nsid, blocks, pointer),
-            UserOp::Write { fua } => Command::write(nsid, blocks, pointer, fua),
+        match self.op {
+            UserOp::Read => Command::read(nsid, self.blocks, pointer),
+            UserOp::Write { fua } => Command::write(nsid, self.blocks, pointer, fua),
         }
     }
 
     /// Ends the transfer: the controller is done with the buffer, which is released with it, so
     /// that it can be unregistered as soon as the command has completed.
+    #[inline]
     pub(crate) fn end(self, status: Status) -> CommandResult {
         let len = self.span.len();
         Result::from(status).map(|()| len).into()

@@ -279,6 +279,14 @@ impl State {
         Hold(&mut self.end).hold();
     }
 
+    /// Returns whether nothing is mapped, and its owner has nothing [to do](State::hold): unmapping
+    /// it would change nothing.
+    #[doc(hidden)]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.strategy == Strategy::Unmapped && matches!(self.end, End::Nothing)
+    }
+
     /// Returns whether its ranges were unlinked, and are not freed: [`Flushed::free`] is to do
     /// that.
     ///
