@@ -30,6 +30,9 @@ eventually() {
 	done
 }
 
+# bounces: succeed if all memory is bounced, with buffers of a given size or not.
+bounces() { grep -qE 'swiotlb=([^ ]*,)?force' /proc/cmdline; }
+
 ended() { ! kill -0 "$1" 2>/dev/null; } # PROCESS
 
 # functions ID: the PCI functions with this vendor and device, or with this class if it begins with 0x01.

@@ -30,11 +30,6 @@
 #define LEN	PAGE
 #define DEPTH	32
 
-static long pins(void)
-{
-	return counter("nr_foll_pin_acquired") - counter("nr_foll_pin_released");
-}
-
 static void over_the_limit(void)
 {
 	struct rlimit limit = { 64 << 10, 64 << 10 };

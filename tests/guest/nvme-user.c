@@ -337,20 +337,6 @@ static bool set_hugepages(int count)
 	return true;
 }
 
-/* The faults that transparent huge pages have served. */
-static long thp_faults(void)
-{
-	FILE *file = fopen("/proc/vmstat", "r");
-	char line[128];
-	long count = 0;
-
-	check(file);
-	while (fgets(line, sizeof(line), file))
-		sscanf(line, "thp_fault_alloc %ld", &count);
-	fclose(file);
-	return count;
-}
-
 static void test_memory(void)
 {
 	const size_t size = 2 * MIB;
@@ -373,10 +359,10 @@ static void test_memory(void)
 	munmap(bytes, size);
 
 	bytes = pages(2 * size);
-	faults = thp_faults();
+	faults = counter("thp_fault_alloc");
 	if (!madvise(bytes, 2 * size, MADV_HUGEPAGE)) {
 		write_and_read(bytes, 2 * size, 3);
-		check(thp_faults() > faults);
+		check(counter("thp_fault_alloc") > faults);
 	} else {
 		check(errno == EINVAL);
 		printf("memory: this kernel has no transparent huge pages\n");
@@ -476,7 +462,7 @@ static void test_gone(void)
 		_exit(0);
 	}
 	check(waitpid(child, &status, 0) == child && !status);
-	check(counter("nr_foll_pin_acquired") != counter("nr_foll_pin_released"));
+	check(pins());
 	check(run(RNVME_CMD_WRITE, 1, 0, size, 0) == (int)size);
 	disk_is(size, 0, 3);
 	check(!ng_unregister(ng, 1));

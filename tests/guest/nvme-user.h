@@ -44,13 +44,19 @@ static inline long counter(const char *name)
 	return found;
 }
 
+/* Pages that are pinned. */
+static inline long pins(void)
+{
+	return counter("nr_foll_pin_acquired") - counter("nr_foll_pin_released");
+}
+
 /* Some are given back by a task that is still on its way to its end. */
 static inline void check_no_pins(const char *where)
 {
 	long left = 0;
 
 	for (int i = 0; i < 500; i++) {
-		left = counter("nr_foll_pin_acquired") - counter("nr_foll_pin_released");
+		left = pins();
 		if (!left)
 			return;
 		usleep(20000);
