@@ -13,7 +13,7 @@ use super::{
     },
     limits::Limits,
     source::{
-        Joined,
+        JoinedPieces,
         Source, //
     },
     types::{
@@ -106,9 +106,9 @@ pub(crate) struct PinnedPhyrs<I>(I);
 impl<I: Iterator<Item = Result<Phyr>>> PinnedPhyrs<I> {
     /// Joins phyrs that adjoin, without a limit.
     #[inline(always)]
-    pub(crate) fn joined(self) -> PinnedPhyrs<Joined<I>> {
+    pub(crate) fn joined(self) -> PinnedPhyrs<JoinedPieces<I>> {
         // INVARIANT: joined of what a source yields.
-        PinnedPhyrs(Joined::new(self.0))
+        PinnedPhyrs(JoinedPieces::new(self.0))
     }
 }
 

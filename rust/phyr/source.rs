@@ -17,9 +17,9 @@ pub mod page;
 pub(crate) mod segments;
 mod sg_pages;
 
+pub(crate) use self::segments::JoinedPieces;
 pub use self::{
     segments::{
-        Joined,
         Segments,
         Source, //
     },

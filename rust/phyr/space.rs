@@ -170,7 +170,7 @@ impl Single {
 ///
 /// The domain is there for as long as the mapper of the space is.
 #[derive(Clone, Copy)]
-pub struct Domain(NonNull<iommu_domain>);
+pub(crate) struct Domain(NonNull<iommu_domain>);
 
 // SAFETY: any thread may call the functions of an IOMMU.
 unsafe impl Send for Domain {}

@@ -152,21 +152,21 @@ impl<I: Iterator<Item = Result<Phyr>>> Iterator for Segments<I> {
 
 /// Joins adjacent pieces of the source `I`, where no limit is in the way.
 #[derive(Clone)]
-pub struct Joined<I> {
+pub(crate) struct JoinedPieces<I> {
     pieces: I,
     /// Read from the pieces, and not given out yet.
     rest: Option<Phyr>,
 }
 
-impl<I: Iterator<Item = Result<Phyr>>> Joined<I> {
+impl<I: Iterator<Item = Result<Phyr>>> JoinedPieces<I> {
     /// Joins `pieces`.
     #[inline(always)]
-    pub fn new(pieces: I) -> Self {
+    pub(crate) fn new(pieces: I) -> Self {
         Self { pieces, rest: None }
     }
 }
 
-impl<I: Iterator<Item = Result<Phyr>>> Iterator for Joined<I> {
+impl<I: Iterator<Item = Result<Phyr>>> Iterator for JoinedPieces<I> {
     type Item = Result<Phyr>;
 
     // With the source's own into the loop that maps: what is kept from one phyr to the next stays
@@ -272,7 +272,7 @@ mod tests {
         let pieces = pieces
             .iter()
             .map(|&(addr, len)| Ok(Phyr::new(PhysAddr::from_raw(addr), len)?));
-        let mut joined = Joined::new(pieces.clone());
+        let mut joined = JoinedPieces::new(pieces.clone());
         assert!(matches!(joined.next(), Some(Err(e)) if e == EINVAL));
         let mut phyrs = Segments::new(pieces, Limits::NONE);
         assert!(matches!(phyrs.next(), Some(Err(e)) if e == EINVAL));
@@ -308,7 +308,8 @@ mod tests {
                 .iter()
                 .map(|&(addr, len)| Ok(Phyr::new(PhysAddr::from_raw(addr), len)?));
             if limits.allow_anywhere(1 << 20) {
-                let same = Segments::new(source.clone(), limits).eq(Joined::new(source.clone()));
+                let same =
+                    Segments::new(source.clone(), limits).eq(JoinedPieces::new(source.clone()));
                 wrong += u32::from(!same);
             }
             let mut bytes = pieces.iter().flat_map(|&(addr, len)| {
