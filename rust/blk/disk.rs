@@ -51,7 +51,7 @@ use phyr_driver::scope::Registration;
 /// - `gendisk`'s queue belongs to `tag_set`, and its `queuedata` points to the content of `data`.
 /// - `groups` are attributes of `T`.
 struct Live<'bound, T: Operations> {
-    gendisk: Allocated,
+    gendisk: AllocatedDisk,
     groups: KBox<Groups>,
     data: KBox<T::DiskData<'bound>>,
     tag_set: Arc<TagSet<'bound, T>>,
@@ -70,9 +70,9 @@ unsafe impl<T: Operations> Sync for Live<'_, T> {}
 /// # Invariants
 ///
 /// The gendisk comes from `__blk_mq_alloc_disk`, and this owns the reference.
-struct Allocated(NonNull<bindings::gendisk>);
+struct AllocatedDisk(NonNull<bindings::gendisk>);
 
-impl Drop for Allocated {
+impl Drop for AllocatedDisk {
     fn drop(&mut self) {
         // SAFETY: by the type invariants this owns the reference. A disk that was added has been
         // deleted before, as [`Added`] holds `Live`. One that was not has its queue torn down here.
@@ -192,7 +192,7 @@ impl<'bound, T: Operations> GenDisk<'bound, T> {
         // INVARIANT: it was allocated just now; the queue's data was set to the content of `data`,
         // which does not move.
         Ok(Live {
-            gendisk: Allocated(raw),
+            gendisk: AllocatedDisk(raw),
             groups,
             data,
             tag_set,
@@ -206,8 +206,8 @@ impl<'bound, T: Operations> GenDisk<'bound, T> {
     ///
     /// Context: sleeps. Not from [`Operations::timeout`].
     pub fn mark_dead(&self) {
-        // SAFETY: by the invariants of `Allocated` it is valid. The block layer takes this for a
-        // disk that is being deleted, or was.
+        // SAFETY: by the invariants of `AllocatedDisk` it is valid. The block layer takes this for
+        // a disk that is being deleted, or was.
         unsafe { bindings::blk_mark_disk_dead(self.live.raw()) };
     }
 
@@ -217,7 +217,7 @@ impl<'bound, T: Operations> GenDisk<'bound, T> {
     ///
     /// - `ENODEV`: the disk is [dead](Self::mark_dead).
     pub fn queue(&self) -> Result<RequestQueue<T>> {
-        // SAFETY: by the invariants of `Allocated` it is valid.
+        // SAFETY: by the invariants of `AllocatedDisk` it is valid.
         let queue = NonNull::new(unsafe { (*self.live.raw()).queue }).ok_or(ENODEV)?;
         // SAFETY: it is the queue of this disk, which holds it.
         unsafe { RequestQueue::new(queue) }
@@ -235,7 +235,7 @@ impl<'bound, T: Operations> Live<'bound, T> {
     }
 
     fn name(&mut self, name: fmt::Arguments<'_>) -> Result {
-        // SAFETY: by the invariants of `Allocated` it is valid; it is not added, so that nobody
+        // SAFETY: by the invariants of `AllocatedDisk` it is valid; it is not added, so that nobody
         // else uses its name.
         let buffer = unsafe { &mut (*self.raw()).disk_name };
         let mut writer = NullTerminatedFormatter::new(buffer).ok_or(EINVAL)?;
@@ -251,12 +251,12 @@ impl<'bound, T: Operations> Live<'bound, T> {
     fn add(live: Arc<Self>, properties: &Properties) -> Result<Added<'bound, T>> {
         let raw = live.raw();
         let parent = phyr::raw::device(live.tag_set.mapper().device());
-        // SAFETY: by the invariants of `Allocated` it is valid.
+        // SAFETY: by the invariants of `AllocatedDisk` it is valid.
         unsafe { bindings::set_capacity(raw, properties.capacity) };
-        // SAFETY: by the invariants of `Allocated` `raw` is valid.
+        // SAFETY: by the invariants of `AllocatedDisk` `raw` is valid.
         unsafe { bindings::set_disk_ro(raw, properties.read_only) };
         fail::at(Point::device_add_disk)?;
-        // SAFETY: by the invariants of `Allocated` `raw` is valid; it has a name, a size and
+        // SAFETY: by the invariants of `AllocatedDisk` `raw` is valid; it has a name, a size and
         // operations, and was not added before. The parent is a bound device. The groups are in
         // `live`, which is dropped after the disk was deleted.
         to_result(unsafe { bindings::device_add_disk(parent, raw, live.groups.as_ptr()) })?;

@@ -9,7 +9,7 @@ use crate::{
         CpuMapping,
         Exporter, //
     },
-    mapped::Mapped,
+    mapped::DeviceMapping,
     mmap::UserRange,
     route::Route, //
 };
@@ -44,7 +44,11 @@ pub(crate) trait AnyBacking: Send + Sync {
     /// # Safety
     ///
     /// `self` outlives the returned value, and DMA of the device may be mapped for as long.
-    unsafe fn map(&self, attachment: &AttachmentRef<'_>, dir: DataDirection) -> Result<Mapped>;
+    unsafe fn map(
+        &self,
+        attachment: &AttachmentRef<'_>,
+        dir: DataDirection,
+    ) -> Result<DeviceMapping>;
 
     /// Maps the memory into `range`.
     fn mmap(&self, range: &mut UserRange) -> Result;
@@ -67,14 +71,18 @@ impl<E: Exporter> AnyBacking for Backing<E> {
         memory.downcast_ref()
     }
 
-    unsafe fn map(&self, attachment: &AttachmentRef<'_>, dir: DataDirection) -> Result<Mapped> {
+    unsafe fn map(
+        &self,
+        attachment: &AttachmentRef<'_>,
+        dir: DataDirection,
+    ) -> Result<DeviceMapping> {
         let bus_offset = self
             .bar_memory()
             .filter(|_| attachment.route() == Route::Bus)
             .map(BarMemory::bus_offset);
         // SAFETY: The caller promises that `self`, and so the memory, outlives the mapping, and
         // that DMA of the device may be mapped.
-        unsafe { Mapped::new(attachment.device(), &self.memory, dir, bus_offset) }
+        unsafe { DeviceMapping::new(attachment.device(), &self.memory, dir, bus_offset) }
     }
 
     fn mmap(&self, range: &mut UserRange) -> Result {

@@ -10,7 +10,7 @@ use crate::{
     backing::AnyBacking,
     dma_buf::DmaBuf,
     exporter::AttachmentRef,
-    mapped::Mapped,
+    mapped::DeviceMapping,
     mmap::UserRange,
     resv::{
         Fences,
@@ -81,7 +81,7 @@ impl BufferState {
         }
     }
 
-    fn each_mapped(&self, f: impl Fn(&Mapped)) {
+    fn each_mapped(&self, f: impl Fn(&DeviceMapping)) {
         self.tables.iter().for_each(|table| f(table.mapped()));
     }
 }
@@ -253,13 +253,14 @@ impl Buffer {
         };
         buf.wait_fences(fences, Wait::Interruptible)?;
         self.backing.exporter().begin_cpu_access(dir)?;
-        state.each_mapped(Mapped::sync_for_cpu);
+        state.each_mapped(DeviceMapping::sync_for_cpu);
         Ok(())
     }
 
     pub(crate) fn end_cpu_access(&self, buf: &DmaBuf, dir: DataDirection) {
         let mut lock = buf.lock_resv();
-        self.state(&mut lock).each_mapped(Mapped::sync_for_device);
+        self.state(&mut lock)
+            .each_mapped(DeviceMapping::sync_for_device);
         self.backing.exporter().end_cpu_access(dir);
     }
 

@@ -40,7 +40,7 @@ use phyr::{
 /// # Invariants
 ///
 /// `layout` is that of a mapping for the device that `device` keeps.
-pub(crate) struct Mapped {
+pub(crate) struct DeviceMapping {
     // Dropped in this order: a mapping ends before its device goes.
     layout: Layout,
     device: ARef<Device>,
@@ -56,7 +56,7 @@ enum Layout {
     Bus(KVVec<DmaVec>),
 }
 
-impl Mapped {
+impl DeviceMapping {
     /// Maps all of `memory`, or finds its addresses on the bus if `bus_offset` is what they differ
     /// by from those of the CPU.
     ///

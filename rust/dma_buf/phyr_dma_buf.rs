@@ -39,7 +39,7 @@
 //!  exporter      Exporter: callbacks, memory, access mode; AttachmentRef
 //!  bar           BarMemory: ranges of a BAR, and the importer's route to them
 //!  mmap          mapping pages into user space
-//!  mapped        Mapped: the memory, mapped for the importer's device
+//!  mapped        DeviceMapping: the memory, mapped for the importer's device
 //!  table         Table: its sg_table
 //!  backing       an exporter and its memory, of any type
 //!  buffer        Buffer: who has attached, pinned and mapped; revocation

@@ -4,7 +4,7 @@
 
 use crate::{
     exporter::AttachmentRef,
-    mapped::Mapped,
+    mapped::DeviceMapping,
     ranges::{
         cut,
         entry_limits_of, //
@@ -28,7 +28,7 @@ use phyr::{
 /// A mapping with the table that describes it. Dropping it frees the table and unmaps.
 pub(crate) struct Table {
     table: KBox<DmaTable>,
-    mapped: Mapped,
+    mapped: DeviceMapping,
     /// Attachment that this was made for. Only compared.
     attach: *const bindings::dma_buf_attachment,
 }
@@ -43,7 +43,7 @@ impl Table {
     ///
     /// - `EINVAL`: the device takes less than a page in an entry.
     /// - Those of [`DmaTable::new`].
-    pub(crate) fn new(mapped: Mapped, attachment: &AttachmentRef<'_>) -> Result<KBox<Self>> {
+    pub(crate) fn new(mapped: DeviceMapping, attachment: &AttachmentRef<'_>) -> Result<KBox<Self>> {
         let limits = entry_limits(mapped.device())?;
         let table = DmaTable::new(cut(mapped.dma_vecs(), limits))?;
         let attach = attachment.as_raw();
@@ -64,7 +64,7 @@ impl Table {
     }
 
     /// Returns the mapping that the table describes.
-    pub(crate) fn mapped(&self) -> &Mapped {
+    pub(crate) fn mapped(&self) -> &DeviceMapping {
         &self.mapped
     }
 

@@ -74,9 +74,9 @@ impl Binding {
             }? Error),
             GFP_KERNEL,
         )?;
-        // INVARIANT: `End` drains the users at the end of the scope, or before. If it cannot be
-        // registered they are drained already.
-        let owner = scope.register(End(binding.clone()))?;
+        // INVARIANT: `BindingEnd` drains the users at the end of the scope, or before. If it cannot
+        // be registered they are drained already.
+        let owner = scope.register(BindingEnd(binding.clone()))?;
         Ok((binding, owner))
     }
 
@@ -103,12 +103,12 @@ impl Binding {
 
 /// Ends a [`Binding`] when it is dropped, or else with the scope. Waits for those in
 /// [`Binding::with`].
-pub type BindingOwner<'b> = Registration<'b, End>;
+pub type BindingOwner<'b> = Registration<'b, BindingEnd>;
 
 /// The value behind a [`BindingOwner`].
-pub struct End(Arc<Binding>);
+pub struct BindingEnd(Arc<Binding>);
 
-impl Drop for End {
+impl Drop for BindingEnd {
     fn drop(&mut self) {
         self.0.users.drain();
     }

@@ -72,7 +72,7 @@ pub struct RegisteredMemory {
 ///
 /// `dev` is the device of `mapping`, and is bound, but for what comes when its managed resources
 /// are released.
-struct Ending<M: Memory, F: FnMut()> {
+struct StopThenUnmap<M: Memory, F: FnMut()> {
     stop: F,
     _mapping: Mapping<'static, M>,
     /// Keeps the device from being moved to another domain than that of the DMA API.
@@ -80,7 +80,7 @@ struct Ending<M: Memory, F: FnMut()> {
     _dev: ARef<Device>,
 }
 
-impl<M: Memory, F: FnMut()> Drop for Ending<M, F> {
+impl<M: Memory, F: FnMut()> Drop for StopThenUnmap<M, F> {
     fn drop(&mut self) {
         (self.stop)();
     }
@@ -121,11 +121,11 @@ impl RegisteredMemory {
         let mapping = mapper.map(memory, dir, flags).map_err(|e| e.error)?;
         let seen = see(mapping.dma_vecs())?;
         // SAFETY: only the lifetime differs. `dev` is bound until its managed resources are
-        // released, by when `Managed` has dropped `Ending`, and so this; it holds the device. The
-        // mapper is one of the DMA API, and has nothing else with a lifetime.
+        // released, by when `Managed` has dropped `StopThenUnmap`, and so this; it holds the
+        // device. The mapper is one of the DMA API, and has nothing else with a lifetime.
         let mapping = unsafe { mem::transmute::<Mapping<'_, M>, Mapping<'static, M>>(mapping) };
         // INVARIANT: `dev` is that of the mapping.
-        let ending = Ending {
+        let ending = StopThenUnmap {
             stop,
             _mapping: mapping,
             _mapped_for: mapped_for,

@@ -39,7 +39,7 @@ pub(super) enum Owner {
 
 /// An allocated range, in granules.
 #[derive(Clone, Copy)]
-struct Allocated {
+struct AllocatedRange {
     owner: Owner,
     first: usize,
     len: usize,
@@ -49,7 +49,7 @@ struct Allocated {
 #[pin_data]
 pub(super) struct IovaTree {
     #[pin]
-    tree: MapleTreeAlloc<KBox<Allocated>>,
+    tree: MapleTreeAlloc<KBox<AllocatedRange>>,
     /// Held while the tree changes, which an allocation does several times.
     #[pin]
     lock: Mutex<()>,
@@ -161,7 +161,7 @@ impl IovaTree {
 
     /// Returns the lowest granule from `from` on at which `size` granules are free.
     fn free_from(&self, from: usize, size: usize) -> Result<usize, DomainError> {
-        let mark = Allocated {
+        let mark = AllocatedRange {
             owner: Owner::Platform,
             first: from,
             len: size,
@@ -218,7 +218,7 @@ impl IovaTree {
 
     /// Inserts the range of `len` granules at `first`; the lock is held.
     fn insert(&self, first: usize, len: usize, owner: Owner) -> Result<(), DomainError> {
-        let range = KBox::new(Allocated { owner, first, len }, GFP_KERNEL);
+        let range = KBox::new(AllocatedRange { owner, first, len }, GFP_KERNEL);
         let range = range.map_err(|_| DomainError::NoMemory)?;
         let last = first + (len - 1);
         self.tree
@@ -235,7 +235,7 @@ impl IovaTree {
     }
 
     /// Returns the lowest allocated range between two granules, both included.
-    fn find(&self, first: usize, last: usize) -> Option<Allocated> {
+    fn find(&self, first: usize, last: usize) -> Option<AllocatedRange> {
         let mut guard = self.tree.lock();
         guard.ma_state(first, last).find(last).map(|range| *range)
     }

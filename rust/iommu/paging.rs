@@ -251,18 +251,18 @@ impl Drop for PagingDomain {
 }
 
 /// Domains that are to be freed.
-struct FreeList {
+struct FreeQueue {
     first: Option<NonNull<Body>>,
     count: usize,
     work: Option<Arc<FreeWork>>,
 }
 
 // SAFETY: a domain belongs to no thread.
-unsafe impl Send for FreeList {}
+unsafe impl Send for FreeQueue {}
 
 kernel::sync::global_lock! {
     // SAFETY: `init` is called as this module is loaded, before anybody uses it.
-    unsafe(uninit) static FREE_LIST: Mutex<FreeList> = FreeList {
+    unsafe(uninit) static FREE_QUEUE: Mutex<FreeQueue> = FreeQueue {
         first: None,
         count: 0,
         work: None,
@@ -287,13 +287,13 @@ impl WorkItem for FreeWork {
     type Pointer = Arc<FreeWork>;
 
     fn run(_: Arc<FreeWork>) {
-        free_list();
+        free_all();
     }
 }
 
 /// Puts `body`, which only reports that are under way still use, on the list.
 fn free_later(body: NonNull<Body>) {
-    let mut list = FREE_LIST.lock();
+    let mut list = FREE_QUEUE.lock();
     // SAFETY: the body was leaked from a box. Reports use its domain and token only, and those who
     // look for a device its entry, so nobody else accesses `next`.
     unsafe { (&raw mut (*body.as_ptr()).next).write(list.first) };
@@ -307,14 +307,14 @@ fn free_later(body: NonNull<Body>) {
         }
     }
     drop(list);
-    free_list();
+    free_all();
 }
 
 /// Frees the domains on the list when no report can be under way any more.
 ///
 /// Context: process context, sleeps for grace periods.
-fn free_list() {
-    let mut list = FREE_LIST.lock();
+fn free_all() {
+    let mut list = FREE_QUEUE.lock();
     let mut next = list.first.take();
     list.count = 0;
     drop(list);
@@ -337,7 +337,7 @@ fn free_list() {
 }
 
 /// Frees the domains that are left on the list as the module is unloaded.
-pub(crate) struct FreeListGuard(());
+pub(crate) struct FreeQueueGuard(());
 
 /// Sets up the list of domains to be freed.
 ///
@@ -348,26 +348,26 @@ pub(crate) struct FreeListGuard(());
 /// # Safety
 ///
 /// Called once, before anything else of this crate.
-pub(super) unsafe fn init() -> Result<FreeListGuard> {
+pub(super) unsafe fn init() -> Result<FreeQueueGuard> {
     // SAFETY: the caller calls this once, and nobody has used the lock.
-    unsafe { FREE_LIST.init() };
+    unsafe { FREE_QUEUE.init() };
     let work = pin_init!(FreeWork {
         work <- new_work!("phyr_iommu::FreeWork"),
     });
     let work = Arc::pin_init(work, GFP_KERNEL)?;
-    FREE_LIST.lock().work = Some(work);
-    Ok(FreeListGuard(()))
+    FREE_QUEUE.lock().work = Some(work);
+    Ok(FreeQueueGuard(()))
 }
 
-impl Drop for FreeListGuard {
+impl Drop for FreeQueueGuard {
     fn drop(&mut self) {
         // No user of this module is left, and so no domain.
-        let work = FREE_LIST.lock().work.take();
+        let work = FREE_QUEUE.lock().work.take();
         if let Some(work) = work {
             // SAFETY: the work is initialised, and this is process context.
             unsafe { bindings::flush_work(Work::raw_get(&raw const work.work)) };
         }
-        free_list();
+        free_all();
         // A domain that was leaked is on no list, but a report of it may be under way.
         // SAFETY: this is process context.
         unsafe { helpers::phyr_iommu_helper_wait_for_fault_reports() };

@@ -103,14 +103,14 @@ module! {
 }
 
 struct PhyrIommuModule {
-    _free_list: paging::FreeListGuard,
+    _free_queue: paging::FreeQueueGuard,
 }
 
 impl kernel::Module for PhyrIommuModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
             // SAFETY: this is called once, and nobody uses the crate before.
-            _free_list: unsafe { paging::init() }?,
+            _free_queue: unsafe { paging::init() }?,
         })
     }
 }

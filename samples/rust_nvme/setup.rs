@@ -73,9 +73,9 @@ trait Data<T: DriverTypes> {
 }
 
 /// Those of its own pages.
-enum Pages {}
+enum RequestPages {}
 
-impl<T: DriverTypes> Data<T> for Pages {
+impl<T: DriverTypes> Data<T> for RequestPages {
     #[inline]
     fn of<'m>(
         io: &'m mut Mapped<'_, '_, T>,
@@ -92,9 +92,9 @@ impl<T: DriverTypes> Data<T> for Pages {
 }
 
 /// Those of the registered buffer of a command of user space.
-enum Registered {}
+enum RegisteredData {}
 
-impl<T: DriverTypes<Passthrough = Payload>> Data<T> for Registered {
+impl<T: DriverTypes<Passthrough = Payload>> Data<T> for RegisteredData {
     #[inline]
     fn of<'m>(
         io: &'m mut Mapped<'_, '_, T>,
@@ -198,7 +198,7 @@ impl<'bound> Setup<'bound> {
     /// Those of [`Self::transfer`].
     #[inline(never)]
     fn describe_registered(&self, io: &mut Io<'_, 'bound>) -> Result<DataPointer, Status> {
-        self.describe_data::<_, Registered>(io)
+        self.describe_data::<_, RegisteredData>(io)
     }
 
     /// Returns the command of user space that `io` is.
@@ -250,7 +250,7 @@ impl<'bound> Setup<'bound> {
         &self,
         io: &mut Mapped<'_, 'bound, T>,
     ) -> Result<DataPointer, Status> {
-        let pointer = self.describe_data::<_, Pages>(io)?;
+        let pointer = self.describe_data::<_, RequestPages>(io)?;
         // The controller has them now.
         io.forget_dma_vecs();
         Ok(pointer)

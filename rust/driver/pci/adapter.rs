@@ -50,10 +50,10 @@ use phyr::raw;
 ///
 /// The value is accessed with the device's lock held, through a [`Called`].
 #[doc(hidden)]
-pub struct Held<T: Driver>(UnsafeCell<Option<Parts<T>>>);
+pub struct BoundData<T: Driver>(UnsafeCell<Option<Parts<T>>>);
 
 // SAFETY: `Driver::Data` may be sent, and so may a `List`.
-unsafe impl<T: Driver> Send for Held<T> {}
+unsafe impl<T: Driver> Send for BoundData<T> {}
 
 /// Data and scope of a bound device. The order of the fields is that of the teardown.
 ///
@@ -96,7 +96,7 @@ impl<T: Driver> Parts<T> {
 /// one device do not nest.
 struct Called<'a, T: Driver> {
     pdev: &'a pci::Device<CoreInternal<'a>>,
-    held: &'a Held<T>,
+    held: &'a BoundData<T>,
 }
 
 impl<'a, T: Driver + 'static> Called<'a, T> {
@@ -115,9 +115,9 @@ impl<'a, T: Driver + 'static> Called<'a, T> {
         if unsafe { bindings::dev_get_drvdata(raw::device(dev)) }.is_null() {
             return None;
         }
-        // SAFETY: the data is there, so `probe()` has set it, to a `Held<T>`. It stays until the
-        // device is unbound, for which its lock is needed.
-        let held = unsafe { dev.drvdata_borrow::<Held<T>>() };
+        // SAFETY: the data is there, so `probe()` has set it, to a `BoundData<T>`. It stays until
+        // the device is unbound, for which its lock is needed.
+        let held = unsafe { dev.drvdata_borrow::<BoundData<T>>() };
         // INVARIANT: the caller promises that the lock is held for `'a`, and that this is the only
         // call in this callback.
         Some(Self {
@@ -131,8 +131,8 @@ impl<'a, T: Driver + 'static> Called<'a, T> {
         &self,
         f: impl FnOnce(&pci::Device<Core<'_>>, Pin<&T::Data<'static>>) -> R,
     ) -> Option<R> {
-        // SAFETY: by the type invariants of `Held` and `Called` nobody else accesses the value, and
-        // `self` is borrowed, so that `take()` is not called, until `f` has returned.
+        // SAFETY: by the type invariants of `BoundData` and `Called` nobody else accesses the
+        // value, and `self` is borrowed, so that `take()` is not called, until `f` has returned.
         let parts = unsafe { &*self.held.0.get() };
         parts
             .as_ref()
@@ -141,8 +141,8 @@ impl<'a, T: Driver + 'static> Called<'a, T> {
 
     /// Takes out data and scope.
     fn take(&mut self) -> Option<Parts<T>> {
-        // SAFETY: by the type invariants of `Held` and `Called` nobody else accesses the value, and
-        // `self` is borrowed mutably, so that `with()` is not running.
+        // SAFETY: by the type invariants of `BoundData` and `Called` nobody else accesses the
+        // value, and `self` is borrowed mutably, so that `with()` is not running.
         unsafe { (*self.held.0.get()).take() }
     }
 }
@@ -152,10 +152,10 @@ impl<'a, T: Driver + 'static> Called<'a, T> {
 pub struct Adapter<T>(PhantomData<T>);
 
 // SAFETY: `pci_driver` is a `repr(C)` type that has a `device_driver` at this offset; `probe`
-// stores a `Held<T>` as the device's data.
+// stores a `BoundData<T>` as the device's data.
 unsafe impl<T: Driver + 'static> driver::DriverLayout for Adapter<T> {
     type DriverType = bindings::pci_driver;
-    type DriverData<'bound> = Held<T>;
+    type DriverData<'bound> = BoundData<T>;
     const DEVICE_DRIVER_OFFSET: usize = offset_of!(Self::DriverType, driver);
 }
 
@@ -236,7 +236,7 @@ impl<T: Driver + 'static> Adapter<T> {
         let info = unsafe { (*id.cast::<pci::DeviceId>()).info_unchecked_opt::<T::IdInfo>() };
         from_result(|| {
             // INVARIANT: nobody else has it yet.
-            let held = Held::<T>(UnsafeCell::new(Some(Parts::new(pdev, info)?)));
+            let held = BoundData::<T>(UnsafeCell::new(Some(Parts::new(pdev, info)?)));
             // If there is no memory the data is dropped, and the scope ends.
             pdev.as_ref().set_drvdata(Ok::<_, Error>(held))?;
             if T::HAS_SLOT_RESET {
