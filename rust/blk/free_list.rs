@@ -8,7 +8,7 @@
 //!  next  [ 3 ] [ - ] [ 0 ] [ end ]     the place after each, if it is free
 //! ```
 //!
-//! Only numbers are in it. What belongs to a place is the business of whoever took it.
+//! Only numbers are in it. The memory of a place is the business of the one who took it.
 
 use kernel::{
     alloc::flags::__GFP_NOWARN,

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!                    short: 32 segments     long: the most that a request can have
-//!   slots            512 bytes              16 bytes a segment      CPU only
+//!   slots            512 bytes              16 bytes each           CPU only
 //!   descriptors      256 bytes              as the driver says      coherent, read by the device
 //! ```
 //!

@@ -194,7 +194,7 @@ impl<B, const SHIFT: u32> Pool<B, SHIFT> {
     ///
     /// # Errors
     ///
-    /// Those of `alloc`. What was added until then stays.
+    /// Those of `alloc`. Blocks that were added until then stay.
     ///
     /// # Safety
     ///

@@ -157,8 +157,8 @@ pub(crate) unsafe fn map_for(
 
 /// Unmaps the memory that `bio` is of; none if it is null.
 ///
-/// Context: process context, may sleep. What was copied for a device that has written it is copied
-/// back only in the task that has mapped it.
+/// Context: process context, may sleep. Memory that was copied, and that the device has written, is
+/// copied back only in the task that has mapped it.
 ///
 /// # Errors
 ///

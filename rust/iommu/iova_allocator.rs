@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The allocator of IOVAs that the DMA API uses: any context, a cache a CPU.
+//! The allocator of IOVAs that the DMA API uses: for any context, with a cache for each CPU.
 //!
 //! C header: [`include/linux/iova.h`](srctree/include/linux/iova.h)
 

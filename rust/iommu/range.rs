@@ -116,7 +116,7 @@ impl<'bound> DomainRange<'bound> {
     ///
     /// # Errors
     ///
-    /// Those of `pieces` and of the IOMMU's driver. What is mapped by then is unmapped when this is
+    /// Those of `pieces` and of the IOMMU's driver. Pieces mapped by then are unmapped when this is
     /// dropped.
     ///
     /// # Safety

@@ -4,7 +4,7 @@
 //!
 //! The domain's own ranges are allocated under a mutex, in a tree that allocates memory. A
 //! [`Mapper`](phyr::Mapper) in a domain is given one of them when it is made, and allocates from
-//! that in any context, with a cache a CPU: [`IovaAllocator`].
+//! that in any context, with a cache for each CPU: [`IovaAllocator`].
 
 use super::{
     attach::AttachedDomain,

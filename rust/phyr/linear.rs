@@ -6,8 +6,8 @@
 //! [`DmaVec`] for all of it. It plans first (`linear/plan.rs`), and refuses with a [`LinearError`]
 //! before anything is allocated. Documentation/design.rst has a table of what becomes one range.
 //!
-//! A copy never passes for the memory: what would be bounced is refused. Who wants a copy asks for
-//! it: [`Mapper::linear_copy`].
+//! A copy never passes for the memory: memory that would be bounced is refused. A caller that wants
+//! a copy asks for it: [`Mapper::linear_copy`].
 //!
 //! CPU and device access the memory in turns. For a ring, which both access at any time, use
 //! [`kernel::dma::Coherent`].

@@ -100,7 +100,7 @@ impl ThreadedHandler for Interrupt {
         ThreadedIrqReturn::WakeThread
     }
 
-    /// Tells the transfer that waits. What takes longer than that would be done here, too.
+    /// Tells the transfer that waits. Longer work would be done here, too.
     ///
     /// Context: a thread, may sleep.
     fn handle_threaded(&self) -> IrqReturn {

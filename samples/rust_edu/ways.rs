@@ -75,7 +75,7 @@ pub(crate) const WAYS: [(&CStr, Way); 5] = [
     (c"domain", domain),
 ];
 
-/// Maps `memory` as few DMA ranges as possible, has the device do the transfer, and unmaps it.
+/// Maps `memory` to as few DMA ranges as possible, has the device do the transfer, and unmaps it.
 fn scatter(transfer: &Transfer<'_>, memory: Message) -> Result<Message> {
     let mapper = Mapper::new(transfer.pdev.as_ref(), Limits::NONE)?;
     let mapping = mapper.map(memory, transfer.direction, GFP_KERNEL)?;

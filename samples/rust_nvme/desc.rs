@@ -3,7 +3,8 @@
 //! Types that the descriptor builders [`prp`](super::prp) and [`sgl`](super::sgl) share.
 //!
 //! Both turn DMA ranges into a [`DataPointer`]: the 16 bytes of a command that tell where its data
-//! is. What does not fit there goes into a [`DescriptorList`], memory that the controller reads.
+//! is. Descriptors that do not fit there go into a [`DescriptorList`], memory that the controller
+//! reads.
 //!
 //! Nothing here calls the kernel; it is arithmetic on addresses.
 

@@ -164,7 +164,7 @@ impl<'bound> Mapper<'bound> {
 impl<'bound, M: Memory> LinearCopy<'bound, M> {
     /// Gives the device its turn: copies the memory to the buffer.
     ///
-    /// It is copied in each direction. What a device that writes leaves out is then still there
+    /// It is copied in each direction. Bytes that a writing device leaves out are then still there
     /// when all of the buffer is copied back, as with the kernel's own bounce buffers.
     ///
     /// Context: that of [`Memory::read`].

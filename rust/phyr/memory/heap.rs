@@ -181,7 +181,7 @@ impl<B: Heap> Bytes<B>
 where
     B::Element: FromBytes + IntoBytes,
 {
-    /// Takes a vector or a box. What is after it in its last page is zeroed.
+    /// Takes a vector or a box. If it is of `vmalloc()`, the rest of its last page is zeroed.
     ///
     /// # Errors
     ///

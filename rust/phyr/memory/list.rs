@@ -33,7 +33,8 @@ unsafe impl<M: Memory> Memory for KVVec<M> {
     }
 
     // Memory can be in it more than once, by an `Arc`, so that the sum is not bounded by what there
-    // is of it. What is cut off here cannot be mapped: adding it up, `map` fails with `EOVERFLOW`.
+    // is of it. A list that is cut off here cannot be mapped: adding it up, `map` fails with
+    // `EOVERFLOW`.
     fn len(&self) -> usize {
         self.iter()
             .fold(0, |sum, element| sum.saturating_add(element.len()))

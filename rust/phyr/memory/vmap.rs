@@ -134,7 +134,7 @@ pub fn vmap_pages<M: PageMemory>(memory: &M) -> Result<NonNull<u8>> {
         let _ = pages.push_within_capacity(page.as_ptr());
     }
     fail::at(Point::vmap)?;
-    // SAFETY: these are `nr` pages. Who uses the range keeps them.
+    // SAFETY: these are `nr` pages. The user of the range keeps them.
     let addr = unsafe { bindings::phyr_helper_vmap(pages.as_mut_ptr(), count) };
     NonNull::new(addr.cast()).ok_or(ENOMEM)
 }
