@@ -7,7 +7,8 @@
 # - a block of the class "way": files, each once, and the functions() named on its line;
 # - a block after the comment "from: FILE": lines of that file;
 # - a table after the comment "errnos: TYPE": a variant of TYPE and its errno in each row, or with
-#   "errnos only: TYPE" just the errnos.
+#   "errnos only: TYPE" just the errnos;
+# - the glossary: each type of a library of which rustdoc has a page.
 
 import os
 import re
@@ -113,7 +114,18 @@ def check_excerpt(comment, block):
         yield f"{path} does not have these lines"
 
 
+def check_glossary(app, glossary):
+    said = {word for node in glossary.findall(nodes.literal) for word in re.findall(r"\w+", node.astext())}
+    modules = {module.removesuffix(".ko") for module, _ in crates().values()}
+    for path, page in sorted(app.code_pages.items()):
+        item = re.fullmatch(r"(?:struct|enum|trait|type)\.(\w+)\.html", os.path.basename(page))
+        if item and path.split("::")[0] in modules and item[1] not in said:
+            yield f"{path} is missing"
+
+
 def check(app, env):
+    for problem in check_glossary(app, env.get_doctree("glossary")):
+        logger.warning("%s", problem, location="glossary")
     for doc in env.found_docs:
         document = env.get_doctree(doc)
         for block in document.findall(nodes.literal_block):

@@ -2,7 +2,8 @@
 #
 # Names of code in the text, which are ``literals``.  A path must exist, and an identifier must
 # occur in the sources or in the kernel's; a member of a type of ours must be in a file that defines
-# or implements the type.  What rustdoc has a page of is a link to it.
+# or implements the type.  What rustdoc has a page of is a link to it, but not in what has the class
+# "unlinked": there a name may be that of something else.
 
 import fnmatch
 import glob
@@ -110,6 +111,14 @@ def check(app, env):
             logger.warning("%s: %s is neither in the sources nor in the kernel", node.astext(), word, location=node)
 
 
+def is_unlinked(node):
+    while node is not None:
+        if isinstance(node, nodes.Element) and "unlinked" in node.get("classes", []):
+            return True
+        node = node.parent
+    return False
+
+
 class Links(SphinxPostTransform):
     """Makes a link of each name that rustdoc has just one page of."""
 
@@ -119,7 +128,7 @@ class Links(SphinxPostTransform):
         pages = self.app.code_pages
         up = "../" * self.env.docname.count("/")
         for node, text in list(literals(self.document)):
-            if not NAME.fullmatch(text) or isinstance(node.parent, nodes.reference):
+            if not NAME.fullmatch(text) or isinstance(node.parent, nodes.reference) or is_unlinked(node):
                 continue
             name = re.sub(r"(!|\(\)|<'\w+>)$", "", text)
             found = {page for path, page in pages.items() if path.endswith("::" + name)}
