@@ -14,6 +14,8 @@ export PHYR_TOP PHYR_CACHE
 
 say() { printf 'phyr: %s\n' "$*" >&2; }
 die() { say "$*"; exit "${PHYR_DIE:-1}"; }
+# first_comment: the usage of the script, which is the comment that begins with its name.
+first_comment() { sed -n '/^# scripts\//,/^$/s/^# \{0,1\}//p' "$0"; }
 
 # Process groups and files that end with this script, however it ends.
 groups=()
