@@ -229,7 +229,6 @@ mod armed {
     }
 
     /// Makes the `nth` passage from now on fail: of `point`, or of any point.
-    #[doc(hidden)]
     pub fn arm(point: Option<Point>, nth: u32) {
         LEFT.store(0, Relaxed);
         ON.store(0, Relaxed);
@@ -246,21 +245,18 @@ mod armed {
     }
 
     /// Undoes [`arm`]. Returns the point that has failed, if one has.
-    #[doc(hidden)]
     pub fn disarm() -> Option<Point> {
         LEFT.store(0, Relaxed);
         failed()
     }
 
     /// Returns the number of passages of `point`.
-    #[doc(hidden)]
     pub fn passages(point: Point) -> u32 {
         // CAST: the number of the variant.
         PASSAGES[point as usize].load(Relaxed)
     }
 
     /// Returns the number of failures of `point`.
-    #[doc(hidden)]
     pub fn failures(point: Point) -> u32 {
         // CAST: the number of the variant.
         FAILURES[point as usize].load(Relaxed)
@@ -275,7 +271,6 @@ mod armed {
     ///   point that has failed, with its errno, or "none".
     /// - `points`: shows a line for each point, with its passages and failures.
     /// - `omit`: takes the name of a call to leave out, or "none".
-    #[doc(hidden)]
     pub fn knobs() -> Result<Knobs> {
         KBox::pin_init(
             debugfs::Scope::dir((), c"phyr", |data, dir| {

@@ -185,20 +185,16 @@ void phyr_helper_iommu_flush_iotlb_all(struct iommu_domain *domain)
 }
 EXPORT_SYMBOL_GPL(phyr_helper_iommu_flush_iotlb_all);
 
-/* Zeroed pages, as one compound page if they are several: each may be referenced by itself. */
-struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order)
+/*
+ * Zeroed pages, as one compound page if they are several: each may be referenced by itself. With
+ * @may_fail it fails where others would kill.
+ */
+struct page *phyr_helper_alloc_chunk(gfp_t gfp, unsigned int order, bool may_fail)
 {
-	return alloc_pages(gfp | __GFP_ZERO | __GFP_COMP, order);
+	return alloc_pages(gfp | __GFP_ZERO | __GFP_COMP | (may_fail ? __GFP_RETRY_MAYFAIL : 0),
+			   order);
 }
 EXPORT_SYMBOL_GPL(phyr_helper_alloc_chunk);
-
-/* As above, on behalf of a process: accounted to it, and failing where others would kill. */
-struct page *phyr_helper_alloc_user_chunk(unsigned int order)
-{
-	return phyr_helper_alloc_chunk(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
-				       order);
-}
-EXPORT_SYMBOL_GPL(phyr_helper_alloc_user_chunk);
 
 /*
  * A cache line of the CPU, or of what keeps devices in step that are not coherent, whichever is

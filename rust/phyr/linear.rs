@@ -42,8 +42,7 @@ use self::plan::{
 use super::{
     access::Access,
     attrs::MapAttrs,
-    bindings, device,
-    error::MapError,
+    device,
     limits::Limits,
     map::{
         choose::{
@@ -51,26 +50,27 @@ use super::{
             Shape,
             Strategy, //
         },
-        cpu::{
+        dma_api::Space,
+        mapping::{
             CpuAccess,
             InTurns, //
         },
-        dma_api::Space,
         range::{
             Closed,
             IovaRange, //
-        }, //
+        },
+        state::Segment, //
     },
     mapper::Mapper,
     memory::{
         check_access,
+        MapError,
         Memory, //
     },
     pinned::{
         Pinned,
         PinnedPhyr, //
     },
-    raw,
     source::{
         Segments,
         Source, //
@@ -234,12 +234,6 @@ impl<'bound> Mapper<'bound> {
             align: align.as_usize() as u64,
         }
     }
-
-    /// Returns the DMA address of a physical address where nothing translates, or all ones.
-    fn to_dma(&self, paddr: u64) -> u64 {
-        // SAFETY: the device is valid.
-        unsafe { bindings::phyr_helper_phys_to_dma(raw::device(self.device()), paddr) }
-    }
 }
 
 impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
@@ -254,7 +248,7 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
         for phyr in memory.phyrs() {
             planner.push(phyr.map_err(LinearError::Failed)?.phyr())?;
         }
-        let plan = planner.finish(|paddr| mapper.to_dma(paddr))?;
+        let plan = planner.finish(|paddr| device::to_dma(mapper.device(), paddr))?;
         // By definition one phyr where nothing translates, and one run elsewhere.
         let shape = match plan {
             LinearPlan::Direct { .. } => Shape::One,
@@ -314,7 +308,7 @@ impl<'m, 'bound> PinnedLinear<'bound, &'m Mapper<'bound>> {
             _bound: PhantomData,
         };
         // A copy is elsewhere. The DMA API may make one for reasons that it does not tell.
-        if addr.into_raw() != mapper.to_dma(start) {
+        if addr.into_raw() != device::to_dma(mapper.device(), start) {
             return Err(LinearError::Bounced);
         }
         Ok(mapped)
@@ -412,30 +406,31 @@ impl<'bound, R: Borrow<Mapper<'bound>>> PinnedLinear<'bound, R> {
         self.vec
     }
 
-    /// Names the range again, if it was mapped by itself.
-    fn reopen(&self) -> Option<Single> {
-        if self.range.is_some() {
-            return None;
+    /// Names the range again, to end it or to synchronise it.
+    fn reopen(&self) -> Segment {
+        let (addr, len, attrs) = (self.vec.addr(), self.vec.len(), self.attrs);
+        // INVARIANT: by the type invariant it is linked, or mapped, so.
+        match self.range {
+            Some(size) => Segment::Iova(Iova {
+                state: Closed { addr, size }.state(),
+                linked: len,
+                attrs,
+            }),
+            None => Segment::Single(Single { addr, len, attrs }),
         }
-        // INVARIANT: by the type invariant it is mapped so.
-        Some(Single {
-            addr: self.vec.addr(),
-            len: self.vec.len(),
-            attrs: self.attrs,
-        })
     }
 }
 
 impl<'bound, R: Borrow<Mapper<'bound>> + Sync> InTurns for PinnedLinear<'bound, R> {
     // The DMA API knows no others.
     fn sync_for_cpu(&self) {
-        if let Some(single) = self.reopen() {
+        if let Segment::Single(single) = self.reopen() {
             Space::of(self.mapper.borrow()).sync_for_cpu(&single);
         }
     }
 
     fn sync_for_device(&self) {
-        if let Some(single) = self.reopen() {
+        if let Segment::Single(single) = self.reopen() {
             Space::of(self.mapper.borrow()).sync_for_device(&single);
         }
     }
@@ -443,21 +438,7 @@ impl<'bound, R: Borrow<Mapper<'bound>> + Sync> InTurns for PinnedLinear<'bound, 
 
 impl<'bound, R: Borrow<Mapper<'bound>>> Drop for PinnedLinear<'bound, R> {
     fn drop(&mut self) {
-        let space = Space::of(self.mapper.borrow());
-        match (self.range, self.reopen()) {
-            (Some(size), _) => {
-                let (addr, len) = (self.vec.addr(), self.vec.len());
-                // INVARIANT: by the type invariant it is linked so, in this space; it is not used
-                // again.
-                space.destroy(Iova {
-                    state: Closed { addr, size }.state(),
-                    linked: len,
-                    attrs: self.attrs,
-                });
-            }
-            (None, Some(single)) => space.unmap_phys(single),
-            (None, None) => {}
-        }
+        self.reopen().end(&Space::of(self.mapper.borrow()));
     }
 }
 

@@ -4,20 +4,19 @@
 //!
 //! In the order in which memory passes them:
 //!
-//! - `scatter`, [`mapping`], [`batch`]: the ways to ask for it.
+//! - `scatter`, [`mapping`], [`batch`]: the ways to ask for it; `mapping` has the CPU's turn, too.
 //! - `choose`: the one decision, by which strategy it is mapped.
 //! - `plan`: runs, for memory that may have gaps.
 //! - `scan`: a look at all phyrs, where that saves slots.
 //! - `exec`: one function a strategy; `layout`: slots meanwhile; `range`, `segments`: what is
 //!   mapped so far, to be undone where it fails.
 //! - `dma_api`: the calls of the kernel; `diagnose`, `failure`: why one has failed.
-//! - [`state`]: what is kept to unmap; [`cpu`]: the CPU's turn.
+//! - [`state`]: what is kept to unmap.
 //! - `unsynced`: many mappings made visible to the device at once.
-//! - `unmap_batch`: many mappings ended with one flush; `unmap_all`: of those that own memory.
+//! - `unmap_batch`: many mappings ended with one flush.
 
 pub mod batch;
 pub(crate) mod choose;
-pub(crate) mod cpu;
 mod diagnose;
 pub(crate) mod dma_api;
 mod exec;
@@ -34,6 +33,5 @@ mod scan;
 mod scatter;
 mod segments;
 pub(crate) mod state;
-pub(crate) mod unmap_all;
 pub(crate) mod unmap_batch;
 pub(crate) mod unsynced;

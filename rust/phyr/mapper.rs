@@ -75,7 +75,8 @@ pub struct Mapper<'bound> {
     unlinks_in_parts: bool,
     /// The IOMMU has to be told of added pages in `domain`: a sync does more than test a flag.
     is_told_of_maps: bool,
-    /// A single phyr is linked in an IOVA range, too, so that it can be unlinked in `domain`.
+    /// A single phyr is linked in an IOVA range, too, so that it can be unlinked in `domain`; not
+    /// in lazy mode, in which the DMA API puts off its flush for longer.
     links_singles: bool,
     /// Bucket of the devices that are in a domain of a driver's own; empty in the common case.
     ownership: &'static Ownership,
@@ -104,7 +105,8 @@ impl<'bound> Mapper<'bound> {
         let domain = while_not_owned(dev, || Domain::of_device(dev))?;
         let granule = match device::merge_boundary(dev) {
             0 => None,
-            mask => Some(Granule::new(mask + 1).ok_or(EINVAL)?),
+            // CAST: a `usize` is at most 64 bits wide.
+            mask => Some(Granule::new(mask as u64 + 1).ok_or(EINVAL)?),
         };
         // CAST: a page size fits in 64 bits.
         let smallest = granule.map_or(0, Granule::size).max(PAGE_SIZE as u64);
@@ -320,20 +322,16 @@ impl<'bound> Mapper<'bound> {
         core::ptr::eq(self.dev, other.dev) && spaces_are_same && flush_alike
     }
 
-    /// Returns whether the short path by the DMA API is not taken: the mapper is limited, or has an
-    /// address space of the driver's own.
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
         self.special
     }
 
-    /// Returns whether memory can be beyond the device's reach with no bounce buffer for it.
     #[inline]
     pub(crate) fn is_limited(&self) -> bool {
         self.limited
     }
 
-    /// Returns the address space of the driver's own, or `None` if it maps in the DMA API's.
     #[inline]
     pub(crate) fn space(&self) -> Option<&(dyn IovaSpace + 'bound)> {
         self.space.as_deref()
@@ -346,28 +344,21 @@ impl<'bound> Mapper<'bound> {
         self.space.is_some()
     }
 
-    /// Returns the domain in which mappings can be unlinked, to be flushed together, or `None`.
     #[inline]
     pub(crate) fn domain(&self) -> Option<Domain> {
         self.domain
     }
 
-    /// Returns whether a single phyr is linked in an IOVA range, too, to be unlinked in
-    /// [`Mapper::domain`].
-    ///
-    /// In lazy mode it is not: the DMA API puts off its flush for longer.
     #[inline]
     pub(crate) fn links_singles(&self) -> bool {
         self.links_singles
     }
 
-    /// Returns whether a long range of the DMA API's is unlinked a part at a time.
     #[inline]
     pub(crate) fn unlinks_in_parts(&self) -> bool {
         self.unlinks_in_parts
     }
 
-    /// Returns whether the IOMMU has to be told of added pages.
     #[inline]
     pub(crate) fn is_told_of_maps(&self) -> bool {
         self.is_told_of_maps
@@ -412,7 +403,6 @@ impl<'bound> Mapper<'bound> {
         self.granule.is_some() || device::need_unmap(self.dev)
     }
 
-    /// Returns whether the device may see the whole granules around a buffer.
     #[inline]
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted

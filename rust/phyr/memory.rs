@@ -11,9 +11,7 @@ mod alloc;
 mod chunks;
 mod heap;
 mod lines;
-mod list;
 mod pages;
-mod shared;
 mod traits;
 mod user;
 mod vmap;
@@ -40,13 +38,14 @@ pub use self::{
         KernelAllocator, //
     },
     lines::SharedLine,
-    list::Chain,
     pages::{
         PagePieces,
         Pages, //
     },
     traits::{
         segments,
+        Chain,
+        MapError,
         Memory,
         PageMemory, //
     },

@@ -16,7 +16,7 @@
 //! - `map`: scatter and batch. A folder with a list of its own.
 //! - [`linear`]: exactly one [`DmaVec`], or the reason why not.
 //! - [`space`]: the address space in which it is mapped, the DMA API's or another.
-//! - `types`, `attrs`, `access`, `error`: what the others hand on; `dma_vec`, `dma_table`: parts of
+//! - `types`, `attrs`, `access`: what the others hand on; `dma_vec`, `dma_table`: parts of
 //!   what is mapped, and all of it for C.
 //! - [`trace`], `fail`, `raw`, `bindings`, `model`: tracepoints, fault injection, what the kernel's
 //!   own crate keeps to itself, random lists for tests.
@@ -33,7 +33,6 @@ pub mod bindings;
 pub mod device;
 mod dma_table;
 mod dma_vec;
-mod error;
 #[doc(hidden)]
 pub mod fail;
 #[doc(hidden)]
@@ -70,19 +69,20 @@ pub use self::{
     },
     dma_table::DmaTable,
     dma_vec::part,
-    error::MapError,
     limits::Limits,
     map::{
         batch,
-        cpu::CpuAccess,
-        mapping,
+        mapping::{
+            self,
+            unmap_all,
+            CpuAccess, //
+        },
         state::{
             DmaVecs,
             Hold,
             Slot,
             State, //
         },
-        unmap_all::unmap_all,
         unmap_batch::{
             Flushed,
             IotlbGather,
@@ -91,6 +91,7 @@ pub use self::{
         unsynced::Unsynced, //
     },
     mapper::Mapper,
+    memory::MapError,
     pinned::{
         Pinned,
         PinnedPhyr, //

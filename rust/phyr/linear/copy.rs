@@ -17,7 +17,6 @@ use super::error::{
 };
 use crate::{
     access::Access,
-    error::MapError,
     fail::{
         self,
         Point, //
@@ -26,6 +25,7 @@ use crate::{
     memory::{
         check_access,
         check_pages,
+        MapError,
         Memory, //
     },
     types::{

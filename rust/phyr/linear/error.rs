@@ -36,24 +36,7 @@ pub enum Limit {
 /// ([`Bounced`](Self::Bounced)) that nothing told of, another failure ([`Failed`](Self::Failed)).
 /// `phyr` is the index of a phyr in its source, `offset` a position in the buffer in bytes.
 ///
-/// As an [`Error`] each reason has an errno of its own:
-///
-/// | reason | errno |
-/// |---|---|
-/// | [`Empty`](Self::Empty) | `EINVAL` |
-/// | [`Overflow`](Self::Overflow) | `EOVERFLOW` |
-/// | [`NotTranslated`](Self::NotTranslated) | `EOPNOTSUPP` |
-/// | [`Gap`](Self::Gap) | `EILSEQ` |
-/// | [`Misaligned`](Self::Misaligned) | `EDOM` |
-/// | [`Limit`](Self::Limit): segment size | `EMSGSIZE` |
-/// | ... mapping size | `EFBIG` |
-/// | ... boundary | `EXDEV` |
-/// | ... mask | `ERANGE` |
-/// | [`Alignment`](Self::Alignment) | `EADDRNOTAVAIL` |
-/// | [`Bounced`](Self::Bounced) | `EPERM` |
-/// | [`NoSpace`](Self::NoSpace) | `ENOSPC` |
-/// | [`NoMemory`](Self::NoMemory) | `ENOMEM` |
-/// | [`Failed`](Self::Failed) | its own |
+/// As an [`Error`] each reason has an errno of its own; Documentation/errors.rst has a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinearError {
     /// There is nothing to map.

@@ -14,10 +14,7 @@ use super::{
         Strategy, //
     },
     dma_api::Space,
-    mapping::{
-        Mapping,
-        PinnedMapping, //
-    },
+    mapping::Mapping,
     plan::{
         Join,
         Planner,
@@ -32,12 +29,12 @@ use super::{
 use crate::{
     access::Access,
     attrs::MapAttrs,
-    error::MapError,
     mapper::Mapper,
     memory::{
         check_access,
         list_flags,
         segments,
+        MapError,
         Memory, //
     },
     pinned::{
@@ -213,22 +210,20 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
     ///
     /// - `EINVAL`: there is nothing in the batch.
     /// - What `dma_iova_sync()` returns.
-    pub fn finalise(self) -> Result<Mapping<'bound, KVVec<M>>> {
-        let mut this = self;
-
-        if this.slots.is_empty() {
+    pub fn finalise(mut self) -> Result<Mapping<'bound, KVVec<M>>> {
+        if self.slots.is_empty() {
             return Err(EINVAL);
         }
-        if let BatchTarget::Range { range, .. } = &mut this.target {
+        if let BatchTarget::Range { range, .. } = &mut self.target {
             range.sync()?;
         }
-        let (mapper, attrs) = (this.mapper, this.attrs);
-        let pieces = core::mem::take(&mut this.pieces);
-        let slots = core::mem::take(&mut this.slots);
+        let (mapper, attrs) = (self.mapper, self.attrs);
+        let pieces = core::mem::take(&mut self.pieces);
+        let slots = core::mem::take(&mut self.slots);
         // CAST: no list is longer than 2 GiB, of 16 bytes a segment.
         let nr = slots.len() as u32;
 
-        let (strategy, one) = match core::mem::replace(&mut this.target, BatchTarget::Singles) {
+        let (strategy, one) = match core::mem::replace(&mut self.target, BatchTarget::Singles) {
             BatchTarget::Range { range, .. } => (Strategy::Packed, Slot::iova(range.close())),
             BatchTarget::Singles => (Strategy::Each, Slot::EMPTY),
         };
@@ -236,15 +231,9 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
         // SAFETY: by the type invariant `slots` describes what is mapped; it was taken out of the
         // batch, which unmaps no more.
         let state = unsafe { State::new(strategy, one, nr, attrs, unmap) };
-        // INVARIANT: the state is that of these slots.
-        let mapped = PinnedMapping {
-            mapper: mapper.clone(),
-            state,
-            slots,
-        };
-        // INVARIANT: the pieces are what is mapped.
+        // INVARIANT: the pieces are what is mapped, with these slots.
         Ok(Mapping {
-            mapped,
+            mapped: mapper.mapped(state, slots),
             memory: pieces,
         })
     }
@@ -343,34 +332,34 @@ impl<'bound, M: Memory> Batch<'_, 'bound, M> {
 
     /// Unmaps what was mapped since `mark`.
     fn roll_back(&mut self, mark: Mark) {
-        match (&mut self.target, mark.target) {
-            (BatchTarget::Range { range, planner, .. }, Some((linked, plan))) => {
-                range.truncate(linked);
-                *planner = plan;
-            }
-            _ => {
-                for slot in self.slots.iter().skip(mark.slots) {
-                    // SAFETY: by the type invariant it is mapped; it is forgotten just below.
-                    unsafe { slot.reopen(self.attrs) }.end(&Space::of(self.mapper));
-                }
-            }
+        self.unmap_singles(mark.slots);
+        if let (BatchTarget::Range { range, planner, .. }, Some((linked, plan))) =
+            (&mut self.target, mark.target)
+        {
+            range.truncate(linked);
+            *planner = plan;
         }
         self.slots.truncate(mark.slots);
         if let (Some(slot), Some(last)) = (self.slots.last_mut(), mark.last) {
             *slot = last;
         }
     }
+
+    /// Unmaps the ranges of the slots from `first` on, which are forgotten then. Not those that are
+    /// parts of a range, which unlinks itself.
+    fn unmap_singles(&mut self, first: usize) {
+        if let BatchTarget::Singles = self.target {
+            for slot in self.slots.iter().skip(first) {
+                // SAFETY: by the type invariant it is mapped; the callers forget it.
+                unsafe { slot.reopen(self.attrs) }.end(&Space::of(self.mapper));
+            }
+        }
+    }
 }
 
 impl<M: Memory> Drop for Batch<'_, '_, M> {
     fn drop(&mut self) {
-        // A range unlinks itself.
-        if let BatchTarget::Singles = self.target {
-            for slot in &self.slots {
-                // SAFETY: by the type invariant it is mapped; the device never learned of it.
-                unsafe { slot.reopen(self.attrs) }.end(&Space::of(self.mapper));
-            }
-        }
+        self.unmap_singles(0);
     }
 }
 

@@ -12,6 +12,7 @@ use super::failure::{
 use crate::{
     attrs::MapAttrs,
     bindings as helpers,
+    device,
     mapper::Mapper,
     raw,
     types::{
@@ -88,8 +89,7 @@ fn facts(mapper: &Mapper<'_>, phyr: Phyr, attrs: MapAttrs) -> Facts {
             has_space: has_space(mapper, paddr, len),
         };
     }
-    // SAFETY: the device is valid.
-    let to_dma = |paddr| unsafe { helpers::phyr_helper_phys_to_dma(dev, paddr) };
+    let to_dma = |paddr| device::to_dma(mapper.device(), paddr);
     // All ones: there is no such address.
     let (first, last) = (to_dma(start), to_dma(start.wrapping_add(bytes - 1)));
     Facts {
@@ -97,8 +97,7 @@ fn facts(mapper: &Mapper<'_>, phyr: Phyr, attrs: MapAttrs) -> Facts {
         mask,
         is_translated: false,
         is_reached: first != u64::MAX && last != u64::MAX && first <= last && last <= mask,
-        // SAFETY: the device is valid.
-        is_copied: is_small || unsafe { helpers::phyr_helper_dma_bounces(dev) },
+        is_copied: is_small || device::always_bounces(mapper.device()),
         max_copy,
         has_space: true,
     }

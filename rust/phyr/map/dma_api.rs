@@ -67,79 +67,45 @@ impl<'a> Space<'a> {
     }
 }
 
-/// Calls the method of the one or the other.
+/// Makes methods that call those of the one or the other.
 macro_rules! either {
-    ($self:ident.$method:ident($($arg:expr),*)) => {
-        match $self {
-            Self::DmaApi(api) | Self::Limited(api) => api.$method($($arg),*),
-            Self::Own(space) => space.$method($($arg),*),
+    ($(fn $method:ident(&self $(, $arg:ident: $type:ty)*) $(-> $result:ty)?;)*) => {$(
+        fn $method(&self $(, $arg: $type)*) $(-> $result)? {
+            match self {
+                Self::DmaApi(api) | Self::Limited(api) => api.$method($($arg),*),
+                Self::Own(space) => space.$method($($arg),*),
+            }
         }
-    };
+    )*};
 }
 
 // SAFETY: all is done by an `IovaSpace`, and always by the same.
 unsafe impl IovaSpace for Space<'_> {
-    fn first(&self) -> u64 {
-        either!(self.first())
-    }
-
-    fn last(&self) -> u64 {
-        either!(self.last())
-    }
-
-    fn max_len(&self) -> u64 {
-        either!(self.max_len())
-    }
-
-    fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)> {
-        either!(self.alloc(start, len))
-    }
-
-    fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result {
-        either!(self.link(to, phyr))
-    }
-
-    fn links_lists(&self) -> bool {
-        either!(self.links_lists())
-    }
-
-    fn link_list(&self, to: &Iova, list: &mut SgList) -> Result {
-        either!(self.link_list(to, list))
-    }
-
-    fn sync(&self, iova: &mut Iova) -> Result {
-        either!(self.sync(iova))
-    }
-
-    fn unlink(&self, iova: &mut Iova, to: usize) {
-        either!(self.unlink(iova, to))
-    }
-
-    fn destroy(&self, iova: Iova) {
-        either!(self.destroy(iova))
-    }
-
-    fn free(&self, iova: Iova) {
-        either!(self.free(iova))
+    either! {
+        fn first(&self) -> u64;
+        fn last(&self) -> u64;
+        fn max_len(&self) -> u64;
+        fn alloc(&self, start: PhysAddr, len: usize) -> Option<(DmaAddr, u64)>;
+        fn link(&self, to: LinkTarget<'_>, phyr: PinnedPhyr) -> Result;
+        fn links_lists(&self) -> bool;
+        fn link_list(&self, to: &Iova, list: &mut SgList) -> Result;
+        fn sync(&self, iova: &mut Iova) -> Result;
+        fn unlink(&self, iova: &mut Iova, to: usize);
+        fn destroy(&self, iova: Iova);
+        fn free(&self, iova: Iova);
+        fn unmap_phys(&self, single: Single);
+        fn sync_for_cpu(&self, single: &Single);
+        fn sync_for_device(&self, single: &Single);
     }
 
     fn map_phys(&self, phyr: PinnedPhyr, attrs: MapAttrs) -> Result<DmaAddr> {
         if let Self::Limited(DmaApi(mapper)) = self {
             diagnose::check_reach(mapper, phyr.phyr(), attrs)?;
         }
-        either!(self.map_phys(phyr, attrs))
-    }
-
-    fn unmap_phys(&self, single: Single) {
-        either!(self.unmap_phys(single))
-    }
-
-    fn sync_for_cpu(&self, single: &Single) {
-        either!(self.sync_for_cpu(single))
-    }
-
-    fn sync_for_device(&self, single: &Single) {
-        either!(self.sync_for_device(single))
+        match self {
+            Self::DmaApi(api) | Self::Limited(api) => api.map_phys(phyr, attrs),
+            Self::Own(space) => space.map_phys(phyr, attrs),
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 //! A mapping that ends when it is dropped.
 //!
 //! [`Mapping`], of [`Mapper::map`], owns its memory. While it lasts the memory is the device's; the
-//! CPU gets at it through [`Mapping::cpu`] only, which hands it over and back. It ends with
-//! [`Mapping::unmap`], which returns the memory, or when it is dropped. A library that keeps the
-//! memory itself maps it with [`Mapper::map_pinned`].
+//! CPU gets at it through [`Mapping::cpu`] only, which hands it over and back ([`CpuAccess`]). It
+//! ends with [`Mapping::unmap`], which returns the memory, or when it is dropped; many of them end
+//! with [`unmap_all`]. A library that keeps the memory itself maps it with [`Mapper::map_pinned`].
 //!
 //! A driver has to see to it that the device is done with the memory before it ends a mapping: the
 //! addresses that it wrote into the device's registers are beyond what a type can guard. Behind an
@@ -13,10 +13,6 @@
 
 use super::{
     choose::Reach,
-    cpu::{
-        CpuAccess,
-        InTurns, //
-    },
     diagnose::check_reach,
     dma_api::Space,
     scan::Scan,
@@ -25,17 +21,23 @@ use super::{
         Segment,
         Slot,
         State, //
+    },
+    unmap_batch::{
+        IotlbGather,
+        Unmapping, //
     }, //
 };
 use crate::{
     access::Access,
-    error::MapError,
     mapper::Mapper,
     memory::{
         check_access,
         list_flags,
         segments,
-        Memory, //
+        MapError,
+        Memory,
+        PageMemory,
+        Vmap, //
     },
     pinned::Pinned,
     source::Source,
@@ -45,6 +47,7 @@ use crate::{
     },
     types::Granule, //
 };
+use core::pin::pin;
 use kernel::{
     alloc::Flags,
     dma::DataDirection,
@@ -57,9 +60,9 @@ use kernel::{
 ///
 /// `state` is that of a mapping by `mapper`, with `slots`.
 pub struct PinnedMapping<'bound> {
-    pub(super) mapper: Mapper<'bound>,
-    pub(super) state: State,
-    pub(super) slots: KVVec<Slot>,
+    mapper: Mapper<'bound>,
+    state: State,
+    slots: KVVec<Slot>,
 }
 
 /// Memory that is mapped for a device.
@@ -169,7 +172,7 @@ impl<'bound> Mapper<'bound> {
         Ok(self.mapped(state, slots))
     }
 
-    fn mapped(&self, state: State, slots: KVVec<Slot>) -> PinnedMapping<'bound> {
+    pub(super) fn mapped(&self, state: State, slots: KVVec<Slot>) -> PinnedMapping<'bound> {
         // INVARIANT: the callers have just mapped so.
         PinnedMapping {
             mapper: self.clone(),
@@ -294,5 +297,139 @@ impl<M: Memory> Mapping<'_, M> {
         let Self { mapped, memory } = self;
         drop(mapped);
         memory
+    }
+}
+
+/// Ends all of `mappings`, and gives the memory back in their order. The device must be done with
+/// it.
+///
+/// The IOTLB is flushed once for all that are next to each other and of one mapper, before the
+/// first memory is given back. Where they cannot be flushed together each ends by itself, as
+/// [`Mapping::unmap`].
+///
+/// Context: as [`Mapping::unmap`].
+///
+/// # Examples
+///
+/// ```
+/// use kernel::prelude::*;
+/// use phyr::{mapping::Mapping, memory::Pages, unmap_all, DataDirection, Mapper};
+///
+/// /// Receives into `nr` buffers, which the device fills as `start` says.
+/// fn receive<'m>(
+///     mapper: &Mapper<'m>,
+///     nr: usize,
+///     start: impl Fn(&Mapping<'m, Pages>),
+/// ) -> Result<KVVec<Pages>> {
+///     let mut mappings = KVVec::new();
+///     for _ in 0..nr {
+///         let pages = Pages::zeroed(4096, GFP_KERNEL)?;
+///         let mapping = mapper.map(pages, DataDirection::FromDevice, GFP_KERNEL)?;
+///         start(&mapping);
+///         mappings.push(mapping, GFP_KERNEL)?;
+///     }
+///     // ... wait for the device ...
+///     let mut received = KVVec::new();
+///     for pages in unmap_all(mappings) {
+///         received.push(pages, GFP_KERNEL)?;
+///     }
+///     Ok(received)
+/// }
+/// ```
+pub fn unmap_all<'bound, M: Memory>(
+    mut mappings: KVVec<Mapping<'bound, M>>,
+) -> impl Iterator<Item = M> + use<'bound, M> {
+    for alike in mappings.chunk_by_mut(|a, b| a.mapped.mapper.is_same(&b.mapped.mapper)) {
+        unmap(alike);
+    }
+    // Nothing is left for any of them to end.
+    mappings.into_iter().map(Mapping::unmap)
+}
+
+/// Ends mappings by one mapper, all but for their memory.
+fn unmap<M: Memory>(mappings: &mut [Mapping<'_, M>]) {
+    let Some(first) = mappings.first() else {
+        return;
+    };
+    let (mapper, gather) = (first.mapped.mapper.clone(), pin!(IotlbGather::new()));
+    let Some(mut unmapping) = Unmapping::new(&mapper, gather) else {
+        // Each ends by itself, as the caller takes its memory.
+        return;
+    };
+    for mapping in &mut *mappings {
+        let PinnedMapping { state, slots, .. } = &mut mapping.mapped;
+        // SAFETY: by the invariants of the mapping they are those of a mapping by this mapper. The
+        // memory stays with the mapping, and the slots as they are; that the device is done is the
+        // driver's part.
+        let _ = unsafe { unmapping.unmap(state, || slots) };
+    }
+    let flushed = unmapping.flush();
+    for mapping in mappings {
+        let PinnedMapping { state, slots, .. } = &mut mapping.mapped;
+        // SAFETY: it was unmapped so, just above.
+        unsafe { flushed.free(state, || slots) };
+    }
+}
+
+/// A mapping that the CPU and the device use in turns.
+pub(crate) trait InTurns: Sync {
+    /// Lets the CPU see what the device wrote.
+    fn sync_for_cpu(&self);
+
+    /// Lets the device see what the CPU wrote.
+    fn sync_for_device(&self);
+}
+
+/// The CPU's turn with the memory of a mapping; see [`Mapping::cpu`] and
+/// [`Linear::cpu`](crate::linear::Linear::cpu).
+pub struct CpuAccess<'a, M: Memory> {
+    mapped: &'a dyn InTurns,
+    memory: &'a mut M,
+}
+
+impl<'a, M: Memory> CpuAccess<'a, M> {
+    /// Gives the CPU its turn with `memory`, of which `mapped` is the mapping.
+    pub(crate) fn new(mapped: &'a dyn InTurns, memory: &'a mut M) -> Self {
+        mapped.sync_for_cpu();
+        Self { mapped, memory }
+    }
+
+    /// Copies from the memory at `offset` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.memory.read(offset, to)
+    }
+
+    /// Copies `from` to the memory at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the memory ends before.
+    pub fn write(&mut self, offset: usize, from: &[u8]) -> Result {
+        self.memory.write(offset, from)
+    }
+
+    /// Maps the memory as one range of the kernel's address space; for what takes more than a few
+    /// accesses.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// - `ENOMEM`: no memory, or no room in the address space.
+    pub fn vmap(&mut self) -> Result<Vmap<'_>>
+    where
+        M: PageMemory,
+    {
+        Vmap::new(self.memory)
+    }
+}
+
+impl<M: Memory> Drop for CpuAccess<'_, M> {
+    fn drop(&mut self) {
+        self.mapped.sync_for_device();
     }
 }

@@ -10,10 +10,9 @@ use super::{
         unless_killed, //
     },
     traits::{
-        check_range,
-        each_page,
         Memory,
-        PageMemory, //
+        PageMemory,
+        Paged, //
     }, //
 };
 use crate::{
@@ -29,11 +28,15 @@ use crate::{
         PhysAddr, //
     }, //
 };
-use core::ptr::NonNull;
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 use kernel::{
     dma::DataDirection,
     page::{
         BorrowedPage,
+        Page,
         PAGE_SIZE, //
     },
     prelude::*, //
@@ -76,13 +79,7 @@ impl Chunks {
     /// - `ENOMEM`: no memory; or more than the machine has, which is refused before anything is
     ///   allocated.
     pub fn zeroed(len: usize, order: u32, flags: kernel::alloc::Flags) -> Result<Self> {
-        let gfp = raw::gfp(page_flags(flags));
-        Self::collect(len, order, flags, || {
-            fail::at(Point::alloc_pages)?;
-            // SAFETY: always allowed; that it may sleep is in the flags.
-            let chunk = unsafe { bindings::phyr_helper_alloc_chunk(gfp, order) };
-            NonNull::new(chunk).ok_or(ENOMEM)
-        })
+        Self::collect(len, order, page_flags(flags), false)
     }
 
     /// Allocates memory for a process that may ask for any length, as [`Chunks::zeroed`] does: it
@@ -103,21 +100,15 @@ impl Chunks {
         if len / PAGE_SIZE > memory / 2 {
             return Err(ENOMEM);
         }
-        Self::collect(len, order, GFP_KERNEL_ACCOUNT, || {
-            unless_killed()?;
-            fail::at(Point::alloc_pages)?;
-            // SAFETY: always allowed where sleeping is.
-            let chunk = unsafe { bindings::phyr_helper_alloc_user_chunk(order) };
-            NonNull::new(chunk).ok_or(ENOMEM)
-        })
+        Self::collect(len, order, GFP_KERNEL_ACCOUNT | __GFP_NOWARN, true)
     }
 
-    /// Collects chunks of `1 << order` zeroed pages, which `next` gives away.
+    /// Allocates chunks of `1 << order` zeroed pages, `for_user` as [`Chunks::for_user`] says.
     fn collect(
         len: usize,
         order: u32,
         flags: kernel::alloc::Flags,
-        mut next: impl FnMut() -> Result<NonNull<kernel::bindings::page>>,
+        for_user: bool,
     ) -> Result<Self> {
         if len == 0 || len % PAGE_SIZE != 0 || order > Self::MAX_ORDER {
             return Err(EINVAL);
@@ -130,9 +121,17 @@ impl Chunks {
             len,
         };
         for _ in 0..nr {
+            if for_user {
+                unless_killed()?;
+            }
+            fail::at(Point::alloc_pages)?;
+            // SAFETY: always allowed; that it may sleep is in the flags.
+            let chunk =
+                unsafe { bindings::phyr_helper_alloc_chunk(raw::gfp(flags), order, for_user) };
+            let chunk = NonNull::new(chunk).ok_or(ENOMEM)?;
             // INVARIANT: the chunk is just allocated; there is room for `nr` of them, so that none
             // is lost.
-            let _ = this.chunks.push_within_capacity(next()?);
+            let _ = this.chunks.push_within_capacity(chunk);
         }
         Ok(this)
     }
@@ -193,34 +192,22 @@ unsafe impl Memory for Chunks {
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        check_range(offset, to.len(), self.len)?;
-        each_page(
-            offset,
-            to.len(),
-            |at| self.page(at),
-            |page, start, range| {
-                let to = to.get_mut(range).ok_or(EINVAL)?;
-                // SAFETY: `to` may be written. Only this value gives the kernel access to the
-                // pages, and it is borrowed; a device or user space may write meanwhile, and any
-                // byte is a `u8`.
-                unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
-            },
-        )
+        self.read_pages(offset, to)
     }
 
     fn write(&mut self, offset: usize, from: &[u8]) -> Result {
-        check_range(offset, from.len(), self.len)?;
-        each_page(
-            offset,
-            from.len(),
-            |at| self.page(at),
-            |page, start, range| {
-                let from = from.get(range).ok_or(EINVAL)?;
-                // SAFETY: `from` may be read. Only this value gives the kernel access to the
-                // pages, and it is borrowed mutably.
-                unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
-            },
-        )
+        self.write_pages(offset, from)
+    }
+}
+
+// SAFETY: the pages are owned by the value, in this order.
+unsafe impl Paged for Chunks {
+    fn start(&self) -> usize {
+        0
+    }
+
+    fn nth_page(&self, index: usize) -> Option<impl Deref<Target = Page> + '_> {
+        self.page(index)
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     },
     traits::{
         check_range,
+        MapError,
         Memory, //
     }, //
 };
@@ -28,7 +29,6 @@ use crate::{
         ToDevice, //
     },
     bindings,
-    error::MapError,
     types::{
         Phyr,
         PhysAddr, //
@@ -37,7 +37,10 @@ use crate::{
 use core::{
     marker::PhantomData,
     ops::Deref,
-    ptr::NonNull, //
+    ptr::{
+        copy_nonoverlapping,
+        NonNull, //
+    }, //
 };
 use kernel::{
     alloc::{
@@ -292,11 +295,7 @@ unsafe impl<B: Heap, D: Direction> Memory for Bytes<B, D> {
         check_range(offset, to.len(), self.heap.size())?;
         // SAFETY: the bytes are within the elements, which are borrowed; a device may write
         // meanwhile, and any byte is a `u8`.
-        unsafe {
-            self.start
-                .add(offset)
-                .copy_to_nonoverlapping(to.as_mut_ptr(), to.len())
-        };
+        unsafe { copy_nonoverlapping(self.start.add(offset), to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
@@ -310,11 +309,7 @@ unsafe impl<B: Heap, D: Direction> Memory for Bytes<B, D> {
         check_range(offset, from.len(), self.heap.size())?;
         // SAFETY: the bytes are within the elements, which are borrowed mutably, and which may be
         // any bytes by the type invariant.
-        unsafe {
-            self.start
-                .add(offset)
-                .copy_from_nonoverlapping(from.as_ptr(), from.len())
-        };
+        unsafe { copy_nonoverlapping(from.as_ptr(), self.start.add(offset), from.len()) };
         Ok(())
     }
 }

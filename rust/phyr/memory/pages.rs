@@ -9,9 +9,8 @@ use super::{
         page_flags, //
     },
     traits::{
-        check_range,
-        each_page,
         Memory,
+        Paged,
         PagedBytes, //
     }, //
 };
@@ -23,6 +22,7 @@ use crate::{
     source::page::page_piece,
     types::Phyr, //
 };
+use core::ops::Deref;
 use kernel::{
     alloc::Flags,
     dma::DataDirection,
@@ -109,35 +109,22 @@ unsafe impl Memory for Pages {
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        check_range(offset, to.len(), self.len)?;
-        let page = |at| self.pages.get(at);
-        each_page(
-            self.offset + offset,
-            to.len(),
-            page,
-            |page, start, range| {
-                let to = to.get_mut(range).ok_or(EINVAL)?;
-                // SAFETY: `to` may be written. Only this value gives the kernel access to the
-                // pages, and it is borrowed; a device may write meanwhile, and any byte is a `u8`.
-                unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
-            },
-        )
+        self.read_pages(offset, to)
     }
 
     fn write(&mut self, offset: usize, from: &[u8]) -> Result {
-        check_range(offset, from.len(), self.len)?;
-        let page = |at| self.pages.get(at);
-        each_page(
-            self.offset + offset,
-            from.len(),
-            page,
-            |page, start, range| {
-                let from = from.get(range).ok_or(EINVAL)?;
-                // SAFETY: `from` may be read. Only this value gives the kernel access to the
-                // pages, and it is borrowed mutably.
-                unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
-            },
-        )
+        self.write_pages(offset, from)
+    }
+}
+
+// SAFETY: the memory begins `offset` bytes into its first page; the pages are owned by the value.
+unsafe impl Paged for Pages {
+    fn start(&self) -> usize {
+        self.offset
+    }
+
+    fn nth_page(&self, index: usize) -> Option<impl Deref<Target = Page> + '_> {
+        self.pages.get(index)
     }
 }
 

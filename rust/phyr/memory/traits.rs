@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that a mapping owns: what a new kind of it implements.
+//! Memory that a mapping owns: what a new kind of it implements, and what is made of others: shared
+//! memory, which nobody writes (`Arc`), and several pieces, one after the other (`KVVec`).
 
 use crate::{
     access::{
@@ -12,9 +13,12 @@ use crate::{
     source::segments::Segments,
     types::Phyr, //
 };
-use core::ops::{
-    Deref,
-    Range, //
+use core::{
+    fmt,
+    ops::{
+        Deref,
+        Range, //
+    }, //
 };
 use kernel::{
     page::{
@@ -22,7 +26,8 @@ use kernel::{
         Page,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// Memory that can be mapped for a device.
@@ -103,6 +108,36 @@ pub unsafe trait PageMemory: Memory + Sync {
     fn page(&self, index: usize) -> Option<BorrowedPage<'_>>;
 }
 
+/// The error of a mapping that was not made, and the value that was to be mapped.
+///
+/// With `?` it becomes the errno of the error, and the value is dropped.
+pub struct MapError<M, E = Error> {
+    /// The value, as it was.
+    pub value: M,
+    /// The reason.
+    pub error: E,
+}
+
+impl<M, E> MapError<M, E> {
+    #[inline]
+    #[doc(hidden)]
+    pub fn new(value: M, error: E) -> Self {
+        Self { value, error }
+    }
+}
+
+impl<M, E: fmt::Debug> fmt::Debug for MapError<M, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<M, E: Into<Error>> From<MapError<M, E>> for Error {
+    fn from(failed: MapError<M, E>) -> Self {
+        failed.error.into()
+    }
+}
+
 /// Returns the phyrs of `memory`, joined and cut to `limits`.
 pub fn segments<M: Memory>(memory: &M, limits: Limits) -> Segments<M::Phyrs<'_>> {
     Segments::new(memory.phyrs(), limits)
@@ -167,22 +202,180 @@ impl PagedBytes {
     }
 }
 
-/// Calls `f` for each piece of at most a page in `len` bytes that begin `pos` bytes into the first
-/// of the pages that `page` gives by their index: the page, the offset in it, and the range of the
-/// bytes in the `len`.
-pub(super) fn each_page<P: Deref<Target = Page>>(
-    mut pos: usize,
-    len: usize,
-    page: impl Fn(usize) -> Option<P>,
-    mut f: impl FnMut(&Page, usize, Range<usize>) -> Result,
-) -> Result {
-    let mut done = 0;
-    while done < len {
-        let page = page(pos / PAGE_SIZE).ok_or(EINVAL)?;
-        let nr = (PAGE_SIZE - pos % PAGE_SIZE).min(len - done);
-        f(&page, pos % PAGE_SIZE, done..done + nr)?;
-        pos += nr;
-        done += nr;
+/// Memory that is copied by the page.
+///
+/// # Safety
+///
+/// The memory begins [`Paged::start`] bytes into page 0 and goes on in those that follow, which can
+/// be written if [`Memory::access`] has that right.
+pub(super) unsafe trait Paged: Memory + Sized {
+    /// Returns the offset of the memory in page 0.
+    fn start(&self) -> usize;
+
+    /// Returns page `index`, or `None` where there is none.
+    fn nth_page(&self, index: usize) -> Option<impl Deref<Target = Page> + '_>;
+
+    /// Copies as [`Memory::read`] does.
+    fn read_pages(&self, offset: usize, to: &mut [u8]) -> Result {
+        self.each_page(offset, to.len(), |page, start, range| {
+            let to = to.get_mut(range).ok_or(EINVAL)?;
+            // SAFETY: `to` may be written. By the contract of `Memory` no safe code accesses the
+            // page but through this value, which is borrowed; a device or a program may write
+            // meanwhile, and any byte is a `u8`.
+            unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
+        })
     }
-    Ok(())
+
+    /// Copies as [`Memory::write`] does; fails with `EACCES` if the memory is read-only.
+    fn write_pages(&mut self, offset: usize, from: &[u8]) -> Result {
+        check_access(self, Access::WRITE)?;
+        self.each_page(offset, from.len(), |page, start, range| {
+            let from = from.get(range).ok_or(EINVAL)?;
+            // SAFETY: `from` may be read, and by the contract of this trait the page be written. By
+            // that of `Memory` no safe code accesses it but through this value, which is borrowed
+            // mutably.
+            unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
+        })
+    }
+
+    /// Calls `f` for each page of the `len` bytes at `offset`, with the offset in it, and the range
+    /// of the bytes in the `len`.
+    fn each_page(
+        &self,
+        offset: usize,
+        len: usize,
+        mut f: impl FnMut(&Page, usize, Range<usize>) -> Result,
+    ) -> Result {
+        check_range(offset, len, self.len())?;
+        let (mut pos, mut done) = (self.start() + offset, 0);
+        while done < len {
+            let page = self.nth_page(pos / PAGE_SIZE).ok_or(EINVAL)?;
+            let nr = (PAGE_SIZE - pos % PAGE_SIZE).min(len - done);
+            f(&page, pos % PAGE_SIZE, done..done + nr)?;
+            pos += nr;
+            done += nr;
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: the memory stays where it is as long as any of the references is there, and no safe code
+// gets at it but through one of them, none of which writes. A shared reference gives out no
+// reference to the bytes, as `M` promises, so a device may write them.
+unsafe impl<M: Memory + Sync> Memory for Arc<M> {
+    const KIND: MemoryKind = M::KIND;
+
+    type Direction = M::Direction;
+
+    type Phyrs<'a> = M::Phyrs<'a>;
+
+    fn phyrs(&self) -> M::Phyrs<'_> {
+        M::phyrs(self)
+    }
+
+    fn len(&self) -> usize {
+        M::len(self)
+    }
+
+    fn access(&self) -> Access {
+        M::access(self)
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result {
+        M::read(self, offset, to)
+    }
+
+    /// # Errors
+    ///
+    /// - `EBUSY`: always; the memory is shared.
+    fn write(&mut self, _offset: usize, _from: &[u8]) -> Result {
+        Err(EBUSY)
+    }
+}
+
+// SAFETY: each element keeps its own memory in place, as its own implementation promises; moving
+// the vector does not even move the elements.
+unsafe impl<M: Memory> Memory for KVVec<M> {
+    const KIND: MemoryKind = M::KIND;
+
+    type Direction = M::Direction;
+
+    type Phyrs<'a> = Chain<'a, M>;
+
+    fn phyrs(&self) -> Chain<'_, M> {
+        Chain {
+            elements: self.iter(),
+            current: None,
+        }
+    }
+
+    // Memory can be in it more than once, by an `Arc`, so that the sum is not bounded by what there
+    // is of it. A list that is cut off here cannot be mapped: adding it up, `map` fails with
+    // `EOVERFLOW`.
+    fn len(&self) -> usize {
+        self.iter()
+            .fold(0, |sum, element| sum.saturating_add(element.len()))
+    }
+
+    fn access(&self) -> Access {
+        self.iter().fold(M::Direction::ACCESS, |access, element| {
+            access.common(element.access())
+        })
+    }
+
+    fn read(&self, mut offset: usize, mut to: &mut [u8]) -> Result {
+        check_range(offset, to.len(), Memory::len(self))?;
+        for element in self {
+            let nr = element.len().saturating_sub(offset).min(to.len());
+            let (head, tail) = to.split_at_mut_checked(nr).ok_or(EINVAL)?;
+            if nr != 0 {
+                element.read(offset, head)?;
+            }
+            to = tail;
+            offset = offset.saturating_sub(element.len());
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut offset: usize, mut from: &[u8]) -> Result {
+        check_range(offset, from.len(), Memory::len(self))?;
+        for element in self {
+            let nr = element.len().saturating_sub(offset).min(from.len());
+            let (head, tail) = from.split_at_checked(nr).ok_or(EINVAL)?;
+            if nr != 0 {
+                element.write(offset, head)?;
+            }
+            from = tail;
+            offset = offset.saturating_sub(element.len());
+        }
+        Ok(())
+    }
+}
+
+/// The pieces of several [`Memory`]s, one after the other.
+pub struct Chain<'a, M: Memory> {
+    elements: core::slice::Iter<'a, M>,
+    current: Option<M::Phyrs<'a>>,
+}
+
+impl<M: Memory> Clone for Chain<'_, M> {
+    fn clone(&self) -> Self {
+        Self {
+            elements: self.elements.clone(),
+            current: self.current.clone(),
+        }
+    }
+}
+
+impl<M: Memory> Iterator for Chain<'_, M> {
+    type Item = Result<Phyr>;
+
+    fn next(&mut self) -> Option<Result<Phyr>> {
+        loop {
+            if let Some(phyr) = self.current.as_mut().and_then(Iterator::next) {
+                return Some(phyr);
+            }
+            self.current = Some(self.elements.next()?.phyrs());
+        }
+    }
 }

@@ -20,9 +20,8 @@ use super::{
         list_flags, //
     },
     traits::{
-        check_range,
-        each_page,
         Memory,
+        Paged,
         PagedBytes, //
     }, //
 };
@@ -206,13 +205,6 @@ impl UserPages {
         }
         Ok(())
     }
-
-    /// Returns page `index`.
-    fn page(&self, index: usize) -> Option<impl Deref<Target = Page> + '_> {
-        let page = *self.pages.get(index)?;
-        // SAFETY: by the type invariants the page is pinned for as long as `self` is borrowed.
-        Some(unsafe { BorrowedPage::from_raw(page) })
-    }
 }
 
 impl Drop for UserPages {
@@ -253,37 +245,25 @@ unsafe impl Memory for UserPages {
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result {
-        check_range(offset, to.len(), self.len)?;
-        let page = |at| self.page(at);
-        each_page(
-            self.offset + offset,
-            to.len(),
-            page,
-            |page, start, range| {
-                let to = to.get_mut(range).ok_or(EINVAL)?;
-                // SAFETY: `to` may be written. The program or a device may write the page
-                // meanwhile, and any byte is a `u8`.
-                unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
-            },
-        )
+        self.read_pages(offset, to)
     }
 
     fn write(&mut self, offset: usize, from: &[u8]) -> Result {
-        if !self.writable {
-            return Err(EACCES);
-        }
-        check_range(offset, from.len(), self.len)?;
-        let page = |at| self.page(at);
-        each_page(
-            self.offset + offset,
-            from.len(),
-            page,
-            |page, start, range| {
-                let from = from.get(range).ok_or(EINVAL)?;
-                // SAFETY: `from` may be read, and the page is pinned for writing.
-                unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
-            },
-        )
+        self.write_pages(offset, from)
+    }
+}
+
+// SAFETY: the memory begins `offset` bytes into its first page; the pages are pinned, for writing
+// if `access` says so.
+unsafe impl Paged for UserPages {
+    fn start(&self) -> usize {
+        self.offset
+    }
+
+    fn nth_page(&self, index: usize) -> Option<impl Deref<Target = Page> + '_> {
+        let page = *self.pages.get(index)?;
+        // SAFETY: by the type invariants the page is pinned for as long as `self` is borrowed.
+        Some(unsafe { BorrowedPage::from_raw(page) })
     }
 }
 

@@ -20,7 +20,10 @@ use crate::{
 };
 use core::{
     marker::PhantomData,
-    ptr::NonNull, //
+    ptr::{
+        copy_nonoverlapping,
+        NonNull, //
+    }, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -81,12 +84,7 @@ impl<'a> Vmap<'a> {
         check_range(offset, to.len(), self.len)?;
         // SAFETY: by the type invariant the range is mapped, and the bytes are within it. A device
         // or user space may write meanwhile; any byte is a `u8`.
-        unsafe {
-            self.addr
-                .add(offset)
-                .as_ptr()
-                .copy_to_nonoverlapping(to.as_mut_ptr(), to.len())
-        };
+        unsafe { copy_nonoverlapping(self.addr.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
@@ -99,12 +97,7 @@ impl<'a> Vmap<'a> {
         check_range(offset, from.len(), self.len)?;
         // SAFETY: by the type invariant the range is mapped, and the bytes are within it; it is
         // borrowed mutably.
-        unsafe {
-            self.addr
-                .add(offset)
-                .as_ptr()
-                .copy_from_nonoverlapping(from.as_ptr(), from.len())
-        };
+        unsafe { copy_nonoverlapping(from.as_ptr(), self.addr.as_ptr().add(offset), from.len()) };
         Ok(())
     }
 }
