@@ -3,7 +3,8 @@
  * nvme-lies tell PCI-CONFIG WORDS: words for the mailbox of tests/devices/nvme.py
  * nvme-lies ask PCI-CONFIG NUMBER...: counters of it
  * nvme-lies load DISK SEED OPERATIONS [PCI-CONFIG]: random reads and writes from some threads, each
- *   in a region of its own, and what was wrong with their data; the model is told as each returns
+ *   in a region of its own, and what was wrong with their data; the model is told as each returns.
+ *   Their number is $THREADS
  * nvme-lies use DISK ROUNDS: a short load again and again, until SIGTERM, with a line for each;
  *   ROUNDS is a file with their number; the next one begins after a second, or now by SIGUSR1
  * nvme-lies canary MIB LOOKS: memory that nobody else may change, until SIGTERM; LOOKS is a file
@@ -197,14 +198,17 @@ static void *work(void *arg)
 
 static int load(unsigned long seed)
 {
-	int i;
+	const char *some = getenv("THREADS");
+	int i, threads = some ? atoi(some) : THREADS;
 
-	for (i = 0; i < THREADS; i++) {
+	if (threads > THREADS)
+		threads = THREADS;
+	for (i = 0; i < threads; i++) {
 		workers[i].base = (__u64)i * REGION;
 		workers[i].random = seed * THREADS + i + 1;
 		pthread_create(&workers[i].thread, NULL, work, &workers[i]);
 	}
-	for (i = 0; i < THREADS; i++)
+	for (i = 0; i < threads; i++)
 		pthread_join(workers[i].thread, NULL);
 	printf("ops=%lu errors=%lu empty=%lu foreign=%lu stale=%lu late=%lu beside=%lu\n",
 	       ops, errors, empty, foreign, stale, late, beside);

@@ -29,6 +29,7 @@ use kernel::{
     prelude::*, //
 };
 use phyr::{
+    mapping::Mapping,
     memory::{
         segments,
         Memory,
@@ -279,43 +280,64 @@ fn owned(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Result<KVVec<DmaVec>, Fail
 /// The bytes that the device moves.
 const LEN: usize = 64;
 
-/// Has the device write `LEN` bytes of a pattern to `vec`. Returns whether they came to be in
-/// `memory`.
-fn comes(
-    engine: &Engine<'_>,
-    mapper: &Mapper<'_>,
-    to: DmaVec,
-    memory: &mut KVVec<Pages>,
-    seed: usize,
-) -> Result<bool, Failure> {
-    let wanted = bytes(LEN, seed)?;
-    let mut from = mapper.map(piece(0, PAGE_SIZE)?, BOTH, GFP_KERNEL)?;
-    from.cpu().write(0, &wanted)?;
-    engine.read(check_some!(from.dma_vecs().next()), 0, LEN)?;
-    engine.write(to, 0, LEN)?;
-    let mut seen = bytes(LEN, 0)?;
-    memory.read(0, &mut seen)?;
-    Ok(*seen == *wanted)
+/// A device, and memory from which it takes what it writes: mapped all the time, so that no address
+/// that it tries is that of this one.
+struct Writer<'e, 'm> {
+    engine: &'e Engine<'e>,
+    from: Mapping<'m, Pages>,
 }
 
-/// A device that has used an address goes on using it until the flush, and faults after it.
+impl Writer<'_, '_> {
+    /// Has the device write `LEN` bytes of a pattern to `to`. Returns whether they came to be in
+    /// `memory`.
+    fn comes(
+        &mut self,
+        to: DmaVec,
+        memory: &mut KVVec<Pages>,
+        seed: usize,
+    ) -> Result<bool, Failure> {
+        let wanted = bytes(LEN, seed)?;
+        self.from.cpu().write(0, &wanted)?;
+        let from = check_some!(self.from.dma_vecs().next());
+        self.engine.read(from, 0, LEN)?;
+        self.engine.write(to, 0, LEN)?;
+        let mut seen = bytes(LEN, 0)?;
+        memory.read(0, &mut seen)?;
+        Ok(*seen == *wanted)
+    }
+}
+
+/// A device that has used an address goes on using it until the flush, and faults after it: that of
+/// mappings that end together, and that of one that ends by itself.
 ///
 /// The first shows that the second would notice a flush that is missing: QEMU's Intel IOMMU keeps
 /// what it has looked up until it is told to forget it. Others may be told, or look again, earlier.
 fn until_the_flush(engine: &Engine<'_>, mapper: &Mapper<'_>) -> Outcome {
+    let from = mapper.map(piece(0, PAGE_SIZE)?, BOTH, GFP_KERNEL)?;
+    let mut writer = Writer { engine, from };
+
     let mut mapped = Mapped::new(mapper, shaped(0)?)?;
     let vec = check_some!(mapped.vecs().next());
-    check!(comes(engine, mapper, vec, &mut mapped.memory, 1)?);
+    check!(writer.comes(vec, &mut mapped.memory, 1)?);
     let gather = pin!(IotlbGather::new());
     let mut unmapping = Unmapping::new(mapper, gather);
     mapped.unlink(mapper, &mut unmapping);
     check!(mapped.is_unlinked());
-    if comes(engine, mapper, vec, &mut mapped.memory, 2)? {
+    if writer.comes(vec, &mut mapped.memory, 2)? {
         pr_info!("a write before the flush has come\n");
     }
     let flushed = unmapping.map(Unmapping::flush);
-    check!(!comes(engine, mapper, vec, &mut mapped.memory, 3)?);
+    check!(!writer.comes(vec, &mut mapped.memory, 3)?);
     mapped.free(&flushed);
+
+    for nr in 0..2 {
+        // One that was mapped by itself, and a range of several pages.
+        let mut alone = Mapped::new(mapper, shaped(2 * nr)?)?;
+        let vec = check_some!(alone.vecs().next());
+        check!(writer.comes(vec, &mut alone.memory, 4)?);
+        alone.unlink(mapper, &mut None);
+        check!(!writer.comes(vec, &mut alone.memory, 5)?);
+    }
     pr_info!("a write after the flush changed nothing\n");
     Ok(())
 }
@@ -363,10 +385,7 @@ mod tests {
                 unsafe { unmapping.unmap(&mut state, || &[]) };
                 check!(unmapping.flush().is_empty());
             }
-            check_eq!(
-                unmap_all(KVVec::<phyr::mapping::Mapping<'_, Pages>>::new()).count(),
-                0
-            );
+            check_eq!(unmap_all(KVVec::<Mapping<'_, Pages>>::new()).count(), 0);
             Ok(())
         })
     }

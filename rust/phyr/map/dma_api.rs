@@ -22,6 +22,7 @@ use crate::{
     pinned::PinnedPhyr,
     raw,
     space::{
+        Domain,
         Iova,
         IovaSpace,
         LinkTarget,
@@ -30,6 +31,7 @@ use crate::{
     },
     types::{
         DmaAddr,
+        Granule,
         PhysAddr, //
     }, //
 };
@@ -40,7 +42,8 @@ use kernel::{
         Device, //
     },
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    warn_on, //
 };
 
 /// The address space in which a mapper maps.
@@ -195,29 +198,29 @@ unsafe impl IovaSpace for DmaApi<'_> {
         }
     }
 
-    /// Calls `dma_iova_destroy()`.
-    #[inline]
-    fn destroy(&self, mut iova: Iova) {
-        if fail::omits(Omission::dma_iova_destroy) {
-            return;
+    /// Calls `iommu_unmap()` and `dma_iova_free()`, which is all of `dma_iova_destroy()` where
+    /// there is nothing else to do; or else that.
+    // As short as it is, into the loop over what has completed.
+    #[inline(always)]
+    fn destroy(&self, iova: Iova) {
+        let unlinked = match (self.0.domain(), self.0.granule(), iova.linked) {
+            (Some(domain), Some(granule), 1..=iotlb::MAX_SPAN) => unmap(domain, granule, &iova),
+            _ => return self.destroy_apart(iova),
+        };
+        // Else its addresses are never given out again.
+        if unlinked {
+            self.free(iova);
         }
-        if iova.linked > iotlb::MAX_SPAN && self.0.unlinks_in_parts() {
-            self.unlink(&mut iova, 0);
-            return self.free(iova);
-        }
-        let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
-        let dev = raw::device(self.0.device());
-        // SAFETY: by the invariant of `Iova` the range is taken, with just this much linked; it is
-        // not used again.
-        unsafe { bindings::dma_iova_destroy(dev, &mut iova.state, iova.linked, dir, attrs) };
     }
 
     /// Calls `dma_iova_free()`.
     #[inline]
-    fn free(&self, mut iova: Iova) {
+    fn free(&self, iova: Iova) {
         let dev = raw::device(self.0.device());
+        // Of the whole value just this is put in memory.
+        let mut state = iova.state;
         // SAFETY: by the invariant of `Iova` the range is taken; it is not used again.
-        unsafe { bindings::dma_iova_free(dev, &mut iova.state) };
+        unsafe { bindings::dma_iova_free(dev, &mut state) };
     }
 
     /// Calls `dma_map_phys()`, or links an IOVA range that can be unlinked with others.
@@ -241,7 +244,8 @@ unsafe impl IovaSpace for DmaApi<'_> {
     }
 
     /// Calls `dma_unmap_phys()`, or destroys the IOVA range.
-    #[inline]
+    // Into the loop over what has completed.
+    #[inline(always)]
     fn unmap_phys(&self, single: Single) {
         if self.0.links_singles() {
             return self.destroy(single.into_iova());
@@ -274,6 +278,61 @@ unsafe impl IovaSpace for DmaApi<'_> {
         // SAFETY: by the invariant of `Single` this is mapped.
         unsafe { helpers::phyr_helper_dma_sync_for_device(dev, addr, len, dir) };
     }
+}
+
+impl DmaApi<'_> {
+    /// Calls `dma_iova_destroy()`, or what is to be called for a long range.
+    #[inline(never)]
+    fn destroy_apart(&self, mut iova: Iova) {
+        if fail::omits(Omission::dma_iova_destroy) {
+            return;
+        }
+        if iova.linked > iotlb::MAX_SPAN && self.0.unlinks_in_parts() {
+            self.unlink(&mut iova, 0);
+            return self.free(iova);
+        }
+        let (dir, attrs) = (iova.attrs.raw_direction(), iova.attrs.raw_attrs());
+        let dev = raw::device(self.0.device());
+        // SAFETY: by the invariant of `Iova` the range is taken, with just this much linked; it is
+        // not used again.
+        unsafe { bindings::dma_iova_destroy(dev, &mut iova.state, iova.linked, dir, attrs) };
+    }
+}
+
+/// Unlinks the granules of what is linked in `iova`, and flushes them; returns whether all of them
+/// were linked. The caller ends `iova`, which is of `domain`.
+#[inline(always)]
+fn unmap(domain: Domain, granule: Granule, iova: &Iova) -> bool {
+    let addr = iova.addr().into_raw();
+    let start = granule.align_down(addr);
+    // CAST: a `usize` is at most 64 bits wide.
+    let Some(bytes) = granule.align_up(addr - start + iova.linked as u64) else {
+        return false;
+    };
+    // CAST: an `unsigned long` has 64 bits, as this crate asks of the kernel.
+    let (start, bytes) = (start as usize, bytes as usize);
+    if fail::omits(Omission::dma_iova_destroy) {
+        return false;
+    }
+    if fail::omits(Omission::iommu_iotlb_sync) {
+        return unmap_without_flush(domain, start, bytes);
+    }
+    // SAFETY: by the invariant of `Iova` this range is linked, in the domain of its space, which is
+    // `domain`; the caller ends it.
+    let unmapped = unsafe { bindings::iommu_unmap(domain.as_ptr(), start, bytes) };
+    !warn_on!(unmapped != bytes)
+}
+
+/// Does what [`unmap`] does, broken on purpose.
+#[cold]
+fn unmap_without_flush(domain: Domain, start: usize, bytes: usize) -> bool {
+    let mut gather = bindings::iommu_iotlb_gather::default();
+    // SAFETY: it may be written, and stays in place for as long as it is used.
+    unsafe { helpers::phyr_helper_iotlb_gather_init(&mut gather) };
+    // Else the driver of the IOMMU could flush on the way.
+    gather.queued = true;
+    // SAFETY: the caller ends this range, which is linked in `domain`; `gather` is initialised.
+    unsafe { bindings::iommu_unmap_fast(domain.as_ptr(), start, bytes, &mut gather) == bytes }
 }
 
 /// Maps `phyr` as an IOVA range of its own, in the space of `mapper`.
