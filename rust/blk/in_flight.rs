@@ -47,13 +47,30 @@ impl<'a, 'bound, T: DriverTypes> Mapped<'a, 'bound, T> {
     /// know of the request, that is before the doorbell: it can complete at once.
     #[inline]
     pub fn put_in_flight(self) -> u16 {
+        self.put_generation_in_flight().0
+    }
+
+    /// Puts the request in flight as [`Mapped::put_in_flight`] does, and returns its
+    /// [generation](Mapped::generation), too.
+    #[inline]
+    pub fn put_in_flight_with_generation(self) -> (u16, u8)
+    where
+        T: DriverTypes<CompletionId = TagAndGeneration>,
+    {
+        self.put_generation_in_flight()
+    }
+
+    // Into `queue_rq`, whose registers have all that it needs.
+    #[inline(always)]
+    fn put_generation_in_flight(self) -> (u16, u8) {
         let tag = self.tag();
         let info = self.into_info();
-        if !info.hw.table().put(tag, info.rq) {
+        let Some(generation) = info.hw.table().put(tag, info.rq) else {
             // blk-mq has no tags out of range. If it had, this would end with an error.
             drop(Self::from_info(info));
-        }
-        tag
+            return (tag, 0);
+        };
+        (tag, generation)
     }
 }
 

@@ -120,6 +120,7 @@ pub trait Operations: Sized + 'static {
     /// [`Mapped::complete`].
     ///
     /// [`Mapped::complete`]: super::Mapped::complete
+    #[inline(always)]
     fn complete<'a, 'bound>(request: Request<'a, 'bound, Self>, status: Status) {
         request.end(status);
     }

@@ -352,7 +352,8 @@ impl<'a, 'bound, T: DriverTypes> Request<'a, 'bound, T> {
     /// Ends the request on this CPU.
     ///
     /// [`Mapped::complete`](super::Mapped::complete) ends it on the CPU that wants the result.
-    #[inline]
+    // Into an interrupt handler that finds one completion.
+    #[inline(always)]
     pub fn end(self, status: Status) {
         let info = self.into_unmapped();
         // SAFETY: by the type invariants this is a started request, and `info`, its only owner, is

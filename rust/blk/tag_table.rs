@@ -120,23 +120,21 @@ impl<P> TagTable<P> {
         self.places.get(usize::from(tag))
     }
 
-    /// Hands `pointer` over to the table, and returns whether it took it: not for a tag out of
-    /// range.
+    /// Hands `pointer` over to the table, and returns its generation; or `None` for a tag out of
+    /// range, for which the table does not take it.
     ///
     /// Everything that the caller wrote before is seen by the one who takes the pointer. The caller
     /// vouches that the place is free: it is the one owner of `tag`.
     #[inline]
     #[must_use]
-    pub(crate) fn put(&self, tag: u16, pointer: NonNull<P>) -> bool {
-        let Some(place) = self.place(tag) else {
-            return false;
-        };
+    pub(crate) fn put(&self, tag: u16, pointer: NonNull<P>) -> Option<u8> {
+        let place = self.place(tag)?;
         // Nobody else changes the place of a free tag.
         let count = place.count();
         place.pointer.store(pointer.as_ptr(), ordering::Relaxed);
         // INVARIANT: the count becomes odd, and the caller hands the pointer over.
         place.count.store(count.next().0, ordering::Release);
-        true
+        Some(count.generation())
     }
 
     /// Returns the generation of the next [`TagTable::put`] under `tag`, if the caller is the owner
@@ -215,7 +213,7 @@ mod tests {
         for tag in 0..4 {
             assert!(!table.contains(tag));
             assert!(table.take(tag).is_none());
-            assert!(table.put(tag, owned));
+            assert!(table.put(tag, owned).is_some());
             assert!(table.contains(tag));
             assert_eq!(table.take(tag), Some(owned));
             assert!(table.take(tag).is_none());
@@ -230,7 +228,7 @@ mod tests {
             let mut value = 0u32;
             assert_eq!(table.depth(), depth);
             for tag in [depth, depth + 1, u16::MAX - 1, u16::MAX] {
-                assert!(!table.put(tag, pointer(&mut value)));
+                assert!(table.put(tag, pointer(&mut value)).is_none());
                 assert!(table.take(tag).is_none());
                 assert!(table.find(tag, &value).is_none());
                 assert!(!table.contains(tag));
@@ -243,7 +241,7 @@ mod tests {
     fn takes_the_full_range() -> Result {
         let table = TagTable::new(u16::MAX)?;
         let mut value = 0u32;
-        assert!(table.put(u16::MAX - 1, pointer(&mut value)));
+        assert!(table.put(u16::MAX - 1, pointer(&mut value)).is_some());
         assert!(table.take(u16::MAX).is_none());
         assert!(table.take(u16::MAX - 1).is_some());
         Ok(())
@@ -253,8 +251,8 @@ mod tests {
     fn tags_do_not_touch_each_other() -> Result {
         let table = TagTable::new(3)?;
         let (mut a, mut b) = (1u32, 2u32);
-        assert!(table.put(0, pointer(&mut a)));
-        assert!(table.put(2, pointer(&mut b)));
+        assert!(table.put(0, pointer(&mut a)).is_some());
+        assert!(table.put(2, pointer(&mut b)).is_some());
         assert!(table.take(1).is_none());
         assert_eq!(table.take(2), Some(pointer(&mut b)));
         assert_eq!(table.take(0), Some(pointer(&mut a)));
@@ -267,13 +265,13 @@ mod tests {
         let (mut a, mut b) = (1u32, 2u32);
 
         let first = table.generation(1);
-        assert!(table.put(1, pointer(&mut a)));
+        assert!(table.put(1, pointer(&mut a)).is_some());
         assert_eq!(table.take_generation(1, first), Some(pointer(&mut a)));
         assert!(table.take_generation(1, first).is_none());
 
         let second = table.generation(1);
         assert!(first != second);
-        assert!(table.put(1, pointer(&mut b)));
+        assert!(table.put(1, pointer(&mut b)).is_some());
         assert!(table.take_generation(1, first).is_none());
         assert!(table.contains(1));
         assert_eq!(table.take_generation(1, second), Some(pointer(&mut b)));
@@ -287,8 +285,8 @@ mod tests {
         for turn in 0..3 * u32::from(Count::GENERATIONS) {
             let generation = table.generation(0);
             assert_eq!(u32::from(generation), turn % u32::from(Count::GENERATIONS));
-            assert!(table.put(0, pointer(&mut value)));
             // In flight it is the one that was foretold.
+            assert_eq!(table.put(0, pointer(&mut value)), Some(generation));
             assert_eq!(table.generation(0), generation);
             for other in (0..=u8::MAX).filter(|&other| other != generation) {
                 assert!(table.take_generation(0, other).is_none());
@@ -309,7 +307,7 @@ mod tests {
         let (a, b) = (pointer(&mut a), pointer(&mut b));
         assert!(table.find(0, a.as_ptr()).is_none());
         assert!(table.find(1, a.as_ptr()).is_none());
-        assert!(table.put(0, a));
+        assert!(table.put(0, a).is_some());
         assert!(table.find(0, b.as_ptr()).is_none());
 
         let old = table.find(0, a.as_ptr()).ok_or(ENOENT)?;
@@ -317,7 +315,7 @@ mod tests {
         assert_eq!(table.take(0), Some(a));
         assert!(table.find(0, a.as_ptr()).is_none());
         assert!(!table.contains_counted(0, old));
-        assert!(table.put(0, a));
+        assert!(table.put(0, a).is_some());
         assert!(!table.contains_counted(0, old));
         assert!(table.take_counted(0, old).is_none());
 
@@ -335,7 +333,7 @@ mod tests {
         table.places[0].count.store(u32::MAX - 1, ordering::Relaxed);
         for generation in [15, 0, 1] {
             assert_eq!(table.generation(0), generation);
-            assert!(table.put(0, pointer(&mut value)));
+            assert!(table.put(0, pointer(&mut value)).is_some());
             assert!(table.contains(0));
             assert!(table.take_generation(0, generation).is_some());
             assert!(!table.contains(0));

@@ -159,12 +159,12 @@ impl<'bound> Admin<'bound> {
     /// [`EIO`]: the command failed. And those of [`Self::execute`].
     pub(crate) fn run(&mut self, command: Command, interrupted: impl Fn() -> bool) -> Result<u32> {
         let completion = self.execute(command, interrupted)?;
-        if !completion.status.is_ok() {
+        if !completion.status().is_ok() {
             dev_err!(
                 self.dev,
                 "admin command {:#04x} failed: {}\n",
                 command.opcode(),
-                completion.status
+                completion.status()
             );
             return Err(EIO);
         }
@@ -196,7 +196,7 @@ impl<'bound> Admin<'bound> {
             let Some(completion) = self.cq.pop() else {
                 break;
             };
-            if completion.cid == self.cid {
+            if completion.cid() == self.cid {
                 found = Some(completion);
             } else if !core::mem::replace(&mut self.warned, true) {
                 dev_warn!(self.dev, "late admin completion ignored\n");
@@ -260,8 +260,8 @@ impl<'bound> Admin<'bound> {
 
         let command = command(self.data.dma_address());
         let completion = self.execute(command, interrupted)?;
-        if !completion.status.is_ok() {
-            return Ok(Err(completion.status));
+        if !completion.status().is_ok() {
+            return Ok(Err(completion.status()));
         }
         // PANIC: Both are of `IDENTIFY_BYTES`.
         (&self.data).copy_to_slice(&mut out);

@@ -134,9 +134,9 @@ impl Operations for NvmeAdmin {
         match ctrl.run_user(command, timeout(&io)) {
             Ok(completion) => {
                 if let Some(passthru) = io.passthrough_mut().and_then(Payload::passthru_mut) {
-                    passthru.set_answer(completion.status, completion.result);
+                    passthru.set_answer(completion.status(), completion.result);
                 }
-                io.unmap().end(completion.status.to_blk());
+                io.unmap().end(completion.status().to_blk());
             }
             Err(UserError::NotLive) => return Err(QueueRqError::Resource(io.unmap())),
             Err(UserError::Unanswered { generation, error }) => {

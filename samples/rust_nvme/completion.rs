@@ -15,12 +15,13 @@ pub(crate) const CQE_SHIFT: u32 = 4;
 pub(crate) type Cqe = [u32; 4];
 
 /// A completion, in the CPU's byte order.
+// Two words, which are passed in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Completion {
     /// Words 0 and 1: the command's result.
     pub(crate) result: u64,
-    pub(crate) cid: u16,
-    pub(crate) status: NvmeStatus,
+    /// Word 3: the command's identifier, the phase, the status.
+    last: u32,
 }
 
 impl Completion {
@@ -31,14 +32,22 @@ impl Completion {
 
     /// Returns the completion of an entry whose first two words and last one are given.
     pub(crate) fn new(word0: u32, word1: u32, word3: u32) -> Self {
-        let last = u32::from_le(word3);
         Self {
             result: u64::from(u32::from_le(word0)) | u64::from(u32::from_le(word1)) << 32,
-            // CAST: The low half on purpose.
-            cid: last as u16,
-            // CAST: The high half, without the phase.
-            status: NvmeStatus((last >> 17) as u16),
+            last: u32::from_le(word3),
         }
+    }
+
+    /// Returns the command's identifier.
+    pub(crate) fn cid(self) -> u16 {
+        // CAST: The low half on purpose.
+        self.last as u16
+    }
+
+    /// Returns the status.
+    pub(crate) fn status(self) -> NvmeStatus {
+        // CAST: The high half, without the phase.
+        NvmeStatus((self.last >> 17) as u16)
     }
 }
 
@@ -134,11 +143,11 @@ mod tests {
         assert!(!Completion::phase(entry[3]));
         assert!(Completion::phase((1u32 << 16).to_le()));
         assert_eq!(completion.result, 0x1_0000_0007);
-        assert_eq!(completion.cid, 0x1234);
-        assert_eq!(completion.status.code(), 0x281);
-        assert!(!completion.status.may_retry());
-        assert!(!completion.status.is_ok());
-        assert!(completion.status.to_blk() == Status::Medium);
+        assert_eq!(completion.cid(), 0x1234);
+        assert_eq!(completion.status().code(), 0x281);
+        assert!(!completion.status().may_retry());
+        assert!(!completion.status().is_ok());
+        assert!(completion.status().to_blk() == Status::Medium);
     }
 
     #[test]

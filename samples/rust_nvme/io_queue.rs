@@ -47,7 +47,8 @@ use kernel::{
         },
         Arc,
         SpinLock,
-        SpinLockIrq, //
+        SpinLockIrq,
+        SpinLockIrqGuard, //
     }, //
 };
 use phyr_blk::{
@@ -178,9 +179,8 @@ impl<'bound> IoQueue<'bound> {
         command: impl SubmissionEntry,
         last: bool,
     ) {
-        let generation = io.generation();
         // From here on the request is the completion's: the doorbell comes after.
-        let tag = io.put_in_flight();
+        let (tag, generation) = io.put_in_flight_with_generation();
         let cid = Cid { tag, generation };
         self.submit(command.with_cid(cid.into_raw()), last);
     }
@@ -201,77 +201,94 @@ impl<'bound> IoQueue<'bound> {
     }
 
     /// Finishes the requests that the controller has completed. Returns whether there were any.
+    pub(crate) fn process(&self, hw: &HwCtx<'bound, NvmeBlk>) -> bool {
+        let mut cq = self.cq.lock();
+        let Some(completion) = cq.pop() else {
+            return false;
+        };
+        if !cq.is_empty() {
+            self.process_several(hw, cq, completion);
+            return true;
+        }
+        cq.commit();
+        // Under the lock, as `process_several()` does. The rest is the request's alone.
+        let cid = Cid::from_raw(completion.cid());
+        let io = hw.complete_generation(cid.tag, cid.generation);
+        drop(cq);
+        let status = completion.status();
+        match io {
+            Some(io) if io.op() == Op::Passthrough => {
+                self.finish_own(io, status, completion.result, &mut Alone);
+            }
+            Some(io) if status.is_ok() => io.complete(Status::Ok),
+            Some(io) => request::fail(self.ctrl.device(), io, status),
+            None => self.warn_of(completion.cid()),
+        }
+        true
+    }
+
+    /// Finishes the request of `first`, and those of the other completions, together.
     ///
     /// One turn of the ring at most: a proper controller adds no completion before the doorbell,
     /// and a broken one cannot occupy the CPU for ever.
-    pub(crate) fn process(&self, hw: &HwCtx<'bound, NvmeBlk>) -> bool {
-        hw.batch(|batch| {
-            let mut left = self.entries;
-            while left > 0 {
-                let most = left.min(AT_ONCE);
-                let taken = self.process_some(hw, batch, most);
-                left -= taken;
-                if taken < most {
-                    break;
-                }
-            }
-            left < self.entries
-        })
-    }
-
-    /// Finishes the requests of up to `most` completions. Returns the number of completions.
     ///
     /// The requests are finished under the lock, as in `nvme_poll()`: each completion is read once,
     /// and the next owner of the lock can rely on it that no completion was read whose request is
     /// still in flight. Usually only the queue's interrupt takes the lock; a timeout or a reset
     /// does, too.
-    fn process_some(
-        &self,
+    // Apart: what is set up for many is nothing to one.
+    #[inline(never)]
+    fn process_several<'q>(
+        &'q self,
         hw: &HwCtx<'bound, NvmeBlk>,
-        batch: &mut CompletionBatch<'_, 'bound, NvmeBlk>,
-        most: u16,
-    ) -> u16 {
-        let mut cq = self.cq.lock();
-        let mut taken = 0;
-
-        while taken < most {
-            let Some(completion) = cq.pop() else {
-                break;
-            };
-            taken += 1;
-            let cid = Cid::from_raw(completion.cid);
-            match hw.complete_generation(cid.tag, cid.generation) {
-                Some(io) if io.op() == Op::Passthrough => {
-                    let Completion { status, result, .. } = completion;
-                    self.complete_other(batch, io, status, result);
+        mut cq: SpinLockIrqGuard<'q, Cq<'bound>>,
+        first: Completion,
+    ) {
+        hw.batch(|batch| {
+            let (mut next, mut left) = (Some(first), self.entries);
+            while let Some(completion) = next {
+                let (cid, status) = (Cid::from_raw(completion.cid()), completion.status());
+                match hw.complete_generation(cid.tag, cid.generation) {
+                    Some(io) if io.op() == Op::Passthrough => {
+                        self.finish_own(io, status, completion.result, batch);
+                    }
+                    Some(io) if status.is_ok() => io.complete_in(batch, Status::Ok),
+                    Some(io) => request::fail(self.ctrl.device(), io, status),
+                    None => self.warn_of(completion.cid()),
                 }
-                Some(io) if completion.status.is_ok() => io.complete_in(batch, Status::Ok),
-                Some(io) => request::fail(self.ctrl.device(), io, completion.status),
-                None => self.warn_of(completion.cid),
+                left -= 1;
+                if left == 0 {
+                    break;
+                }
+                if left % AT_ONCE == 0 {
+                    cq.commit();
+                    drop(cq);
+                    cq = self.cq.lock();
+                }
+                next = cq.pop();
             }
-        }
-        cq.commit();
-        taken
+            cq.commit();
+            drop(cq);
+        });
     }
 
     /// Finishes a request of the driver's own.
-    // Not with a `Completion`, which those of other requests would have in memory then.
     #[inline(never)]
-    fn complete_other(
+    fn finish_own(
         &self,
-        batch: &mut CompletionBatch<'_, 'bound, NvmeBlk>,
         mut io: Mapped<'_, 'bound, NvmeBlk>,
         status: NvmeStatus,
         result: u64,
+        with: &mut impl Complete<'bound>,
     ) {
         match io.passthrough_mut().and_then(Payload::passthru_mut) {
             // Its sender sees what has failed.
             Some(passthru) => {
                 passthru.set_answer(status, result);
-                io.complete_in(batch, status.to_blk());
+                with.complete(io, status.to_blk());
             }
             // Its data is the buffer's, which stays mapped.
-            None if status.is_ok() => io.complete_unmapped_in(batch, Status::Ok),
+            None if status.is_ok() => with.complete_unmapped(io, Status::Ok),
             None => request::fail(self.ctrl.device(), io, status),
         }
     }
@@ -288,5 +305,42 @@ impl<'bound> IoQueue<'bound> {
                 cid
             );
         }
+    }
+}
+
+/// The way in which requests complete: alone, or with others.
+trait Complete<'bound> {
+    /// Completes a request with `status`.
+    fn complete(&mut self, io: Mapped<'_, 'bound, NvmeBlk>, status: Status);
+
+    /// Completes a request that has nothing to unmap.
+    fn complete_unmapped(&mut self, io: Mapped<'_, 'bound, NvmeBlk>, status: Status);
+}
+
+/// The only request that an interrupt has found: nothing is set up to flush or to end it with
+/// others.
+struct Alone;
+
+impl<'bound> Complete<'bound> for Alone {
+    #[inline(always)]
+    fn complete(&mut self, io: Mapped<'_, 'bound, NvmeBlk>, status: Status) {
+        io.complete(status);
+    }
+
+    #[inline(always)]
+    fn complete_unmapped(&mut self, io: Mapped<'_, 'bound, NvmeBlk>, status: Status) {
+        io.complete(status);
+    }
+}
+
+impl<'bound> Complete<'bound> for CompletionBatch<'_, 'bound, NvmeBlk> {
+    #[inline(always)]
+    fn complete(&mut self, io: Mapped<'_, 'bound, NvmeBlk>, status: Status) {
+        io.complete_in(self, status);
+    }
+
+    #[inline(always)]
+    fn complete_unmapped(&mut self, io: Mapped<'_, 'bound, NvmeBlk>, status: Status) {
+        io.complete_unmapped_in(self, status);
     }
 }

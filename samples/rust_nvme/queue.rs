@@ -242,15 +242,23 @@ impl<'bound> Cq<'bound> {
         self.phase = true;
     }
 
+    /// Returns whether there is no completion.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        // PANIC: By the type invariant of `Cq` `head` is below the number of entries.
+        let entry = io_project!(self.ring.entries, [panic: usize::from(self.head)]);
+        Completion::phase(io_read!(entry, [build: 3])) != self.phase
+    }
+
     /// Takes the next completion, if there is one. It comes from the controller: the identifier in
     /// it need not belong to any command.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Completion> {
-        // PANIC: By the type invariant of `Cq` `head` is below the number of entries.
-        let entry = io_project!(self.ring.entries, [panic: usize::from(self.head)]);
-        if Completion::phase(io_read!(entry, [build: 3])) != self.phase {
+        if self.is_empty() {
             return None;
         }
+        // PANIC: By the type invariant of `Cq` `head` is below the number of entries.
+        let entry = io_project!(self.ring.entries, [panic: usize::from(self.head)]);
         // The rest of the entry, and what the command wrote, is read after the phase bit.
         dma_mb(Read);
         let completion = Completion::new(
