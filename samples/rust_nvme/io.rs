@@ -13,6 +13,7 @@
 //! allocates, and nothing sleeps but [`timeout`](Operations::timeout).
 
 use super::{
+    cmd::SubmissionEntry,
     disk,
     io_queue::IoQueue,
     namespace::Namespace,
@@ -84,6 +85,7 @@ impl Operations for NvmeBlk {
             Op::Passthrough => return queue_own(queue, ns, io, last),
             _ => return queue_other(queue, ns, io, last),
         };
+        // As `start()`, which would take the most common request two instructions more.
         match command {
             Ok(command) => queue.start(io, command, last),
             Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
@@ -131,6 +133,21 @@ impl Operations for NvmeBlk {
     }
 }
 
+/// Starts a request with its `command`, or gives it back with the reason why it has none.
+#[inline(always)]
+fn start<'a, 'bound>(
+    queue: &IoQueue<'bound>,
+    io: Mapped<'a, 'bound, NvmeBlk>,
+    command: Result<impl SubmissionEntry, Status>,
+    last: bool,
+) -> QueueRqResult<'a, 'bound, NvmeBlk> {
+    match command {
+        Ok(command) => queue.start(io, command, last),
+        Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
+    }
+    Ok(())
+}
+
 /// Starts a request for a command of user space.
 #[inline(never)]
 fn queue_own<'a, 'bound>(
@@ -142,11 +159,8 @@ fn queue_own<'a, 'bound>(
     if io.passthrough().and_then(Payload::passthru).is_some() {
         return queue_passthru(queue, io, last);
     }
-    match queue.setup().transfer(ns, &mut io) {
-        Ok(command) => queue.start(io, command, last),
-        Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
-    }
-    Ok(())
+    let command = queue.setup().transfer(ns, &mut io);
+    start(queue, io, command, last)
 }
 
 /// Starts a request that neither reads nor writes. Not inlined into the I/O path of the others.
@@ -157,11 +171,8 @@ fn queue_other<'a, 'bound>(
     mut io: Mapped<'a, 'bound, NvmeBlk>,
     last: bool,
 ) -> QueueRqResult<'a, 'bound, NvmeBlk> {
-    match queue.setup().other(ns, &mut io) {
-        Ok(command) => queue.start(io, command, last),
-        Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
-    }
-    Ok(())
+    let command = queue.setup().other(ns, &mut io);
+    start(queue, io, command, last)
 }
 
 /// Starts a command of user space that is sent as it is.
@@ -171,11 +182,8 @@ fn queue_passthru<'a, 'bound>(
     mut io: Mapped<'a, 'bound, NvmeBlk>,
     last: bool,
 ) -> QueueRqResult<'a, 'bound, NvmeBlk> {
-    match queue.setup().passthru(&mut io) {
-        Ok(command) => queue.start(io, command, last),
-        Err(status) => return Err(QueueRqError::Failed(io.unmap(), status)),
-    }
-    Ok(())
+    let command = queue.setup().passthru(&mut io);
+    start(queue, io, command, last)
 }
 
 /// The interrupt of one I/O queue.
