@@ -4,7 +4,8 @@
  * bytes at random places, DEPTH of them at a time, for the plugin that counts what the kernel does.
  *
  * After some requests that fill caches there are PAIRS of windows, of COUNT requests and of twice
- * as many: the difference is of requests only. For each window there is a line on standard output:
+ * as many: the difference is of requests only. Of more than 64 KiB there are fewer, with as many
+ * bytes, but at least 256. For each window there is a line on standard output:
  *
  *   window MODE SIZE SHAPE DEPTH REQUESTS
  *
@@ -42,6 +43,9 @@
 #define ALL (MAX_DEPTH * 128UL)
 #define PIECE (PAGE / 2)
 #define WARM 256
+/* COUNT is for requests of this size; there are this many at the least. */
+#define COUNT_SIZE 65536UL
+#define MIN_COUNT 256UL
 
 struct page {
 	unsigned long frame;
@@ -237,6 +241,15 @@ static void run(unsigned long count, bool write, unsigned long size, unsigned in
 			die("not all was submitted");
 		reap(depth, size);
 	}
+}
+
+/* Returns how many requests of "size" move as many bytes as "count" of COUNT_SIZE. */
+static unsigned long scaled(unsigned long count, unsigned long size)
+{
+	if (size <= COUNT_SIZE || count <= MIN_COUNT)
+		return count;
+	count /= size / COUNT_SIZE;
+	return count < MIN_COUNT ? MIN_COUNT : count / MAX_DEPTH * MAX_DEPTH;
 }
 
 static void cell(const char *mode, unsigned long size, const char *name, unsigned int depth,
@@ -461,7 +474,8 @@ int main(int argc, char **argv)
 
 		snprintf(modes, sizeof(modes), "%s", argv[7]);
 		for (mode = strtok_r(modes, ",", &rest); mode; mode = strtok_r(NULL, ",", &rest))
-			cell(mode, strtoul(size, NULL, 0), argv[4], depth, count, pairs);
+			cell(mode, strtoul(size, NULL, 0), argv[4], depth,
+			     scaled(count, strtoul(size, NULL, 0)), pairs);
 	}
 	return 0;
 }
