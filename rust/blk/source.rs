@@ -288,12 +288,6 @@ impl Source for RequestMemory {
         Some(RequestPieces::new(self))
     }
 
-    /// Returns `false`: a limit cuts it, most likely to several runs.
-    #[inline]
-    fn is_worth_a_scan(&self) -> bool {
-        false
-    }
-
     /// Returns the length, if the block layer found no gap at which an IOMMU with this granule
     /// could not join: `blk_can_dma_map_iova()` in
     /// [`block/blk-mq-dma.c`](srctree/block/blk-mq-dma.c).

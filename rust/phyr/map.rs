@@ -7,7 +7,6 @@
 //! - `scatter`, [`mapping`], [`batch`]: the ways to ask for it; `mapping` has the CPU's turn, too.
 //! - `choose`: the one decision, by which strategy it is mapped.
 //! - `plan`: runs, for memory that may have gaps.
-//! - `scan`: a look at all phyrs, where that saves slots.
 //! - `exec`: one function a strategy; `layout`: slots meanwhile; `range`, `segments`: what is
 //!   mapped so far, to be undone where it fails.
 //! - `dma_api`: the calls of the kernel; `diagnose`, `failure`: why one has failed.
@@ -29,7 +28,6 @@ mod plan_model;
 #[cfg(CONFIG_KUNIT = "y")]
 mod plan_test;
 pub(crate) mod range;
-mod scan;
 mod scatter;
 mod segments;
 pub(crate) mod state;

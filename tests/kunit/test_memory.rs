@@ -132,6 +132,11 @@ mod tests {
     }
 
     #[test]
+    fn a_source_may_change_between_plan_and_mapping() -> Outcome {
+        with_device(|_, mapper| changing::rereading(mapper))
+    }
+
+    #[test]
     fn memory_of_a_program_is_carried() -> Outcome {
         with_device(user::carried)
     }

@@ -20,23 +20,17 @@ use super::{
     },
     layout::{
         next_run,
-        Layout,
-        Phyrs,
-        RunCollector, //
+        Phyrs, //
     },
     plan::{
         Packed,
+        Plan,
         PlanError,
         Planner,
         PushPhyr,
-        Runs,
         UnlimitedPlanner, //
     },
     range::IovaRange,
-    scan::{
-        check,
-        run_len, //
-    },
     segments::MappedSegments,
     state::{
         Slot,
@@ -83,42 +77,67 @@ pub(crate) struct Target<'a, A> {
     pub(crate) attrs: MapAttrs,
 }
 
-/// Collects `phyrs` in the slots and plans them with `planner`. Returns their number, and the runs.
-// Apart: what is planned stays in registers.
-#[inline(never)]
-fn collect(
-    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
-    planner: impl PushPhyr,
-    slots: &mut [Slot],
-) -> Result<(usize, Runs)> {
-    let mut collector = RunCollector::new(planner, slots);
-    for phyr in phyrs {
-        collector.push(phyr?)?;
+/// Checks that `phyr` is a segment within `limits`.
+///
+/// # Errors
+///
+/// - `EMSGSIZE`: it is not.
+#[inline]
+pub(super) fn check(limits: &Limits, phyr: Phyr) -> Result {
+    // CAST: a `usize` is at most 64 bits wide.
+    if limits.allow_range(phyr.paddr().into_raw(), phyr.len() as u64) {
+        return Ok(());
     }
-    collector.finish()
+    Err(EMSGSIZE)
 }
 
-/// Collects `phyrs`, which must be within `limits`, in the slots and plans them.
+/// Yields `phyrs` that are within `limits`, and `EMSGSIZE` for those that are not.
 #[inline]
-fn collect_within(
-    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
-    granule: Granule,
-    limits: &Limits,
-    slots: &mut [Slot],
-) -> Result<(usize, Runs)> {
-    if let Some(planner) = UnlimitedPlanner::new(granule, limits) {
-        return collect(phyrs, planner, slots);
-    }
+fn within<I>(phyrs: I, limits: &Limits) -> impl Iterator<Item = Result<PinnedPhyr>> + Clone
+where
+    I: Iterator<Item = Result<PinnedPhyr>> + Clone,
+{
     let limits = *limits;
-    let within = phyrs.map(move |phyr| {
+    phyrs.map(move |phyr| {
         let phyr = phyr?;
         check(&limits, phyr.phyr())?;
         Ok(phyr)
-    });
-    collect(within, Planner::new(granule, limits), slots)
+    })
+}
+
+/// Collects `phyrs` in the slots and plans them with a planner that `begin` makes.
+// Apart, with the planner made here: what is planned stays in registers.
+#[inline(never)]
+fn collect<P: PushPhyr>(
+    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
+    begin: impl FnOnce() -> Option<P>,
+    slots: &mut [Slot],
+) -> Result<Plan> {
+    let mut planner = begin().ok_or(EINVAL)?;
+    let mut slots = slots.iter_mut();
+    for phyr in phyrs {
+        let phyr = phyr?.phyr();
+        let join = planner.push(phyr)?;
+        *slots.next().ok_or(E2BIG)? = Slot::from_phyr(phyr, join);
+    }
+    Ok(planner.plan()?)
 }
 
 impl<'a, A: IovaSpace + Copy> Target<'a, A> {
+    /// Plans `phyrs`, which must be within the limits of the device.
+    pub(super) fn plan<I>(self, phyrs: PinnedPhyrs<I>) -> Result<Plan>
+    where
+        I: Iterator<Item = Result<Phyr>> + Clone,
+    {
+        let limits = self.mapper.limits();
+        let granule = self.mapper.granule().unwrap_or(Granule::ONE);
+        let mut planner = Planner::new(granule, *limits);
+        for phyr in within(phyrs, limits) {
+            planner.push(phyr?.phyr())?;
+        }
+        Ok(planner.plan()?)
+    }
+
     /// Maps a source of several pieces.
     ///
     /// # Errors
@@ -136,14 +155,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
             let run = granule.and_then(|granule| memory.source().run_len(granule));
             return self.without_limits(pieces, run, slots, state);
         }
-        let phyrs = memory.phyrs();
-        let run = match granule {
-            Some(granule) if memory.source().is_worth_a_scan() => {
-                run_len(phyrs.clone(), granule, limits)?
-            }
-            _ => None,
-        };
-        self.scattered(phyrs, run, slots, self.mapper.reach(), state)
+        self.scattered(memory.phyrs(), slots, self.mapper.reach(), state)
     }
 
     /// Maps pieces that adjoin or not, where no limit of the device is in the way. `run` is the
@@ -188,13 +200,11 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         self.planned(pieces.joined(), slots, reach, &Limits::NONE, state)
     }
 
-    /// Maps several phyrs within the limits of the device. `run` is the length of all if they are
-    /// one run.
+    /// Maps several phyrs within the limits of the device.
     #[inline]
     pub(crate) fn scattered<'s, I>(
         self,
         phyrs: PinnedPhyrs<I>,
-        run: Option<NonZeroUsize>,
         slots: impl FnOnce() -> Result<&'s mut [Slot]>,
         reach: Reach,
         state: &mut State,
@@ -203,30 +213,17 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         I: Iterator<Item = Result<Phyr>> + Clone,
     {
         let limits = self.mapper.limits();
-        match (choose(reach, Shape::of(run)), run) {
-            (Strategy::Each, _) => {
-                let within = phyrs.map(|phyr| {
-                    let phyr = phyr?;
-                    check(limits, phyr.phyr())?;
-                    Ok(phyr)
-                });
-                return self.each(within, slots()?, state);
-            }
-            (Strategy::Joined, Some(len)) => {
-                if self.run(phyrs.clone().joined(), len, state)? {
-                    return Ok(());
-                }
-            }
-            _ => {}
+        match choose(reach, Shape::of(None)) {
+            Strategy::Each => self.each(within(phyrs, limits), slots()?, state),
+            _ => self.planned(phyrs, slots()?, reach, limits, state),
         }
-        self.planned(phyrs, slots()?, reach, limits, state)
     }
 
     /// Collects `phyrs` in the slots, plans them, and maps them as is chosen then.
     #[inline]
     fn planned(
         self,
-        phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
+        phyrs: impl Iterator<Item = Result<PinnedPhyr>> + Clone,
         slots: &mut [Slot],
         reach: Reach,
         limits: &Limits,
@@ -236,35 +233,40 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         // The only phyr needs no slot: if there is none, it has the one of this function.
         let mut own = [Slot::EMPTY];
         let slots = if slots.is_empty() { &mut own } else { slots };
-        let (nr, runs) = collect_within(phyrs, granule, limits, slots)?;
-        let shape = match (nr, runs.nr) {
+        let plan = if UnlimitedPlanner::new(granule, limits).is_some() {
+            let begin = || UnlimitedPlanner::new(granule, &Limits::NONE);
+            collect(phyrs, begin, slots)?
+        } else {
+            let begin = || Some(Planner::new(granule, *limits));
+            collect(within(phyrs, limits), begin, slots)?
+        };
+        let shape = match (plan.phyrs, plan.runs) {
             (1, _) => Shape::One,
             (_, 1) => Shape::Run,
             _ => Shape::Gaps {
-                fit: runs.packed.is_some(),
+                fit: plan.packed.is_some(),
             },
         };
-        let strategy = choose(reach, shape);
-        // INVARIANT: the collector has just written the phyrs to these, which are pinned.
-        let phyrs = Phyrs(Cell::from_mut(slots.get_mut(..nr).ok_or(E2BIG)?).as_slice_of_cells());
-        match (strategy, runs.packed) {
+        // INVARIANT: the phyrs, which are pinned, were just written to these.
+        let slots = slots.get_mut(..plan.phyrs).ok_or(E2BIG)?;
+        let phyrs = Phyrs(Cell::from_mut(slots).as_slice_of_cells());
+        match (choose(reach, shape), plan.packed) {
             (Strategy::Single, _) => {
                 *state = self.single(phyrs.first()?)?;
                 return Ok(());
             }
             (Strategy::Joined, _) => {
-                let bytes = next_run(phyrs.0)?.map_or(0, |(_, bytes)| bytes);
-                if let Some(range) = self.joined_slots(phyrs, bytes)? {
+                if let Some(range) = self.joined_slots(granule, phyrs, plan.bytes)? {
                     *state = joined(range);
                     return Ok(());
                 }
             }
             (Strategy::Packed, Some(packed)) => {
-                if self.packed(granule, phyrs, runs.nr, packed, state)? {
+                if self.packed(granule, phyrs, plan.runs, packed, state)? {
                     return Ok(());
                 }
             }
-            (Strategy::Runs, _) => return self.runs(phyrs, state),
+            (Strategy::Runs, _) => return self.runs(granule, phyrs, state),
             _ => {}
         }
         match choose(Reach::NoSpace, shape) {
@@ -429,8 +431,12 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
 
     /// Maps by [`Strategy::Joined`], phyrs in slots. Returns `None` where no IOVA range is left.
     #[inline]
-    fn joined_slots(self, run: Phyrs<'_>, bytes: u64) -> Result<Option<IovaRange<A>>> {
-        let granule = self.mapper.granule().ok_or(EINVAL)?;
+    fn joined_slots(
+        self,
+        granule: Granule,
+        run: Phyrs<'_>,
+        bytes: u64,
+    ) -> Result<Option<IovaRange<A>>> {
         let first = run.first()?.phyr().paddr();
         let bytes = usize::try_from(bytes)?;
         let range = IovaRange::alloc(self.space, granule, first, bytes, self.attrs);
@@ -458,8 +464,21 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
         let Some(mut range) = range else {
             return Ok(false);
         };
-        let mut layout = Layout::new(granule, phyrs)?;
-        range.link_each(phyrs.0.iter(), |slot, addr| layout.place(slot, addr))?;
+        let mut out = phyrs.0.iter();
+        let mut run = phyrs.0.first().ok_or(EINVAL)?;
+        range.link_each(phyrs.0.iter(), |slot, addr| {
+            let (begins, pinned) = (slot.get().begins(), phyrs.read(slot)?);
+            let phyr = pinned.phyr();
+            if begins {
+                // INVARIANT: no more runs have begun than slots were read, with this one.
+                run = out.next().ok_or(EINVAL)?;
+                let start = addr.advanced(granule.offset(phyr.paddr().into_raw()));
+                run.set(Slot::range(start, phyr.len()));
+            } else {
+                run.set(run.get().extended(phyr.len()));
+            }
+            pinned.around(granule).ok_or(EOVERFLOW)
+        })?;
         range.sync()?;
 
         let nr = u32::try_from(runs)?;
@@ -472,7 +491,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
 
     /// Maps by [`Strategy::Runs`].
     #[inline(never)]
-    fn runs(self, phyrs: Phyrs<'_>, state: &mut State) -> Result {
+    fn runs(self, granule: Granule, phyrs: Phyrs<'_>, state: &mut State) -> Result {
         let mut done = self.segments(phyrs.0);
         let mut rest = phyrs.0;
 
@@ -482,7 +501,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
 
             if nr > 1 {
                 // INVARIANT: a part of the slots, of which none was written yet.
-                if let Some(range) = self.joined_slots(Phyrs(run), bytes)? {
+                if let Some(range) = self.joined_slots(granule, Phyrs(run), bytes)? {
                     done.add(range);
                     continue;
                 }

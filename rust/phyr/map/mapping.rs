@@ -15,7 +15,6 @@ use super::{
     choose::Reach,
     diagnose::check_reach,
     dma_api::Space,
-    scan::Scan,
     state::{
         DmaVecs,
         Segment,
@@ -44,10 +43,12 @@ use crate::{
     space::{
         IovaSpace,
         Single, //
-    },
-    types::Granule, //
+    }, //
 };
-use core::pin::pin;
+use core::{
+    num::NonZeroUsize,
+    pin::pin, //
+};
 use kernel::{
     alloc::Flags,
     dma::DataDirection,
@@ -152,23 +153,20 @@ impl<'bound> Mapper<'bound> {
             Reach::Iommu { packs: false } => Reach::Direct,
             reach => reach,
         };
-        let granule = self.granule().unwrap_or(Granule::ONE);
-        let mut scan = Scan::new(granule);
-        for phyr in memory.phyrs() {
-            scan.push(phyr?.phyr(), self.limits())?;
-        }
         let (mut slots, mut state) = (KVVec::new(), State::UNMAPPED);
-        // One run needs none, if there is room for it.
         let target = self.target(Space::of(self), memory.attrs());
-        if let (Reach::Iommu { .. }, Some(len)) = (reach, scan.run(self.limits())) {
+        let plan = target.plan(memory.phyrs())?;
+        // One run needs no slots, if there is room for it.
+        if let (Reach::Iommu { .. }, 1) = (reach, plan.runs) {
+            let len = NonZeroUsize::new(usize::try_from(plan.bytes)?).ok_or(EINVAL)?;
             if target.run(memory.phyrs().joined(), len, &mut state)? {
                 return Ok(self.mapped(state, slots));
             }
         }
-        if scan.phyrs > 1 {
-            slots.extend_with(scan.phyrs, Slot::EMPTY, list_flags(flags))?;
+        if plan.phyrs > 1 {
+            slots.extend_with(plan.phyrs, Slot::EMPTY, list_flags(flags))?;
         }
-        target.scattered(memory.phyrs(), None, || Ok(&mut slots), reach, &mut state)?;
+        target.scattered(memory.phyrs(), || Ok(&mut slots), reach, &mut state)?;
         Ok(self.mapped(state, slots))
     }
 

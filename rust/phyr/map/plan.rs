@@ -218,30 +218,22 @@ impl Planner {
     }
 }
 
-/// The runs of phyrs that were pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Runs {
-    /// Their number.
-    pub(super) nr: usize,
-    /// As [`Plan::packed`].
-    pub(super) packed: Option<Packed>,
-}
-
 /// A planner, for the loop that collects phyrs.
 pub(super) trait PushPhyr {
     /// Adds the next phyr.
     ///
     /// # Errors
     ///
-    /// - [`PlanError::Overflow`]: the length of all, or of the IOVA space, overflows.
+    /// - [`PlanError::Overflow`]: the length of all, or of the IOVA space, overflows. It may be
+    ///   that only [`PushPhyr::plan`] says so.
     fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError>;
 
-    /// Returns the runs of the phyrs so far.
+    /// Returns the plan of the phyrs so far.
     ///
     /// # Errors
     ///
     /// Those of [`Planner::plan`]; [`PlanError::Overflow`]: they are longer than [`MAX_LEN`].
-    fn runs(&self) -> Result<Runs, PlanError>;
+    fn plan(&self) -> Result<Plan, PlanError>;
 }
 
 impl PushPhyr for Planner {
@@ -251,16 +243,12 @@ impl PushPhyr for Planner {
     }
 
     #[inline]
-    fn runs(&self) -> Result<Runs, PlanError> {
+    fn plan(&self) -> Result<Plan, PlanError> {
         let plan = Planner::plan(self)?;
-        // No phyr is longer than all of them.
         if plan.bytes > MAX_LEN {
             return Err(PlanError::Overflow);
         }
-        Ok(Runs {
-            nr: plan.runs,
-            packed: plan.packed,
-        })
+        Ok(plan)
     }
 }
 
@@ -272,70 +260,89 @@ impl PushPhyr for Planner {
 ///
 /// # Invariants
 ///
-/// - `granule` is at most [`UnlimitedPlanner::MAX_GRANULE`], and `pos` at most [`MAX_LEN`].
-/// - While `runs` is not zero, the last phyr ends at the physical address `end`, and at `pos` in
-///   the packed allocation.
+/// - The granule is at most [`UnlimitedPlanner::MAX_GRANULE`].
+/// - The last phyr ends at the physical address `end`; if there was none, nothing joins there.
+/// - Unless a bit of `bits` is above [`MAX_LEN`], `bytes` is at most `pos`, and `pos` at most
+///   [`MAX_LEN`]: the last phyr ends there in the packed allocation.
 #[derive(Clone, Debug)]
 pub(crate) struct UnlimitedPlanner {
     granule: Granule,
+    phyrs: usize,
     runs: usize,
+    bytes: u64,
     end: u64,
     pos: u64,
+    /// All bits of each length and each position. No step is longer than to twice [`MAX_LEN`], so
+    /// that the first that is over it has set one of the bits above.
+    bits: u64,
 }
 
 impl UnlimitedPlanner {
     /// The largest granule with which nothing overflows.
     const MAX_GRANULE: u64 = 1 << 32;
 
-    /// Begins a plan; `None` if `limits` are in the way of a mapping of [`MAX_LEN`] bytes, or the
-    /// granule is larger than any IOMMU's.
+    /// An address that is not the beginning of a granule: no phyr joins there.
+    const NO_EDGE: u64 = 1;
+
+    /// Begins a plan; `None` if `limits` are in the way of a mapping of [`MAX_LEN`] bytes, or no
+    /// IOMMU has such a granule.
     #[inline]
     pub(crate) const fn new(granule: Granule, limits: &Limits) -> Option<Self> {
         let has_limits = limits.has_boundary() || limits.max_segment() < MAX_LEN;
-        if has_limits || granule.size() == 0 || granule.size() > Self::MAX_GRANULE {
+        if has_limits || granule.size() < 2 || granule.size() > Self::MAX_GRANULE {
             return None;
         }
         // INVARIANT: the granule was just compared, and there are no phyrs.
         Some(Self {
             granule,
+            phyrs: 0,
             runs: 0,
-            end: 0,
+            bytes: 0,
+            end: Self::NO_EDGE,
             pos: 0,
+            bits: 0,
         })
     }
 }
 
 impl PushPhyr for UnlimitedPlanner {
-    // Into the loop over all phyrs: what is planned stays in registers.
+    // Into the loop over all phyrs: what is planned stays in registers, and nothing is compared
+    // that can be compared after it.
     #[inline(always)]
     fn push(&mut self, phyr: Phyr) -> Result<Join, PlanError> {
         let (g, start) = (self.granule, phyr.paddr().into_raw());
         // CAST: a `usize` is at most 64 bits wide.
         let len = phyr.len() as u64;
-        // No overflow: by the type invariant all but the length are small.
-        let free = g.align_down(self.pos + (g.size() - 1));
-        let pos = (free + g.offset(start)).wrapping_add(len);
-        // If the length is over it, `pos` may have wrapped around.
-        if (len | pos) > MAX_LEN {
-            return Err(PlanError::Overflow);
-        }
-        let joins = self.runs != 0 && g.joins(self.end, start);
-        self.runs += usize::from(!joins);
-        // INVARIANT: this is where the phyr ends.
+        // INVARIANT: if this wraps around, a bit above `MAX_LEN` is set, here or before.
+        let free = g.align_down(self.pos.wrapping_add(g.size() - 1));
+        self.pos = (free | g.offset(start)).wrapping_add(len);
+        self.bytes = self.bytes.wrapping_add(len);
+        self.bits |= len | self.pos;
+        let joins = g.joins(self.end, start);
+        // INVARIANT: it ends there.
         self.end = phyr.end();
-        self.pos = pos;
+        self.phyrs += 1;
+        self.runs += usize::from(!joins);
         Ok(if joins { Join::Extends } else { Join::Begins })
     }
 
     #[inline]
-    fn runs(&self) -> Result<Runs, PlanError> {
-        if self.runs == 0 {
+    fn plan(&self) -> Result<Plan, PlanError> {
+        if self.phyrs == 0 {
             return Err(PlanError::Empty);
         }
-        let len = self.granule.align_up(self.pos).ok_or(PlanError::Overflow)?;
-        Ok(Runs {
-            nr: self.runs,
-            packed: Some(Packed { len }),
+        if self.bits > MAX_LEN {
+            return Err(PlanError::Overflow);
+        }
+        // No overflow: by the type invariant both are far from it.
+        let len = self.pos + (self.granule.size() - 1);
+        Ok(Plan {
+            phyrs: self.phyrs,
+            runs: self.runs,
+            bytes: self.bytes,
+            packed: Some(Packed {
+                len: self.granule.align_down(len),
+            }),
         })
     }
 }

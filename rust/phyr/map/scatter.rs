@@ -14,8 +14,10 @@ use super::{
         DmaApi,
         Space, //
     },
-    exec::Target,
-    scan::check,
+    exec::{
+        check,
+        Target, //
+    },
     state::{
         End,
         Ending,
@@ -43,8 +45,9 @@ impl Mapper<'_> {
     /// [`State::dma_vecs`]. Nothing must be mapped in `state` before: what it was is lost.
     ///
     /// `slots` is asked for the slots where they are needed: one a phyr if there are several, and
-    /// none for one run that there is an IOVA range for. Each phyr must be within the mapper's
-    /// limits, as [`Segments`](crate::source::Segments) cuts them.
+    /// none if the source [knows](Source::run_len) that they are one run and there is an IOVA range
+    /// for it. Each phyr must be within the mapper's limits, as
+    /// [`Segments`](crate::source::Segments) cuts them.
     ///
     /// Context: any; allocates no memory of its own and does not sleep.
     ///

@@ -23,8 +23,8 @@ use crate::{
         DmaAddr,
         DmaVec,
         Granule,
-        Phyr, //
-        PhysAddr,
+        Phyr,
+        PhysAddr, //
     }, //
 };
 use core::fmt;
@@ -47,14 +47,14 @@ impl Slot {
     /// in bit 63 of the same word, see [`Closed`].
     const IOVA: u64 = 1 << 62;
 
-    /// Marks the length of a phyr with which a run begins.
-    const BEGINS: u64 = Self::IOVA;
+    /// Marks the length of a phyr with which a run begins: the bit that costs least to look at.
+    const BEGINS: u64 = 1 << 63;
 
     /// All marks.
     const MARKS: u64 = 3 << 62;
 
-    /// Makes a slot of a phyr as it was planned, which is at most
-    /// [`MAX_LEN`](super::plan::MAX_LEN) bytes long: the marks are after that.
+    /// Makes a slot of a phyr as it was planned. If it is longer than
+    /// [`MAX_LEN`](super::plan::MAX_LEN), after which the marks are, there is no plan in the end.
     #[inline]
     pub(crate) const fn from_phyr(phyr: Phyr, join: Join) -> Self {
         // CAST: a `usize` is at most 64 bits wide.
@@ -91,6 +91,17 @@ impl Slot {
             addr: addr.into_raw(),
             // CAST: a `usize` is at most 64 bits wide.
             len: len as u64,
+        }
+    }
+
+    /// Returns a [range](Self::range) that is `len` bytes longer: as long as a run that was planned
+    /// at the most.
+    #[inline]
+    pub(super) const fn extended(self, len: usize) -> Self {
+        Self {
+            // CAST: a `usize` is at most 64 bits wide.
+            len: self.len + len as u64,
+            ..self
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
         link_single_apart,
         DmaApi, //
     },
-    scan::check,
+    exec::check,
     state::{
         Slot,
         State, //

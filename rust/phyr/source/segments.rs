@@ -48,13 +48,6 @@ pub trait Source {
         None
     }
 
-    /// Returns whether to look at all phyrs before they are mapped, if [`Source::pieces`] has none,
-    /// to find that they are one run.
-    #[inline]
-    fn is_worth_a_scan(&self) -> bool {
-        true
-    }
-
     /// Returns the length of all pieces in bytes, if an IOMMU with this granule is known to join
     /// all of them. A hint only: each edge is checked again as it is linked.
     #[inline]
@@ -232,7 +225,6 @@ mod tests {
         assert!(matches!(one.only(), Some(Ok(only)) if only.len() == 512));
         assert!(two.only().is_none());
         assert!(two.pieces(&Limits::NONE).is_none());
-        assert!(two.is_worth_a_scan());
         assert!(two.run_len(Granule::ONE).is_none());
     }
 

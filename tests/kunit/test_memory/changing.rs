@@ -4,7 +4,10 @@
 
 use crate::{
     check::Outcome,
-    fixture::contiguous,
+    fixture::{
+        contiguous,
+        mapper_like, //
+    },
     table, //
 };
 use core::{
@@ -23,6 +26,7 @@ use phyr::{
     source::Source,
     DataDirection,
     DmaVec,
+    Limits,
     Mapper,
     MemoryKind,
     Phyr,
@@ -99,4 +103,107 @@ pub(crate) fn changing(mapper: &Mapper<'_>) -> Outcome {
     }
     drop(memory);
     Ok(())
+}
+
+/// Phyrs, each a place in the memory and a length.
+type Reading = &'static [(usize, usize)];
+
+const PAGE: usize = PAGE_SIZE;
+const HALF: usize = PAGE / 2;
+
+/// Readings with gaps, without, of more and of less memory.
+const READINGS: [Reading; 8] = [
+    &[(0, PAGE), (2 * PAGE, HALF), (4 * PAGE, HALF)],
+    &[
+        (0, PAGE),
+        (2 * PAGE, HALF),
+        (4 * PAGE, HALF),
+        (6 * PAGE, PAGE),
+    ],
+    &[(0, PAGE), (2 * PAGE, HALF)],
+    &[(0, PAGE), (2 * PAGE, HALF), (4 * PAGE, 2 * PAGE)],
+    &[(0, PAGE), (2 * PAGE, PAGE), (4 * PAGE, PAGE)],
+    &[(HALF, PAGE), (2 * PAGE + 1, HALF), (4 * PAGE, HALF)],
+    &[(PAGE, 1)],
+    &[],
+];
+
+/// Iterates over the first reading once, and each other time over the second.
+#[derive(Clone)]
+struct Rereading<'a> {
+    paddr: u64,
+    readings: [Reading; 2],
+    times: &'a Cell<usize>,
+    phyrs: Option<core::slice::Iter<'static, (usize, usize)>>,
+}
+
+impl Iterator for Rereading<'_> {
+    type Item = Result<Phyr>;
+
+    fn next(&mut self) -> Option<Result<Phyr>> {
+        let phyrs = match &mut self.phyrs {
+            Some(phyrs) => phyrs,
+            None => {
+                let times = self.times.get();
+                self.times.set(times + 1);
+                self.phyrs.insert(self.readings[times.min(1)].iter())
+            }
+        };
+        let &(offset, len) = phyrs.next()?;
+        // CAST: a few pages.
+        let phyr = Phyr::new(PhysAddr::from_raw(self.paddr + offset as u64), len);
+        Some(phyr.map_err(|_| EINVAL))
+    }
+}
+
+/// Checks that memory that is planned as one reading and mapped as another is refused, or mapped as
+/// the latter.
+fn reread(mapper: &Mapper<'_>, memory: &Chunks, readings: [Reading; 2]) -> Outcome {
+    let times = Cell::new(0);
+    let source = Rereading {
+        paddr: check_some!(memory.paddr(0)).into_raw(),
+        readings,
+        times: &times,
+        phyrs: None,
+    };
+    // SAFETY: all of it is in `memory`, which lives until the mapping has ended.
+    let pinned =
+        unsafe { Pinned::new(source.clone(), DataDirection::ToDevice, MemoryKind::System) };
+    let mapping = mapper.map_pinned(&pinned?, GFP_KERNEL);
+    // More than there are slots for, which is as many as were planned.
+    let [first, second] = readings;
+    if second.len() > first.len().max(1) || second.is_empty() {
+        check!(mapping.is_err(), "{readings:?}");
+    }
+    let Ok(mapping) = mapping else {
+        return Ok(());
+    };
+    // The source goes on with the second.
+    table::check(mapper, mapping.dma_vecs(), source.flatten())?;
+    let mut vecs = [None; PAGES];
+    for (to, vec) in vecs.iter_mut().zip(mapping.dma_vecs()) {
+        *to = Some(vec);
+    }
+    drop(mapping);
+    table::check_gone(mapper, vecs.into_iter().flatten())
+}
+
+/// Checks all pairs of readings, by each strategy.
+pub(crate) fn rereading(mapper: &Mapper<'_>) -> Outcome {
+    let memory = contiguous(PAGES.ilog2())?;
+    let all = |mapper: &Mapper<'_>| -> Outcome {
+        for first in READINGS {
+            for second in READINGS {
+                reread(mapper, &memory, [first, second])?;
+            }
+        }
+        Ok(())
+    };
+    // CAST: a few pages.
+    let short = check_some!(Limits::NONE.with_max_segment(2 * PAGE as u64));
+    let boundary = check_some!(Limits::NONE.with_boundary_mask(4 * PAGE as u64 - 1));
+    all(&mapper_like(mapper, Limits::NONE)?)?;
+    all(&mapper_like(mapper, short)?)?;
+    all(&mapper_like(mapper, boundary)?)?;
+    all(&mapper_like(mapper, Limits::NONE)?.unpacked())
 }
