@@ -258,8 +258,9 @@ pub struct SgList {
 }
 
 impl SgList {
-    /// The longest list: what fits on the stack.
-    const MAX: usize = 16;
+    /// The longest list: a KiB on the stack. 32 pages are as many as a short request has, see
+    /// Documentation/performance/index.rst, and each list has a sync of its own.
+    const MAX: usize = 32;
 
     /// The longest entry, whose length has 32 bits: a page of any IOMMU's.
     const MAX_ENTRY: usize = 1 << 30;
