@@ -7,8 +7,8 @@
 //! second-stage tables only (`cache_tag_flush_iotlb()` in
 //! [`drivers/iommu/intel/cache.c`](srctree/drivers/iommu/intel/cache.c)). With first-stage tables a
 //! device could go on to access what was unmapped. The allocator of the DMA API aligns ranges to
-//! their size, so that there it is one of more than 1 GiB that is not flushed; of many mappings
-//! that are flushed together two pages far apart are enough.
+//! their size, so that there it is one of more than 1 GiB that is not flushed, or of a GiB that
+//! begins within a page; of many mappings that are flushed together two pages far apart are enough.
 //!
 //! So a range of the DMA API's is unlinked a part at a time, where the page table is of the
 //! kernel's own kind and no page is in two parts. Elsewhere it must not be: virtio-iommu splits
@@ -22,6 +22,11 @@ use kernel::{
 /// The largest naturally aligned range that one invalidation command covers: 2^`CAP.MAMV` pages,
 /// which is 2^18 in QEMU, and in the hardware that has first-stage tables.
 pub(crate) const MAX_SPAN: usize = 1 << (18 + 12);
+
+/// The most bytes that are linked in a range of the DMA API's that one invalidation command covers
+/// for certain: the granules around them are more, and the allocator aligns them to the power of
+/// two that is not less.
+pub(crate) const MAX_LINKED: usize = MAX_SPAN / 2;
 
 /// Returns whether no page is in two [parts](last_part), of an IOMMU that has pages of these sizes,
 /// a bit each.

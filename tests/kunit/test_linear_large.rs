@@ -19,12 +19,14 @@ use crate::{
         LEN_2M,
         ORDER_2M, //
     },
+    oracle,
     table, //
 };
 use core::iter;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
+    ptr::Alignment,
     sync::Arc, //
 };
 use phyr::{
@@ -37,7 +39,10 @@ use phyr::{
     DmaAddr,
     DmaVec,
     Mapper,
-    Phyr, //
+    MemoryKind,
+    Phyr,
+    PhysAddr,
+    Pinned, //
 };
 
 const DIR: DataDirection = DataDirection::Bidirectional;
@@ -187,6 +192,34 @@ fn across_1_gib(mapper: &Mapper<'_>) -> Outcome {
     table::check_gone(mapper, pages.into_iter())
 }
 
+/// Maps 1 GiB that begins within a page, and so is in a page more, has a model of a device read the
+/// last, and ends the mapping: the device must not reach it then.
+fn gib_within_pages(mapper: &Mapper<'_>) -> Outcome {
+    const LEN: usize = 1 << 30;
+    const OFFSET: usize = 512;
+    let chunk = contiguous(ORDER_2M)?;
+    let paddr = check_some!(chunk.paddr(0)).into_raw();
+    let phyr = |offset: usize, len| -> Result<Phyr> {
+        // CAST: within the chunk.
+        let paddr = PhysAddr::from_raw(paddr + offset as u64);
+        Ok(Phyr::new(paddr, len)?)
+    };
+    let (first, last) = (phyr(OFFSET, CHUNK - OFFSET), phyr(0, OFFSET));
+    let whole = iter::repeat_n(phyr(0, CHUNK), LEN / CHUNK - 1);
+    let phyrs = Iterator::chain(Iterator::chain(iter::once(first), whole), iter::once(last));
+    // SAFETY: all of it is in `chunk`, which lives until the mapping has ended.
+    let pinned = unsafe { Pinned::new(phyrs, DIR, MemoryKind::System) };
+    let linear = mapper.linear_pinned(&pinned?, Alignment::new::<1>())?;
+    let vec = linear.dma_vec();
+    check_eq!(vec.len(), LEN);
+    // CAST: a `usize` is at most 64 bits wide.
+    let last = vec.addr().advanced((LEN - OFFSET) as u64);
+    let last = DmaVec::new(last, OFFSET);
+    oracle::access(mapper.device(), last)?;
+    drop(linear);
+    table::check_gone(mapper, iter::once(last))
+}
+
 #[kunit_tests(phyr_device_linear_large)]
 mod tests {
     use super::*;
@@ -216,6 +249,16 @@ mod tests {
                 return Ok(());
             }
             across_1_gib(mapper)
+        })
+    }
+
+    #[test]
+    fn a_gib_that_begins_within_a_page_is_flushed() -> Outcome {
+        with_device(|_, mapper| {
+            if mapper.granule().is_none() || crate::keeps_tables() {
+                return Ok(());
+            }
+            gib_within_pages(mapper)
         })
     }
 

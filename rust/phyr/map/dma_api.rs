@@ -204,7 +204,7 @@ unsafe impl IovaSpace for DmaApi<'_> {
     #[inline(always)]
     fn destroy(&self, iova: Iova) {
         let unlinked = match (self.0.domain(), self.0.granule(), iova.linked) {
-            (Some(domain), Some(granule), 1..=iotlb::MAX_SPAN) => unmap(domain, granule, &iova),
+            (Some(domain), Some(granule), 1..=iotlb::MAX_LINKED) => unmap(domain, granule, &iova),
             _ => return self.destroy_apart(iova),
         };
         // Else its addresses are never given out again.
@@ -287,7 +287,7 @@ impl DmaApi<'_> {
         if fail::omits(Omission::dma_iova_destroy) {
             return;
         }
-        if iova.linked > iotlb::MAX_SPAN && self.0.unlinks_in_parts() {
+        if iova.linked > iotlb::MAX_LINKED && self.0.unlinks_in_parts() {
             self.unlink(&mut iova, 0);
             return self.free(iova);
         }
