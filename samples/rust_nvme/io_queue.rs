@@ -211,7 +211,8 @@ impl<'bound> IoQueue<'bound> {
             return true;
         }
         cq.commit();
-        // Under the lock, as `process_several()` does. The rest is the request's alone.
+        // Under the lock, as `process_several()` does. The rest is the request's alone, but where
+        // `fail_io_timeout` loses its completion: it is in flight again then, for its timeout.
         let cid = Cid::from_raw(completion.cid());
         let io = hw.complete_generation(cid.tag, cid.generation);
         drop(cq);

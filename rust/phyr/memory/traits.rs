@@ -39,7 +39,8 @@ use kernel::{
 /// - The memory that [`Memory::phyrs`] yields is the same every time, and stays allocated and in
 ///   place until the value is dropped, even if the value is moved, and for ever if it is leaked.
 /// - A device may access all of it with the rights [`Memory::access`]: nothing else lies in it, and
-///   no safe code accesses it but through this value.
+///   no safe code accesses it but through this value, or by copies of raw pointers if it is memory
+///   of a program, which others can pin, too.
 /// - An IOMMU maps whole granules, so the same holds for the rest of its first and of its last
 ///   page: nothing of others lies there, and nothing is left of earlier users. Memory of
 ///   `kmalloc()` is excepted, as in C: a trusted device may see the kernel's objects around it. For
@@ -219,9 +220,9 @@ pub(super) unsafe trait Paged: Memory + Sized {
     fn read_pages(&self, offset: usize, to: &mut [u8]) -> Result {
         self.each_page(offset, to.len(), |page, start, range| {
             let to = to.get_mut(range).ok_or(EINVAL)?;
-            // SAFETY: `to` may be written. By the contract of `Memory` no safe code accesses the
-            // page but through this value, which is borrowed; a device or a program may write
-            // meanwhile, and any byte is a `u8`.
+            // SAFETY: `to` may be written. By the contract of `Memory` no safe code has a reference
+            // to the page's bytes. Those who may write meanwhile (a device, a program, a value that
+            // has pinned the same memory of a program) do so by copies, and any byte is a `u8`.
             unsafe { page.read_raw(to.as_mut_ptr(), start, to.len()) }
         })
     }
@@ -232,8 +233,7 @@ pub(super) unsafe trait Paged: Memory + Sized {
         self.each_page(offset, from.len(), |page, start, range| {
             let from = from.get(range).ok_or(EINVAL)?;
             // SAFETY: `from` may be read, and by the contract of this trait the page be written. By
-            // that of `Memory` no safe code accesses it but through this value, which is borrowed
-            // mutably.
+            // that of `Memory` no safe code has a reference to its bytes; see `read_pages`.
             unsafe { page.write_raw(from.as_ptr(), start, from.len()) }
         })
     }
