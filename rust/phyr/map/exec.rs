@@ -93,10 +93,10 @@ pub(super) fn check(limits: &Limits, phyr: Phyr) -> Result {
 
 /// Yields `phyrs` that are within `limits`, and `EMSGSIZE` for those that are not.
 #[inline]
-fn within<I>(phyrs: I, limits: &Limits) -> impl Iterator<Item = Result<PinnedPhyr>> + Clone
-where
-    I: Iterator<Item = Result<PinnedPhyr>> + Clone,
-{
+fn within(
+    phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
+    limits: &Limits,
+) -> impl Iterator<Item = Result<PinnedPhyr>> {
     let limits = *limits;
     phyrs.map(move |phyr| {
         let phyr = phyr?;
@@ -125,10 +125,7 @@ fn collect<P: PushPhyr>(
 
 impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     /// Plans `phyrs`, which must be within the limits of the device.
-    pub(super) fn plan<I>(self, phyrs: PinnedPhyrs<I>) -> Result<Plan>
-    where
-        I: Iterator<Item = Result<Phyr>> + Clone,
-    {
+    pub(super) fn plan(self, phyrs: impl Iterator<Item = Result<PinnedPhyr>>) -> Result<Plan> {
         let limits = self.mapper.limits();
         let granule = self.mapper.granule().unwrap_or(Granule::ONE);
         let mut planner = Planner::new(granule, *limits);
@@ -202,16 +199,13 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
 
     /// Maps several phyrs within the limits of the device.
     #[inline]
-    pub(crate) fn scattered<'s, I>(
+    pub(crate) fn scattered<'s>(
         self,
-        phyrs: PinnedPhyrs<I>,
+        phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
         slots: impl FnOnce() -> Result<&'s mut [Slot]>,
         reach: Reach,
         state: &mut State,
-    ) -> Result
-    where
-        I: Iterator<Item = Result<Phyr>> + Clone,
-    {
+    ) -> Result {
         let limits = self.mapper.limits();
         match choose(reach, Shape::of(None)) {
             Strategy::Each => self.each(within(phyrs, limits), slots()?, state),
@@ -223,7 +217,7 @@ impl<'a, A: IovaSpace + Copy> Target<'a, A> {
     #[inline]
     fn planned(
         self,
-        phyrs: impl Iterator<Item = Result<PinnedPhyr>> + Clone,
+        phyrs: impl Iterator<Item = Result<PinnedPhyr>>,
         slots: &mut [Slot],
         reach: Reach,
         limits: &Limits,
