@@ -258,6 +258,7 @@ static void cell(const char *mode, unsigned long size, const char *name, unsigne
 	unsigned int pieces = shape(name, size, depth);
 	bool write = !strcmp(mode, "write");
 
+	count = scaled(count, size);
 	run(WARM, write, size, pieces, depth);
 	for (int i = 0; i < 2 * pairs; i++) {
 		phyr_mark(PHYR_MARK_BEGIN);
@@ -474,8 +475,7 @@ int main(int argc, char **argv)
 
 		snprintf(modes, sizeof(modes), "%s", argv[7]);
 		for (mode = strtok_r(modes, ",", &rest); mode; mode = strtok_r(NULL, ",", &rest))
-			cell(mode, strtoul(size, NULL, 0), argv[4], depth,
-			     scaled(count, strtoul(size, NULL, 0)), pairs);
+			cell(mode, strtoul(size, NULL, 0), argv[4], depth, count, pairs);
 	}
 	return 0;
 }
